@@ -1,0 +1,186 @@
+"""What people see while a build runs: bars with bytes on a terminal, plain lines elsewhere.
+
+Everything here goes to standard error. Stages are context managers that time themselves.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Display
+    from rich.progress import TaskID
+
+_QUIET = 10.0  # seconds between two plain lines of one stage
+
+
+class Meter(Protocol):
+    """Takes the bytes of one stage."""
+
+    def advance(self, amount: int) -> None:
+        """`amount` more bytes are done; negative when some must be done again."""
+
+    def say(self, line: str) -> None:
+        """Something worth a line happened."""
+
+    def end(self) -> None:
+        """The stage is over; its time is noted. Calling it again does nothing."""
+
+
+class Progress:
+    """The stages of one command; they may overlap.
+
+    Attributes:
+        seconds: of each stage that has ended, in their order.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._bars = _Bars(self._stream) if self._stream.isatty() else None
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Time a stage that shows nothing while it runs."""
+        begin = time.monotonic()
+        try:
+            yield
+        finally:
+            self._note(name, begin)
+
+    @contextmanager
+    def stage(self, name: str, total: int) -> Iterator[Meter]:
+        """Time and show a stage of `total` bytes; it ends with the context, or by `end`."""
+        begin = time.monotonic()
+
+        def note() -> None:
+            self._note(name, begin)
+
+        meter: Meter = (
+            self._bars.start(name, total, note)
+            if self._bars
+            else _Lines(self._stream, name, total, note)
+        )
+        try:
+            yield meter
+        finally:
+            meter.end()
+
+    def _note(self, name: str, begin: float) -> None:
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - begin
+
+
+class _Lines:
+    """Progress for logs: a line now and then."""
+
+    def __init__(self, stream: TextIO, name: str, total: int, note: Callable[[], None]) -> None:
+        self._stream, self._name, self._total, self._note = stream, name, total, note
+        self._done = 0
+        self._begin = self._last = time.monotonic()
+        self._lock = threading.Lock()
+        self._ended = False
+
+    def advance(self, amount: int) -> None:
+        with self._lock:
+            self._done += amount
+            now = time.monotonic()
+            if now - self._last >= _QUIET:
+                self._last = now
+                self.say(f"{self._name}: {size(self._done)} of {size(self._total)}")
+
+    def say(self, line: str) -> None:
+        print(line, file=self._stream, flush=True)
+
+    def end(self) -> None:
+        with self._lock:
+            if self._ended:
+                return
+            self._ended = True
+        self._note()
+        seconds = time.monotonic() - self._begin
+        self.say(f"{self._name}: {size(self._done)} in {seconds:.1f} s")
+
+
+class _Bars:
+    """One live display for all stages: a terminal has room for no second one."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+        self._running = 0
+        self.display: Display | None = None
+
+    def start(self, name: str, total: int, note: Callable[[], None]) -> _Bar:
+        with self._lock:
+            self._running += 1
+            if self.display is None:
+                self.display = _display(self._stream)
+                self.display.start()
+            return _Bar(self, self.display, self.display.add_task(name, total=total), note)
+
+    def ended(self) -> None:
+        with self._lock:
+            self._running -= 1
+            if not self._running and self.display is not None:
+                self.display.stop()
+                self.display = None
+
+
+class _Bar:
+    def __init__(
+        self, bars: _Bars, display: Display, task: TaskID, note: Callable[[], None]
+    ) -> None:
+        self._bars, self._display, self._task, self._note = bars, display, task, note
+        self._lock = threading.Lock()
+        self._ended = False
+
+    def advance(self, amount: int) -> None:
+        self._display.advance(self._task, amount)
+
+    def say(self, line: str) -> None:
+        self._display.console.print(line, highlight=False, markup=False)
+
+    def end(self) -> None:
+        with self._lock:
+            if self._ended:
+                return
+            self._ended = True
+        self._note()
+        self._display.stop_task(self._task)
+        self._bars.ended()
+
+
+def _display(stream: TextIO) -> Display:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TransferSpeedColumn,
+    )
+    from rich.progress import Progress as Live
+
+    columns = (
+        TextColumn("{task.description:>8}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeElapsedColumn(),
+    )
+    return Live(*columns, console=Console(file=stream))
+
+
+def size(amount: int) -> str:
+    """Bytes as people read them: decimal units, three digits."""
+    value = float(amount)
+    for unit in ("B", "kB", "MB"):
+        if abs(value) < 999.5:
+            return f"{value:.3g} {unit}" if unit != "B" else f"{amount} B"
+        value /= 1000
+    return f"{value:.2f} GB"

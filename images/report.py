@@ -1,0 +1,98 @@
+"""Results as people and programs read them: tables of text, and JSON-able values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from images.image import Image, Layer
+from images.progress import size
+
+
+def image_document(image: Image, layout: Path, reused: Sequence[bool] = ()) -> dict[str, Any]:
+    """An image as one JSON object.
+
+    Args:
+        image: the image.
+        layout: the store that holds it.
+        reused: for each layer whether the store had it; empty when nothing was built.
+    """
+    layers = [_layer_document(layer) for layer in image.layers]
+    for document, was_reused in zip(layers, reused, strict=False):
+        document["reused"] = was_reused
+    return {
+        "target": image.ref,
+        "manifest_digest": image.manifest_digest,
+        "config_digest": image.config_digest,
+        "layout": str(layout),
+        "size": image.size,
+        "created": image.created,
+        "env": dict(image.env),
+        "labels": dict(image.labels),
+        "layers": layers,
+    }
+
+
+def _layer_document(layer: Layer) -> dict[str, Any]:
+    return {
+        "title": layer.title,
+        "digest": layer.blob.digest,
+        "diff_id": layer.blob.diff_id,
+        "size": layer.blob.size,
+        "media_type": layer.blob.media_type,
+    }
+
+
+def build_summary(
+    image: Image, reused: Sequence[bool], seconds: Mapping[str, float], layout: Path
+) -> str:
+    """What a build did: layers made and reused, sizes, seconds per stage, and what comes next."""
+    made = [layer for layer, old in zip(image.layers, reused, strict=True) if not old]
+    kept = [layer for layer, old in zip(image.layers, reused, strict=True) if old]
+    rows = [("layers made", str(len(made)), size(_total(made)))]
+    rows.append(("layers reused", str(len(kept)), size(_total(kept))))
+    rows.append(("image", f"{len(image.layers)} layers", size(image.size)))
+    rows += [(stage, "", f"{spent:.2f} s") for stage, spent in seconds.items()]
+    return (
+        f"{image.ref}\n{table(rows, indent=2)}\n  {image.manifest_digest}\n"
+        f"  oci:{layout}:{image.ref}"
+    )
+
+
+def inspection(image: Image, layout: Path) -> str:
+    """An image as people read it: what it is, its environment, its layers."""
+    head = [("manifest", image.manifest_digest), ("config", image.config_digest)]
+    head += [("layout", f"oci:{layout}:{image.ref}"), ("created", image.created)]
+    head += [(name, value) for name, value in image.labels.items() if name.startswith("roll.")]
+    layers = [
+        (str(number), size(layer.blob.size), layer.blob.digest[7:19], layer.title)
+        for number, layer in enumerate(image.layers, 1)
+    ]
+    env = [(name, value) for name, value in image.env.items()]
+    return "\n".join(
+        [
+            image.ref,
+            table(head, indent=2),
+            "environment",
+            table(env, indent=2),
+            f"{len(layers)} layers, {size(image.size)} compressed, lowest first",
+            table(layers, indent=2),
+        ]
+    )
+
+
+def table(rows: Sequence[Sequence[str]], *, indent: int = 0) -> str:
+    """Rows of text in aligned columns."""
+    if not rows:
+        return ""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = (
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+    return "\n".join(" " * indent + line for line in lines)
+
+
+def _total(layers: Sequence[Layer]) -> int:
+    return sum(layer.blob.size for layer in layers)

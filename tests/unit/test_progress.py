@@ -1,0 +1,151 @@
+"""Progress: lines in a log, one display on a terminal, and times that add up."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import threading
+from contextlib import suppress
+from typing import TextIO
+
+import pytest
+
+from images import progress
+from images.progress import Progress
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [(0, "0 B"), (1, "1 B"), (999, "999 B"), (1000, "1 kB"), (1500, "1.5 kB"), (999_499, "999 kB"),
+     (999_500, "1 MB"), (12_345_678, "12.3 MB"), (999_600_000, "1.00 GB"),
+     (8_940_000_000, "8.94 GB"), (-1500, "-1.5 kB"), (1_234_000_000_000, "1234.00 GB")],
+)  # fmt: skip
+def test_size_is_written_as_people_read_it(amount: int, text: str) -> None:
+    assert progress.size(amount) == text
+
+
+def test_log_has_a_line_at_the_end_of_a_stage() -> None:
+    out = io.StringIO()
+    shown = Progress(out)
+    with shown.stage("layers", 3000) as meter:
+        meter.advance(1000)
+        meter.say("made one")
+        meter.advance(2000)
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "made one"
+    assert lines[1].startswith("layers: 3 kB in ")
+    assert len(lines) == 2
+
+
+def test_log_has_a_line_now_and_then_of_a_long_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_QUIET", 0.0)
+    out = io.StringIO()
+    with Progress(out).stage("fetch", 4000) as meter:
+        meter.advance(1000)
+        meter.advance(-500)
+    assert out.getvalue().splitlines()[:2] == ["fetch: 1 kB of 4 kB", "fetch: 500 B of 4 kB"]
+
+
+def test_time_of_each_stage_is_kept_in_order_and_adds_up() -> None:
+    shown = Progress(io.StringIO())
+    with shown.timed("total"):
+        for name in ("one", "two", "one"):
+            with shown.stage(name, 1):
+                pass
+        first = dict(shown.seconds)
+    assert list(shown.seconds) == ["one", "two", "total"]
+    assert shown.seconds["total"] >= first["one"] + first["two"] > 0
+
+
+def test_stage_that_fails_is_timed_too() -> None:
+    shown = Progress(io.StringIO())
+    with suppress(KeyError), shown.stage("one", 1), shown.timed("two"):
+        raise KeyError
+    assert shown.seconds.keys() == {"one", "two"}
+
+
+def test_stage_ends_once() -> None:
+    out = io.StringIO()
+    shown = Progress(out)
+    with shown.stage("one", 1) as meter:
+        meter.end()
+        noted = shown.seconds["one"]
+    assert shown.seconds["one"] == noted
+    assert len(out.getvalue().splitlines()) == 1
+
+
+def test_threads_lose_no_byte() -> None:
+    out = io.StringIO()
+    with Progress(out).stage("many", 8000) as meter:
+
+        def work() -> None:
+            for _ in range(2000):
+                meter.advance(1)
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert out.getvalue().startswith("many: 8 kB in")
+
+
+class Terminal:
+    """A pseudo-terminal, and what was written to it."""
+
+    def __init__(self) -> None:
+        self._master, slave = pty.openpty()
+        self.stream: TextIO = os.fdopen(slave, "w")
+        self._written = bytearray()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        with suppress(OSError):
+            while piece := os.read(self._master, 65536):
+                self._written += piece
+
+    def text(self) -> str:
+        self.stream.close()
+        self._reader.join()
+        os.close(self._master)
+        return self._written.decode()
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    return Terminal()
+
+
+def test_terminal_shows_stages_that_overlap_in_one_display(terminal: Terminal) -> None:
+    shown = Progress(terminal.stream)
+    with shown.stage("fetch", 2000) as fetch, shown.stage("layers", 3000) as layers:
+        fetch.advance(2000)
+        layers.say("made [one]")
+        fetch.end()
+        layers.advance(3000)
+    text = terminal.text()
+    assert "made [one]" in text
+    last = text.rpartition("made [one]")[2]
+    assert "2.0/2.0 kB" in last
+    assert "3.0/3.0 kB" in last
+    assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1  # cursor hidden and shown
+    assert shown.seconds.keys() == {"fetch", "layers"}
+
+
+def test_terminal_is_left_in_order_by_a_failure(terminal: Terminal) -> None:
+    with suppress(KeyError), Progress(terminal.stream).stage("fetch", 2000):
+        raise KeyError
+    assert terminal.text().rstrip().endswith("\x1b[?25h")
+
+
+def test_stages_one_after_the_other_each_have_a_display(terminal: Terminal) -> None:
+    shown = Progress(terminal.stream)
+    for name in ("one", "two"):
+        with shown.stage(name, 5) as meter:
+            meter.advance(5)
+    text = terminal.text()
+    assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 2
