@@ -1,0 +1,93 @@
+"""matrix.yaml as frozen records: what may be built, checked as a whole before anything is touched.
+
+    matrix = load(Path("matrix.yaml"))
+    target = matrix.target("torch280-sglang052")
+
+Every fault of the file is told at once, with its line and, where one is near, the right word.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from images import matrix_rows, yaml_lines
+from images.errors import UsageError
+from images.matrix_target import EnvDefault, Pin, Sdist, Target
+
+__all__ = ["Base", "EnvDefault", "Matrix", "Pin", "Sdist", "Target", "load"]
+
+_RUNTIME_VERSIONS = Path(__file__).parent.parent / "roll_runtime/src/roll_runtime/versions.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What every image stands on: a Debian suite."""
+
+    suite: str
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """A whole matrix file.
+
+    Attributes:
+        path: the file, absolute.
+        python: the minor version of Python in every image.
+        base: the root file system.
+        toolkit: the CUDA version of the compiler under /usr/local/cuda.
+        locks: the directory of the locks, absolute.
+        targets: in the order of the file.
+    """
+
+    path: Path
+    python: str
+    base: Base
+    toolkit: str
+    locks: Path
+    targets: tuple[Target, ...]
+
+    def target(self, target_id: str) -> Target:
+        """The target of that id.
+
+        Raises:
+            UsageError: there is none; the message names the nearest and lists all.
+        """
+        ids = [target.id for target in self.targets]
+        if target_id in ids:
+            return self.targets[ids.index(target_id)]
+        hint = yaml_lines.suggest(target_id, ids)
+        raise UsageError(
+            f"no target {target_id!r} in {self.path.name}{hint}",
+            remedy=f"targets: {', '.join(ids)}",
+        )
+
+    def lock_path(self, target_id: str) -> Path:
+        """Where the lock of a target is, or will be."""
+        return self.locks / f"{target_id}.txt"
+
+
+def load(path: Path, runtime_versions: Path | None = None) -> Matrix:
+    """Read and check a matrix file.
+
+    Args:
+        path: the file.
+        runtime_versions: roll_runtime's table of SGLang versions; the repository's by default.
+
+    Raises:
+        MatrixError: the file cannot be read or has faults; every one is listed.
+    """
+    faults = yaml_lines.Faults(path)
+    root = yaml_lines.read(path, faults)
+    here = path.absolute()
+    document = matrix_rows.Document(root, here, runtime_versions or _RUNTIME_VERSIONS, faults)
+    matrix = Matrix(
+        path=here,
+        python=document.python,
+        base=Base(document.suite),
+        toolkit=document.toolkit,
+        locks=document.locks,
+        targets=document.targets,
+    )
+    faults.stop()
+    return matrix

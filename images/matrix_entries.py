@@ -1,0 +1,130 @@
+"""The entries that defaults and rows share, each with its reason and the targets that it is for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from images import matrix_check as check
+from images.yaml_lines import Node, Scalar, suggest
+from images.yaml_table import Table
+
+KEYS = ("requirements", "constraints", "overrides", "sdists", "env", "exclude_newer")
+
+# What an entry is checked with before any row is known: valid versions give a valid text.
+_SAMPLE = {"sglang": "0.5.2", "torch": "2.8.0", "cuda": "12.8", "cuda_major": "12"}
+_PLACEHOLDER = re.compile(r"\{([A-Za-z_]+)\}")
+_WHEN = ("sglang", "cuda")
+
+
+class Entry(NamedTuple):
+    """One entry of a list.
+
+    Attributes:
+        name: of the variable or package; "" for a requirement.
+        value: the text, with placeholders.
+        build: for an sdist, what its build sees.
+        why: the reason.
+        when: a specifier for the row's SGLang version and one for its CUDA version; "" is any.
+        line: where it is.
+    """
+
+    name: str
+    value: str
+    build: tuple[str, ...]
+    why: str
+    when: tuple[str, str]
+    line: int
+
+    def holds(self, versions: Mapping[str, str]) -> bool:
+        """Whether the entry is for a row of these versions."""
+        pairs = zip(self.when, (versions["sglang"], versions["cuda"]), strict=True)
+        return all(not spec or check.matches(spec, version) for spec, version in pairs)
+
+    def filled(self, versions: Mapping[str, str]) -> str:
+        """The value with the row's versions in it."""
+        return _PLACEHOLDER.sub(lambda found: versions[found[1]], self.value)
+
+
+class Entries(NamedTuple):
+    """All that defaults or one row say."""
+
+    requirements: tuple[Entry, ...]
+    constraints: tuple[Entry, ...]
+    overrides: tuple[Entry, ...]
+    sdists: tuple[Entry, ...]
+    env: tuple[Entry, ...]
+    exclude_newer: tuple[str, str]
+
+
+def read(table: Table) -> Entries:
+    """Read and check the entries of defaults or a row."""
+    return Entries(
+        tuple(_pin(node, "a requirement", table, plain=True) for node in table.items(KEYS[0])),
+        tuple(_pin(node, "a constraint", table) for node in table.items(KEYS[1])),
+        tuple(_pin(node, "an override", table) for node in table.items(KEYS[2])),
+        tuple(_sdist(name, node, table) for name, node in table.mapping("sdists").items()),
+        tuple(_env(node, table) for node in table.items("env")),
+        _exclude_newer(table),
+    )
+
+
+def _pin(node: Node, what: str, parent: Table, *, plain: bool = False) -> Entry:
+    if plain and isinstance(node, Scalar) and not node.null:
+        value = _template(node.text, check.requirement, parent, node.line)
+        return Entry("", value, (), "", ("", ""), node.line)
+    table = Table(node, what, ("pin", "why", *_WHEN), parent.faults)
+    value = table.text("pin")
+    if value:
+        value = _template(value, check.requirement, table, table.line_of("pin"))
+    why = table.text("why", required=not plain)
+    return Entry("", value, (), why, _when(table), table.line)
+
+
+def _sdist(name: str, node: Node, parent: Table) -> Entry:
+    if wrong := check.package_name(name):
+        parent.faults.add(node.line, f"sdists: {wrong}")
+    table = Table(node, f"the sdist {name!r}", ("build", "why", *_WHEN), parent.faults)
+    build = table.texts("build", check.exact)
+    table.get("build")
+    return Entry(name, "", build, table.text("why"), _when(table), table.line)
+
+
+def _env(node: Node, parent: Table) -> Entry:
+    table = Table(node, "an env default", ("name", "value", "why", *_WHEN), parent.faults)
+    name = table.text("name", lambda text: check.env(text, ""))
+    value = table.text("value", empty=True)
+    if name and value:
+        line = table.line_of("value")
+        value = _template(value, lambda text: check.env(name, text), table, line)
+    return Entry(name, value, (), table.text("why"), _when(table), table.line)
+
+
+def _exclude_newer(parent: Table) -> tuple[str, str]:
+    node = parent.get("exclude_newer", required=False)
+    if node is None:
+        return "", ""
+    table = Table(node, "exclude_newer", ("date", "why"), parent.faults)
+    date = table.text("date", lambda text: check.cut_off(text)[0])
+    return check.cut_off(date)[1], table.text("why")
+
+
+def _when(table: Table) -> tuple[str, str]:
+    sglang, cuda = (table.text(key, check.specifier, required=False) for key in _WHEN)
+    return sglang, cuda
+
+
+def _template(text: str, rule: Callable[[str], str | None], table: Table, line: int) -> str:
+    """The template when it gives an acceptable text, or "" with the fault noted."""
+    unknown = [name for name in _PLACEHOLDER.findall(text) if name not in _SAMPLE]
+    for name in unknown:
+        message = f"unknown placeholder '{{{name}}}'{suggest(name, _SAMPLE)}"
+        table.faults.add(line, f"{text!r}: {message}")
+    if unknown:
+        return ""
+    filled = _PLACEHOLDER.sub(lambda found: _SAMPLE[found[1]], text)
+    if wrong := rule(filled):
+        table.faults.add(line, wrong if filled == text else f"{text!r}: {wrong}")
+        return ""
+    return text

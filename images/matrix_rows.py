@@ -1,0 +1,199 @@
+"""From the nodes of matrix.yaml to Target records: joins defaults and rows, notes every fault."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from images import matrix_check as check
+from images import matrix_entries
+from images.matrix_entries import Entries, Entry
+from images.matrix_target import EnvDefault, Pin, Sdist, Target
+from images.yaml_lines import Faults, Mapping, Node, suggest
+from images.yaml_table import Table
+
+_TOP = ("platform", "python", "base", "toolkit", "locks", "defaults", "targets")
+_DEFAULTS = (*matrix_entries.KEYS, "dependencies")
+_ROW = ("id", "sglang", "torch", "cuda", *matrix_entries.KEYS)
+
+
+class _Row(NamedTuple):
+    """A row before the defaults are joined in; a value with a fault is ""."""
+
+    id: str
+    sglang: str
+    torch: str
+    cuda: str
+    own: Entries
+    table: Table
+
+    @property
+    def complete(self) -> bool:
+        """Whether all versions are there and valid."""
+        return bool(self.sglang and self.torch and self.cuda)
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The values of the placeholders."""
+        major = self.cuda.partition(".")[0]
+        return {
+            "sglang": self.sglang,
+            "torch": self.torch,
+            "cuda": self.cuda,
+            "cuda_major": major,
+        }
+
+
+class Document:
+    """A whole matrix file; its values are to be used only when no fault was noted."""
+
+    def __init__(self, root: Node, path: Path, runtime_versions: Path, faults: Faults) -> None:
+        top = Table(root, "the file", _TOP, faults, check.other_platform)
+        self._faults = faults
+        top.text("platform", check.platform)
+        self.toolkit = top.text("toolkit", check.cuda)
+        self.suite, self.python, self._platform_tag = _base(top)
+        self.locks = Path(os.path.normpath(path.parent / _locks(top)))
+        node = top.get("defaults", required=False) or Mapping({}, {}, top.line)
+        defaults = Table(node, "defaults", _DEFAULTS, faults, check.other_platform)
+        self._shared = matrix_entries.read(defaults)
+        self._dependencies = defaults.text("dependencies", _flag, required=False) != "false"
+        rows = [self._row(node) for node in top.items("targets")]
+        if not rows and top.get("targets") is not None:
+            top.fault("targets", "there are none")
+        self._check_ids(rows)
+        self._check_runtime(rows, runtime_versions)
+        self.targets = tuple(self._target(row) for row in rows if row.complete)
+
+    def _row(self, node: Node) -> _Row:
+        table = Table(node, "a target", _ROW, self._faults, check.other_platform)
+        return _Row(
+            id=table.text("id", check.other_platform),
+            sglang=table.text("sglang", check.version),
+            torch=table.text("torch", check.version),
+            cuda=table.text("cuda", check.cuda),
+            own=matrix_entries.read(table),
+            table=table,
+        )
+
+    def _check_ids(self, rows: list[_Row]) -> None:
+        first: dict[str, int] = {}
+        for row in rows:
+            if row.id in first:
+                row.table.fault("id", f"{row.id!r} is here twice: first on line {first[row.id]}")
+            elif row.id:
+                first[row.id] = row.table.line_of("id")
+            if not (row.id and row.sglang and row.torch):
+                continue
+            expected = check.target_id(row.torch, row.sglang)
+            if row.id != expected:
+                versions = f"torch {row.torch} and sglang {row.sglang}"
+                message = f"{row.id!r} does not follow from {versions}: it must be {expected!r}"
+                row.table.fault("id", message)
+
+    def _check_runtime(self, rows: list[_Row], table: Path) -> None:
+        wrong, refused = check.runtime_support(table, [row.sglang for row in rows if row.sglang])
+        if wrong:
+            self._faults.add(0, wrong)
+        for row in rows:
+            if row.sglang in refused:
+                row.table.fault("sglang", refused[row.sglang])
+
+    def _check_cuda(self, row: _Row) -> None:
+        # Only the id that follows from the versions may name a file.
+        lock = self.locks / f"{check.target_id(row.torch, row.sglang)}.txt"
+        built, source = check.torch_cuda(row.torch, lock)
+        if built and built != row.cuda:
+            message = f"torch {row.torch} is built for CUDA {built} ({source}), not {row.cuda}"
+            row.table.fault("cuda", message)
+        if self.toolkit and self.toolkit.partition(".")[0] != row.versions["cuda_major"]:
+            message = f"the compiler of toolkit {self.toolkit} cannot serve CUDA {row.cuda}"
+            row.table.fault("cuda", message)
+
+    def _target(self, row: _Row) -> Target:
+        shared, own, versions = self._shared, row.own, row.versions
+        self._check_cuda(row)
+        if "exclude_newer" not in row.table:
+            own = own._replace(exclude_newer=shared.exclude_newer)
+            if not own.exclude_newer[0]:
+                self._faults.add(row.table.line, "a target has no 'exclude_newer'")
+        requirements = self._pick(shared.requirements, own.requirements, row)
+        if not requirements:
+            self._faults.add(row.table.line, "a target has no requirements")
+        sdists = self._pick_by_name(shared.sdists, own.sdists, row)
+        env = self._pick_by_name(shared.env, own.env, row)
+        return Target(
+            id=row.id,
+            sglang=row.sglang,
+            torch=row.torch,
+            cuda=row.cuda,
+            python=self.python,
+            platform_tag=self._platform_tag,
+            requirements=tuple(entry.filled(versions) for entry in requirements),
+            constraints=_pins(self._pick(shared.constraints, own.constraints, row), versions),
+            overrides=_pins(self._pick(shared.overrides, own.overrides, row), versions),
+            sdists=tuple(Sdist(e.name, e.build, e.why) for e in sorted(sdists)),
+            exclude_newer=own.exclude_newer[0],
+            exclude_newer_why=own.exclude_newer[1],
+            dependencies=self._dependencies,
+            env=tuple(EnvDefault(e.name, e.filled(versions), e.why) for e in env),
+            line=row.table.line,
+        )
+
+    def _pick(self, shared: Iterable[Entry], own: Iterable[Entry], row: _Row) -> list[Entry]:
+        """The entries for a row: the shared ones, then its own."""
+        return [entry for entry in (*shared, *own) if entry.holds(row.versions)]
+
+    def _pick_by_name(
+        self, shared: Iterable[Entry], own: Iterable[Entry], row: _Row
+    ) -> list[Entry]:
+        """The entries for a row, where its own replaces a shared one of the same name."""
+        picked: dict[str, Entry] = {}
+        for entries in (shared, own):
+            here: dict[str, Entry] = {}
+            for entry in entries:
+                if not entry.holds(row.versions):
+                    continue
+                if entry.name and entry.name in here:
+                    first = f"first on line {here[entry.name].line}"
+                    message = f"{entry.name!r} is here twice for {row.id}: {first}"
+                    self._faults.add(entry.line, message)
+                here[entry.name] = entry
+            picked |= here
+        return list(picked.values())
+
+
+def _pins(entries: Iterable[Entry], versions: dict[str, str]) -> tuple[Pin, ...]:
+    return tuple(Pin(entry.filled(versions), entry.why) for entry in entries)
+
+
+def _flag(text: str) -> str | None:
+    return None if text in ("true", "false") else f"{text!r} is neither true nor false"
+
+
+def _locks(top: Table) -> str:
+    text = top.text("locks", required=False) or "images/locks"
+    if Path(text).is_absolute():
+        top.fault("locks", f"{text!r} must be relative to the matrix file")
+    return text
+
+
+def _base(top: Table) -> tuple[str, str, str]:
+    """The suite, the minor version of Python and the platform tag that follow from it."""
+    python = top.text("python")
+    node = top.get("base")
+    if node is None:
+        return "", python, ""
+    base = Table(node, "base", ("suite",), top.faults)
+    suite = base.text("suite")
+    if suite not in check.SUITES:
+        if suite:
+            hint = suggest(suite, check.SUITES)
+            base.fault("suite", f"{suite!r} is not one of {', '.join(check.SUITES)}{hint}")
+        return suite, python, ""
+    its_python, platform_tag = check.SUITES[suite]
+    if python not in ("", its_python):
+        top.fault("python", f"{python!r} is not supported: {suite} has {its_python}")
+    return suite, python, platform_tag
