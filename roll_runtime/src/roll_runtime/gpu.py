@@ -1,0 +1,69 @@
+"""What the NVIDIA driver says, asked through libcuda alone: no torch, no nvidia-smi.
+
+Run as a child process (``python -m roll_runtime.gpu``), because a broken driver can hang.
+"""
+
+import ctypes
+import json
+import subprocess
+import sys
+from typing import Any
+
+_MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
+
+
+def ask() -> dict[str, Any]:
+    """Return the driver's CUDA version and its devices, or why there is none.
+
+    Returns:
+        ``{"cuda": [12, 8], "devices": [{"name": …, "capability": [9, 0], "memory_gib": …}]}``, or
+        ``{"error": …}``.
+    """
+    try:
+        cuda = ctypes.CDLL("libcuda.so.1")
+    except OSError as error:
+        return {"error": f"libcuda.so.1 cannot be loaded ({error})"}
+    status = cuda.cuInit(0)
+    if status:
+        return {"error": f"cuInit returned {status}"}
+    version, count = ctypes.c_int(), ctypes.c_int()
+    cuda.cuDriverGetVersion(ctypes.byref(version))
+    cuda.cuDeviceGetCount(ctypes.byref(count))
+    return {
+        "cuda": [version.value // 1000, version.value % 1000 // 10],
+        "devices": [_device(cuda, index) for index in range(count.value)],
+    }
+
+
+def _device(cuda: Any, index: int) -> dict[str, Any]:
+    handle, number, size = ctypes.c_int(), ctypes.c_int(), ctypes.c_size_t()
+    name = ctypes.create_string_buffer(100)
+    cuda.cuDeviceGet(ctypes.byref(handle), index)
+    cuda.cuDeviceGetName(name, len(name), handle)
+    cuda.cuDeviceTotalMem_v2(ctypes.byref(size), handle)
+    capability = []
+    for attribute in (_MAJOR, _MINOR):
+        cuda.cuDeviceGetAttribute(ctypes.byref(number), attribute, handle)
+        capability.append(number.value)
+    return {
+        "name": name.value.decode(),
+        "capability": capability,
+        "memory_gib": round(size.value / 2**30, 1),
+    }
+
+
+def ask_in_child(timeout: float = 60.0) -> dict[str, Any]:
+    """Ask in a child process, so that a driver that hangs costs a timeout (seconds) and no more."""
+    command = [sys.executable, "-m", "roll_runtime.gpu"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+        answer: dict[str, Any] = json.loads(done.stdout)
+    except subprocess.TimeoutExpired:
+        return {"error": f"the driver did not answer within {timeout:g} s"}
+    except ValueError:
+        return {"error": f"the driver's process ended with status {done.returncode}"}
+    return answer
+
+
+if __name__ == "__main__":
+    print(json.dumps(ask()))

@@ -1,0 +1,158 @@
+"""ROLL's package around ours: its dispatch, its strategy, its process targets."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import textwrap
+from pathlib import Path
+
+import pytest
+from runtime_support import clean_environ
+
+#: ROLL's names and what its modules do with them (roll/ at 8eb27cc2), in our own words.
+ROLL = {
+    "roll/__init__.py": "",
+    "roll/third_party/__init__.py": "",
+    "roll/third_party/sglang/__init__.py": """
+        import sglang as sgl
+        patch = None
+        if sgl.__version__ == "0.5.2":
+            from roll.third_party.sglang import own
+            patch = own
+        else:
+            raise NotImplementedError(f"ROLL does not know {sgl.__version__}")
+        """,
+    "roll/third_party/sglang/own.py": "name = 'ROLL'\n",
+    "roll/distributed/__init__.py": "",
+    "roll/distributed/strategy/__init__.py": "",
+    "roll/distributed/strategy/sglang_strategy.py": """
+        from roll.third_party.sglang import patch as sglang_patch
+
+        class SgLangStrategy:
+            def __init__(self, worker_config):
+                self.worker_config = worker_config
+
+            async def initialize(self, model_provider):
+                config = self.worker_config.strategy_args.strategy_config
+                return config["mem_fraction_static"]
+        """,
+    "sglang/__init__.py": "from sglang.version import __version__\n",
+    "sglang/version.py": "__version__ = 'VERSION'\n",
+    "sglang/srt/__init__.py": "",
+    "sglang/srt/entrypoints/__init__.py": "",
+    "sglang/srt/entrypoints/engine.py": """
+        import signal
+
+        def _set_envs_and_config(server_args):
+            pass
+
+        class Engine:
+            def __init__(self, **kwargs):
+                self.kwargs = kwargs
+        """,
+}
+
+
+def execute(
+    python: Path, folder: Path, version: str, code: str, **env: str
+) -> subprocess.CompletedProcess[str]:
+    for name, text in ROLL.items():
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(textwrap.dedent(text).replace("VERSION", version))
+    return subprocess.run(
+        [str(python), "-c", textwrap.dedent(code)],
+        env={**clean_environ(), "PYTHONPATH": str(folder), **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+ENGINE = """
+    from roll.third_party.sglang import patch
+    engine = patch.engine.engine_module.Engine(tp_size=2)
+    assert engine.kwargs == {"tp_size": 2, "mem_fraction_static": 0.7}
+"""
+
+
+@pytest.mark.parametrize("known", ["0.5.9", "0.5.23", "0.5.7.dev1+g0123abc"])
+def test_stands_in_where_roll_does_not_know_the_version(
+    python: Path, tmp_path: Path, known: str
+) -> None:
+    done = execute(python, tmp_path, known, ENGINE)
+    assert done.returncode == 0, done.stderr
+
+
+def test_rolls_own_answer_is_kept(python: Path, tmp_path: Path) -> None:
+    code = "from roll.third_party.sglang import patch; assert patch.name == 'ROLL'"
+    done = execute(python, tmp_path, "0.5.2", code)
+    assert done.returncode == 0, done.stderr
+
+
+def test_neither_knows_the_version(python: Path, tmp_path: Path) -> None:
+    done = execute(python, tmp_path, "9.9.9", ENGINE)
+    assert "NotImplementedError: ROLL does not know 9.9.9" in done.stderr
+
+
+def test_strategy_gets_its_default_and_its_warning(python: Path, tmp_path: Path) -> None:
+    code = """
+        import asyncio
+        from types import SimpleNamespace
+        from roll.distributed.strategy.sglang_strategy import SgLangStrategy
+        config = SimpleNamespace(
+            device_mapping=[0, 1], num_gpus_per_worker=2, infer_batch_size=64,
+            strategy_args=SimpleNamespace(strategy_config={}),
+        )
+        print(asyncio.run(SgLangStrategy(config).initialize(None)))
+    """
+    done = execute(python, tmp_path, "0.5.9", code)
+    assert done.stdout == "0.7\n", done.stderr
+    assert "infer_batch_size=64 is ignored" in done.stderr
+
+
+def test_kill_switch_leaves_roll_alone(python: Path, tmp_path: Path) -> None:
+    done = execute(python, tmp_path, "0.5.9", ENGINE, ROLL_RUNTIME_AUTOLOAD="0")
+    assert "NotImplementedError: ROLL does not know 0.5.9" in done.stderr
+
+
+RAY = """
+    import asyncio
+    import threading
+    import ray
+
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+
+    @ray.remote
+    class Actor:
+        async def start(self):
+            import signal
+            import sglang.srt.entrypoints.engine as engine
+            from sglang.srt.entrypoints.engine import Engine
+            main = threading.current_thread() is threading.main_thread()
+            try:
+                signal.signal(signal.SIGUSR1, print)
+                refused = False
+            except ValueError:
+                refused = True
+            engine.signal.signal(signal.SIGQUIT, print)
+            return main, refused, Engine(tp_size=1).kwargs
+
+    print(ray.get(Actor.remote().start.remote()))
+    ray.shutdown()
+"""
+
+
+def test_in_a_ray_actor(python: Path, tmp_path: Path) -> None:
+    """A real Ray async actor: the hook is in the worker process that Ray starts."""
+    site = os.environ.get("ROLL_RUNTIME_TEST_RAY")
+    if not site:
+        pytest.skip("set ROLL_RUNTIME_TEST_RAY to a directory where ray is installed (pip -t)")
+    done = execute(
+        python, tmp_path, "0.5.2", RAY, PYTHONPATH=os.pathsep.join([str(tmp_path), site])
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == (
+        "(False, True, {'tp_size': 1, 'mem_fraction_static': 0.7})"
+    )
