@@ -1,0 +1,251 @@
+"""uv as the resolver: the one place that runs it.
+
+Index addresses, credentials and certificates come from uv's own settings (environment, uv.toml,
+netrc).
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import tomli
+from packaging.markers import Marker
+from packaging.tags import Tag, compatible_tags, cpython_tags
+from packaging.utils import BuildTag, canonicalize_name, parse_wheel_filename
+
+from images import layout
+from images.artifact import Artifact
+from images.errors import FetchError, LockError, ToolError
+
+PLATFORM = "x86_64-manylinux_2_36"
+"""What wheels are chosen for: the glibc of Debian bookworm."""
+
+_COMPILE = (
+    *("pip", "compile", "--format", "pylock.toml"),
+    *("--python-version", layout.PYTHON, "--python-platform", PLATFORM),
+    *("--no-python-downloads", "--no-header", "--no-annotate", "--quiet"),
+)
+_GLIBC = (2, 36)
+_MARKERS = {
+    "implementation_name": "cpython",
+    "os_name": "posix",
+    "platform_machine": "x86_64",
+    "platform_python_implementation": "CPython",
+    "platform_system": "Linux",
+    "python_full_version": f"{layout.PYTHON}.0",
+    "python_version": layout.PYTHON,
+    "sys_platform": "linux",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """One file of the index: what is locked of it, and where the index has it now."""
+
+    name: str
+    version: str
+    artifact: Artifact
+    url: str
+
+
+def resolve(
+    requirements: Iterable[str],
+    *,
+    constraints: Iterable[str] = (),
+    overrides: Iterable[str] = (),
+    exclude_newer: str | None = None,
+    dependencies: bool = True,
+) -> list[Locked]:
+    """The one file that each distribution of a resolution installs from, sorted by name.
+
+    A wheel is taken where one fits the image's platform, else the sdist.
+
+    Args:
+        requirements: PEP 508 strings.
+        constraints: as in `uv pip compile --constraints`.
+        overrides: as in `uv pip compile --overrides`.
+        exclude_newer: RFC 3339 time; files uploaded later are not seen.
+        dependencies: whether the requirements' own dependencies are resolved too.
+
+    Raises:
+        LockError: there is no resolution; the message is uv's own.
+        ToolError: uv cannot be run.
+    """
+    packages = _compile(requirements, constraints, overrides, exclude_newer, dependencies)
+    wanted = (package for package in packages if _applies(package.get("marker")))
+    return sorted((_best(package) for package in wanted), key=lambda locked: locked.name)
+
+
+def locate(wanted: dict[str, Artifact]) -> dict[Artifact, str]:
+    """Where the index has files that are locked already.
+
+    Args:
+        wanted: artifacts by requirement (`name==version`).
+
+    Returns:
+        The URL of each artifact that the index offers with the locked hash.
+
+    Raises:
+        FetchError: the index cannot be asked, or does not know a version at all; with uv's words.
+        ToolError: uv cannot be run.
+    """
+    by_hash = {artifact.sha256: artifact for artifact in wanted.values()}
+    try:
+        packages = [
+            package
+            for pins in _without_rivals(wanted)
+            for package in _compile(pins, (), (), None, dependencies=False)
+        ]
+    except LockError as error:
+        raise FetchError(
+            f"the index does not tell where the locked files are: {error.message}",
+            remedy="check the network and uv's index settings, or bring back a download cache that "
+            "holds the files (--cache DIR)",
+        ) from None
+    return {
+        by_hash[sha256]: _location(file)
+        for package in packages
+        for file in _files(package)
+        if (sha256 := file.get("hashes", {}).get("sha256")) in by_hash
+    }
+
+
+def _without_rivals(pins: Iterable[str]) -> list[list[str]]:
+    """The pins in lists of which none has two versions of one distribution: uv takes no such list.
+
+    The compiler's headers come from another nvidia-cuda-runtime than the one that torch brings.
+    """
+    versions: dict[str, list[str]] = {}
+    for pin in pins:
+        versions.setdefault(pin.partition("==")[0], []).append(pin)
+    return [[pin for pin in group if pin is not None] for group in zip_longest(*versions.values())]
+
+
+def _compile(
+    requirements: Iterable[str],
+    constraints: Iterable[str],
+    overrides: Iterable[str],
+    exclude_newer: str | None,
+    dependencies: bool,
+) -> list[dict[str, Any]]:
+    with tempfile.TemporaryDirectory(prefix="lock-") as directory:
+        place = Path(directory)
+        inputs = {"requirements": requirements, "constraints": constraints, "overrides": overrides}
+        for name, lines in inputs.items():
+            (place / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        output = place / "pylock.toml"
+        options = ["--constraints", "constraints", "--overrides", "overrides"]
+        options += ["--exclude-newer", exclude_newer] if exclude_newer else []
+        options += [] if dependencies else ["--no-deps"]
+        run(
+            [*_COMPILE, "requirements", *options, "--output-file", output.name],
+            cwd=place,
+        )
+        packages: list[dict[str, Any]] = tomli.loads(output.read_text(encoding="utf-8")).get(
+            "packages", []
+        )
+        return packages
+
+
+def run(arguments: Sequence[str], *, cwd: Path, env: dict[str, str] | None = None) -> None:
+    """Run uv.
+
+    Raises:
+        LockError: uv says no; the message is its own.
+        ToolError: uv is not installed.
+    """
+    try:
+        done = subprocess.run(
+            [find(), *arguments], cwd=cwd, env=env, capture_output=True, text=True, check=False
+        )
+    except OSError as error:
+        raise ToolError(f"uv cannot be run: {error}", remedy="pip install -e .") from error
+    if done.returncode:
+        raise LockError(f"uv {' '.join(arguments[:2])} failed:\n{done.stderr.strip()}")
+
+
+def find() -> str:
+    """The uv that is pinned with the project, wherever it was installed."""
+    from uv import find_uv_bin
+
+    return find_uv_bin()
+
+
+def _applies(marker: str | None) -> bool:
+    return marker is None or Marker(marker).evaluate(dict(_MARKERS))
+
+
+def _files(package: dict[str, Any]) -> list[dict[str, Any]]:
+    sdist = package.get("sdist")
+    return [*package.get("wheels", []), *([sdist] if sdist else [])]
+
+
+def _best(package: dict[str, Any]) -> Locked:
+    ranked = sorted(
+        (
+            (preference, _location(file), file)
+            for file in package.get("wheels", [])
+            if (preference := _preference(_file_name(file)))
+        ),
+        key=lambda item: item[:2],
+    )
+    file = ranked[-1][2] if ranked else package.get("sdist")
+    if file is None:
+        raise LockError(
+            f"{package['name']} {package['version']}: the index has no wheel for "
+            f"CPython {layout.PYTHON} on {PLATFORM}, and no sdist"
+        )
+    sha256, size = file.get("hashes", {}).get("sha256"), file.get("size")
+    if sha256 is None or size is None:
+        raise LockError(
+            f"{_file_name(file)}: the index tells no {'size' if sha256 else 'SHA-256'} of it",
+            remedy="lock with an index that has the JSON API (PEP 691 and PEP 700), such as "
+            "PyPI; any index will do to build from the lock",
+        )
+    artifact = Artifact(_file_name(file), sha256, size)
+    return Locked(canonicalize_name(package["name"]), package["version"], artifact, _location(file))
+
+
+def _preference(filename: str) -> tuple[int, BuildTag] | None:
+    """How much pip would want a wheel, or None if it does not fit: best tag, then highest build."""
+    ranks = _tag_ranks()
+    _, _, build, tags = parse_wheel_filename(filename)
+    fitting = [ranks[tag] for tag in tags if tag in ranks]
+    return (-min(fitting), build) if fitting else None
+
+
+@cache
+def _tag_ranks() -> dict[Tag, int]:
+    """Wheel tags that the image can install, best first (PEP 425, PEP 600)."""
+    manylinux = [f"manylinux_2_{minor}_x86_64" for minor in range(_GLIBC[1], 4, -1)]
+    legacy = {17: "manylinux2014_x86_64", 12: "manylinux2010_x86_64", 5: "manylinux1_x86_64"}
+    platforms = ["linux_x86_64"]
+    for tag in manylinux:
+        platforms.append(tag)
+        minor = int(tag.split("_")[2])
+        platforms += [legacy[minor]] if minor in legacy else []
+    version = tuple(int(part) for part in layout.PYTHON.split("."))
+    tags = [
+        *cpython_tags(version, platforms=platforms),
+        *compatible_tags(version, f"cp{''.join(layout.PYTHON.split('.'))}", platforms),
+    ]
+    ranks: dict[Tag, int] = {}
+    for rank, found in enumerate(tags):
+        ranks.setdefault(found, rank)
+    return ranks
+
+
+def _location(file: dict[str, Any]) -> str:
+    return str(file.get("url") or Path(file["path"]).absolute().as_uri())
+
+
+def _file_name(file: dict[str, Any]) -> str:
+    return str(file.get("name") or unquote(urlsplit(_location(file)).path).rpartition("/")[2])

@@ -1,0 +1,105 @@
+"""The seal of a lock: what was written is read, and every change is noticed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from images import lockfile
+from images.errors import LockError
+
+INPUTS = lockfile.digest_of({"a": 1})
+LINES = ["one==1 x", "two==2 y"]
+REMEDY = "python build.py lock"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "lock.txt"
+    path.write_text(lockfile.seal(INPUTS, LINES), encoding="utf-8")
+    return path
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(LockError) as error:
+        lockfile.read(path, remedy=REMEDY)
+    assert error.value.remedy == REMEDY
+    assert error.value.message.startswith(str(path))
+    assert not lockfile.is_locked(path, INPUTS)
+    return error.value.message
+
+
+def test_what_was_sealed_is_read(path: Path) -> None:
+    assert lockfile.read(path, remedy="") == lockfile.Sealed(path, INPUTS, tuple(LINES))
+    assert lockfile.is_locked(path, INPUTS)
+    assert not lockfile.is_locked(path, lockfile.digest_of({"a": 2}))
+
+
+@given(lines=st.lists(st.text(st.characters(codec="ascii", exclude_categories=["Cc"]))))
+def test_any_lines_come_back(tmp_path_factory: pytest.TempPathFactory, lines: list[str]) -> None:
+    path = tmp_path_factory.mktemp("lock") / "lock.txt"
+    path.write_text(lockfile.seal(INPUTS, lines), encoding="utf-8")
+    assert list(lockfile.read(path, remedy="").lines) == lines
+
+
+def test_seal_is_the_same_each_time_and_depends_on_all() -> None:
+    texts = [
+        lockfile.seal(INPUTS, LINES),
+        lockfile.seal("0" * 64, LINES),
+        lockfile.seal(INPUTS, LINES[:1]),
+        lockfile.seal(INPUTS, LINES[::-1]),
+    ]
+    assert texts[0] == lockfile.seal(INPUTS, list(LINES))
+    assert len(set(texts)) == 4
+
+
+def test_any_flipped_bit_of_the_file_is_noticed(path: Path) -> None:
+    content = path.read_bytes()
+    digest = lockfile.digest_of_file(path)
+    for position in range(len(content)):
+        path.write_bytes(
+            content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :]
+        )
+        assert not lockfile.is_locked(path, INPUTS)
+        assert lockfile.digest_of_file(path) != digest
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("one==1", "one==9"), ("two==2 y\n", ""), ("two==2 y\n", "two==2 y"), ("y\n", "y\n\n"),
+     ("one", "# note\none")],
+)  # fmt: skip
+def test_hand_edit_is_told(path: Path, old: str, new: str) -> None:
+    path.write_text(path.read_text().replace(old, new))
+    assert "edited by hand" in refused(path)
+
+
+def test_line_ends_that_git_changed_are_told(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    refused(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"one==1\n", b"\xff\xfe", b"\xef\xbb\xbf# Locked"])
+def test_what_is_no_lock_is_told(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    refused(path)
+
+
+def test_missing_lock_and_directory_are_told(path: Path) -> None:
+    path.unlink()
+    assert "no such lock" in refused(path)
+    path.mkdir()
+    assert "cannot be read" in refused(path)
+
+
+def test_digest_does_not_depend_on_the_order_of_keys() -> None:
+    assert lockfile.digest_of({"a": [1, "ü"], "b": 2}) == lockfile.digest_of(
+        {"b": 2, "a": [1, "ü"]}
+    )
+    assert lockfile.digest_of([1, 2]) != lockfile.digest_of([2, 1])
+    assert lockfile.digest_of({}) == (
+        "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+    )
