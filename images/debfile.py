@@ -1,0 +1,99 @@
+"""Reading a .deb without dpkg: an `ar` archive of two compressed tars.
+
+The format is fixed by deb(5): the members `debian-binary`, `control.tar.*` and `data.tar.*`, in
+this order. Only the standard library is used, so a .deb can be read on any host.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import lzma
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, cast
+
+from images.errors import IntegrityError
+
+_AR_MAGIC = b"!<arch>\n"
+_AR_HEADER = 60
+
+
+def control(path: Path) -> str:
+    """The control paragraph of a .deb, as Debian's `Packages` files carry it.
+
+    Raises:
+        IntegrityError: the file is not a .deb.
+    """
+    with _tar(path, "control.tar") as tar:
+        for member in tar:
+            if member.name.removeprefix("./") == "control" and member.isreg():
+                content = cast("IO[bytes]", tar.extractfile(member))
+                return content.read().decode("utf-8").rstrip("\n") + "\n"
+    raise _broken(path, "no control file")
+
+
+def members(path: Path) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
+    """The files of a .deb in their archived order, each with its content.
+
+    The member's name is given without the leading `./`. The stream of a member is valid only until
+    the next one is asked for; what is not a regular file has an empty one.
+
+    Raises:
+        IntegrityError: the file is not a .deb.
+    """
+    with _tar(path, "data.tar") as tar:
+        for member in tar:
+            member.name = member.name.removeprefix("./")
+            content = tar.extractfile(member) if member.isreg() else None
+            yield member, content or io.BytesIO()
+
+
+@contextmanager
+def _tar(path: Path, name: str) -> Iterator[tarfile.TarFile]:
+    with path.open("rb") as archive:
+        full_name = _seek_member(archive, path, name)
+        try:
+            stream = _decompressed(archive, full_name.removeprefix(name))
+            with tarfile.open(fileobj=stream, mode="r|") as tar:
+                yield tar
+        except KeyError:
+            raise _broken(path, f"cannot read {full_name}") from None
+        except (tarfile.TarError, lzma.LZMAError, EOFError) as error:
+            raise _broken(path, str(error)) from error
+
+
+def _seek_member(archive: IO[bytes], path: Path, prefix: str) -> str:
+    """Leave `archive` at the content of the member that starts with `prefix`; its full name."""
+    if archive.read(len(_AR_MAGIC)) != _AR_MAGIC:
+        raise _broken(path, "it does not start as an ar archive")
+    while len(header := archive.read(_AR_HEADER)) == _AR_HEADER:
+        name = header[:16].decode("ascii", "replace").rstrip().rstrip("/")
+        if name.startswith(prefix):
+            return name
+        size = int(header[48:58])
+        archive.seek(size + size % 2, io.SEEK_CUR)
+    raise _broken(path, f"it has no {prefix}.*")
+
+
+def _decompressed(stream: IO[bytes], suffix: str) -> IO[bytes]:
+    """`stream` from here on, unpacked; what lies behind the tar's end marker is never reached.
+
+    Raises:
+        KeyError: a compression that Debian's own packages of bookworm and trixie do not use.
+    """
+    if suffix == "":
+        return stream
+    if suffix == ".gz":
+        return cast("IO[bytes]", gzip.GzipFile(fileobj=stream))
+    if suffix == ".xz":
+        return cast("IO[bytes]", lzma.LZMAFile(stream))
+    raise KeyError(suffix)
+
+
+def _broken(path: Path, why: str) -> IntegrityError:
+    return IntegrityError(
+        f"{path}: not a .deb: {why}", remedy="remove the file, so that it is downloaded again"
+    )

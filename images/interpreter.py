@@ -1,0 +1,193 @@
+"""The image's own Python, run on the host without chroot and without root.
+
+Byte code and wheels made from sdists have to come from the image's Python, not from the builder's.
+Its files are extracted from the base's .debs into the download cache and started through their own
+loader, so neither the host's Python nor its C library matters.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from images import debfile, fetch, layout, lockfile
+from images.deb import Deb
+from images.errors import IntegrityError, LockError, StoreError
+
+FORMAT = "1"
+"""Part of the directory's name. Raise it when `extracted` lays it out in another way."""
+
+_PYTHON = f"python{layout.PYTHON}"
+_LOADER = "ld-linux-x86-64.so.2"
+_PACKAGES = (
+    f"{_PYTHON}-minimal",  # the program
+    f"lib{_PYTHON}-minimal",  # what it needs to start
+    f"lib{_PYTHON}-stdlib",  # the rest of the standard library
+    "libc6",
+    "libexpat1",
+    "zlib1g",
+    # What extension modules of the standard library are linked with.
+    "libbz2-1.0",
+    "libcrypt1",
+    "libffi8",
+    "liblzma5",
+    "libsqlite3-0",
+    "libssl3",
+    "libuuid1",
+)
+# Modules that would need more libraries: terminals and databases are of no use to a builder.
+# Without them none can load a library of the host's by accident.
+_LEFT_OUT = re.compile(r"lib-dynload/(_curses|_dbm|_gdbm|nis|readline|_tkinter)")
+_LIBRARY = re.compile(r"(?:usr/)?lib/x86_64-linux-gnu/(?P<name>[^/]+\.so[^/]*)")
+
+# The program that `sys.executable` names: child processes of a build start the same way.
+_WRAPPER = """\
+#!/bin/sh
+# Starts Python with its own loader and libraries, whatever the host has.
+root=$(dirname "$(dirname "$0")")
+exec "$root/libraries/{loader}" --inhibit-cache --argv0 "$0" \\
+	--library-path "$root/libraries" "$root/libexec/{python}" "$@"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Interpreter:
+    """A Python that can be started.
+
+    Attributes:
+        command: the start of a command line; isolated from the user's and the host's packages.
+        env: the whole environment to run it with. Nothing of the builder's may be added that
+            starts with `PYTHON` or `LD_`.
+        version: e.g. `3.11.2`.
+    """
+
+    command: tuple[str, ...]
+    env: dict[str, str]
+    version: str
+
+
+def missing(debs: Sequence[Deb], cache: Path) -> list[Deb]:
+    """The packages that `extracted` will read: none when the interpreter is there already.
+
+    Raises:
+        LockError: the base does not have a package that the interpreter is made of.
+    """
+    return [] if _home(debs, cache).is_dir() else _chosen(debs)
+
+
+def extracted(debs: Sequence[Deb], cache: Path) -> Interpreter:
+    """The interpreter of a base; extracted on first use, safe for several builds at once.
+
+    Args:
+        debs: the locked packages of the base.
+        cache: the download cache, which has those that `missing` names.
+
+    Raises:
+        LockError: the base does not have a package that the interpreter is made of.
+        IntegrityError: a package is broken.
+        StoreError: the cache cannot be written.
+    """
+    home = _home(debs, cache)
+    if not home.is_dir():
+        packages = [fetch.checked(deb.artifact, cache) for deb in _chosen(debs)]
+        try:
+            _extract(packages, home)
+        except OSError as error:
+            raise StoreError(f"{home}: cannot be written: {error}") from error
+    return Interpreter(_command(home), _environment(), _version(debs))
+
+
+def _chosen(debs: Sequence[Deb]) -> list[Deb]:
+    found = {deb.package: deb for deb in debs if deb.package in _PACKAGES}
+    if absent := [package for package in _PACKAGES if package not in found]:
+        raise LockError(
+            f"the base has no {', '.join(absent)}, which its Python is made of",
+            remedy="python build.py lock --base",
+        )
+    return [found[package] for package in _PACKAGES]
+
+
+def _home(debs: Sequence[Deb], cache: Path) -> Path:
+    hashes = [deb.artifact.sha256 for deb in _chosen(debs)]
+    key = lockfile.digest_of({"format": FORMAT, "debs": hashes})
+    return cache.absolute() / "interpreters" / key
+
+
+def _version(debs: Sequence[Deb]) -> str:
+    (program,) = (deb for deb in debs if deb.package == _PACKAGES[0])
+    return program.version.partition("-")[0]
+
+
+def _command(home: Path) -> tuple[str, ...]:
+    libraries = home / "libraries"
+    return (
+        str(libraries / _LOADER),
+        "--inhibit-cache",  # the host's ld.so.cache names the host's libraries
+        "--argv0",  # what sys.executable and the search for the standard library start from
+        str(home / "bin" / _PYTHON),
+        "--library-path",
+        str(libraries),
+        str(home / "libexec" / _PYTHON),
+        "-I",
+        "-S",
+    )
+
+
+def _environment() -> dict[str, str]:
+    return {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LC_ALL": "C.UTF-8", "TZ": "UTC0"}
+
+
+def _extract(packages: Sequence[Path], home: Path) -> None:
+    """Fill a directory beside `home`, then rename it: `home` is whole whenever it exists."""
+    home.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f"{home.name}.", dir=home.parent))
+    try:
+        for package in packages:
+            _unpack(package, work)
+        wrapper = work / "bin" / _PYTHON
+        wrapper.parent.mkdir()
+        wrapper.write_text(_WRAPPER.format(loader=_LOADER, python=_PYTHON), encoding="utf-8")
+        wrapper.chmod(0o755)
+        work.chmod(0o755)
+        _rename(work, home)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _rename(work: Path, home: Path) -> None:
+    try:
+        work.rename(home)
+    except OSError:
+        if not home.is_dir():  # otherwise another build was quicker, with the same files
+            raise
+
+
+def _unpack(package: Path, work: Path) -> None:
+    for member, content in debfile.members(package):
+        for place in _places(member.name):
+            path = work / place
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if member.issym():
+                if "/" not in member.linkname:  # others lead out, such as to /etc
+                    path.symlink_to(member.linkname)
+            elif member.isreg():
+                with path.open("xb") as stream:
+                    shutil.copyfileobj(content, stream, 1 << 20)
+                path.chmod(0o755 if member.mode & 0o100 else 0o644)
+            elif not member.isdir():
+                raise IntegrityError(f"{package.name}: {member.name}: an unexpected kind of file")
+
+
+def _places(name: str) -> Iterator[str]:
+    """Where a package's file goes; nowhere if the interpreter does not need it."""
+    library = _LIBRARY.fullmatch(name)
+    if name == f"usr/bin/{_PYTHON}":
+        yield f"libexec/{_PYTHON}"
+    elif library is not None:
+        yield f"libraries/{library['name']}"
+    elif name.startswith(f"usr/lib/{_PYTHON}/") and not _LEFT_OUT.search(name):
+        yield name.removeprefix("usr/")

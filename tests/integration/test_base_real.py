@@ -1,0 +1,220 @@
+"""The base from Debian's real packages: the same bytes for every builder, nothing of any of them.
+
+Needs mmdebstrap, a Debian mirror (or a filled cache) and, for the unprivileged build, to be root
+with uidmap installed. The cache is ROLL_IMAGES_CACHE, else ~/.cache/roll-images.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from images import base, deb, fetch, interpreter, mirror
+
+ROOT = Path(__file__).parent.parent.parent
+
+pytestmark = [
+    pytest.mark.skipif(shutil.which("mmdebstrap") is None, reason="needs mmdebstrap"),
+    pytest.mark.timeout(900),
+]
+
+
+@pytest.fixture(scope="module")
+def cache() -> Path:
+    default = Path.home() / ".cache" / "roll-images"
+    path = Path(os.environ.get("ROLL_IMAGES_CACHE", default))
+    debs = base.locked()
+    if fetch.missing([package.artifact for package in debs], path):
+        deb.download(debs, mirror.find(), path, jobs=6, advance=lambda _: None, renew=base.RENEW)
+    return path
+
+
+@pytest.fixture(scope="module")
+def tar(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    workdir = tmp_path_factory.mktemp("base")
+    yield base.build(base.locked(), cache, workdir)
+    shutil.rmtree(workdir)
+
+
+@pytest.fixture(scope="module")
+def members(tar: Path) -> dict[str, tarfile.TarInfo]:
+    with tarfile.open(tar) as archive:
+        return {member.name.removeprefix("./").rstrip("/"): member for member in archive}
+
+
+def read(tar: Path, name: str) -> str:
+    found = {entry.path: entry for entry in base.entries(tar)}
+    with found[name].open() as stream:
+        return stream.read().decode()
+
+
+def test_another_umask_zone_and_locale_give_the_same_bytes(
+    tar: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    monkeypatch.setenv("LANG", "tr_TR.UTF-8")
+    old = os.umask(0o077)
+    try:
+        again = base.build(base.locked(), cache, tmp_path)
+    finally:
+        os.umask(old)
+    assert fetch.file_sha256(again) == fetch.file_sha256(tar)
+    again.unlink()
+
+
+@pytest.fixture
+def ordinary_user() -> Iterator[str]:
+    """A user with subordinate ids and a home that nobody else can enter."""
+    if os.getuid() != 0 or shutil.which("newuidmap") is None:
+        pytest.skip("needs root and uidmap to make a user")
+    name = "roll-images-test"
+    home = Path(tempfile.mkdtemp(prefix="roll-images-home-"))
+    command = ["useradd", "--no-create-home", "--home-dir", str(home), "--shell", "/bin/sh"]
+    subprocess.run([*command, name], check=True)
+    try:
+        user = pwd.getpwnam(name)
+        home.chmod(0o700)
+        os.chown(home, user.pw_uid, user.pw_gid)
+        yield name
+    finally:
+        subprocess.run(["userdel", name], check=True)
+        shutil.rmtree(home)
+
+
+def test_an_ordinary_user_makes_the_same_bytes(tar: Path, cache: Path, ordinary_user: str) -> None:
+    user = pwd.getpwnam(ordinary_user)
+    home = Path(user.pw_dir)
+    shutil.copytree(ROOT / "images", home / "images")
+    for package in base.locked():
+        copy = fetch.cached(package.artifact, home / "cache")
+        copy.parent.mkdir(parents=True)
+        shutil.copyfile(fetch.cached(package.artifact, cache), copy)
+    (home / "work").mkdir()
+    for directory, _, names in os.walk(home):
+        for path in (Path(directory), *(Path(directory) / name for name in names)):
+            os.chown(path, user.pw_uid, user.pw_gid)
+            path.chmod(0o700 if path.is_dir() else 0o600)
+    python = interpreter.extracted(base.locked(), cache)
+    shared = Path(tempfile.mkdtemp(prefix="roll-images-python-"))
+    try:
+        # The interpreter of whoever runs the tests may lie where this user cannot go.
+        shutil.copytree(Path(python.command[0]).parent.parent, shared, dirs_exist_ok=True)
+        shared.chmod(0o755)
+        command = [
+            part.replace(str(Path(python.command[0]).parent.parent), str(shared))
+            for part in python.command
+        ]
+        script = (
+            f"import sys; sys.path.insert(0, {str(home)!r})\n"
+            "from pathlib import Path\n"
+            "from images import base\n"
+            f"base.build(base.locked(), Path({str(home / 'cache')!r}), "
+            f"Path({str(home / 'work')!r}))"
+        )
+        subprocess.run(
+            [*command, "-c", script],
+            env={**python.env, "TZ": "Asia/Shanghai", "LANG": "de_DE.UTF-8", "HOME": str(home)},
+            cwd=home,
+            user=user.pw_uid,
+            group=user.pw_gid,
+            extra_groups=[],
+            umask=0o077,
+            check=True,
+        )
+    finally:
+        shutil.rmtree(shared)
+    assert fetch.file_sha256(home / "work" / "base.tar") == fetch.file_sha256(tar)
+
+
+def test_nothing_of_the_builder_is_left(tar: Path, members: dict[str, tarfile.TarInfo]) -> None:
+    for absent in ("etc/resolv.conf", "etc/hostname", "packages", "var/lib/dpkg/status-old"):
+        assert absent not in members
+    files = {name for name, member in members.items() if member.isfile()}
+    assert not [name for name in files if name.startswith(("var/log/", "tmp/", "usr/share/man/"))]
+    leftovers = [name for name in files if name.startswith(("var/cache/", "var/lib/apt/lists/"))]
+    # mmdebstrap makes apt's lock files anew; they are empty.
+    assert not [name for name in leftovers if members[name].size]
+    lines = read(tar, "etc/apt/sources.list").splitlines()
+    assert lines
+    assert all(line.startswith("#") for line in lines)
+
+
+def test_no_file_names_a_mirror_or_a_path_of_the_build(tar: Path) -> None:
+    where = mirror.find()
+    hosts = {str(urlsplit(url).hostname).encode() for url in (where.debian, where.security)}
+    traces = re.compile(b"|".join(map(re.escape, [*hosts, b"mmdebstrap.", b"roll-images-"])))
+    hits = []
+    for entry in base.entries(tar):
+        if entry.kind == "file" and not entry.path.startswith("usr/share/doc/"):
+            with entry.open() as stream:
+                if found := traces.search(stream.read()):
+                    hits.append((entry.path, found.group()))
+    assert not hits
+
+
+def test_accounts_and_writable_places(tar: Path, members: dict[str, tarfile.TarInfo]) -> None:
+    assert "roll:x:1000:1000:" in read(tar, "etc/passwd")
+    assert members["tmp"].mode == 0o1777
+    assert members["home/roll"].mode == 0o1777
+    assert (members["home/roll"].uid, members["home/roll"].gid) == (1000, 0)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root for chroot")
+def test_it_works_in_a_plain_chroot(tar: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    subprocess.run(["tar", "-xpf", tar, "-C", root, "--numeric-owner"], check=True)
+    (root / "tmp" / "x.c").write_text("#include <Python.h>\n#include <omp.h>\nint x;\n")
+    script = (
+        "set -e; cd /tmp; gcc -c x.c -I/usr/include/python3.11 -fopenmp -o x.o; ninja --version;"
+        'python3 -c \'import ssl, sqlite3, ctypes, lzma; ctypes.CDLL("libibverbs.so.1");'
+        'ctypes.CDLL("libnuma.so.1"); ctypes.CDLL("librdmacm.so.1")\';'
+        "TZ=Asia/Shanghai date +%Z | grep -q CST; command -v ps; ip -V; curl --version >/dev/null;"
+        'test -z "$(dpkg --audit)"; g++ --version | head -1'
+    )
+    for user in ("0:0", "1000:1000", "12345:0", "12345:54321"):
+        (root / "tmp" / "x.o").unlink(missing_ok=True)
+        command = ["chroot", f"--userspec={user}", "--groups=", str(root), "sh", "-c", script]
+        done = subprocess.run(
+            command,
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/home/roll"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, (user, done.stdout, done.stderr)
+        write = [*command[:-1], 'touch "$HOME/$(id -u)-$(id -g)"']
+        home = {"PATH": "/usr/sbin:/usr/bin:/bin", "HOME": "/home/roll"}
+        subprocess.run(write, env=home, check=True)
+    shutil.rmtree(root)
+
+
+def test_the_interpreter_is_whole_and_uses_no_library_of_the_hosts(cache: Path) -> None:
+    python = interpreter.extracted(base.locked(), cache)
+    script = (
+        "import glob, importlib, os, sys\n"
+        "for path in glob.glob(f'{sys.prefix}/lib/python3.11/lib-dynload/*.so'):\n"
+        "    importlib.import_module(os.path.basename(path).split('.')[0])\n"
+        "import bz2, ctypes, hashlib, lzma, sqlite3, ssl, zlib\n"
+        "maps = {line.split()[-1] for line in open('/proc/self/maps') if '.so' in line}\n"
+        "assert all(path.startswith(sys.prefix) for path in maps), maps\n"
+        "print(sys.version.split()[0])\n"
+    )
+    done = subprocess.run(
+        [*python.command, "-W", "ignore", "-c", script],
+        env=python.env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, python.version), done.stderr

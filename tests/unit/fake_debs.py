@@ -1,0 +1,64 @@
+"""Debian packages small enough to write by hand."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import lzma
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from images.artifact import Artifact
+from images.deb import Deb
+
+
+def tar_of(files: Mapping[str, bytes], links: Mapping[str, str] | None = None) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        for name, content in files.items():
+            info = tarfile.TarInfo(f"./{name}")
+            info.size, info.mode = len(content), 0o755 if "bin/" in name else 0o644
+            tar.addfile(info, io.BytesIO(content))
+        for name, target in (links or {}).items():
+            info = tarfile.TarInfo(f"./{name}")
+            info.type, info.linkname = tarfile.SYMTYPE, target
+            tar.addfile(info)
+    return out.getvalue()
+
+
+def ar_of(members: Mapping[str, bytes]) -> bytes:
+    out = b"!<arch>\n"
+    for name, content in members.items():
+        head = f"{name:16}{0:<12}{0:<6}{0:<6}{'100644':8}{len(content):<10}`\n"
+        out += head.encode() + content + b"\n" * (len(content) % 2)
+    return out
+
+
+def deb_of(
+    package: str, files: Mapping[str, bytes], links: Mapping[str, str] | None = None
+) -> bytes:
+    control = f"Package: {package}\nVersion: 1-1\nArchitecture: amd64\n".encode()
+    return ar_of(
+        {
+            "debian-binary": b"2.0\n",
+            "control.tar.xz": lzma.compress(tar_of({"control": control})),
+            "data.tar.xz": lzma.compress(tar_of(files, links)),
+        }
+    )
+
+
+def cached_deb(
+    cache: Path,
+    package: str,
+    files: Mapping[str, bytes],
+    links: Mapping[str, str] | None = None,
+) -> Deb:
+    """Write a package into a download cache; gives its locked record."""
+    content = deb_of(package, files, links)
+    name = f"{package}_1-1_amd64.deb"
+    artifact = Artifact(name, hashlib.sha256(content).hexdigest(), len(content))
+    path = cache / artifact.sha256 / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    return Deb(package, "1-1", "debian", f"pool/main/x/{package}/{name}", artifact)

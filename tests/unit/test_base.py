@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import io
+import os
+import re
+import stat
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from images import base, rootfs
+from images.entry import Entry
+from images.errors import IntegrityError, LockError, ToolError
+from tests.unit.fake_debs import cached_deb
+
+# -- the recipe ----------------------------------------------------------------------------------
+
+
+def test_the_lock_is_that_of_the_recipe() -> None:
+    locked = {package.package for package in base.locked()}
+    assert set(base.packages()) <= locked
+    assert {"dpkg", "libc6", "bash"} <= locked  # essential packages are locked, too
+    assert not {"perl", "usrmerge", "systemd"} & locked
+
+
+def test_each_package_has_its_reason() -> None:
+    text = (base._RECIPE / "packages.txt").read_text()
+    rows = [line for line in text.splitlines() if line and not line.startswith("#")]
+    assert len(rows) == len(base.packages())
+    for row in rows:
+        assert row.partition("#")[2].strip(), row
+
+
+def test_a_changed_recipe_makes_the_lock_stale(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "packages", lambda: ["gcc"])
+    with pytest.raises(LockError, match="stale") as caught:
+        base.locked()
+    assert caught.value.remedy == "python build.py lock --base"
+
+
+def test_the_key_follows_packages_and_scripts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    debs = base.locked()
+    whole = base.key(debs)
+    assert base.key(debs[::-1]) == whole
+    assert base.key(debs[1:]) != whole
+    for path in base._RECIPE.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    monkeypatch.setattr(base, "_RECIPE", tmp_path)
+    assert base.key(debs) == whole
+    (tmp_path / "customize.sh").write_text("true")
+    assert base.key(debs) != whole
+
+
+def test_no_recipe_names_a_mirror() -> None:
+    for path in (*base._RECIPE.iterdir(), base.LOCK):
+        assert not re.search("https?://", path.read_text()), path
+
+
+# -- running mmdebstrap --------------------------------------------------------------------------
+
+
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """A program named mmdebstrap that is first in PATH."""
+    program = tmp_path / "bin" / "mmdebstrap"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+
+
+def test_the_builders_environment_stays_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dump = tmp_path / "dump"
+    stand_in(tmp_path, monkeypatch, f"(env; umask; pwd) > {dump}; : > {tmp_path}/base.tar")
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    monkeypatch.setenv("LANG", "tr_TR.UTF-8")
+    monkeypatch.setenv("HOME", "/home/somebody")
+    old = os.umask(0o077)
+    try:
+        package = cached_deb(tmp_path / "cache", "hello", {})
+        base.build([package], tmp_path / "cache", tmp_path)
+    finally:
+        os.umask(old)
+    lines = dump.read_text().splitlines()
+    assert {"TZ=UTC0", "LC_ALL=C.UTF-8", "HOME=/", f"SOURCE_DATE_EPOCH={base.EPOCH}"} <= set(lines)
+    assert not [line for line in lines if line.startswith("LANG=")]
+    assert lines[-2:] == ["0022", "/"]
+
+
+def test_the_offline_repository_lists_each_package(tmp_path: Path) -> None:
+    package = cached_deb(tmp_path / "cache", "hello", {})
+    base._write_repository([package], tmp_path / "cache", tmp_path / "packages.tar")
+    with tarfile.open(tmp_path / "packages.tar") as tar:
+        assert tar.getnames() == ["hello.deb", "Packages"]
+        assert {member.mode for member in tar} == {0o644}
+        index = tar.extractfile("Packages")
+        assert index is not None
+        text = index.read().decode()
+    assert text.startswith("Package: hello\n")
+    assert f"SHA256: {package.artifact.sha256}" in text
+
+
+def test_a_failure_shows_the_end_of_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(tmp_path, monkeypatch, "echo first; seq 100; echo 'E: no such uid range'; exit 25")
+    with pytest.raises(ToolError, match="status 25") as caught:
+        base.build([], tmp_path / "cache", tmp_path)
+    assert caught.value.message.endswith("E: no such uid range")
+    assert "first" not in caught.value.message
+    assert "uidmap" in (caught.value.remedy or "")
+    assert not (tmp_path / "packages.tar").exists()
+
+
+def test_a_missing_program_says_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ToolError, match="no such program") as caught:
+        base.build([], tmp_path / "cache", tmp_path)
+    assert "apt-get install mmdebstrap" in (caught.value.remedy or "")
+
+
+# -- reading the result --------------------------------------------------------------------------
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, **fields: object) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type = kind
+    for key, value in fields.items():
+        setattr(info, key, value)
+    return info
+
+
+def entries_of(path: Path, *members: tuple[tarfile.TarInfo, bytes]) -> list[Entry]:
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        for info, content in members:
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return list(rootfs.entries(path))
+
+
+def test_entries_are_sorted_parents_first_with_owners(tmp_path: Path) -> None:
+    found = entries_of(
+        tmp_path / "x.tar",
+        (member("./a-b"), b"2"),
+        (member("./a/x", uid=1000, gid=50, mode=0o4755), b"content"),
+        (member("./a", tarfile.DIRTYPE, mode=0o1777), b""),
+        (member("./", tarfile.DIRTYPE, mode=0o755), b""),
+        (member("./lib", tarfile.SYMTYPE, linkname="usr/lib"), b""),
+    )
+    assert [entry.path for entry in found] == ["a", "a/x", "a-b", "lib"]
+    directory, file, _, link = found
+    assert (directory.kind, directory.mode) == ("dir", 0o1777)
+    assert (file.mode, file.uid, file.gid, file.size) == (0o4755, 1000, 50, 7)
+    with file.open() as stream:
+        assert stream.read() == b"content"
+    assert (link.kind, link.target) == ("symlink", "usr/lib")
+
+
+def test_device_nodes_are_left_out(tmp_path: Path) -> None:
+    found = entries_of(
+        tmp_path / "x.tar",
+        (member("./dev", tarfile.DIRTYPE), b""),
+        (member("./dev/null", tarfile.CHRTYPE, devmajor=1, devminor=3), b""),
+        (member("./dev/sda", tarfile.BLKTYPE), b""),
+    )
+    assert [entry.path for entry in found] == ["dev"]
+
+
+def test_the_first_of_several_names_is_the_file(tmp_path: Path) -> None:
+    found = entries_of(
+        tmp_path / "x.tar",
+        (member("./m"), b"same"),
+        (member("./z", tarfile.LNKTYPE, linkname="./m"), b""),
+        (member("./b", tarfile.LNKTYPE, linkname="./m"), b""),
+    )
+    assert [(entry.path, entry.kind, entry.target) for entry in found] == [
+        ("b", "file", ""),
+        ("m", "hardlink", "b"),
+        ("z", "hardlink", "b"),
+    ]
+    with found[0].open() as stream:
+        assert stream.read() == b"same"
+
+
+def test_the_order_in_the_tar_does_not_matter(tmp_path: Path) -> None:
+    one = entries_of(tmp_path / "1.tar", (member("./a"), b"1"), (member("./b"), b"2"))
+    two = entries_of(tmp_path / "2.tar", (member("./b"), b"2"), (member("./a"), b"1"))
+    assert [(entry.path, entry.size) for entry in one] == [
+        (entry.path, entry.size) for entry in two
+    ]
+
+
+@pytest.mark.parametrize("kind", [tarfile.FIFOTYPE])
+def test_what_a_layer_cannot_hold_is_refused(tmp_path: Path, kind: bytes) -> None:
+    with pytest.raises(IntegrityError, match="cannot hold"):
+        entries_of(tmp_path / "x.tar", (member("./fifo", kind), b""))
+
+
+def test_a_broken_tar_is_an_integrity_error(tmp_path: Path) -> None:
+    (tmp_path / "x.tar").write_bytes(b"no tar" * 200)
+    with pytest.raises(IntegrityError, match="cannot be read"):
+        list(rootfs.entries(tmp_path / "x.tar"))
+
+
+def test_recipe_scripts_need_no_executable_bit() -> None:
+    # They are handed over as text, so a checkout's modes do not matter.
+    for path in base._RECIPE.glob("*.sh"):
+        assert not stat.S_IMODE(path.stat().st_mode) & 0o111
+        assert not path.read_text().startswith("#!")
