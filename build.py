@@ -1,0 +1,410 @@
+#!/usr/bin/env python3
+"""Build container images of SGLang rollout workers for ROLL from matrix.yaml.
+
+This file is the command line: it joins the stages in `images/`, and it alone prints results and
+exits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from images.errors import BuildError, IntegrityError, LockError, StoreError
+from images.progress import Progress, size
+
+if TYPE_CHECKING:
+    from images.matrix import Matrix, Target
+
+HERE = Path(__file__).resolve().parent
+INTERRUPTED = 130
+
+EPILOG = """\
+exit codes:
+  0 done              4 lock missing or stale     8 a program is missing or failed
+  1 other failure     5 a file cannot be fetched  9 Docker
+  2 wrong usage       6 bytes are not as locked  10 the image's tests failed
+  3 matrix.yaml       7 store or disk           130 interrupted
+
+examples:
+  python build.py --target torch280-sglang052       build one image (the same as `build --target`)
+  python build.py list                              what can be built, and what has been
+  python build.py load --target torch280-sglang052  give it to the Docker daemon
+  python build.py test --target torch280-sglang052  test it, in a container where there is Docker
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; gives the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given and given[0].startswith("-") and given[0] not in ("-h", "--help"):
+        given.insert(0, "build")
+    options = _parser().parse_args(given)
+    try:
+        code: int = options.run(options)
+        return code
+    except BuildError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        if error.remedy:
+            print(f"mend it: {error.remedy}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted: what was finished is kept, the same command goes on", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away; Python would complain once more when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        # The last resort, for places that no stage answers for.
+        print(f"error: {error}", file=sys.stderr)
+        return StoreError.exit_code if error.errno == errno.ENOSPC else BuildError.exit_code
+
+
+# -- commands --------------------------------------------------------------------------------------
+
+
+def build(options: argparse.Namespace) -> int:
+    """Build images into the store."""
+    from images import assemble, base, builder, lock, lockfile, report, stack, store, toolkit
+
+    matrix, targets = _chosen(options)
+    # Every lock is read before anything is made: a stale one must not surface after an hour.
+    locks = {target.id: lock.read(matrix, target) for target in targets}
+    base_debs, tools = base.locked(), toolkit.locked()
+    settings = builder.Settings(
+        store.open_store(options.store),
+        options.cache,
+        options.compression,
+        options.jobs,
+        options.debian_mirror,
+    )
+    documents = []
+    with settings.store.building():
+        for target in targets:
+            progress = Progress()
+            with progress.timed("total"):
+                recipes = stack.recipes(locks[target.id], base_debs, tools, options.compression)
+                made = builder.make(recipes, base_debs, settings, progress)
+                image = assemble.assemble(
+                    target,
+                    lockfile.digest_of_file(matrix.lock_path(target.id)),
+                    [item.layer for item in made],
+                )
+                settings.store.save(image)
+            reused = [item.reused for item in made]
+            documents.append(report.image_document(image, settings.store.path, reused))
+            summary = report.build_summary(image, reused, progress.seconds, settings.store.path)
+            print(summary, file=sys.stderr if options.json else sys.stdout)
+    if options.json:
+        _print_json(documents[0] if len(documents) == 1 else {"images": documents})
+    return 0
+
+
+def list_targets(options: argparse.Namespace) -> int:
+    """List what can be built, and what has been."""
+    from images import lock, report, store
+    from images.lockfile import is_locked
+
+    matrix = _matrix(options)
+    built = {}
+    if (options.store / "oci-layout").is_file():
+        built = store.open_store(options.store, create=False).images()
+    rows = [
+        {
+            "target": target.id,
+            "sglang": target.sglang,
+            "torch": target.torch,
+            "cuda": target.cuda,
+            "locked": is_locked(matrix.lock_path(target.id), lock.inputs_of(target)),
+            "built": built.get(target.id),
+        }
+        for target in matrix.targets
+    ]
+    if options.json:
+        _print_json({"targets": rows})
+        return 0
+    head = ("TARGET", "SGLANG", "TORCH", "CUDA", "LOCK", "IN THE STORE")
+    print(report.table([head, *(_list_row(row) for row in rows)]))
+    return 0
+
+
+def _list_row(row: dict[str, Any]) -> tuple[str, ...]:
+    built = row["built"][:19] if row["built"] else "no"
+    locked = "yes" if row["locked"] else "stale or missing"
+    return (row["target"], row["sglang"], row["torch"], row["cuda"], locked, built)
+
+
+def lock_targets(options: argparse.Namespace) -> int:
+    """Make the locks, or check that they are those of the sources."""
+    from images import base, lock, lockfile, mirror, toolkit
+
+    matrix = _matrix(options)
+    named = bool(options.target)
+    targets = [matrix.target(name) for name in options.target] if named else matrix.targets
+    if options.check:
+        return _check_locks(matrix, targets)
+    if not options.base_only:
+        for target in targets:
+            changed = lock.make(matrix, target)
+            print(f"{matrix.lock_path(target.id)}: {'locked' if changed else 'unchanged'}")
+    if options.base_only or not named:
+        where = mirror.find(options.debian_mirror)
+        for name, path, make, read in (
+            ("base", base.LOCK, base.lock, base.locked),
+            ("CUDA compiler", toolkit.LOCK, toolkit.lock, toolkit.locked),
+        ):
+            if not options.base_only and _reads(read):
+                print(f"{path}: up to date ({name}; newest packages: lock --base)")
+                continue
+            lockfile.write(path, make(where))
+            print(f"{path}: locked")
+    return 0
+
+
+def _check_locks(matrix: Matrix, targets: Sequence[Target]) -> int:
+    from images import base, lock, toolkit
+
+    faults: list[LockError] = []
+    checks: list[Callable[[], object]] = [base.locked, toolkit.locked]
+    checks += [partial(lock.read, matrix, target) for target in targets]
+    for check in checks:
+        try:
+            check()
+        except LockError as error:
+            faults.append(error)
+    if faults:
+        raise LockError(
+            "\n".join(fault.message for fault in faults),
+            remedy=" && ".join(dict.fromkeys(fault.remedy for fault in faults if fault.remedy)),
+        )
+    print(f"{len(checks)} locks are those of their inputs")
+    return 0
+
+
+def _reads(read: Callable[[], object]) -> bool:
+    try:
+        read()
+    except LockError:
+        return False
+    return True
+
+
+def load(options: argparse.Namespace) -> int:
+    """Give images to the Docker daemon."""
+    from images import docker, store
+
+    _, targets = _chosen(options)
+    source = store.open_store(options.store, create=False)
+    documents = []
+    for target in targets:
+        image = source.load(target.id)
+        tags = options.tag or [f"roll-sglang:{target.id}"]
+        progress = Progress()
+        loaded = docker.load(source, image, tags, progress=progress)
+        documents.append({"target": target.id, "tags": tags, "id": loaded.id})
+        print(f"{', '.join(tags)}: {loaded.describe()}", file=sys.stderr)
+    if options.json:
+        _print_json(documents[0] if len(documents) == 1 else {"images": documents})
+    return 0
+
+
+def test(options: argparse.Namespace) -> int:
+    """Run tests/image against built images."""
+    from images import testing
+
+    _, targets = _chosen(options)
+    for target in targets:
+        testing.run(
+            target.id,
+            store=options.store,
+            matrix=options.matrix,
+            backend=options.backend,
+            extra=options.pytest,
+        )
+    return 0
+
+
+def inspect(options: argparse.Namespace) -> int:
+    """Show what an image in the store holds."""
+    from images import report, store
+
+    source = store.open_store(options.store, create=False)
+    wanted = options.target or sorted(source.images())
+    images = [source.load(name) for name in wanted]
+    if options.json:
+        documents = [report.image_document(image, source.path) for image in images]
+        _print_json(documents[0] if len(options.target) == 1 else {"images": documents})
+    else:
+        print("\n\n".join(report.inspection(image, source.path) for image in images))
+    return 0
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Hash everything in the store again and follow every reference."""
+    from images import store
+
+    source = store.open_store(options.store, create=False)
+    progress = Progress()
+    with progress.stage("verify", source.size()) as meter:
+        faults = source.verify(meter.advance)
+    if options.json:
+        _print_json({"layout": str(source.path), "faults": faults})
+    if faults:
+        raise IntegrityError(
+            f"{source.path}: {len(faults)} faults\n" + "\n".join(f"  {fault}" for fault in faults),
+            remedy="python build.py gc --damaged, then build the targets again",
+        )
+    if not options.json:
+        print(f"{source.path}: {size(source.size())}, no fault")
+    return 0
+
+
+def gc(options: argparse.Namespace) -> int:
+    """Remove from the store what no image in it needs."""
+    from images import store
+
+    swept = store.open_store(options.store, create=False).gc(damaged=options.damaged)
+    print(f"removed {swept.blobs} blobs ({size(swept.bytes)}) and {swept.keys} layer keys")
+    return 0
+
+
+# -- options ---------------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="build.py",
+        description=(__doc__ or "").partition("\n")[0],
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(name: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+        found = commands.add_parser(
+            name, help=run.__doc__, description=run.__doc__, allow_abbrev=False
+        )
+        found.set_defaults(run=run)
+        found.add_argument(
+            "--matrix", type=Path, default=HERE / "matrix.yaml", help="the matrix (%(default)s)"
+        )
+        found.add_argument(
+            "--store", type=Path, default=HERE / "store", help="the OCI layout (%(default)s)"
+        )
+        return found
+
+    found = command("build", build)
+    _add_targets(found)
+    _add_build_options(found)
+    _add_json(found)
+
+    _add_json(command("list", list_targets))
+
+    found = command("lock", lock_targets)
+    found.add_argument("--target", action="append", default=[], metavar="ID", help="only this one")
+    found.add_argument("--check", action="store_true", help="change nothing; fail on a stale lock")
+    found.add_argument(
+        "--base",
+        action="store_true",
+        dest="base_only",
+        help="newest packages for base and compiler",
+    )
+    _add_mirror(found)
+
+    found = command("load", load)
+    _add_targets(found)
+    found.add_argument("--tag", action="append", help="image name (roll-sglang:TARGET); repeatable")
+    _add_json(found)
+
+    found = command("test", test)
+    _add_targets(found)
+    found.add_argument(
+        "--backend",
+        choices=("docker", "rootfs"),
+        help="a container, or an unpacked root file system (default: as there is Docker or not)",
+    )
+    found.add_argument("pytest", nargs="*", help="options for pytest, behind --")
+
+    found = command("inspect", inspect)
+    found.add_argument("--target", action="append", default=[], metavar="ID", help="only this one")
+    _add_json(found)
+    _add_json(command("verify", verify))
+    found = command("gc", gc)
+    found.add_argument(
+        "--damaged", action="store_true", help="hash all blobs first, and remove damaged ones too"
+    )
+    return parser
+
+
+def _add_targets(parser: argparse.ArgumentParser) -> None:
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--target", action="append", default=[], metavar="ID", help="repeatable")
+    which.add_argument("--all", action="store_true", help="every target of the matrix")
+
+
+def _add_build_options(parser: argparse.ArgumentParser) -> None:
+    from images.layer import COMPRESSIONS
+
+    default_cache = os.environ.get("ROLL_IMAGES_CACHE") or Path.home() / ".cache" / "roll-images"
+    parser.add_argument(
+        "--cache", type=Path, default=Path(default_cache), help="downloads (%(default)s)"
+    )
+    parser.add_argument(
+        "--compression",
+        choices=COMPRESSIONS,
+        default="zstd",
+        help="of layers: gzip for registries and engines without zstd, such as Docker before 23",
+    )
+    parser.add_argument(
+        "--jobs", type=_positive, default=os.cpu_count() or 1, help="layers at a time (%(default)s)"
+    )
+    _add_mirror(parser)
+
+
+def _add_mirror(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--debian-mirror",
+        metavar="URL",
+        default=os.environ.get("ROLL_IMAGES_DEBIAN_MIRROR"),
+        help="instead of the host's, e.g. a snapshot archive",
+    )
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
+    return int(text)
+
+
+def _matrix(options: argparse.Namespace) -> Matrix:
+    from images import matrix
+
+    return matrix.load(options.matrix)
+
+
+def _chosen(options: argparse.Namespace) -> tuple[Matrix, list[Target]]:
+    matrix = _matrix(options)
+    if options.all:
+        return matrix, list(matrix.targets)
+    return matrix, [matrix.target(name) for name in dict.fromkeys(options.target)]
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    print(json.dumps(document, indent=1))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

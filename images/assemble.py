@@ -1,0 +1,47 @@
+"""A target and its layers to an image: environment, labels, name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from images import runtime
+from images.image import Image, Layer
+from images.matrix_target import Target
+
+_MIN_DRIVER = {"12": "525.60.13", "13": "580.65.06"}
+"""The oldest Linux driver that runs a CUDA major version, any minor one: NVIDIA's CUDA
+Compatibility guide, "Minor Version Compatibility"."""
+
+_ARCHITECTURES = "sm_80 sm_86 sm_89 sm_90"
+"""Ampere, Ada, Hopper: SGLang's kernels are built for them, and the compiler compiles for them."""
+
+
+def assemble(target: Target, lock_digest: str, layers: Sequence[Layer]) -> Image:
+    """The image of a target.
+
+    Args:
+        target: a row of the matrix.
+        lock_digest: SHA-256, in hexadecimal, of the target's lock file.
+        layers: lowest first.
+    """
+    env = {default.name: default.value for default in target.env}
+    return Image(target.id, tuple(layers), env, _labels(target, lock_digest), target.exclude_newer)
+
+
+def _labels(target: Target, lock_digest: str) -> dict[str, str]:
+    """What a registry shows of the image without a pull."""
+    return {
+        "org.opencontainers.image.created": target.exclude_newer,
+        "org.opencontainers.image.description": f"SGLang {target.sglang} rollout worker for ROLL, "
+        f"torch {target.torch}, CUDA {target.cuda}",
+        "org.opencontainers.image.title": target.id,
+        "org.opencontainers.image.version": target.sglang,
+        "roll.cuda.architectures": _ARCHITECTURES,
+        "roll.cuda.driver.min": _MIN_DRIVER[target.cuda.partition(".")[0]],
+        "roll.cuda.version": target.cuda,
+        "roll.lock.sha256": lock_digest,
+        "roll.runtime.version": runtime.version(),
+        "roll.sglang.version": target.sglang,
+        "roll.target": target.id,
+        "roll.torch.version": target.torch,
+    }

@@ -1,0 +1,65 @@
+"""Compiles sources that come on standard input; run by the image's own interpreter.
+
+Each request is a path and a source, each behind its length (4 bytes, big-endian); each answer is
+the .pyc behind its length, of which 0 says that the source does not compile.
+"""
+
+import importlib
+import os
+import sys
+import warnings
+from typing import Any
+
+# What `py_compile` uses; its own function reads and writes files.
+bootstrap: Any = importlib.import_module("importlib._bootstrap_external")
+source_hash: Any = importlib.import_module("_imp").source_hash
+
+_USED = 3  # a child's exit status: go on with a fresh one
+
+
+def compiled(path: bytes, source: bytes) -> bytes:
+    """The unchecked-hash .pyc (PEP 552) of a source that will lie at `path`; empty on errors."""
+    try:
+        code = compile(
+            source, path.decode(errors="surrogateescape"), "exec", dont_inherit=True, optimize=0
+        )
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return b""
+    digest = source_hash(bootstrap._RAW_MAGIC_NUMBER, source)
+    return bytes(bootstrap._code_to_hash_pyc(code, digest, False))
+
+
+def serve() -> int:
+    """Answer requests until standard input ends, or until the process is no longer as it began."""
+    requests, answers = sys.stdin.buffer, sys.stdout.buffer
+    modules = len(sys.modules)
+    while head := requests.read(8):
+        path = requests.read(int.from_bytes(head[:4], "big"))
+        source = requests.read(int.from_bytes(head[4:], "big"))
+        answer = compiled(path, source)
+        answers.write(len(answer).to_bytes(4, "big") + answer)
+        answers.flush()
+        if not answer or len(sys.modules) != modules:
+            return _USED
+    return 0
+
+
+def main() -> None:
+    """Answer requests in a child process that is replaced when a source has left its mark on it.
+
+    Byte code tells of the process that made it: marshal writes strings that are interned, and
+    objects that something else refers to, in another way. What a source leaves behind in that way
+    (a name of one letter, a codec) comes with an import (of unicodedata, of the codec).
+    """
+    warnings.simplefilter("ignore")
+    status = _USED
+    while status == _USED:
+        child = os.fork()
+        if not child:
+            os._exit(serve())
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""An image as an immutable value: config, manifest and labels, made from layers.
+
+Specification: OCI Image Format 1.1, https://github.com/opencontainers/image-spec (config.md,
+manifest.md, annotations.md). Every sink (store, Docker) takes the same value.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from images.layer import Blob
+
+MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
+INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
+MAX_LAYERS = 100
+"""Docker refuses more than 125; a derived image needs room for its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer of an image: what it is called and where its bytes are known."""
+
+    title: str
+    blob: Blob
+
+
+@dataclass(frozen=True)
+class Image:
+    """A whole image.
+
+    Attributes:
+        ref: the name it has in a store's index, e.g. `torch280-sglang052`.
+        layers: lowest first.
+        env: environment defaults.
+        labels: image labels; also put on the manifest as annotations, where a registry shows
+            them without a pull.
+        created: RFC 3339 time; a property of the inputs, not of the build.
+    """
+
+    ref: str
+    layers: tuple[Layer, ...]
+    env: Mapping[str, str]
+    labels: Mapping[str, str]
+    created: str
+
+    @cached_property
+    def config(self) -> bytes:
+        """The OCI image config."""
+        return _canonical(
+            {
+                "architecture": "amd64",
+                "config": {
+                    "Cmd": ["/bin/bash"],
+                    "Env": [f"{name}={value}" for name, value in self.env.items()],
+                    "Labels": dict(self.labels),
+                    "WorkingDir": "/",
+                },
+                "created": self.created,
+                "history": [
+                    {"created": self.created, "created_by": layer.title} for layer in self.layers
+                ],
+                "os": "linux",
+                "rootfs": {
+                    "diff_ids": [layer.blob.diff_id for layer in self.layers],
+                    "type": "layers",
+                },
+            }
+        )
+
+    @cached_property
+    def manifest(self) -> bytes:
+        """The OCI image manifest."""
+        return _canonical(
+            {
+                "annotations": dict(self.labels),
+                "config": _descriptor(CONFIG_TYPE, self.config),
+                "layers": [
+                    {
+                        "annotations": {"org.opencontainers.image.title": layer.title},
+                        "digest": layer.blob.digest,
+                        "mediaType": layer.blob.media_type,
+                        "size": layer.blob.size,
+                    }
+                    for layer in self.layers
+                ],
+                "mediaType": MANIFEST_TYPE,
+                "schemaVersion": 2,
+            }
+        )
+
+    @cached_property
+    def config_digest(self) -> str:
+        """`sha256:…` of the config: what Docker calls the image id."""
+        return digest(self.config)
+
+    @cached_property
+    def manifest_digest(self) -> str:
+        """`sha256:…` of the manifest: the name that a registry knows the image by."""
+        return digest(self.manifest)
+
+    @property
+    def size(self) -> int:
+        """Compressed bytes of all layers."""
+        return sum(layer.blob.size for layer in self.layers)
+
+
+def parse(ref: str, manifest: bytes, config: bytes, unpacked: Sequence[int] = ()) -> Image:
+    """The image that a manifest and a config of ours describe.
+
+    Args:
+        ref: its name in the store's index.
+        manifest: the manifest's bytes.
+        config: the config's bytes.
+        unpacked: bytes of each layer's tar where they are known, lowest first.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: the documents are not JSON of that form.
+    """
+    head, body = json.loads(manifest), json.loads(config)
+    sizes = tuple(unpacked) or (0,) * len(head["layers"])
+    layers = tuple(
+        Layer(
+            (item.get("annotations") or {}).get("org.opencontainers.image.title", ""),
+            Blob(item["digest"], diff_id, item["size"], size, item["mediaType"]),
+        )
+        for item, diff_id, size in zip(
+            head["layers"], body["rootfs"]["diff_ids"], sizes, strict=True
+        )
+    )
+    settings = body["config"]
+    env = dict(line.split("=", 1) for line in (settings.get("Env") or []))
+    return Image(ref, layers, env, settings.get("Labels") or {}, body["created"])
+
+
+def digest(content: bytes) -> str:
+    """The OCI digest, `sha256:…`, of a document."""
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def _descriptor(media_type: str, content: bytes) -> dict[str, Any]:
+    return {"digest": digest(content), "mediaType": media_type, "size": len(content)}
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

@@ -1,0 +1,81 @@
+"""Which distributions share a layer, and how the layers are stacked.
+
+A large wheel is a layer of its own; the many small ones share a few. A layer's content follows
+from the target's own lock alone, never from what else the matrix holds: adding a target changes no
+image.
+
+The order decides what is shared on a node. An engine knows an unpacked layer by the whole chain
+below it, so two images share on disk only as far as their stacks begin alike. Hence: first what
+torch pins (most targets on one torch have it in common, and it is the bulk of the bytes), then the
+rest by size, the small ones above them, and what changes with each commit on top.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from images.lock import Distribution
+
+OWN_LAYER = 1_000_000
+"""Bytes of a wheel from which it is a layer of its own."""
+
+_SHELVES = 16
+"""Layers that the small distributions share; a name decides the shelf, so a bump changes one."""
+
+# What torch's wheels pin exactly: its CUDA libraries and its Triton.
+_TORCH_STACK = re.compile(
+    r"torch|triton|nvidia-(cublas|cuda-cupti|cuda-nvrtc|cuda-runtime|cudnn|cufft|cufile|curand|"
+    r"cusolver|cusparse|cusparselt|nccl|nvjitlink|nvshmem|nvtx)(-cu\d+)?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The distributions of one layer.
+
+    Attributes:
+        title: what people see.
+        distributions: sorted by name.
+    """
+
+    title: str
+    distributions: tuple[Distribution, ...]
+
+    @property
+    def is_torch_stack(self) -> bool:
+        """Whether it is a layer of its own, of torch or of what torch pins exactly."""
+        (first, *others) = self.distributions
+        return not others and self.size >= OWN_LAYER and is_torch_stack(first)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the locked files."""
+        return sum(distribution.artifact.size for distribution in self.distributions)
+
+
+def groups(distributions: Iterable[Distribution]) -> list[Group]:
+    """The layers of a lock's distributions, lowest first."""
+    every = list(distributions)
+    large = [item for item in every if item.artifact.size >= OWN_LAYER]
+    large.sort(key=lambda item: (not is_torch_stack(item), -item.artifact.size, item.name))
+    own = [Group(f"{item.name} {item.version}", (item,)) for item in large]
+    return own + _shelves(item for item in every if item.artifact.size < OWN_LAYER)
+
+
+def is_torch_stack(distribution: Distribution) -> bool:
+    """Whether the distribution is torch or what torch pins exactly."""
+    return _TORCH_STACK.fullmatch(distribution.name) is not None
+
+
+def _shelves(small: Iterable[Distribution]) -> list[Group]:
+    shelves: dict[int, list[Distribution]] = {}
+    for distribution in sorted(small):
+        number = hashlib.sha256(distribution.name.encode()).digest()[0] % _SHELVES
+        shelves.setdefault(number, []).append(distribution)
+    return [
+        Group(f"small distributions {number + 1}/{_SHELVES}", tuple(shelves[number]))
+        for number in sorted(shelves)
+    ]

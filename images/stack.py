@@ -1,0 +1,263 @@
+"""What the layers of a target are: their order, their keys, and how each one's entries are made.
+
+A key is the digest of all that decides about a layer's bytes. It is known from the locks and
+recipes alone: whether a layer must be made is decided without opening one wheel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from images import base, bytecode, layer, layout, lockfile, plan, runtime, toolkit
+from images.artifact import Artifact
+from images.deb import Deb
+from images.entry import Entry, of_bytes, of_symlink
+from images.errors import IntegrityError
+from images.layer import Compression
+from images.lock import Distribution, Lock
+
+if TYPE_CHECKING:
+    from images.bytecode import Compiler
+    from images.interpreter import Interpreter
+
+Entries = Callable[["Workshop", ExitStack], Iterator[Entry]]
+
+
+class _Maker(Protocol):
+    """Makes a recipe of a layer's own inputs and those that all layers share."""
+
+    def __call__(
+        self,
+        title: str,
+        inputs: Any,
+        entries: Entries,
+        distributions: Sequence[Distribution] = (),
+        debs: Sequence[Deb] = (),
+        weight: int = 0,
+    ) -> Recipe: ...
+
+
+WHEELS_FORMAT = "1"
+"""Part of the key of every layer with wheels. Raise it when `images.wheels`, or another release of
+the `installer` library that is pinned, puts other files into an image. It stands here because a
+build that makes nothing must not import them."""
+
+_VENV_CONFIG = b"home = /usr/bin\ninclude-system-site-packages = false\n"
+_RUNTIME_WEIGHT = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What making a layer may use.
+
+    Attributes:
+        cache: the download cache; every file that a recipe needs is in it.
+        workdir: an empty directory of this layer's own.
+        python: the image's interpreter.
+        compiler: byte code by that interpreter.
+    """
+
+    cache: Path
+    workdir: Path
+    python: Interpreter
+    compiler: Compiler
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A layer that can be made.
+
+    Attributes:
+        title: what people see.
+        key: the digest of its inputs.
+        distributions: locked files that it needs from the package index.
+        debs: locked files that it needs from the Debian mirror.
+        entries: makes its entries; what it opens is closed with the `ExitStack`.
+        weight: bytes of its inputs, for order and progress.
+    """
+
+    title: str
+    key: str
+    distributions: tuple[Distribution, ...]
+    debs: tuple[Deb, ...]
+    entries: Entries
+    weight: int
+
+    @property
+    def needs(self) -> tuple[Artifact, ...]:
+        """All files that must be in the download cache."""
+        return tuple(item.artifact for item in self.distributions) + tuple(
+            deb.artifact for deb in self.debs
+        )
+
+
+def recipes(
+    lock: Lock, base_debs: Sequence[Deb], tools: toolkit.Toolkit, compression: Compression
+) -> list[Recipe]:
+    """The layers of a target, lowest first.
+
+    Args:
+        lock: the target's lock.
+        base_debs: the base's lock.
+        tools: the CUDA compiler's lock.
+        compression: how the layers are compressed.
+    """
+    common = {
+        "bytecode": bytecode.FORMAT,
+        "compressor": layer.compressor_id(compression),
+        "layer": layer.FORMAT,
+        "prefix": layout.PREFIX,
+        "python": _python_version(base_debs),
+    }
+
+    def recipe(
+        title: str,
+        inputs: Any,
+        entries: Entries,
+        distributions: Sequence[Distribution] = (),
+        debs: Sequence[Deb] = (),
+        weight: int = 0,
+    ) -> Recipe:
+        key = lockfile.digest_of({**common, "inputs": inputs})
+        made = Recipe(title, key, tuple(distributions), tuple(debs), entries, weight)
+        return made if weight else replace(made, weight=sum(file.size for file in made.needs))
+
+    grouped = plan.groups(lock.distributions)
+    layers = [recipe(*_base(base_debs), debs=base_debs)]
+    layers.append(recipe(*_tools(tools), distributions=tools.wheels, debs=tools.debs))
+    torch_stack = [group for group in grouped if group.is_torch_stack]
+    for group in grouped:
+        needs = (*group.distributions, *(lock.build if _has_sdist(group) else ()))
+        layers.append(recipe(*_group(group, lock.build), distributions=needs))
+        if torch_stack and group is torch_stack[-1]:
+            layers.append(_links(recipe, lock))
+    layers.append(recipe(*_runtime(), weight=_RUNTIME_WEIGHT))
+    return layers
+
+
+def _python_version(debs: Sequence[Deb]) -> str:
+    """The upstream version of the image's Python: what decides about byte code."""
+    (version,) = {deb.version for deb in debs if deb.package == f"python{layout.PYTHON}-minimal"}
+    return version.partition("-")[0]
+
+
+def _base(debs: Sequence[Deb]) -> tuple[str, Any, Entries]:
+    def entries(shop: Workshop, opened: ExitStack) -> Iterator[Entry]:
+        tar = base.build(debs, shop.cache, shop.workdir)
+        yield from bytecode.compiled(base.entries(tar), shop.compiler)
+        yield from _venv()
+
+    links = {entry.path: entry.target for entry in _venv()}
+    inputs = {"base": base.key(debs), "venv": [links, _VENV_CONFIG.decode()]}
+    return "Debian bookworm", inputs, entries
+
+
+def _venv() -> Iterator[Entry]:
+    """The virtual environment that the distributions go into (PEP 405)."""
+    yield of_symlink(f"{layout.BIN}/python", f"/usr/bin/python{layout.PYTHON}")
+    yield of_symlink(f"{layout.BIN}/python3", "python")
+    yield of_symlink(f"{layout.BIN}/python{layout.PYTHON}", "python")
+    yield of_bytes(f"{layout.PREFIX}/pyvenv.cfg", _VENV_CONFIG)
+
+
+def _tools(tools: toolkit.Toolkit) -> tuple[str, Any, Entries]:
+    def entries(shop: Workshop, opened: ExitStack) -> Iterator[Entry]:
+        return toolkit.entries(tools, shop.cache)
+
+    return f"CUDA compiler {tools.version}", {"toolkit": toolkit.key(tools)}, entries
+
+
+def _links(recipe: _Maker, lock: Lock) -> Recipe:
+    nvidia = [item for item in lock.distributions if item.name.startswith("nvidia-")]
+
+    def entries(shop: Workshop, opened: ExitStack) -> Iterator[Entry]:
+        from images import wheels
+
+        members = {}
+        for item in nvidia:
+            wheel = opened.enter_context(wheels.opened(fetch_path(item, shop.cache)))
+            members[item.name] = sorted(wheel.members)
+        return toolkit.link_entries(members)
+
+    inputs = {"links": toolkit.LINKS_FORMAT, "wheels": _hashes(nvidia)}
+    return recipe("CUDA links", inputs, entries, distributions=nvidia, weight=_RUNTIME_WEIGHT)
+
+
+def _group(group: plan.Group, build: Sequence[Distribution]) -> tuple[str, Any, Entries]:
+    def entries(shop: Workshop, opened: ExitStack) -> Iterator[Entry]:
+        from images import wheels
+
+        found = (
+            entry
+            for item in group.distributions
+            for entry in wheels.entries(
+                opened.enter_context(wheels.opened(_wheel(item, build, shop)))
+            )
+        )
+        return bytecode.compiled(_without_repetition(found), shop.compiler)
+
+    inputs: dict[str, Any] = {"format": WHEELS_FORMAT, "wheels": _hashes(group.distributions)}
+    if _has_sdist(group):
+        from images import sdist
+
+        inputs["build"] = [sdist.FORMAT, *_hashes(build)]
+    return group.title, inputs, entries
+
+
+def _without_repetition(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """A file that several distributions bring alike (`nvidia/__init__.py`) comes once."""
+    seen: dict[str, Entry] = {}
+    for entry in entries:
+        first = seen.setdefault(entry.path, entry)
+        if first is entry:
+            yield entry
+        elif _content(first) != _content(entry):
+            raise IntegrityError(
+                f"{entry.path}: two distributions of one layer bring it, with other content"
+            )
+
+
+def _content(entry: Entry) -> bytes:
+    with entry.open() as stream:
+        return stream.read()
+
+
+def _wheel(item: Distribution, build: Sequence[Distribution], shop: Workshop) -> Path:
+    from images import sdist
+
+    path = fetch_path(item, shop.cache)
+    if item.is_wheel:
+        return path
+    needs = [fetch_path(need, shop.cache) for need in build]
+    workdir = shop.workdir / item.name
+    workdir.mkdir()
+    return sdist.build(path, needs, shop.python, workdir)
+
+
+def _runtime() -> tuple[str, Any, Entries]:
+    def entries(shop: Workshop, opened: ExitStack) -> Iterator[Entry]:
+        from images import wheels
+
+        wheel = opened.enter_context(wheels.opened(runtime.build(shop.workdir)))
+        return bytecode.compiled(wheels.entries(wheel), shop.compiler)
+
+    return "roll_runtime", {"runtime": [runtime.FORMAT, runtime.source_digest()]}, entries
+
+
+def fetch_path(item: Distribution, cache: Path) -> Path:
+    """The cached file of a distribution, its hash read again: a cache can rot."""
+    from images import fetch
+
+    return fetch.checked(item.artifact, cache)
+
+
+def _has_sdist(group: plan.Group) -> bool:
+    return not all(item.is_wheel for item in group.distributions)
+
+
+def _hashes(items: Sequence[Distribution]) -> list[str]:
+    return [item.artifact.sha256 for item in items]

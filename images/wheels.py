@@ -1,0 +1,248 @@
+"""A wheel to the files that it installs, read straight from the zip.
+
+Specification: PyPA binary distribution format and recording installed projects,
+https://packaging.python.org/specifications/. The `installer` library reads the wheel's metadata,
+makes its scripts and writes its RECORD; nothing is unpacked to disk.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import configparser
+import hashlib
+import io
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, cast
+
+from installer.exceptions import InstallerError
+from installer.records import Hash, InvalidRecordEntry, RecordEntry, parse_record_file
+from installer.scripts import Script
+from installer.sources import WheelFile
+from installer.utils import (
+    Scheme,
+    construct_record_file,
+    fix_shebang,
+    parse_entrypoints,
+    parse_metadata_file,
+)
+
+from images import layout
+from images.entry import Entry, of_bytes
+from images.errors import IntegrityError
+
+_INSTALLER = b"roll-sglang-images\n"
+_PYTHON = f"/{layout.BIN}/python"
+_HASHES = frozenset({"sha256", "sha384", "sha512"})  # RECORD's must be SHA-256 or better
+_MALFORMED = (
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    zlib.error,
+    InstallerError,
+    InvalidRecordEntry,
+    configparser.Error,
+    AssertionError,  # what `installer` says of an entry point that it cannot read
+    KeyError,
+    ValueError,
+    EOFError,
+    RuntimeError,  # encrypted, or a compression method that nobody uses for wheels
+)
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """An open wheel whose structure was checked.
+
+    Attributes:
+        name: file name, for messages.
+        members: the zip's members by their name in the zip.
+        records: the hash that RECORD gives for each of them.
+    """
+
+    name: str
+    source: WheelFile
+    archive: zipfile.ZipFile
+    members: dict[str, zipfile.ZipInfo] = field(repr=False)
+    records: dict[str, Hash | None] = field(repr=False)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Wheel]:
+    """Open a wheel; everything that is read from it while it is open is checked.
+
+    Raises:
+        IntegrityError: not a zip, no wheel's metadata, a member that leaves the prefix, is a
+            link or device or comes twice, a RECORD that does not list exactly what the zip holds,
+            or content with another hash than RECORD's.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            source = WheelFile(archive)
+            version = str(parse_metadata_file(source.read_dist_info("WHEEL"))["Wheel-Version"])
+            if not version.startswith("1."):
+                raise ValueError(f"Wheel-Version {version}")
+            members = _members(path.name, archive)
+            yield Wheel(path.name, source, archive, members, _records(path.name, source, members))
+    except _MALFORMED as error:
+        raise IntegrityError(f"{path.name}: not a valid wheel: {error}") from error
+
+
+def _members(name: str, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    members: dict[str, zipfile.ZipInfo] = {}
+    for info in archive.infolist():
+        if info.is_dir():
+            continue
+        kind = stat.S_IFMT(info.external_attr >> 16)
+        if kind not in (0, stat.S_IFREG):
+            raise IntegrityError(f"{name}: {info.filename}: a link or device, not a file")
+        parts = info.filename.split("/")
+        if "\\" in info.filename or any(part in ("", ".", "..") for part in parts):
+            raise IntegrityError(f"{name}: {info.filename}: leaves the prefix")
+        if info.filename in members:
+            raise IntegrityError(f"{name}: {info.filename}: comes twice")
+        members[info.filename] = info
+    return members
+
+
+def _records(
+    name: str, source: WheelFile, members: dict[str, zipfile.ZipInfo]
+) -> dict[str, Hash | None]:
+    records = {
+        path: Hash.parse(digest) if digest else None
+        for path, digest, _ in parse_record_file(source.read_dist_info("RECORD").splitlines())
+    }
+    for path in members.keys() - records.keys() - _not_recorded(source):
+        raise IntegrityError(f"{name}: {path}: not in RECORD")
+    for path in records.keys() - members.keys():
+        raise IntegrityError(f"{name}: {path}: in RECORD, but not in the wheel")
+    return records
+
+
+def _not_recorded(source: WheelFile) -> set[str]:
+    """Signatures, which sign RECORD and so cannot be in it; they do not hold for ours."""
+    return {f"{source.dist_info_dir}/{name}" for name in ("RECORD.jws", "RECORD.p7s")}
+
+
+def entries(wheel: Wheel) -> Iterator[Entry]:
+    """What installing the wheel puts into the image, in a fixed order; content is read lazily."""
+    rows = []
+    record = f"{wheel.source.dist_info_dir}/RECORD"
+    left_out = {record, *_not_recorded(wheel.source)}
+    for member in sorted(wheel.members):
+        if member not in left_out:
+            entry = _installed(wheel, member)
+            scripted = entry.path.startswith(f"{layout.BIN}/")
+            digest = _hash_of(entry) if scripted else wheel.records[member]
+            rows.append(_row(entry.path, digest, entry.size))
+            yield entry
+    for entry in _generated(wheel):
+        rows.append(_row(entry.path, _hash_of(entry), entry.size))
+        yield entry
+    record = f"{layout.SITE_PACKAGES}/{record}"
+    with construct_record_file([*rows, _row(record, None, None)]) as stream:
+        yield of_bytes(record, stream.read())
+
+
+def _installed(wheel: Wheel, member: str) -> Entry:
+    info = wheel.members[member]
+    path, is_script = _destination(wheel, member)
+    if is_script:
+        with _content(wheel, info) as stream:
+            raw = io.BytesIO(stream.read())
+        with fix_shebang(raw, _PYTHON) as fixed:
+            return of_bytes(path, fixed.read(), 0o755)
+    # A wheel's own modes say who packed it; only "executable" is a property of the file.
+    mode = 0o755 if info.external_attr >> 16 & 0o111 else 0o644
+    return Entry(path, "file", mode, info.file_size, lambda: _content(wheel, info))
+
+
+def _destination(wheel: Wheel, member: str) -> tuple[str, bool]:
+    """Where a member goes in the image, and whether it is a script."""
+    head, _, rest = member.partition("/")
+    if not (rest and head.endswith(".data")):  # as pip has it, whatever stands before it
+        return f"{layout.SITE_PACKAGES}/{member}", False
+    scheme, _, path = rest.partition("/")
+    roots = {
+        "purelib": layout.SITE_PACKAGES,
+        "platlib": layout.SITE_PACKAGES,
+        "scripts": layout.BIN,
+        "data": layout.PREFIX,
+        "headers": f"{layout.PREFIX}/include/site/python{layout.PYTHON}/"
+        f"{wheel.source.distribution}",
+    }
+    if scheme not in roots or not path:
+        raise IntegrityError(f"{wheel.name}: {member}: no such installation scheme")
+    return f"{roots[scheme]}/{path}", scheme == "scripts"
+
+
+def _generated(wheel: Wheel) -> Iterator[Entry]:
+    if "entry_points.txt" in wheel.source.dist_info_filenames:
+        text = wheel.source.read_dist_info("entry_points.txt")
+        for name, module, attribute, section in sorted(parse_entrypoints(text)):
+            file_name, content = Script(name, module, attribute, section).generate(_PYTHON, "posix")
+            yield of_bytes(f"{layout.BIN}/{file_name}", content, 0o755)
+    yield of_bytes(f"{layout.SITE_PACKAGES}/{wheel.source.dist_info_dir}/INSTALLER", _INSTALLER)
+
+
+def _row(path: str, digest: Hash | None, size: int | None) -> tuple[Scheme, RecordEntry]:
+    """A line of RECORD, whose paths are relative to site-packages."""
+    scheme = Scheme("purelib")
+    inside = path.removeprefix(f"{layout.SITE_PACKAGES}/")
+    if inside == path:
+        inside = "../../../" + path.removeprefix(f"{layout.PREFIX}/")
+    return scheme, RecordEntry(inside, digest, size)
+
+
+def _hash_of(entry: Entry) -> Hash:
+    with entry.open() as stream:
+        value = base64.urlsafe_b64encode(hashlib.sha256(stream.read()).digest())
+    return Hash("sha256", value.decode().rstrip("="))
+
+
+def _content(wheel: Wheel, info: zipfile.ZipInfo) -> IO[bytes]:
+    where = f"{wheel.name}: {info.filename}"
+    expected = wheel.records[info.filename]
+    if expected is None or expected.name not in _HASHES:
+        raise IntegrityError(f"{where}: RECORD gives no hash for it")
+    return cast(IO[bytes], _Checked(wheel.archive.open(info), expected, where))
+
+
+class _Checked:
+    """A member's content; reading its end compares the hash with RECORD's."""
+
+    def __init__(self, stream: IO[bytes], expected: Hash, where: str) -> None:
+        self._stream = stream
+        self._expected = expected
+        self._where = where
+        self._hash = hashlib.new(expected.name)
+
+    def __enter__(self) -> _Checked:
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self._stream.close()
+
+    def read(self, size: int = -1, /) -> bytes:
+        piece = self._stream.read(size)
+        if piece:
+            self._hash.update(piece)
+        if not piece or size < 0:
+            self._compare()
+        return piece
+
+    def _compare(self) -> None:
+        try:
+            padded = self._expected.value + "=" * (-len(self._expected.value) % 4)
+            expected = base64.urlsafe_b64decode(padded)
+        except (binascii.Error, ValueError):
+            expected = b""
+        if self._hash.digest() != expected:
+            raise IntegrityError(
+                f"{self._where}: its content does not have the hash that RECORD gives"
+            )

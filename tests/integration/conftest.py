@@ -1,0 +1,97 @@
+"""The small real target, built once for all tests that need an image."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+MATRIX = Path(__file__).parent / "small" / "matrix.yaml"
+TARGET = "torch280-sglang052"
+CACHE = Path(os.environ.get("ROLL_IMAGES_CACHE") or Path.home() / ".cache" / "roll-images")
+
+
+@dataclass(frozen=True)
+class Cli:
+    """`build.py` as a user runs it, on one store and one download cache."""
+
+    store: Path
+    cache: Path = CACHE
+    matrix: Path = MATRIX
+
+    def command(self, *arguments: str) -> list[str]:
+        """The command line; `build` gets the cache as well."""
+        name, *rest = arguments
+        options = ["--store", str(self.store), "--matrix", str(self.matrix)]
+        options += ["--cache", str(self.cache)] if name == "build" else []
+        return [sys.executable, str(ROOT / "build.py"), name, *options, *rest]
+
+    def run(
+        self,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        umask: int = -1,
+        cwd: Path | None = None,
+        prefix: Sequence[str] = (),
+    ) -> subprocess.CompletedProcess[str]:
+        """Run to the end; the caller looks at the exit code."""
+        return subprocess.run(
+            [*prefix, *self.command(*arguments)],
+            env={**os.environ, **(env or {})},
+            umask=umask,
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def build(self, *options: str, **settings: Any) -> dict[str, Any]:
+        """Build the small target; gives the JSON document."""
+        done = self.run("build", "--target", TARGET, "--json", *options, **settings)
+        assert done.returncode == 0, done.stderr
+        document: dict[str, Any] = json.loads(done.stdout)
+        return document
+
+    def verified(self) -> bool:
+        """Whether `verify` finds no fault."""
+        return self.run("verify").returncode == 0
+
+
+@dataclass(frozen=True)
+class SmallImage:
+    """The small target as it was built first."""
+
+    cli: Cli
+    document: dict[str, Any]
+
+    def copy_to(self, place: Path, *, keep: Sequence[str]) -> Cli:
+        """A store that knows the layers with these titles only, and no image yet."""
+        store = place / "store"
+        for part in ("blobs/sha256", ".roll/layers", ".roll/locks", ".roll/tmp"):
+            (store / part).mkdir(parents=True)
+        shutil.copy(self.cli.store / "oci-layout", store)
+        (store / "index.json").write_text('{"schemaVersion": 2, "manifests": []}')
+        kept = {layer["digest"] for layer in self.document["layers"] if layer["title"] in keep}
+        for key in (self.cli.store / ".roll" / "layers").iterdir():
+            digest = json.loads(key.read_text())["digest"]
+            if digest in kept:
+                shutil.copy(key, store / ".roll" / "layers")
+                blob = self.cli.store / "blobs" / "sha256" / digest.removeprefix("sha256:")
+                shutil.copy(blob, store / "blobs" / "sha256")
+        return Cli(store)
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> SmallImage:
+    """The small target in a store of its own; no test may change that store."""
+    cli = Cli(tmp_path_factory.mktemp("small") / "store")
+    return SmallImage(cli, cli.build())

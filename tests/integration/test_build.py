@@ -1,0 +1,213 @@
+"""The whole flow on a small real target: real base, compiler, wheels and sdist."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import CACHE, TARGET, Cli, SmallImage
+
+HEAVY = ("Debian bookworm", "CUDA compiler 12.4")
+
+
+def blobs(store: Path) -> dict[str, tuple[int, int]]:
+    """Inode and modification time of every blob."""
+    found = (store / "blobs" / "sha256").iterdir()
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in found}
+
+
+def test_document_names_what_the_store_holds(small: SmallImage) -> None:
+    document = small.document
+    assert document["target"] == TARGET
+    assert Path(document["layout"]) == small.cli.store
+    index = json.loads((small.cli.store / "index.json").read_text())
+    assert [item["digest"] for item in index["manifests"]] == [document["manifest_digest"]]
+    for layer in document["layers"]:
+        blob = small.cli.store / "blobs" / "sha256" / layer["digest"].removeprefix("sha256:")
+        assert blob.stat().st_size == layer["size"], layer["title"]
+        assert layer["reused"] is False
+    assert [layer["title"] for layer in document["layers"]][:2] == list(HEAVY)
+    assert document["layers"][-1]["title"] == "roll_runtime"
+
+
+def test_second_build_makes_nothing(small: SmallImage) -> None:
+    before = blobs(small.cli.store)
+    again = small.cli.build()
+    assert again["manifest_digest"] == small.document["manifest_digest"]
+    assert all(layer["reused"] for layer in again["layers"])
+    assert blobs(small.cli.store) == before
+
+
+def test_same_bytes_elsewhere(small: SmallImage, tmp_path: Path) -> None:
+    """Another place, umask, time zone, locale, working directory and number of jobs."""
+    elsewhere = Cli(tmp_path / "another place ü" / "store")
+    env = {"TZ": "Pacific/Kiritimati", "LC_ALL": "C", "LANG": "C", "PYTHONHASHSEED": "77"}
+    again = elsewhere.build("--jobs", "1", env=env, umask=0o077, cwd=tmp_path)
+    assert not any(layer["reused"] for layer in again["layers"])
+    first = [(layer["title"], layer["digest"]) for layer in small.document["layers"]]
+    assert [(layer["title"], layer["digest"]) for layer in again["layers"]] == first
+    assert again["manifest_digest"] == small.document["manifest_digest"]
+
+
+def test_gzip_holds_the_same_files(small: SmallImage, tmp_path: Path) -> None:
+    cli = small.copy_to(tmp_path, keep=())
+    other = cli.build("--compression", "gzip")
+    first = small.document["layers"]
+    assert [layer["diff_id"] for layer in other["layers"]] == [layer["diff_id"] for layer in first]
+    assert {layer["media_type"] for layer in other["layers"]} == {
+        "application/vnd.oci.image.layer.v1.tar+gzip"
+    }
+    assert cli.verified()
+
+
+def test_killed_at_any_moment(small: SmallImage, tmp_path: Path) -> None:
+    cli = small.copy_to(tmp_path, keep=HEAVY)
+    moments = random.Random(7)
+    for _ in range(8):
+        command = cli.command("build", "--target", TARGET)
+        with subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        ) as build:
+            time.sleep(moments.uniform(0.1, 3.0))
+            os.killpg(build.pid, signal.SIGKILL)
+        assert cli.verified()
+    assert cli.build()["manifest_digest"] == small.document["manifest_digest"]
+    assert cli.verified()
+    assert not list((cli.store / ".roll" / "tmp").iterdir())
+
+
+def test_interrupted_by_a_person(small: SmallImage, tmp_path: Path) -> None:
+    cli = small.copy_to(tmp_path, keep=HEAVY)
+    command = cli.command("build", "--target", TARGET)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as build:
+        time.sleep(1)
+        build.send_signal(signal.SIGINT)
+        _, said = build.communicate(timeout=60)
+    assert build.returncode == 130
+    assert "Traceback" not in said
+    assert "the same command goes on" in said
+
+
+def test_two_builds_at_once(small: SmallImage, tmp_path: Path) -> None:
+    cli = small.copy_to(tmp_path, keep=HEAVY)
+    command = cli.command("build", "--target", TARGET, "--json")
+    builds = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    outputs = [build.communicate() for build in builds]
+    assert [build.returncode for build in builds] == [0, 0], outputs
+    digests = {json.loads(out)["manifest_digest"] for out, _ in outputs}
+    assert digests == {small.document["manifest_digest"]}
+    made = [line for _, said in outputs for line in said.splitlines() if line.startswith("  made ")]
+    titles = [line.split("made ", 1)[1].split(":")[0] for line in made]
+    assert len(titles) == len(set(titles)), "a layer was made twice"
+    assert cli.verified()
+
+
+def other_cache(place: Path) -> Path:
+    """A download cache of links to the real one's files; a test may damage its own links."""
+    cache = place / "cache"
+    shutil.copytree(CACHE, cache, copy_function=os.link, symlinks=True)
+    return cache
+
+
+def test_a_corrupted_wheel_is_named_and_mended(small: SmallImage, tmp_path: Path) -> None:
+    cache = other_cache(tmp_path)
+    cli = Cli(small.copy_to(tmp_path, keep=HEAVY).store, cache)
+    (wheel,) = cache.glob("*/sglang-0.5.2-py3-none-any.whl")
+    content = bytearray(wheel.read_bytes())
+    content[len(content) // 2] ^= 1
+    wheel.unlink()
+    wheel.write_bytes(content)
+
+    failed = cli.run("build", "--target", TARGET)
+    assert failed.returncode == 6
+    assert "SHA256 mismatch for sglang-0.5.2-py3-none-any.whl" in failed.stderr
+    assert f"rm {wheel}" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert cli.verified()
+
+    wheel.unlink()
+    assert cli.build()["manifest_digest"] == small.document["manifest_digest"]
+
+
+def test_offline_with_a_full_cache(small: SmallImage, tmp_path: Path) -> None:
+    cli = small.copy_to(tmp_path, keep=HEAVY)
+    nowhere = {
+        "UV_OFFLINE": "1",
+        "https_proxy": "http://127.0.0.1:1",
+        "http_proxy": "http://127.0.0.1:1",
+    }
+    assert cli.build(env=nowhere)["manifest_digest"] == small.document["manifest_digest"]
+
+
+def test_offline_without_the_files(small: SmallImage, tmp_path: Path) -> None:
+    cli = Cli(small.copy_to(tmp_path, keep=HEAVY).store, tmp_path / "empty")
+    failed = cli.run("build", "--target", TARGET, env={"UV_OFFLINE": "1", "UV_NO_CACHE": "1"})
+    assert failed.returncode == 5
+    assert "Traceback" not in failed.stderr
+    assert "mend it:" in failed.stderr
+
+
+def test_disk_full(small: SmallImage, tmp_path: Path) -> None:
+    """A store on a disk that the image does not fit: the finished layers are kept."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small disk needs root")
+    cli = small.copy_to(tmp_path, keep=HEAVY)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=230m", "tmpfs", str(disk)]
+    subprocess.run(mount, check=True)
+    try:
+        full = Cli(disk / "store")
+        shutil.copytree(cli.store, full.store)
+        failed = full.run("build", "--target", TARGET)
+        assert failed.returncode == 7, failed.stderr
+        assert "no space left" in failed.stderr
+        assert "Traceback" not in failed.stderr
+        assert full.verified()
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_damage_is_found_and_mended(small: SmallImage, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(small.cli.store, store)
+    cli = Cli(store)
+    victims = [layer["digest"].removeprefix("sha256:") for layer in small.document["layers"]][3:5]
+    flipped, missing = (store / "blobs" / "sha256" / name for name in victims)
+    content = bytearray(flipped.read_bytes())
+    content[len(content) // 2] ^= 1
+    flipped.write_bytes(content)
+    missing.unlink()
+
+    found = cli.run("verify", "--json")
+    assert found.returncode == 6
+    faults = json.loads(found.stdout)["faults"]
+    assert len(faults) == 2
+    assert any(flipped.name in fault and "its bytes have the digest" in fault for fault in faults)
+    assert any(missing.name in fault and "missing" in fault for fault in faults)
+
+    assert cli.run("gc", "--damaged").returncode == 0
+    assert cli.build()["manifest_digest"] == small.document["manifest_digest"]
+    assert cli.verified()
+
+
+def test_inspect_and_list_agree_with_the_build(small: SmallImage) -> None:
+    inspected = json.loads(small.cli.run("inspect", "--target", TARGET, "--json").stdout)
+    assert inspected["manifest_digest"] == small.document["manifest_digest"]
+    assert [layer["digest"] for layer in inspected["layers"]] == [
+        layer["digest"] for layer in small.document["layers"]
+    ]
+    (row,) = json.loads(small.cli.run("list", "--json").stdout)["targets"]
+    assert row["built"] == small.document["manifest_digest"]
+    assert row["locked"] is True

@@ -1,0 +1,275 @@
+"""Byte code: the same bytes whatever was compiled before, and Python takes it as it is."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import random
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from images import bytecode, layout
+from images.bytecode import Compiler
+from images.entry import of_bytes, of_symlink
+from images.errors import ToolError
+
+pytestmark = pytest.mark.skipif(
+    "{}.{}".format(*sys.version_info) != layout.PYTHON,
+    reason=f"needs Python {layout.PYTHON}, the image's; this is {sys.version.split()[0]}",
+)
+
+COMMAND = (sys.executable, "-I", "-S")
+SITE = layout.SITE_PACKAGES
+STDLIB = Path(sysconfig.get_paths()["stdlib"])
+
+# A name of one letter is interned for the rest of its process, and marshal writes an interned
+# constant in another way.
+MARKING = "é = 1\n".encode()
+MARKED = "x = 'é'\n".encode()
+CODEC = b"# -*- coding: cp1252 -*-\nx = '\xe9'\n"
+SETS = b"def f(x):\n    return x in {'one', 'two', 'three', None, 4, (5, 'six'), b'seven'}\n"
+
+
+def compiled(command: Sequence[str], sources: Sequence[bytes], **env: str) -> list[bytes]:
+    with Compiler(command, env) as compiler:
+        return [compiler.compile("/opt/a.py", source) for source in sources]
+
+
+def run(code: str, cwd: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+# -- determinism -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("marking", [MARKING, CODEC, b"x = '\\N{BULLET}'\n", b"not python", b""])
+def test_what_was_compiled_before_does_not_show(marking: bytes) -> None:
+    fresh = compiled(COMMAND, [MARKED])
+    assert compiled(COMMAND, [marking, MARKED])[1:] == fresh
+    assert compiled(COMMAND, [MARKED, marking, MARKED, MARKED]) == [
+        *fresh, *compiled(COMMAND, [marking]), *fresh, *fresh
+    ]  # fmt: skip
+
+
+def test_marking_source_would_show_in_one_process(tmp_path: Path) -> None:
+    """Without care the bytes differ: else the test above proves nothing."""
+    code = (
+        "import marshal\n"
+        f"one = marshal.dumps(compile({MARKED!r}, 'a', 'exec'))\n"
+        f"compile({MARKING!r}, 'b', 'exec')\n"
+        f"print(one == marshal.dumps(compile({MARKED!r}, 'a', 'exec')))"
+    )
+    assert run(code, tmp_path) == "False"
+
+
+def test_order_of_many_real_sources_does_not_show() -> None:
+    chosen = [path for path in STDLIB.glob("*.py") if path.stat().st_size < 40_000]
+    chosen += [STDLIB / "html" / "entities.py", *(STDLIB / "encodings").glob("cp12*.py")]
+    sources = [path.read_bytes() for path in sorted(chosen)] + [MARKING, CODEC, MARKED]
+    order = random.Random(1).sample(range(len(sources)), len(sources))
+    first = compiled(COMMAND, sources)
+    second = compiled(COMMAND, [sources[index] for index in order], LANG="C", HOME="/nonexistent")
+    assert len(sources) > 100
+    assert [first[index] for index in order] == second
+
+
+def test_hash_seed_and_thread_do_not_show() -> None:
+    sources = [SETS, MARKED]
+    one, two = (compiled(COMMAND, sources) for _ in range(2))
+    seeded = compiled((sys.executable, "-S"), sources, PYTHONHASHSEED="7")
+    assert one == two == seeded
+    with Compiler(COMMAND, {}) as compiler, ThreadPoolExecutor(3) as pool:
+        work = [pool.submit(compiler.compile, "/opt/a.py", SETS) for _ in range(30)]
+        assert {future.result() for future in work} == {one[0]}
+
+
+# -- what comes out --------------------------------------------------------------------------------
+
+
+def test_pyc_is_valid_and_not_checked_against_its_source() -> None:
+    (code,) = compiled(COMMAND, [b"x = 1\n"])
+    assert code[:4] == importlib.util.MAGIC_NUMBER
+    assert int.from_bytes(code[4:8], "little") == 0b01  # a hash, not to be checked (PEP 552)
+    assert code[8:16] == importlib.util.source_hash(b"x = 1\n")
+
+
+def test_python_takes_it_whatever_the_time_of_the_source_and_writes_nothing(
+    tmp_path: Path,
+) -> None:
+    site = tmp_path / "site"
+    with Compiler(COMMAND, {}) as compiler:
+        source = of_bytes(f"{SITE}/mod.py", b"where = 'byte code'\n")
+        for entry in bytecode.compiled([source], compiler):
+            path = site / entry.path.removeprefix(f"{SITE}/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(entry.open().read())
+    (site / "mod.py").write_bytes(b"where = 'another source'\n")
+    os.utime(site / "mod.py", (5, 5))
+    before = sorted(site.rglob("*"))
+    assert run("import mod; print(mod.where)", site) == "byte code"
+    assert sorted(site.rglob("*")) == before
+
+
+def test_trace_names_the_path_in_the_image() -> None:
+    (code,) = compiled(COMMAND, [b"1/0\n"])
+    assert b"/opt/a.py" in code
+
+
+def test_compiles_as_python_itself_does(tmp_path: Path) -> None:
+    """No optimisation, and asserts and docstrings stay; no `__future__` of the worker's own."""
+    source = b"'doc'\ndef f(x: undefined = 1): 'inner'\n"
+    (code,) = compiled(COMMAND, [source])
+    (tmp_path / "pyc").write_bytes(code)
+    check = (
+        "import marshal\n"
+        "names = {'undefined': int}\n"
+        "exec(marshal.loads(open('pyc', 'rb').read()[16:]), names)\n"
+        "print(names['__doc__'], names['f'].__doc__, names['f'].__annotations__)"
+    )
+    assert run(check, tmp_path) == "doc inner {'x': <class 'int'>}"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [b"print 'old'\n", b"{% template %}\n", b"x = (\n", b"nul\0byte", b"\xff\xfe", b"return 1\n",
+     b"# coding: no-such-codec\n", b"x = " + b"(" * 500 + b")" * 500, b"-" * 100_000 + b"1"],
+)  # fmt: skip
+def test_source_that_does_not_compile_is_kept_without_byte_code(source: bytes) -> None:
+    with Compiler(COMMAND, {}) as compiler:
+        entries = [of_bytes(f"{SITE}/bad.py", source), of_bytes(f"{SITE}/good.py", b"x = 1\n")]
+        found = list(bytecode.compiled(entries, compiler))
+    assert [entry.path.removeprefix(f"{SITE}/") for entry in found] == [
+        "bad.py", "good.py", "__pycache__/good.cpython-311.pyc"
+    ]  # fmt: skip
+    assert found[0].open().read() == source
+
+
+def test_warnings_of_sources_are_not_shown(capfd: pytest.CaptureFixture[str]) -> None:
+    assert all(compiled(COMMAND, [b"x = 1 is 1\n", b"y = '\\d'\n"]))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_byte_code_follows_its_source_and_stale_byte_code_goes() -> None:
+    entries = [
+        of_bytes(f"{SITE}/pkg/__pycache__/a.cpython-311.pyc", b"stale"),
+        of_bytes(f"{SITE}/pkg/__pycache__/gone.cpython-310.opt-1.pyc", b"stale"),
+        of_bytes(f"{SITE}/pkg/a.py", b"x = 1\n", 0o755),
+        of_bytes(f"{SITE}/pkg/only.pyc", b"without source"),
+        of_bytes(f"{SITE}/pkg/data.txt", b"text"),
+        of_symlink(f"{SITE}/pkg/link.py", "a.py"),
+        of_bytes("opt/venv/bin/script.py", b"x = 1\n"),
+        of_bytes("opt/venv/share/__pycache__/kept.pyc", b"data"),
+    ]
+    with Compiler(COMMAND, {}) as compiler:
+        found = list(bytecode.compiled(iter(entries), compiler))
+    assert [(entry.path.removeprefix(f"{SITE}/"), entry.mode) for entry in found] == [
+        ("pkg/a.py", 0o755),
+        ("pkg/__pycache__/a.cpython-311.pyc", 0o644),
+        ("pkg/only.pyc", 0o644),
+        ("pkg/data.txt", 0o644),
+        ("pkg/link.py", 0o777),
+        ("opt/venv/bin/script.py", 0o644),
+        ("opt/venv/share/__pycache__/kept.pyc", 0o644),
+        ("pkg/__pycache__/link.cpython-311.pyc", 0o644),
+    ]
+
+
+def test_names_that_are_not_unicode_are_compiled_too() -> None:
+    with Compiler(COMMAND, {}) as compiler:
+        assert compiler.compile("/opt/\udcff.py", b"x = 1\n")
+        assert compiler.compile("/opt/文件.py", b"x = 1\n")
+
+
+def test_large_source_comes_through_whole() -> None:
+    lines = b"".join(b"x%d = 'y' * %d\n" % (number, number) for number in range(30_000))
+    (code,) = compiled(COMMAND, [lines])
+    assert len(code) > 300_000
+
+
+# -- an interpreter that fails ---------------------------------------------------------------------
+
+
+def test_interpreter_that_is_not_there_is_a_tool_error() -> None:
+    with pytest.raises(ToolError, match="does not start"):
+        compiled(["/nonexistent/python"], [b""])
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import os; os._exit(7)",
+        "import sys, os; sys.stdin.buffer.read(8); os._exit(7)",
+        "import os; os.write(1, bytes(3)); os._exit(7)",
+        "import os; os.read(0, 8); os.write(1, b'\\0\\0\\0\\x64half a pyc'); os._exit(7)",
+    ],
+)
+def test_interpreter_that_dies_is_a_tool_error_and_gives_no_half_byte_code(code: str) -> None:
+    for source in (b"x = 1\n", b"x = 1\n" * 50_000):
+        with pytest.raises(ToolError, match=r"died with status 7 .* /opt/a\.py") as error:
+            compiled([sys.executable, "-c", code], [source])
+    assert "by hand" in (error.value.remedy or "")
+
+
+KILLER = """
+import os, runpy, sys
+import builtins
+real = builtins.compile
+def compile(source, *args, **options):
+    if b"kill" in source: os.kill(os.getpid(), 9)
+    return real(source, *args, **options)
+builtins.compile = compile
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+
+
+def test_worker_that_is_killed_in_the_midst_is_a_tool_error() -> None:
+    with pytest.raises(ToolError, match="died with status"):
+        compiled([sys.executable, "-c", KILLER], [b"x = 1\n", b"kill = 1\n"])
+
+
+def test_no_process_is_left_behind() -> None:
+    with Compiler(COMMAND, {}) as compiler:
+        compiler.compile("/opt/a.py", b"x = 1\n")
+        (worker,) = compiler._workers
+        children = f"/proc/{worker.pid}/task/{worker.pid}/children"
+        found = [int(pid) for pid in Path(children).read_text().split()]
+        assert found
+    assert worker.returncode is not None
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{pid}").exists() for pid in found):
+        assert time.monotonic() < deadline, "the worker's child lives on"
+        time.sleep(0.01)
+
+
+def test_worker_needs_the_image_alone() -> None:
+    """It runs with -I -S in an image's Python: nothing of the builder's can be imported there."""
+    text = Path(bytecode.__file__).with_name("bytecode_worker.py").read_text()
+    assert "from images" not in text
+
+
+def test_linked_source_has_byte_code_of_its_own() -> None:
+    """Debian's `sitecustomize.py` is a link to a file in /etc."""
+    library = f"usr/lib/python{layout.PYTHON}"
+    given = [
+        of_symlink(f"{library}/near.py", "real.py"),
+        of_symlink(f"{library}/far.py", "/etc/far.py"),
+        of_symlink(f"{library}/gone.py", "/nowhere.py"),
+        of_bytes(f"{library}/real.py", b"X = 1\n"),
+        of_bytes("etc/far.py", b"Y = 2\n"),
+    ]
+    with Compiler(COMMAND, {}) as compiler:
+        paths = [entry.path for entry in bytecode.compiled(given, compiler)]
+    code = [path for path in paths if path.endswith(".pyc")]
+    tag = "cpython-" + layout.PYTHON.replace(".", "")
+    assert code == [f"{library}/__pycache__/{name}.{tag}.pyc" for name in ("real", "near", "far")]
+    assert [path for path in paths if path not in code] == [entry.path for entry in given]

@@ -1,0 +1,267 @@
+"""The command line as a user runs it: exit codes, messages, and never a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from images.entry import of_bytes
+from images.image import Image, Layer
+from images.layer import Blob, write
+from images.store import Store, open_store
+
+ROOT = Path(__file__).resolve().parents[2]
+TARGET = "torch280-sglang052"
+
+
+def cli(*arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "build.py"), *map(str, arguments)],
+        cwd="/",
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def failed(code: int, *arguments: object) -> str:
+    done = cli(*arguments)
+    assert done.returncode == code, done.stderr
+    assert done.stdout == ""
+    return done.stderr
+
+
+@pytest.fixture
+def matrix(tmp_path: Path) -> Path:
+    """A copy of the real matrix and its locks, to be spoilt."""
+    copy = tmp_path / "matrix.yaml"
+    shutil.copy(ROOT / "matrix.yaml", copy)
+    shutil.copytree(ROOT / "images" / "locks", tmp_path / "images" / "locks")
+    return copy
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A store that holds one small image."""
+    store = open_store(tmp_path / "my store")
+    with store.new_file() as (out, commit):
+        blob: Blob = write([of_bytes("a", b"1")], out, "gzip")
+        commit(blob.digest)
+    store.save(Image(TARGET, (Layer("only", blob),), {"A": "1"}, {"roll.target": TARGET}, "t"))
+    return store
+
+
+def change(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+# -- usage -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_lists_commands_and_exit_codes(option: str) -> None:
+    done = cli(option)
+    assert done.returncode == 0
+    for word in ("build", "list", "lock", "load", "test", "inspect", "verify", "gc", "exit codes"):
+        assert word in done.stdout
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "command", ["build", "list", "lock", "load", "test", "inspect", "verify", "gc"]
+)
+def test_each_command_has_help(command: str) -> None:
+    done = cli(command, "--help")
+    assert done.returncode == 0
+    assert "--store" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ([], "COMMAND"),
+        (["nonsense"], "nonsense"),
+        (["build"], "--target"),
+        (["--target"], "--target"),
+        (["--target", TARGET, "--all"], "not allowed"),
+        (["--target", TARGET, "--jobs", "0"], "at least 1"),
+        (["--target", TARGET, "--jobs", "-1"], "at least 1"),
+        (["--target", TARGET, "--jobs", "two"], "at least 1"),
+        (["--target", TARGET, "--compression", "xz"], "xz"),
+        (["--target", TARGET, "--nonsense"], "--nonsense"),
+        (["--targ", TARGET], "--targ"),
+        (["load"], "--target"),
+        (["test", "--target", TARGET, "--backend", "vm"], "vm"),
+    ],
+)
+def test_wrong_usage_says_what_is_wrong(arguments: list[str], word: str) -> None:
+    assert word in failed(2, *arguments)
+
+
+@pytest.mark.parametrize("command", ["build", "load", "test", "lock"])
+def test_unknown_target_names_the_nearest_and_all(command: str) -> None:
+    said = failed(2, command, "--target", "torch280-sglang52")
+    assert "no target 'torch280-sglang52'" in said
+    assert f"did you mean '{TARGET}'" in said
+    assert "torch260-sglang046" in said
+
+
+# -- the matrix and the locks ----------------------------------------------------------------------
+
+
+def test_typo_in_the_matrix_is_told_with_its_line(matrix: Path, tmp_path: Path) -> None:
+    change(matrix, "    cuda: ", "    cudaa: ")
+    lines = matrix.read_text().splitlines()
+    number = next(index for index, line in enumerate(lines, 1) if "cudaa" in line)
+    for arguments in (["list"], ["--target", TARGET], ["lock", "--check"]):
+        said = failed(3, *arguments, "--matrix", matrix, "--store", tmp_path / "s")
+        assert "did you mean 'cuda'" in said
+        assert f"{number}" in said
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"a: &a [*a]\n"])
+def test_matrix_that_cannot_be_read_is_told(matrix: Path, content: bytes) -> None:
+    matrix.write_bytes(content)
+    assert str(matrix.name) in failed(3, "list", "--matrix", matrix)
+
+
+def test_missing_matrix_is_told(tmp_path: Path) -> None:
+    assert "none.yaml" in failed(3, "list", "--matrix", tmp_path / "none.yaml")
+
+
+def lock_of(matrix: Path) -> Path:
+    return matrix.parent / "images" / "locks" / f"{TARGET}.txt"
+
+
+def test_missing_lock_is_told_with_the_command_that_makes_it(matrix: Path, tmp_path: Path) -> None:
+    lock_of(matrix).unlink()
+    said = failed(4, "--target", TARGET, "--matrix", matrix, "--store", tmp_path / "s")
+    assert "no such lock" in said
+    assert f"python build.py lock --target {TARGET}" in said
+    assert not (tmp_path / "s").exists()
+
+
+def test_edited_lock_is_told(matrix: Path, tmp_path: Path) -> None:
+    change(lock_of(matrix), "einops==", "einops==9.")
+    said = failed(4, "--target", TARGET, "--matrix", matrix, "--store", tmp_path / "s")
+    assert "edited by hand" in said
+    assert f"python build.py lock --target {TARGET}" in said
+
+
+def test_stale_lock_is_told(matrix: Path, tmp_path: Path) -> None:
+    change(matrix, "date: 2025-09-16", "date: 2025-09-17")
+    said = failed(4, "--target", TARGET, "--matrix", matrix, "--store", tmp_path / "s")
+    assert "lock is stale" in said
+    assert f"python build.py lock --target {TARGET}" in said
+
+
+def test_check_lists_every_stale_lock_and_changes_nothing(matrix: Path) -> None:
+    lock_of(matrix).unlink()
+    other = lock_of(matrix).with_name("torch260-sglang046.txt")
+    change(other, "einops==", "einops==9.")
+    before = other.read_bytes()
+    said = failed(4, "lock", "--check", "--matrix", matrix)
+    assert "no such lock" in said
+    assert "edited by hand" in said
+    assert said.count("python build.py lock --target") == 2
+    assert other.read_bytes() == before
+    assert not lock_of(matrix).exists()
+
+
+def test_real_locks_are_those_of_the_real_matrix() -> None:
+    done = cli("lock", "--check")
+    assert done.returncode == 0, done.stderr
+    assert "locks are those of their inputs" in done.stdout
+
+
+# -- list, inspect, verify, gc ---------------------------------------------------------------------
+
+
+def test_list_tells_what_is_locked_and_built(matrix: Path, store: Store) -> None:
+    lock_of(matrix).unlink()
+    done = cli("list", "--json", "--matrix", matrix, "--store", store.path)
+    targets = {item["target"]: item for item in json.loads(done.stdout)["targets"]}
+    assert len(targets) >= 5
+    assert targets[TARGET]["built"] == store.images()[TARGET]
+    assert targets[TARGET]["locked"] is False
+    assert targets["torch260-sglang046"]["locked"] is True
+    assert targets["torch260-sglang046"]["built"] is None
+    table = cli("list", "--matrix", matrix, "--store", store.path).stdout.splitlines()
+    assert len(table) == len(targets) + 1
+
+
+def test_list_needs_no_store(tmp_path: Path) -> None:
+    assert cli("list", "--store", tmp_path / "none").returncode == 0
+    assert not (tmp_path / "none").exists()
+
+
+def test_inspect_gives_one_document(store: Store) -> None:
+    done = cli("inspect", "--target", TARGET, "--store", store.path, "--json")
+    document = json.loads(done.stdout)
+    assert document["manifest_digest"] == store.images()[TARGET]
+    assert document["layout"] == str(store.path)
+    assert len(document["layers"]) == 1
+    assert TARGET in cli("inspect", "--store", store.path).stdout
+
+
+def test_inspect_of_what_is_not_there_is_wrong_usage(store: Store, tmp_path: Path) -> None:
+    assert "holds no image" in failed(2, "inspect", "--target", "x", "--store", store.path)
+    assert "no store there" in failed(2, "inspect", "--store", tmp_path / "none")
+
+
+def test_verify_of_a_good_store_says_so(store: Store) -> None:
+    done = cli("verify", "--store", store.path)
+    assert (done.returncode, "no fault" in done.stdout) == (0, True)
+    assert json.loads(cli("verify", "--json", "--store", store.path).stdout)["faults"] == []
+
+
+def test_verify_lists_all_faults_and_its_remedy_works(store: Store) -> None:
+    (layer,) = store.load(TARGET).layers
+    store.blob_path(layer.blob.digest).write_bytes(b"damaged")
+    done = cli("verify", "--json", "--store", store.path)
+    assert done.returncode == 6
+    assert len(json.loads(done.stdout)["faults"]) == 2
+    assert layer.blob.digest in done.stderr
+    assert "gc --damaged" in done.stderr
+    assert cli("gc", "--damaged", "--store", store.path).returncode == 0
+    assert not store.blob_path(layer.blob.digest).exists()
+
+
+def test_broken_index_is_a_fault_and_no_traceback(store: Store) -> None:
+    (store.path / "index.json").write_text("broken")
+    assert "index.json" in failed(6, "verify", "--store", store.path)
+    assert "index.json" in failed(7, "inspect", "--store", store.path)
+    assert "index.json" in failed(7, "gc", "--store", store.path)
+
+
+def test_store_in_a_foreign_directory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").touch()
+    assert "not empty" in failed(7, "--target", TARGET, "--store", tmp_path)
+
+
+def test_reader_that_goes_away_is_no_traceback(store: Store) -> None:
+    command = [sys.executable, str(ROOT / "build.py"), "inspect", "--store", str(store.path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout
+        assert child.stderr
+        child.stdout.close()
+        assert b"Traceback" not in child.stderr.read()
+
+
+@pytest.mark.parametrize("variable", ["LC_ALL", "PYTHONIOENCODING"])
+def test_terminal_without_unicode_is_no_traceback(store: Store, variable: str) -> None:
+    value = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}[variable]
+    assert cli("list", "--store", store.path, **{variable: value}).returncode == 0
+    assert cli("nonsense", **{variable: value}).returncode == 2

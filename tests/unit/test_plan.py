@@ -1,0 +1,145 @@
+"""The layer plan: what shares a layer, in which order, and how little a change moves."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from images import lock, lockfile, plan
+from images.artifact import Artifact
+from images.image import MAX_LAYERS
+from images.lock import Distribution
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCKS = sorted((ROOT / "images" / "locks").glob("torch*.txt"))
+OTHER_LAYERS = 4  # base, compiler, links, roll_runtime
+
+
+def distribution(name: str, size: int, version: str = "1.0") -> Distribution:
+    return Distribution(name, version, Artifact(f"{name}-{version}.whl", "0" * 64, size))
+
+
+def locked(path: Path) -> tuple[Distribution, ...]:
+    lines = lockfile.read(path, remedy="").lines
+    return lock.parse_lines(line for line in lines if not line.startswith("#"))
+
+
+names = st.text("abcdefghij-", min_size=1, max_size=8)
+distributions = st.dictionaries(names, st.integers(1, 3 * plan.OWN_LAYER)).map(
+    lambda sizes: [distribution(name, size) for name, size in sizes.items()]
+)
+
+
+@pytest.fixture(params=LOCKS, ids=lambda path: str(path.stem))
+def real(request: pytest.FixtureRequest) -> tuple[Distribution, ...]:
+    return locked(request.param)
+
+
+def test_all_five_locks_are_there() -> None:
+    assert len(LOCKS) >= 5
+
+
+def test_real_lock_fits_into_an_image(real: tuple[Distribution, ...]) -> None:
+    assert 1 < len(plan.groups(real)) <= MAX_LAYERS - OTHER_LAYERS
+
+
+def test_each_distribution_of_a_real_lock_is_in_one_layer(real: tuple[Distribution, ...]) -> None:
+    found = [item for group in plan.groups(real) for item in group.distributions]
+    assert sorted(found) == sorted(real)
+
+
+def test_real_stack_begins_with_what_torch_pins(real: tuple[Distribution, ...]) -> None:
+    own = [group.distributions[0] for group in plan.groups(real) if len(group.distributions) == 1]
+    large = [item for item in own if item.artifact.size >= plan.OWN_LAYER]
+    flags = [plan.is_torch_stack(item) for item in large]
+    assert flags == sorted(flags, reverse=True)
+    assert large[0].name in ("torch", "nvidia-cublas-cu12", "nvidia-cudnn-cu12")
+    for part in (True, False):
+        sizes = [item.artifact.size for item in large if plan.is_torch_stack(item) == part]
+        assert sizes == sorted(sizes, reverse=True)
+
+
+def test_nvidia_wheels_that_have_files_in_common_share_no_layer(
+    real: tuple[Distribution, ...],
+) -> None:
+    """nvidia/__init__.py is in many of them; a layer refuses a path that comes twice."""
+    for group in plan.groups(real):
+        nvidia = [item.name for item in group.distributions if item.name.startswith("nvidia-")]
+        shared = [name for name in nvidia if plan.is_torch_stack(distribution(name, 1))]
+        assert len(shared) <= 1, group.title
+
+
+def test_targets_on_one_torch_begin_alike() -> None:
+    stacks = [
+        [item.distributions for item in plan.groups(locked(path))]
+        for path in LOCKS
+        if path.stem.startswith("torch280")
+    ]
+    common = 0
+    while len({tuple(stack[common]) for stack in stacks}) == 1:
+        common += 1
+    assert common >= 10
+
+
+@given(distributions)
+def test_every_distribution_is_in_one_group_and_large_ones_are_alone(
+    items: list[Distribution],
+) -> None:
+    groups = plan.groups(items)
+    assert sorted(item for group in groups for item in group.distributions) == sorted(items)
+    for group in groups:
+        assert len(group.distributions) == 1 or all(
+            item.artifact.size < plan.OWN_LAYER for item in group.distributions
+        )
+        assert list(group.distributions) == sorted(group.distributions)
+    assert len({group.title for group in groups}) == len(groups)
+
+
+@given(distributions, st.randoms())
+def test_order_of_the_lock_does_not_matter(items: list[Distribution], random: object) -> None:
+    shuffled = items.copy()
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    assert plan.groups(shuffled) == plan.groups(items)
+
+
+@given(distributions, st.integers(1, plan.OWN_LAYER - 1), st.integers(1, plan.OWN_LAYER - 1))
+def test_bump_of_a_small_distribution_changes_one_layer_in_its_place(
+    items: list[Distribution], old_size: int, new_size: int
+) -> None:
+    old, new = distribution("bumped", old_size), distribution("bumped", new_size, "2.0")
+    before, after = plan.groups([*items, old]), plan.groups([*items, new])
+    assert len(before) == len(after)
+    changed = [index for index, group in enumerate(before) if group != after[index]]
+    assert len(changed) == 1
+    assert [group.title for group in before] == [group.title for group in after]
+
+
+@given(distributions, st.integers(1, 3 * plan.OWN_LAYER))
+def test_new_distribution_moves_no_other(items: list[Distribution], size: int) -> None:
+    before = plan.groups(items)
+    after = plan.groups([*items, distribution("added", size)])
+    without = [
+        plan.Group(group.title, tuple(item for item in group.distributions if item.name != "added"))
+        for group in after
+    ]
+    assert [group for group in without if group.distributions] == before
+    assert len([group for group in after if group not in before]) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("torch", True), ("triton", True), ("nvidia-nccl-cu12", True), ("nvidia-cudnn", True),
+     ("nvidia-cusparselt-cu13", True), ("torchvision", False), ("torchao", False),
+     ("nvidia-cudnn-frontend", False), ("nvidia-ml-py", False), ("pytorch", False)],
+)  # fmt: skip
+def test_torch_stack_is_what_torch_pins(name: str, expected: bool) -> None:
+    assert plan.is_torch_stack(distribution(name, 1)) is expected
+
+
+def test_size_of_a_group_is_that_of_its_files() -> None:
+    one = distribution("a", 5)
+    assert plan.Group("t", (one, dataclasses.replace(one, name="b"))).size == 10
