@@ -1,0 +1,124 @@
+"""What goes wrong with Docker, in words that name the remedy."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from images.errors import DockerError
+
+_DEFAULT_HOST = "unix:///var/run/docker.sock"
+
+
+def unreachable(
+    error: BaseException, store: Path | None = None, target: str | None = None
+) -> DockerError:
+    """The error for a daemon that does not answer.
+
+    Args:
+        error: the SDK's own.
+        store: the layout that holds images, for the commands that work without Docker.
+        target: the image in question.
+    """
+    host = os.environ.get("DOCKER_HOST")
+    where = f"{host} (DOCKER_HOST)" if host else f"{_DEFAULT_HOST} (DOCKER_HOST is not set)"
+    causes = list(_causes(error))
+    if any(isinstance(cause, PermissionError) for cause in causes):
+        return DockerError(
+            f"no permission to talk to Docker at {where}",
+            remedy="join the group `docker` (sudo usermod -aG docker $USER, then log in again), "
+            f"or run this command as root. {_without(store, target)}",
+        )
+    if any(isinstance(cause, FileNotFoundError) for cause in causes):
+        why = "there is no such socket"
+    elif any(isinstance(cause, ConnectionRefusedError) for cause in causes):
+        why = "nothing listens there"
+    else:
+        why = one_line(causes[-1])
+    return DockerError(
+        f"no Docker daemon answers at {where}: {why}",
+        remedy=f"start Docker, or set DOCKER_HOST. {_without(store, target)}",
+    )
+
+
+def _without(store: Path | None, target: str | None) -> str:
+    image = f"oci:{store or 'STORE'}:{target or 'TARGET'}"
+    test = f"python build.py test --backend rootfs --target {target or 'TARGET'}"
+    return (
+        "These work without it: python build.py build, inspect and verify; "
+        f"{test} (as root, on an unpacked root file system); "
+        f"skopeo copy {image} docker://REGISTRY/NAME:TAG; podman pull {image}"
+    )
+
+
+@contextmanager
+def explained(doing: str, root: str = "") -> Iterator[None]:
+    """Turn what the SDK raises into a DockerError of one line.
+
+    Args:
+        doing: what is attempted, e.g. `load torch280-sglang052`.
+        root: the daemon's data directory, for a full disk.
+    """
+    try:
+        yield
+    except RefusedError as error:
+        raise refused(doing, str(error), root) from error
+    except OSError as error:  # whatever the SDK raises for a daemon's answer, or for none
+        reason = getattr(error, "explanation", None) or list(_causes(error))[-1]
+        raise refused(doing, str(reason), root) from error
+
+
+class RefusedError(Exception):
+    """What the daemon said in the course of an answer that began well."""
+
+
+def check(answer: Iterable[dict[str, Any]]) -> None:
+    """Read a load's answer to its end.
+
+    Raises:
+        RefusedError: it tells of a failure.
+    """
+    for message in answer:
+        text = message.get("error") or message.get("message")
+        if text is None and message.get("stream", "").startswith("Error "):
+            text = message["stream"]  # Docker 28 tells so of layers that it could not unpack
+        if text:
+            raise RefusedError(text)
+
+
+def refused(doing: str, reason: str, root: str = "") -> DockerError:
+    """The error for a request that the daemon did not fulfil."""
+    return DockerError(f"Docker did not {doing}: {one_line(reason)}", remedy=_remedy(reason, root))
+
+
+def _remedy(reason: str, root: str) -> str | None:
+    if "no space left on device" in reason:
+        where = f" ({root})" if root else ""
+        return (
+            f"make room on the disk of Docker's data directory{where}: docker system df shows what "
+            "takes it, docker image prune removes untagged images. A load needs room for the image "
+            "twice, for a while"
+        )
+    if "capabilities: [[gpu]]" in reason or "nvidia-container" in reason:
+        return (
+            "install NVIDIA's container toolkit on Docker's host: nvidia-ctk runtime configure, "
+            "then restart Docker"
+        )
+    return None
+
+
+def one_line(text: object) -> str:
+    """A text without its line breaks."""
+    return " ".join(str(text).split()).rstrip(".")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An exception and what it came from, outermost first; urllib3 hides causes in arguments."""
+    yield error
+    inner = [item for item in error.args if isinstance(item, BaseException)]
+    following = error.__cause__ or error.__context__ or getattr(error, "reason", None)
+    for cause in inner or ([following] if isinstance(following, BaseException) else []):
+        yield from _causes(cause)

@@ -1,0 +1,95 @@
+"""Options for the tests of an image, and what they share with the GPU tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from images import docker, unpack
+from images.progress import Progress
+from tests.image.box import Box
+from tests.image.containers import ContainerBox
+from tests.image.rootfs import RootfsBox
+from tests.image.subject import Subject, read_subject
+
+ROOT = Path(__file__).resolve().parent.parent
+REQUIRE = "ROLL_IMAGES_REQUIRE"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("image", "the image under test")
+    group.addoption("--target", metavar="ID", help="the image's name in the store")
+    group.addoption("--store", type=Path, metavar="DIR", help="the OCI layout that holds it")
+    group.addoption("--matrix", type=Path, default=ROOT / "matrix.yaml", metavar="FILE")
+    group.addoption(
+        "--backend",
+        choices=("docker", "rootfs"),
+        help="a container, or an unpacked root file system; by default a container if there is "
+        f"Docker ({REQUIRE}=docker: fail if there is not)",
+    )
+    group.addoption(
+        "--rootfs", type=Path, metavar="DIR", help="the image as it was unpacked before"
+    )
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    target = config.getoption("--target")
+    if target is None:
+        return None
+    return f"image: {target}, tested {_backend(config)[1]}"
+
+
+def _backend(config: pytest.Config) -> tuple[str, str]:
+    """Which backend, and why."""
+    chosen = config.getoption("--backend")
+    if chosen == "docker" or (chosen is None and docker.answers()):
+        return "docker", "in containers" + ("" if chosen else " (a Docker daemon answers)")
+    if chosen is None and os.environ.get(REQUIRE) == "docker":
+        raise pytest.UsageError(f"{REQUIRE}=docker, and no Docker daemon answers")
+    why = "" if chosen else " (no Docker daemon answers)"
+    return "rootfs", f"on an unpacked root file system{why}"
+
+
+@pytest.fixture(scope="session")
+def subject(pytestconfig: pytest.Config) -> Subject:
+    """The image under test: what the matrix, the lock and the store say of it."""
+    target, store = pytestconfig.getoption("--target"), pytestconfig.getoption("--store")
+    if target is None or store is None:
+        pytest.skip("no image named; run: python build.py test --target ID")
+    return read_subject(pytestconfig.getoption("--matrix"), target, store)
+
+
+@pytest.fixture(scope="session")
+def new_box(pytestconfig: pytest.Config, subject: Subject) -> Iterator[Box]:
+    """Makes boxes of the image; tests take `box`, or a variant of it."""
+    backend, _ = _backend(pytestconfig)
+    if backend == "docker":
+        name = f"roll-sglang:{subject.target.id}"
+        docker.load(subject.store, subject.image, [name], progress=Progress())
+        yield ContainerBox(name)
+        return
+    if os.geteuid() != 0:
+        pytest.fail("tests on an unpacked root file system chroot into it: run them as root")
+    env = dict(subject.image.env)
+    if given := cast("Path | None", pytestconfig.getoption("--rootfs")):
+        yield RootfsBox(given, env)
+        return
+    place = Path(tempfile.mkdtemp(prefix="roll-image-test-"))
+    try:
+        unpack.unpack(subject.store, subject.image, place / "root", Progress())
+        yield RootfsBox(place / "root", env)
+    finally:
+        shutil.rmtree(place)
+
+
+@pytest.fixture(scope="session")
+def box(new_box: Box) -> Iterator[Box]:
+    """The image, running as root with a writable root file system."""
+    with new_box.started() as running:
+        yield running

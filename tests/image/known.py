@@ -1,0 +1,55 @@
+"""What is not as it should be in an image and cannot be mended here: data, each with its reason.
+
+Each is asserted to be still there, so that the list does not outlive what it excuses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """Two distributions whose metadata contradict each other.
+
+    Attributes:
+        targets: the images that have it.
+        why: the reason that it is accepted.
+    """
+
+    targets: tuple[str, ...]
+    why: str
+
+
+CONFLICTS: dict[str, Conflict] = {}
+"""By the line that `pip check` prints."""
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """A CUDA library that an image holds more than once.
+
+    Attributes:
+        distribution: what brings the second copy.
+        path: a pattern of the second copy's path below site-packages.
+        why: the reason that it is accepted.
+    """
+
+    distribution: str
+    path: str
+    why: str
+
+
+DUPLICATES: tuple[Duplicate, ...] = (
+    Duplicate(
+        "triton",
+        r"triton/backends/nvidia/lib/cupti/lib\w+\.so[.\d]*",
+        "Triton's profiler, proton, loads the CUPTI of its own wheel by path; nothing else does",
+    ),
+    Duplicate(
+        "torchvision",
+        r"torchvision\.libs/libcudart\.[0-9a-f]+\.so\.12",
+        "auditwheel renamed it and made it private to torchvision's image codecs, so it is never "
+        "taken for the runtime that torch loads",
+    ),
+)

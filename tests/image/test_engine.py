@@ -1,0 +1,71 @@
+"""What can be tried of torch and SGLang without a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from images import layout
+from tests.image import driver
+from tests.image.box import Box
+from tests.image.subject import Subject
+
+
+@pytest.fixture(scope="module")
+def with_driver(new_box: Box) -> Iterator[Box]:
+    """A box of its own, with the stand-in for the driver's library."""
+    with new_box.started() as started:
+        driver.install(started)
+        yield started
+
+
+def test_torch_is_built_for_the_targets_cuda(box: Box, subject: Subject) -> None:
+    subject.need("torch")
+    told = box.ask("import torch, json; print(json.dumps([torch.__version__, torch.version.cuda]))")
+    assert told[0].partition("+")[0] == subject.target.torch
+    assert told[1] == subject.target.cuda
+
+
+def test_torch_computes(box: Box, subject: Subject) -> None:
+    subject.need("torch")
+    code = "import torch; a = torch.arange(6.).reshape(2, 3); print((a @ a.T).tolist())"
+    assert box.python(code).splitlines()[-1] == "[[5.0, 14.0], [14.0, 50.0]]"
+
+
+def test_engine_can_be_imported(with_driver: Box, subject: Subject) -> None:
+    subject.need("sglang", "torch", "sgl-kernel")
+    code = "import sglang.srt.entrypoints.engine as engine; print(engine.Engine.__name__)"
+    assert with_driver.python(code, env=driver.ENV).splitlines()[-1] == "Engine"
+
+
+def test_runtime_has_patched_the_engine(with_driver: Box, subject: Subject) -> None:
+    subject.need("sglang", "torch", "sgl-kernel")
+    code = (
+        "import sglang.srt.entrypoints.engine as engine; "
+        "print(getattr(engine._set_envs_and_config, '__roll_runtime__', False))"
+    )
+    assert with_driver.python(code, env=driver.ENV).splitlines()[-1] == "True"
+    unpatched = {**driver.ENV, "ROLL_RUNTIME_AUTOLOAD": "0"}
+    assert with_driver.python(code, env=unpatched).splitlines()[-1] == "False"
+
+
+def test_memory_saver_can_be_preloaded(with_driver: Box, subject: Subject) -> None:
+    """The engine's children start with it in LD_PRELOAD; a loader that fails exits with 127."""
+    subject.need("torch-memory-saver")
+    pattern = f"/{layout.SITE_PACKAGES}/torch_memory_saver_hook_mode_preload*.so"
+    found = with_driver.attempt(f"ls {pattern}").stdout.split()
+    if not found:
+        found = with_driver.run(f"ls /{layout.SITE_PACKAGES}/torch_memory_saver*.so").split()
+    for library in found:
+        env = {**driver.ENV, "LD_PRELOAD": library}
+        assert with_driver.run("/bin/echo loaded", env=env).strip() == "loaded"
+        assert with_driver.attempt("/bin/echo loaded", env=env).stderr == ""
+
+
+def test_driver_is_not_in_the_image(box: Box) -> None:
+    """The host's driver is mounted in; one of the image's own would take its place."""
+    command = "find / -xdev \\( -path /tmp -o -path /proc -o -path /sys \\) -prune -o "
+    command += "\\( -name 'libcuda.so.*' -o -name 'libnvidia-*' \\) -print"
+    assert box.run(command).split() == []
+    assert "libcuda.so.1" not in box.run("/sbin/ldconfig -p")

@@ -1,0 +1,102 @@
+"""roll_runtime in the image: imported from its wheel, loaded in every interpreter, strict."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from images import layout
+from tests.image.box import Box
+from tests.image.subject import RUNTIME, Subject
+
+HOOKED = """
+import sys
+def hooked():
+    return any(type(item).__module__ == "roll_runtime._hooks" for item in sys.meta_path)
+"""
+SPAWNED = f"""{HOOKED}
+import json, multiprocessing
+
+def child(queue):
+    queue.put(hooked())
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    process = context.Process(target=child, args=(queue,))
+    process.start()
+    found = queue.get(timeout=60)
+    process.join()
+    print(json.dumps([hooked(), found]))
+"""
+UNSUPPORTED = """
+from roll_runtime import dispatch
+try:
+    dispatch.require_supported("0.3.99")
+except NotImplementedError as error:
+    print(error)
+"""
+FOREIGN_ENGINE = """
+import sglang.srt.entrypoints.engine
+"""
+FOREIGN_VERSION = "0.3.99"
+
+
+def test_importable_from_site_packages(box: Box) -> None:
+    file = box.run("cd /tmp && python -c 'import roll_runtime; print(roll_runtime.__file__)'")
+    assert file.strip() == f"/{layout.SITE_PACKAGES}/roll_runtime/__init__.py"
+
+
+def test_version_is_the_label(box: Box, subject: Subject) -> None:
+    told = box.run("python -c 'import roll_runtime; print(roll_runtime.__version__)'").strip()
+    assert told == subject.versions[RUNTIME] == subject.image.labels["roll.runtime.version"]
+
+
+def test_hook_is_active_in_every_interpreter(box: Box) -> None:
+    assert box.ask(SPAWNED) == [True, True]
+
+
+@pytest.mark.parametrize("options", ["", "-S", "-I"])
+def test_hook_needs_site_alone(box: Box, options: str) -> None:
+    """`-S` reads no .pth file; `-I` does."""
+    code = f"{HOOKED}\nprint(hooked())"
+    assert box.python(code, options=options).strip() == str(options != "-S")
+
+
+def test_kill_switch(box: Box) -> None:
+    assert box.ask(SPAWNED, env={"ROLL_RUNTIME_AUTOLOAD": "0"}) == [False, False]
+
+
+def test_unknown_sglang_is_refused(box: Box) -> None:
+    message = box.python(UNSUPPORTED)
+    assert f"sglang:{FOREIGN_VERSION} is not supported" in message
+    assert "pip install sglang==" in message, "the message names the remedy"
+
+
+def test_engine_of_an_unknown_sglang_is_not_to_be_had(box: Box) -> None:
+    """The hook itself raises, in an interpreter that knows nothing of roll_runtime."""
+    place = "/tmp/foreign/sglang"
+    box.write(f"{place}/__init__.py", f'__version__ = "{FOREIGN_VERSION}"\n')
+    box.write(f"{place}/version.py", f'__version__ = "{FOREIGN_VERSION}"\n')
+    for package in ("srt", "srt/entrypoints"):
+        box.write(f"{place}/{package}/__init__.py", "")
+    box.write(f"{place}/srt/entrypoints/engine.py", "print('executed')\n")
+    done = box.attempt_python(FOREIGN_ENGINE, env={"PYTHONPATH": "/tmp/foreign"})
+    assert done.rc != 0
+    assert f"NotImplementedError: Scale aligner version sglang:{FOREIGN_VERSION}" in done.stderr
+    assert "executed" not in done.stdout
+
+
+def test_supported_sglang_is_the_installed_one(box: Box, subject: Subject) -> None:
+    subject.need("sglang")
+    code = "from roll_runtime import dispatch as d; v = d.sglang_version(); "
+    told = box.python(code + "d.require_supported(v); print(v)").strip()
+    assert told == subject.target.sglang
+
+
+def test_doctor_finds_nothing_but_the_missing_gpu(box: Box, subject: Subject) -> None:
+    subject.need("sglang", "torch")
+    answer = box.attempt("python -m roll_runtime doctor --json").stdout
+    failed = [item for item in json.loads(answer)["checks"] if item["status"] == "fail"]
+    assert [item["name"] for item in failed if item["name"] not in ("driver", "gpu")] == []

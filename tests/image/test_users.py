@@ -1,0 +1,62 @@
+"""Root, a named user and an arbitrary uid; a read-only root file system; byte code for all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from images import layout
+from tests.image.box import Box
+from tests.image.subject import Subject
+
+# Kubernetes and OpenShift choose a uid that no file of the image knows.
+USERS = {"arbitrary uid": "12345:0", "uid and group unknown": "23456:23456", "named user": "roll"}
+
+
+@pytest.fixture(params=USERS)
+def restricted(new_box: Box, request: pytest.FixtureRequest) -> Iterator[Box]:
+    """Another user on a read-only root file system; /tmp alone can be written."""
+    with new_box.started(
+        user=USERS[request.param], read_only=True, tmpfs=["/tmp"], env={"HOME": "/tmp"}
+    ) as started:
+        yield started
+
+
+def test_nothing_needs_root_or_a_writable_image(restricted: Box, subject: Subject) -> None:
+    assert restricted.run("id -u").strip() != "0"
+    assert restricted.attempt("touch /opt/venv/written").rc != 0
+    restricted.run("python -c 'import roll_runtime'")
+    restricted.run("test -w $HOME && touch $HOME/written")
+    if "torch" in subject.versions:
+        restricted.run("python -c 'import torch; torch.ones(2, 2) @ torch.ones(2, 2)'")
+    answer = restricted.attempt("python -m roll_runtime doctor").stdout
+    assert "HOME: /tmp is writable" in answer
+
+
+def test_home_of_the_named_user_is_writable_for_all(new_box: Box) -> None:
+    for user in USERS.values():
+        with new_box.started(user=user, env={"HOME": "/home/roll"}) as started:
+            started.run("touch $HOME/$(id -u)")
+
+
+def test_set_user_id_programs_are_debians_own(box: Box) -> None:
+    """Of these packages and in these places only; none from a wheel, none of ours."""
+    listed = box.run("find / -xdev -path /proc -prune -o -type f -perm /6000 -print").split()
+    assert [path for path in listed if not path.startswith(("/usr/bin/", "/usr/sbin/"))] == []
+    if listed:
+        # dpkg knows some by the names that they had before /bin and /sbin were merged into /usr.
+        ask = "for path in %s; do dpkg -S $path || dpkg -S ${path#/usr}; done 2>/dev/null"
+        owned = box.run(ask % " ".join(listed)).splitlines()
+        assert len(owned) == len(listed)
+        packages = {line.partition(":")[0] for line in owned}
+        assert packages <= {"passwd", "login", "util-linux", "libpam-modules-bin", "libpam-modules"}
+
+
+def test_all_can_read_all(box: Box) -> None:
+    """What root alone can read or enter would be missing for everyone else."""
+    command = f"find /{layout.PREFIX} /{layout.CUDA_HOME} "
+    command += "\\( -type f ! -perm -444 -o -type d ! -perm -555 \\) -print"
+    assert box.run(command).split() == []
+    writable = f"find /{layout.PREFIX} /{layout.CUDA_HOME} ! -type l -perm /022 -print"
+    assert box.run(writable).split() == [], "writable for others than root"
