@@ -126,17 +126,19 @@ def recipes(
         made = Recipe(title, key, tuple(distributions), tuple(debs), entries, weight)
         return made if weight else replace(made, weight=sum(file.size for file in made.needs))
 
-    grouped = plan.groups(lock.distributions)
-    layers = [recipe(*_base(base_debs), debs=base_debs)]
-    layers.append(recipe(*_tools(tools), distributions=tools.wheels, debs=tools.debs))
-    torch_stack = [group for group in grouped if group.is_torch_stack]
-    for group in grouped:
+    def of_group(group: plan.Group) -> Recipe:
         needs = (*group.distributions, *(lock.build if _has_sdist(group) else ()))
-        layers.append(recipe(*_group(group, lock.build), distributions=needs))
-        if torch_stack and group is torch_stack[-1]:
-            layers.append(_links(recipe, lock))
-    layers.append(recipe(*_runtime(), weight=_RUNTIME_WEIGHT))
-    return layers
+        return recipe(*_group(group, lock.build), distributions=needs)
+
+    grouped = plan.groups(lock.distributions)
+    return [
+        recipe(*_base(base_debs), debs=base_debs),
+        recipe(*_tools(tools), distributions=tools.wheels, debs=tools.debs),
+        *(of_group(group) for group in grouped if group.is_torch_stack),
+        _links(recipe, lock),
+        *(of_group(group) for group in grouped if not group.is_torch_stack),
+        recipe(*_runtime(), weight=_RUNTIME_WEIGHT),
+    ]
 
 
 def _python_version(debs: Sequence[Deb]) -> str:

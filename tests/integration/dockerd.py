@@ -11,12 +11,13 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,7 +142,8 @@ def _stop(holder: subprocess.Popen[bytes]) -> None:
     """Let the daemon end in peace, so that it takes its cgroups along; then end its name spaces."""
     children = Path(f"/proc/{holder.pid}/task/{holder.pid}/children")
     for child in children.read_text().split() if children.exists() else ():
-        subprocess.run(["kill", "-TERM", child], check=False)
+        with suppress(ProcessLookupError):
+            os.kill(int(child), signal.SIGTERM)
     try:
         holder.wait(20)
     except subprocess.TimeoutExpired:

@@ -87,6 +87,12 @@ def test_links_stand_on_the_torch_stack_and_under_the_rest(real: Lock) -> None:
     assert not any(plan.is_torch_stack(recipe.distributions[0]) for recipe in large)
 
 
+def test_links_are_there_without_a_large_wheel_of_torchs() -> None:
+    file = Artifact("nvidia_cuda_runtime_cu12-12.8.90-py3-none-any.whl", "1" * 64, 950_000)
+    small = Lock((Distribution("nvidia-cuda-runtime-cu12", "12.8.90", file),), ())
+    assert [recipe.title for recipe in recipes(small)].count("CUDA links") == 1
+
+
 def test_links_stay_in_place_when_a_shelf_begins_with_a_wheel_of_nvidias() -> None:
     items = [
         Distribution(name, "1.0", Artifact(f"{name}-1.0-py3-none-any.whl", digit * 64, size))
