@@ -33,7 +33,7 @@ from installer.utils import (
     parse_metadata_file,
 )
 
-from images import layout
+from images import layout, zipmember
 from images.entry import Entry, of_bytes
 from images.errors import IntegrityError
 
@@ -60,16 +60,20 @@ class Wheel:
     """An open wheel whose structure was checked.
 
     Attributes:
-        name: file name, for messages.
+        path: the file.
         members: the zip's members by their name in the zip.
         records: the hash that RECORD gives for each of them.
     """
 
-    name: str
+    path: Path
     source: WheelFile
-    archive: zipfile.ZipFile
     members: dict[str, zipfile.ZipInfo] = field(repr=False)
     records: dict[str, Hash | None] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """The file's name, for messages."""
+        return self.path.name
 
 
 @contextmanager
@@ -88,7 +92,7 @@ def opened(path: Path) -> Iterator[Wheel]:
             if not version.startswith("1."):
                 raise ValueError(f"Wheel-Version {version}")
             members = _members(path.name, archive)
-            yield Wheel(path.name, source, archive, members, _records(path.name, source, members))
+            yield Wheel(path, source, members, _records(path.name, source, members))
     except _MALFORMED as error:
         raise IntegrityError(f"{path.name}: not a valid wheel: {error}") from error
 
@@ -210,13 +214,13 @@ def _content(wheel: Wheel, info: zipfile.ZipInfo) -> IO[bytes]:
     expected = wheel.records[info.filename]
     if expected is None or expected.name not in _HASHES:
         raise IntegrityError(f"{where}: RECORD gives no hash for it")
-    return cast(IO[bytes], _Checked(wheel.archive.open(info), expected, where))
+    return cast(IO[bytes], _Checked(zipmember.Member(wheel.path, info), expected, where))
 
 
 class _Checked:
     """A member's content; reading its end compares the hash with RECORD's."""
 
-    def __init__(self, stream: IO[bytes], expected: Hash, where: str) -> None:
+    def __init__(self, stream: zipmember.Member, expected: Hash, where: str) -> None:
         self._stream = stream
         self._expected = expected
         self._where = where
