@@ -16,6 +16,13 @@ import os, torch_memory_saver
 with torch_memory_saver.configure_subprocess():
     print(os.environ["LD_PRELOAD"])
 """
+JIT_MODULE = "sglang/jit_kernel/activation.py"
+ACTIVATION = """
+import torch
+from sglang.jit_kernel import activation, utils
+with utils.override_jit_cuda_arch(9, 0, "a"):
+    print(hasattr(activation._jit_activation_module(torch.bfloat16), "run_activation"))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +74,15 @@ def test_memory_saver_can_be_preloaded(with_driver: Box, subject: Subject) -> No
     assert library.startswith(f"/{layout.SITE_PACKAGES}/torch_memory_saver")
     loaded = with_driver.attempt("/bin/echo loaded", env={**driver.ENV, "LD_PRELOAD": library})
     assert (loaded.rc, loaded.stdout.strip(), loaded.stderr) == (0, "loaded", "")
+
+
+def test_engines_own_kernel_can_be_compiled(with_driver: Box, subject: Subject) -> None:
+    """Every dense model calls it, and SGLang compiles it at the first call."""
+    subject.need_engine()
+    if with_driver.attempt(f"test -f /{layout.SITE_PACKAGES}/{JIT_MODULE}").rc:
+        pytest.skip("this SGLang compiles no kernel of its own for activations")
+    env = {**driver.ENV, "TVM_FFI_CACHE_DIR": "/tmp/compiled-kernels"}
+    assert with_driver.python(ACTIVATION, env=env).splitlines()[-1] == "True"
 
 
 def test_driver_is_not_in_the_image(box: Box) -> None:
