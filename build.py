@@ -15,13 +15,14 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from images.errors import BuildError, IntegrityError, LockError, StoreError
 from images.progress import Progress, size
 
 if TYPE_CHECKING:
     from images.matrix import Matrix, Target
+    from images.mirror import Mirror
 
 HERE = Path(__file__).resolve().parent
 INTERRUPTED = 130
@@ -78,7 +79,8 @@ def build(options: argparse.Namespace) -> int:
     matrix, targets = _chosen(options)
     # Every lock is read before anything is made: a stale one must not surface after an hour.
     locks = {target.id: lock.read(matrix, target) for target in targets}
-    base_debs, tools = base.locked(), toolkit.locked()
+    base_debs = base.locked()
+    tools = {target.toolkit: toolkit.locked(target.toolkit) for target in targets}
     settings = builder.Settings(
         store.open_store(options.store),
         options.cache,
@@ -91,7 +93,9 @@ def build(options: argparse.Namespace) -> int:
         for target in targets:
             progress = Progress()
             with progress.timed("total"):
-                recipes = stack.recipes(locks[target.id], base_debs, tools, options.compression)
+                recipes = stack.recipes(
+                    locks[target.id], base_debs, tools[target.toolkit], options.compression
+                )
                 made = builder.make(recipes, base_debs, settings, progress)
                 image = assemble.assemble(
                     target,
@@ -144,7 +148,7 @@ def _list_row(row: dict[str, Any]) -> tuple[str, ...]:
 
 def lock_targets(options: argparse.Namespace) -> int:
     """Make the locks, or check that they are those of the sources."""
-    from images import base, lock, lockfile, mirror, toolkit
+    from images import lock, lockfile, mirror
 
     matrix = _matrix(options)
     named = bool(options.target)
@@ -157,23 +161,44 @@ def lock_targets(options: argparse.Namespace) -> int:
             print(f"{matrix.lock_path(target.id)}: {'locked' if changed else 'unchanged'}")
     if options.base_only or not named:
         where = mirror.find(options.debian_mirror)
-        for name, path, make, read in (
-            ("base", base.LOCK, base.lock, base.locked),
-            ("CUDA compiler", toolkit.LOCK, toolkit.lock, toolkit.locked),
-        ):
-            if not options.base_only and _reads(read):
-                print(f"{path}: up to date ({name}; newest packages: lock --base)")
+        for shared in _shared_locks(matrix):
+            if not options.base_only and _reads(shared.read):
+                print(f"{shared.path}: up to date ({shared.name}; newest packages: lock --base)")
                 continue
-            lockfile.write(path, make(where))
-            print(f"{path}: locked")
+            lockfile.write(shared.path, shared.make(where))
+            print(f"{shared.path}: locked")
     return 0
 
 
+class _SharedLock(NamedTuple):
+    """A lock of what several targets have in common."""
+
+    name: str
+    path: Path
+    make: Callable[[Mirror], str]
+    read: Callable[[], object]
+
+
+def _shared_locks(matrix: Matrix) -> list[_SharedLock]:
+    from images import base, toolkit
+
+    compilers = [
+        _SharedLock(
+            f"CUDA compiler {version}",
+            toolkit.lock_path(version),
+            partial(toolkit.lock, version),
+            partial(toolkit.locked, version),
+        )
+        for version in matrix.toolkits
+    ]
+    return [_SharedLock("base", base.LOCK, base.lock, base.locked), *compilers]
+
+
 def _check_locks(matrix: Matrix, targets: Sequence[Target]) -> int:
-    from images import base, lock, toolkit
+    from images import lock
 
     faults: list[LockError] = []
-    checks: list[Callable[[], object]] = [base.locked, toolkit.locked]
+    checks = [shared.read for shared in _shared_locks(matrix)]
     checks += [partial(lock.read, matrix, target) for target in targets]
     for check in checks:
         try:

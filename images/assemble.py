@@ -12,8 +12,12 @@ _MIN_DRIVER = {"12": "525.60.13", "13": "580.65.06"}
 """The oldest Linux driver that runs a CUDA major version, any minor one: NVIDIA's CUDA
 Compatibility guide, "Minor Version Compatibility"."""
 
-_ARCHITECTURES = "sm_80 sm_86 sm_89 sm_90"
-"""Ampere, Ada, Hopper: SGLang's kernels are built for them, and the compiler compiles for them."""
+_ARCHITECTURES = {
+    "12": "sm_80 sm_86 sm_89 sm_90",
+    "13": "sm_80 sm_86 sm_89 sm_90 sm_100 sm_103 sm_120",
+}
+"""By CUDA major version, what both SGLang's kernels are built for and the compiler compiles for:
+Ampere, Ada and Hopper, and from 13 on Blackwell."""
 
 
 def assemble(target: Target, lock_digest: str, layers: Sequence[Layer]) -> Image:
@@ -30,14 +34,15 @@ def assemble(target: Target, lock_digest: str, layers: Sequence[Layer]) -> Image
 
 def _labels(target: Target, lock_digest: str) -> dict[str, str]:
     """What a registry shows of the image without a pull."""
+    cuda_major = target.cuda.partition(".")[0]
     return {
         "org.opencontainers.image.created": target.exclude_newer,
         "org.opencontainers.image.description": f"SGLang {target.sglang} rollout worker for ROLL, "
         f"torch {target.torch}, CUDA {target.cuda}",
         "org.opencontainers.image.title": target.id,
         "org.opencontainers.image.version": target.sglang,
-        "roll.cuda.architectures": _ARCHITECTURES,
-        "roll.cuda.driver.min": _MIN_DRIVER[target.cuda.partition(".")[0]],
+        "roll.cuda.architectures": _ARCHITECTURES[cuda_major],
+        "roll.cuda.driver.min": _MIN_DRIVER[cuda_major],
         "roll.cuda.version": target.cuda,
         "roll.lock.sha256": lock_digest,
         "roll.runtime.version": runtime.version(),

@@ -74,6 +74,14 @@ class Lock:
     build: tuple[Distribution, ...]
 
 
+def is_cuda_runtime(distribution: Distribution) -> bool:
+    """Whether it is NVIDIA's CUDA runtime, whose version is that of CUDA.
+
+    Up to CUDA 12 the major version is part of the name.
+    """
+    return _CUDA_RUNTIME.fullmatch(distribution.name) is not None
+
+
 def line_of(distribution: Distribution) -> str:
     """The line of a lock that stands for a distribution."""
     file = distribution.artifact
@@ -166,7 +174,7 @@ def _check(target: Target, locked: tuple[Distribution, ...]) -> None:
             "matrix.yaml with what its build needs",
         )
     for item in locked:
-        if _CUDA_RUNTIME.fullmatch(item.name):
+        if is_cuda_runtime(item):
             built_for = ".".join(item.version.split(".")[:2])
             if built_for != target.cuda:
                 raise LockError(

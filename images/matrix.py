@@ -35,7 +35,7 @@ class Matrix:
         path: the file, absolute.
         python: the minor version of Python in every image.
         base: the root file system.
-        toolkit: the CUDA version of the compiler under /usr/local/cuda.
+        toolkits: the CUDA versions of the compilers under /usr/local/cuda.
         locks: the directory of the locks, absolute.
         targets: in the order of the file.
     """
@@ -43,7 +43,7 @@ class Matrix:
     path: Path
     python: str
     base: Base
-    toolkit: str
+    toolkits: tuple[str, ...]
     locks: Path
     targets: tuple[Target, ...]
 
@@ -85,7 +85,7 @@ def load(path: Path, runtime_versions: Path | None = None) -> Matrix:
         path=here,
         python=document.python,
         base=Base(document.suite),
-        toolkit=document.toolkit,
+        toolkits=tuple(document.toolkits.values()),
         locks=document.locks,
         targets=document.targets,
     )

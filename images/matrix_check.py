@@ -13,6 +13,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from images import toolkit_sources, yaml_lines
+
 # A Debian suite gives the minor version of Python and, by its glibc, the wheels that fit.
 SUITES = {"bookworm": ("3.11", "x86_64-manylinux_2_36")}
 
@@ -99,6 +101,28 @@ def cuda(text: str) -> str | None:
     if _MAJOR_MINOR.fullmatch(text):
         return None
     return other_platform(text) or f"{text!r} is not a CUDA version: write MAJOR.MINOR, as in 12.8"
+
+
+def compiler(major: str, text: str) -> str | None:
+    """What is wrong with the version of the compiler for a CUDA major version."""
+    if wrong := cuda(text):
+        return wrong
+    known = toolkit_sources.versions(major)
+    if text in known:
+        return None
+    hint = yaml_lines.suggest(text, known)
+    return f"{text!r} is not a compiler for CUDA {major}: there is {', '.join(known)}{hint}"
+
+
+def compiler_serves(version: str, row_cuda: str) -> str | None:
+    """What is wrong with the compiler for a row's CUDA version, of the same major one.
+
+    A compiler that takes the target's own runtime headers must be of the same minor version.
+    """
+    sources = toolkit_sources.BY_VERSION.get(version)
+    if sources and sources.runtime and row_cuda != version:
+        return f"the compiler of toolkit {version} cannot serve CUDA {row_cuda}, only {version}"
+    return None
 
 
 def requirement(text: str) -> str | None:

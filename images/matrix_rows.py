@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from images import matrix_check as check
-from images import matrix_entries
+from images import matrix_entries, toolkit_sources
 from images.matrix_entries import Entries, Entry
 from images.matrix_target import EnvDefault, Pin, Sdist, Target
 from images.yaml_lines import Faults, Mapping, Node, suggest
@@ -53,7 +54,7 @@ class Document:
         top = Table(root, "the file", _TOP, faults, check.other_platform)
         self._faults = faults
         top.text("platform", check.platform)
-        self.toolkit = top.text("toolkit", check.cuda)
+        self.toolkits = _toolkits(top)
         self.suite, self.python, self._platform_tag = _base(top)
         self.locks = Path(os.path.normpath(path.parent / _locks(top)))
         node = top.get("defaults", required=False) or Mapping({}, {}, top.line)
@@ -108,9 +109,11 @@ class Document:
         if built and built != row.cuda:
             message = f"torch {row.torch} is built for CUDA {built} ({source}), not {row.cuda}"
             row.table.fault("cuda", message)
-        if self.toolkit and self.toolkit.partition(".")[0] != row.versions["cuda_major"]:
-            message = f"the compiler of toolkit {self.toolkit} cannot serve CUDA {row.cuda}"
-            row.table.fault("cuda", message)
+        compiler = self.toolkits.get(row.versions["cuda_major"])
+        if compiler is None:
+            row.table.fault("cuda", f"no compiler: `toolkit` has none for CUDA {row.cuda}")
+        elif wrong := check.compiler_serves(compiler, row.cuda):
+            row.table.fault("cuda", wrong)
 
     def _target(self, row: _Row) -> Target:
         shared, own, versions = self._shared, row.own, row.versions
@@ -129,6 +132,7 @@ class Document:
             sglang=row.sglang,
             torch=row.torch,
             cuda=row.cuda,
+            toolkit=self.toolkits.get(versions["cuda_major"], ""),
             python=self.python,
             platform_tag=self._platform_tag,
             requirements=tuple(entry.filled(versions) for entry in requirements),
@@ -178,6 +182,19 @@ def _locks(top: Table) -> str:
     if Path(text).is_absolute():
         top.fault("locks", f"{text!r} must be relative to the matrix file")
     return text
+
+
+def _toolkits(top: Table) -> dict[str, str]:
+    """The compilers' versions by CUDA major version; one with a fault is ""."""
+    node = top.get("toolkit")
+    if node is None:
+        return {}
+    table = Table(node, "toolkit", toolkit_sources.majors(), top.faults, check.other_platform)
+    return {
+        major: table.text(major, partial(check.compiler, major))
+        for major in toolkit_sources.majors()
+        if major in table
+    }
 
 
 def _base(top: Table) -> tuple[str, str, str]:

@@ -45,6 +45,7 @@ class Target:
     Attributes:
         id: e.g. `torch280-sglang052`; tag, lock file, test id and argument at once.
         sglang, torch, cuda: versions; `cuda` is `MAJOR.MINOR`.
+        toolkit: the CUDA version of the compiler in the image, e.g. `12.4`.
         python: the minor version of Python, e.g. `3.11`.
         platform_tag: uv's name for what the image can run, e.g. `x86_64-manylinux_2_36`.
         requirements: what is installed, placeholders filled in.
@@ -62,6 +63,7 @@ class Target:
     sglang: str
     torch: str
     cuda: str
+    toolkit: str
     python: str
     platform_tag: str
     requirements: tuple[str, ...]

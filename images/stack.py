@@ -12,7 +12,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from images import base, bytecode, layer, layout, lockfile, plan, runtime, toolkit
+from images import (
+    base,
+    bytecode,
+    layer,
+    layout,
+    lockfile,
+    plan,
+    runtime,
+    toolkit,
+    toolkit_links,
+)
 from images.artifact import Artifact
 from images.deb import Deb
 from images.entry import Entry, of_bytes, of_symlink
@@ -135,7 +145,7 @@ def recipes(
         recipe(*_base(base_debs), debs=base_debs),
         recipe(*_tools(tools), distributions=tools.wheels, debs=tools.debs),
         *(of_group(group) for group in grouped if group.is_torch_stack),
-        _links(recipe, lock),
+        _links(recipe, lock, tools),
         *(of_group(group) for group in grouped if not group.is_torch_stack),
         recipe(*_runtime(), weight=_RUNTIME_WEIGHT),
     ]
@@ -173,7 +183,8 @@ def _tools(tools: toolkit.Toolkit) -> tuple[str, Any, Entries]:
     return f"CUDA compiler {tools.version}", {"toolkit": toolkit.key(tools)}, entries
 
 
-def _links(recipe: _Maker, lock: Lock) -> Recipe:
+def _links(recipe: _Maker, lock: Lock, tools: toolkit.Toolkit) -> Recipe:
+    own = {wheel.name for wheel in tools.header_wheels}
     nvidia = [item for item in lock.distributions if item.name.startswith("nvidia-")]
 
     def entries(shop: Workshop, opened: ExitStack) -> Iterator[Entry]:
@@ -183,9 +194,9 @@ def _links(recipe: _Maker, lock: Lock) -> Recipe:
         for item in nvidia:
             wheel = opened.enter_context(wheels.opened(fetch_path(item, shop.cache)))
             members[item.name] = sorted(wheel.members)
-        return toolkit.link_entries(members)
+        return toolkit_links.entries(members, own)
 
-    inputs = {"links": toolkit.LINKS_FORMAT, "wheels": _hashes(nvidia)}
+    inputs = {"links": toolkit_links.FORMAT, "wheels": _hashes(nvidia)}
     return recipe("CUDA links", inputs, entries, distributions=nvidia, weight=_RUNTIME_WEIGHT)
 
 

@@ -1,109 +1,79 @@
 """The CUDA compiler under /usr/local/cuda: SGLang's kernels are compiled when they are first used.
 
-For CUDA 12 no single source has all of it: Debian packages the programs, NVIDIA's wheels hold the
-headers, and the libraries are those that torch brought. Two layers come of it: the compiler with
-its headers, the same for every CUDA 12 target, and links to the libraries and headers of one
-target's wheels. No library is ever copied.
-
-CUDA 13 needs another `VERSION` with other sources: its wheels hold the whole compiler.
+A layer that is the same for every target of one CUDA major version: the programs and the headers
+that must fit them. What else compiling needs are links to the target's own wheels
+(`images.toolkit_links`).
 """
 
 from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from posixpath import relpath
 
-from images import apt, deb, debfile, elfstub, fetch, layout, lockfile
+from images import apt, deb, debfile, elfstub, fetch, layout, lockfile, toolkit_links
 from images import lock as locks
 from images.deb import Deb
-from images.entry import Entry, of_bytes, of_symlink
+from images.entry import Entry, of_bytes
 from images.errors import IntegrityError, LockError
 from images.lock import Distribution
 from images.mirror import DEBIAN, Mirror
+from images.toolkit_sources import BY_VERSION, Sources
 
-VERSION = "12.4"
-"""Serves Ampere, Ada and Hopper (sm_80 to sm_90a); Blackwell needs the compiler of 12.8."""
-
-LOCK = Path(__file__).parent / "locks" / f"cuda-{VERSION}.txt"
 RENEW = "python build.py lock --base"
 
-FORMAT = "1"
-"""Part of the compiler layer's key. Raise it when `entries` makes other bytes of the same files."""
-
-LINKS_FORMAT = "1"
-"""Part of the links layer's key. Raise it when `link_entries` links the same files otherwise."""
-
-_RECIPE = Path(__file__).parent / "recipe" / f"cuda-{VERSION}"
+_HERE = Path(__file__).parent
 _HOME = layout.CUDA_HOME
-_LOADER_DIRECTORY = "usr/lib/x86_64-linux-gnu"
-
-# The last CUDA 12 compiler that Debian has. Its binaries need glibc 2.34; bookworm has 2.36.
 _SUITES = (apt.Suite(DEBIAN, "trixie", "non-free"),)
-_DEBS = {"nvidia-cuda-toolkit": "12.4.131~12.4.1-2"}
-_WHEELS = (
-    "nvidia-cuda-nvcc-cu12==12.4.131",  # include/crt of the same compiler
-    "nvidia-cuda-runtime-cu12==12.4.127",  # cuda_runtime.h, cuda_fp16.h … that fit the compiler
-    "nvidia-cuda-cccl-cu12==12.5.39.post1",  # cub, thrust, libcu++; 12.4.127 lacks nv/target
-)
 
-_PROGRAMS = {
-    "usr/lib/nvidia-cuda-toolkit/bin/nvcc": "bin/nvcc",
-    "usr/lib/nvidia-cuda-toolkit/bin/cicc": "nvvm/bin/cicc",
-    "usr/lib/nvidia-cuda-toolkit/bin/crt/link.stub": "bin/crt/link.stub",
-    "usr/lib/nvidia-cuda-toolkit/bin/crt/prelink.stub": "bin/crt/prelink.stub",
-    "usr/lib/nvidia-cuda-toolkit/libdevice/libdevice.10.bc": "nvvm/libdevice/libdevice.10.bc",
-    "usr/bin/__nvcc_device_query": "bin/__nvcc_device_query",  # nvcc -arch=native
-    "usr/bin/bin2c": "bin/bin2c",
-    "usr/bin/cudafe++": "bin/cudafe++",
-    "usr/bin/cuobjdump": "bin/cuobjdump",  # DeepGEMM reads a kernel's symbols with it
-    "usr/bin/fatbinary": "bin/fatbinary",
-    "usr/bin/nvdisasm": "bin/nvdisasm",  # cuobjdump calls it
-    "usr/bin/nvlink": "bin/nvlink",
-    "usr/bin/ptxas": "bin/ptxas",
-    "usr/share/doc/nvidia-cuda-toolkit/copyright": "EULA.txt",
-}
-
-# nvcc links the static runtime unless told otherwise, which FlashInfer does not do, and that is in
-# no wheel. A linker script in its place links the shared one, of which the image has exactly one.
+# nvcc links the static runtime unless told otherwise, which FlashInfer does not do. A linker script
+# in its place links the shared one, of which the image has exactly one.
 _STATIC_RUNTIME = (
     b"/* GNU ld script: the shared runtime in the static one's place. */\nINPUT(-lcudart)\n"
 )
 
-# Older cuSPARSELt wheels have no `nvidia` directory above them.
-_PACKAGE = r"(?:nvidia/)?(?P<package>(?<=/)\w+|cusparselt)"
-_LIBRARY = re.compile(
-    _PACKAGE + r"/lib/(?P<file>(?P<link>lib[\w.+-]+?\.so)(?P<version>(?:\.\d+)*))"
-)
-_HEADER = re.compile(_PACKAGE + r"/include/(?P<file>.+)")
-_OWN_HEADERS = frozenset({"cuda_runtime", "cuda_nvcc", "cuda_cccl"})
-
 
 @dataclass(frozen=True, slots=True)
 class Toolkit:
-    """The locked sources of the compiler.
+    """The locked sources of a compiler.
 
     Attributes:
         version: of CUDA, e.g. `12.4`.
-        debs: Debian packages with the programs.
-        wheels: distributions with the headers.
+        debs: Debian packages with programs.
+        wheels: distributions with headers and programs.
     """
 
     version: str
     debs: tuple[Deb, ...]
     wheels: tuple[Distribution, ...]
 
+    @property
+    def sources(self) -> Sources:
+        """What this version is put together from."""
+        return BY_VERSION[self.version]
 
-def inputs_digest() -> str:
+    @property
+    def header_wheels(self) -> tuple[Distribution, ...]:
+        """Those of `wheels` whose headers are copied, so that no target's may be linked."""
+        return tuple(wheel for wheel in self.wheels if wheel.name != self.sources.runtime)
+
+
+def lock_path(version: str) -> Path:
+    """Where the lock of a compiler is, or will be."""
+    return _HERE / "locks" / f"cuda-{version}.txt"
+
+
+def inputs_digest(version: str) -> str:
     """The digest of what chooses the sources, for the lock's seal; hexadecimal SHA-256."""
+    sources = BY_VERSION[version]
     suites = [[suite.archive, suite.name, suite.component] for suite in _SUITES]
-    return lockfile.digest_of({"suites": suites, "debs": _DEBS, "wheels": _WHEELS})
+    return lockfile.digest_of({"suites": suites, "debs": sources.debs, "wheels": sources.wheels})
 
 
-def lock(mirror: Mirror) -> str:
+def lock(version: str, mirror: Mirror) -> str:
     """The text of a fresh lock.
 
     Raises:
@@ -112,29 +82,35 @@ def lock(mirror: Mirror) -> str:
     """
     from images import uv
 
-    debs = apt.exactly(_SUITES, _DEBS, mirror)
+    sources = BY_VERSION[version]
+    debs = apt.exactly(_SUITES, sources.debs, mirror) if sources.debs else []
     wheels = [
         Distribution(found.name, found.version, found.artifact)
-        for found in uv.resolve(_WHEELS, dependencies=False)
+        for found in uv.resolve(sources.wheels, dependencies=False)
     ]
     lines = [deb.line_of(item) for item in debs] + [locks.line_of(item) for item in wheels]
-    return lockfile.seal(inputs_digest(), sorted(lines))
+    return lockfile.seal(inputs_digest(version), sorted(lines))
 
 
-def locked(path: Path = LOCK) -> Toolkit:
-    """The sources of the compiler, as their lock lists them.
+def locked(version: str, path: Path | None = None) -> Toolkit:
+    """The sources of a compiler, as its lock lists them.
+
+    Args:
+        version: a key of `BY_VERSION`.
+        path: the lock; `lock_path(version)` by default.
 
     Raises:
         LockError: the lock is missing, stale or edited by hand.
     """
+    path = path or lock_path(version)
     sealed = lockfile.read(path, remedy=RENEW)
-    if sealed.inputs != inputs_digest():
+    if sealed.inputs != inputs_digest(version):
         raise LockError(f"{path}: lock is stale: the recipe changed since then", remedy=RENEW)
     wheels = [line for line in sealed.lines if " --hash=" in line]
     debs = [line for line in sealed.lines if " --hash=" not in line]
     try:
         return Toolkit(
-            VERSION, tuple(deb.parse_line(line) for line in debs), locks.parse_lines(wheels)
+            version, tuple(deb.parse_line(line) for line in debs), locks.parse_lines(wheels)
         )
     except ValueError as error:
         raise LockError(f"{path}: {error}", remedy=RENEW) from error
@@ -143,9 +119,13 @@ def locked(path: Path = LOCK) -> Toolkit:
 def key(tools: Toolkit) -> str:
     """The digest of all that decides about the compiler layer; hexadecimal SHA-256."""
     artifacts = [item.artifact for item in tools.debs] + [item.artifact for item in tools.wheels]
-    files = sorted(artifact.sha256 for artifact in artifacts)
-    recipe = fetch.file_sha256(_RECIPE / "nvcc.profile")
-    return lockfile.digest_of({"files": files, "format": FORMAT, "recipe": recipe})
+    inputs = {
+        "files": sorted(artifact.sha256 for artifact in artifacts),
+        "format": tools.sources.format,
+    }
+    if tools.sources.profile:
+        inputs["recipe"] = fetch.file_sha256(_profile(tools.version))
+    return lockfile.digest_of(inputs)
 
 
 def entries(tools: Toolkit, cache: Path) -> Iterator[Entry]:
@@ -158,21 +138,28 @@ def entries(tools: Toolkit, cache: Path) -> Iterator[Entry]:
     Raises:
         IntegrityError: a source is broken or lacks a file that it should have.
     """
-    yield of_bytes(f"{_HOME}/bin/nvcc.profile", (_RECIPE / "nvcc.profile").read_bytes())
+    if tools.sources.profile:
+        yield of_bytes(f"{_HOME}/bin/nvcc.profile", _profile(tools.version).read_bytes())
+    wheels = {wheel: fetch.checked(wheel.artifact, cache) for wheel in tools.wheels}
+    copied = tools.header_wheels
     driver_header = b""
     seen: set[str] = set()
-    for wheel in tools.wheels:
-        for name, content in _headers(fetch.checked(wheel.artifact, cache)):
+    for wheel, path in wheels.items():
+        for name, content in _headers(path):
+            driver_header = content if name == "cuda.h" else driver_header
+            if wheel not in copied:
+                continue
             if name in seen:
                 raise IntegrityError(f"{wheel.pin}: {name}: another wheel has this header as well")
             seen.add(name)
-            driver_header = content if name == "cuda.h" else driver_header
             yield of_bytes(f"{_HOME}/include/{name}", content)
     yield of_bytes(f"{_HOME}/lib64/libcudart_static.a", _STATIC_RUNTIME)
-    # Only kernels that start kernels need the device runtime, but nvcc names it on every link.
-    yield of_bytes(f"{_HOME}/lib64/libcudadevrt.a", elfstub.empty_archive())
+    if not tools.sources.runtime:
+        # Only kernels that start kernels need the device runtime, but nvcc names it on every link.
+        # Where the target's runtime is not another version, the real one is linked from its wheel.
+        yield of_bytes(f"{_HOME}/lib64/libcudadevrt.a", elfstub.empty_archive())
     yield of_bytes(f"{_HOME}/lib64/stubs/libcuda.so", driver_stub(driver_header.decode()), 0o755)
-    yield from _programs([fetch.checked(item.artifact, cache) for item in tools.debs])
+    yield from _files(tools, wheels.values(), cache)
 
 
 def driver_stub(header: str) -> bytes:
@@ -195,71 +182,47 @@ def _driver_functions(header: str) -> list[str]:
     return sorted(names)
 
 
+def _profile(version: str) -> Path:
+    return _HERE / "recipe" / f"cuda-{version}" / "nvcc.profile"
+
+
 def _headers(wheel: Path) -> Iterator[tuple[str, bytes]]:
     """The headers in a wheel of NVIDIA's, by their path below `include`."""
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            for member in sorted(archive.namelist()):
-                header = _header(member)
-                if header is not None:
-                    yield header[1], archive.read(member)
-    except zipfile.BadZipFile as error:
-        raise IntegrityError(f"{wheel.name}: not a valid wheel: {error}") from error
+    with _opened(wheel) as archive:
+        for member in sorted(archive.namelist()):
+            name = toolkit_links.header(member)
+            if name is not None:
+                yield name, archive.read(member)
 
 
-def _header(member: str) -> tuple[str, str] | None:
-    """The package and the path below `include` of a wheel's member, if it is a header."""
-    match = _HEADER.fullmatch(member)
-    if match is None or member.endswith(("/", "/__init__.py")):
-        return None
-    return match["package"], match["file"]
-
-
-def _programs(debs: Sequence[Path]) -> Iterator[Entry]:
-    missing = dict(_PROGRAMS)
+def _files(tools: Toolkit, wheels: Collection[Path], cache: Path) -> Iterator[Entry]:
+    """The compiler's own files; each must be somewhere."""
+    missing = dict(tools.sources.files)
+    debs = [fetch.checked(item.artifact, cache) for item in tools.debs]
     for path in debs:
         for member, content in debfile.members(path):
             place = missing.pop(member.name, None)
             if place is not None:
-                mode = 0o755 if member.mode & 0o100 else 0o644
-                yield of_bytes(f"{_HOME}/{place}", content.read(), mode)
+                yield _file(place, content.read(), member.mode)
+    for path in wheels:
+        with _opened(path) as archive:
+            for info in archive.infolist():
+                place = missing.pop(info.filename, None)
+                if place is not None:
+                    yield _file(place, archive.read(info), info.external_attr >> 16)
     if missing:
-        names = ", ".join(path.name for path in debs)
+        names = ", ".join(path.name for path in (*debs, *wheels))
         raise IntegrityError(f"{names}: without {', '.join(sorted(missing))}")
 
 
-def link_entries(wheel_members: Mapping[str, Sequence[str]]) -> Iterator[Entry]:
-    """Links to the libraries and headers that a target's own wheels brought.
-
-    Three places: `lib64` for the linker, `include` for the compiler, and the loader's default
-    directory, so that libraries are found with no LD_LIBRARY_PATH and no entry in ld.so.cache
-    (torch-memory-saver is preloaded and needs libcudart before anything sets a path).
-
-    Args:
-        wheel_members: the file names in the target's `nvidia-*` wheels, by distribution.
-
-    Raises:
-        IntegrityError: two wheels bring the same library or header.
-    """
-    links: dict[str, str] = {}
-    for name, members in sorted(wheel_members.items()):
-        for member in sorted(members):
-            for place in _places(member):
-                target = f"{layout.SITE_PACKAGES}/{member}"
-                if links.setdefault(place, target) != target:
-                    raise IntegrityError(f"{name}: {member}: another wheel brings {place} as well")
-    for place, target in sorted(links.items()):
-        yield of_symlink(place, relpath(target, place.rpartition("/")[0]))
+def _file(place: str, content: bytes, mode: int) -> Entry:
+    return of_bytes(f"{_HOME}/{place}", content, 0o755 if mode & 0o100 else 0o644)
 
 
-def _places(member: str) -> Iterator[str]:
-    """Where links to a wheel's member belong."""
-    library = _LIBRARY.fullmatch(member)
-    if library is not None:
-        yield f"{_HOME}/lib64/{library['file']}"
-        if library["version"]:
-            yield f"{_HOME}/lib64/{library['link']}"
-            yield f"{_LOADER_DIRECTORY}/{library['file']}"
-    header = _header(member)
-    if header is not None and header[0] not in _OWN_HEADERS:
-        yield f"{_HOME}/include/{header[1]}"
+@contextmanager
+def _opened(wheel: Path) -> Iterator[zipfile.ZipFile]:
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            yield archive
+    except zipfile.BadZipFile as error:
+        raise IntegrityError(f"{wheel.name}: not a valid wheel: {error}") from error

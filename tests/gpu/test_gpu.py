@@ -50,7 +50,7 @@ def test_triton_kernel(gpu: Box, subject: Subject) -> None:
 
 
 def test_compiled_kernel(gpu: Box, subject: Subject) -> None:
-    subject.need("nvidia-cuda-runtime-cu12")
+    subject.need_cuda_runtime()
     gpu.write("/tmp/kernel/kernel.cu", KERNEL + MAIN)
     gpu.run("cd /tmp/kernel && nvcc -std=c++17 -arch=native -o program kernel.cu")
     done = gpu.attempt("/tmp/kernel/program run")
@@ -59,7 +59,7 @@ def test_compiled_kernel(gpu: Box, subject: Subject) -> None:
 
 def test_engine_off_the_main_thread(gpu: Box, subject: Subject) -> None:
     """As ROLL starts it: within a coroutine on another thread, with memory saver."""
-    subject.need("sglang", "torch", "sgl-kernel")
+    subject.need_engine()
     answer = gpu.attempt("python -m roll_runtime smoke --json")
     result = json.loads(answer.stdout[answer.stdout.index("{") :])
     assert result["faults"] == []

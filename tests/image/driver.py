@@ -12,10 +12,13 @@ from tests.image.box import Box
 DIRECTORY = "/tmp/stand-in-driver"
 ENV = {"LD_LIBRARY_PATH": DIRECTORY}
 
+_STUB = f"/{layout.CUDA_HOME}/lib64/stubs/libcuda.so"
+
 _NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
 _NOT_INITIALISED = 1  # NVML_ERROR_UNINITIALIZED
 
-# CUDA's other libraries have functions that are called cu… as well: those are theirs.
+# CUDA's other libraries have functions that are called cu… as well: those are theirs. What the
+# stub for linking has is the driver's, even where a library (TileLang) has a stub of its own.
 _SCAN = """
 import os, re, subprocess, sys
 def symbols(path, kind):
@@ -30,13 +33,14 @@ for place, _, files in os.walk(sys.argv[1]):
                        if re.match(r"cu[A-Z]|nvml[A-Z]", item)}
             defined |= {item for item in symbols(path, "--defined-only") if item in wanted
                         or re.match(r"cu[A-Z]|nvml[A-Z]", item)}
-print("\\n".join(sorted(wanted - defined)))
+driver = symbols(sys.argv[2], "--defined-only")
+print("\\n".join(sorted(wanted - defined | wanted & driver)))
 """
 
 
 def install(box: Box) -> list[str]:
     """Put the stand-in into the box; gives the functions that it has."""
-    names = box.python(_SCAN, f"/{layout.SITE_PACKAGES}").split()
+    names = box.python(_SCAN, f"/{layout.SITE_PACKAGES}", _STUB).split()
     driver = [name for name in names if name.startswith("cu")]
     management = [name for name in names if name.startswith("nvml")]
     _compile(box, "libcuda.so.1", [*driver, "cuInit", "cuDriverGetVersion"], _NO_DEVICE)

@@ -48,7 +48,7 @@ DUPLICATES: tuple[Duplicate, ...] = (
     ),
     Duplicate(
         "torchvision",
-        r"torchvision\.libs/libcudart\.[0-9a-f]+\.so\.12",
+        r"torchvision\.libs/libcudart\.[0-9a-f]+\.so\.1[23]",
         "auditwheel renamed it and made it private to torchvision's image codecs, so it is never "
         "taken for the runtime that torch loads",
     ),

@@ -32,6 +32,28 @@ class Subject:
         locked = {item.name: item.version for item in self.lock.distributions}
         return {**locked, RUNTIME: runtime.version()}
 
+    @property
+    def cuda_major(self) -> str:
+        """What the names of CUDA's libraries end in, as in `libcudart.so.12`."""
+        return self.target.cuda.partition(".")[0]
+
+    @property
+    def architectures(self) -> list[str]:
+        """GPU architectures that the image says it serves, e.g. `sm_90`."""
+        return self.image.labels["roll.cuda.architectures"].split()
+
+    def need_cuda_runtime(self) -> str:
+        """Skip the test, aloud, if the lock lacks the CUDA runtime; gives its distribution."""
+        for item in self.lock.distributions:
+            if lock.is_cuda_runtime(item):
+                return item.name
+        pytest.skip("not in this target's lock: the CUDA runtime")
+
+    def need_engine(self) -> None:
+        """Skip the test, aloud, if the lock lacks what SGLang's engine is imported with."""
+        kernels = [name for name in ("sgl-kernel", "sglang-kernel") if name in self.versions]
+        self.need("sglang", "torch", *(kernels or ["sglang-kernel"]))
+
     def need(self, *names: str) -> None:
         """Skip the test, aloud, if the target's lock lacks one of these distributions."""
         if missing := [name for name in names if name not in self.versions]:

@@ -48,9 +48,11 @@ build tried.so: link tried.cpp
 """
 
 
-@pytest.mark.parametrize("architecture", ["sm_80", "sm_90a"])
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90a", "sm_100a", "sm_120a"])
 def test_nvcc_compiles_and_gxx_links(box: Box, subject: Subject, architecture: str) -> None:
-    subject.need("nvidia-cuda-runtime-cu12")
+    subject.need_cuda_runtime()
+    if architecture.removesuffix("a") not in subject.architectures:
+        pytest.skip(f"this image serves {', '.join(subject.architectures)} alone")
     place = f"/tmp/{architecture}"
     box.write(f"{place}/kernel.cu", KERNEL)
     box.write(f"{place}/main.cpp", MAIN)
@@ -62,11 +64,11 @@ def test_nvcc_compiles_and_gxx_links(box: Box, subject: Subject, architecture: s
 
 
 def test_nvcc_links_a_program_of_its_own_accord(box: Box, subject: Subject) -> None:
-    subject.need("nvidia-cuda-runtime-cu12")
+    subject.need_cuda_runtime()
     box.write("/tmp/whole/kernel.cu", KERNEL + MAIN)
     box.run("cd /tmp/whole && nvcc -std=c++17 -arch=sm_80 -o program kernel.cu && ./program")
     libraries = box.run("ldd /tmp/whole/program")
-    assert "libcudart.so.12 => /" in libraries, "the one shared runtime"
+    assert f"libcudart.so.{subject.cuda_major} => /" in libraries, "the one shared runtime"
 
 
 def test_driver_calls_link_against_the_stub(box: Box) -> None:

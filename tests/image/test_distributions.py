@@ -23,6 +23,7 @@ NAMED = {
     "sglang": None,  # importing it takes seconds, and its engine has a test of its own
     "flashinfer-python": None,  # needs a driver to be imported
     "sgl-kernel": None,
+    "sglang-kernel": None,  # its name from SGLang 0.5.10 on
     "transformers": "transformers",
     "cuda-bindings": None,
     RUNTIME: "roll_runtime",

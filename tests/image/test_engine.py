@@ -11,6 +11,19 @@ from tests.image import driver
 from tests.image.box import Box
 from tests.image.subject import Subject
 
+PRELOADED = """
+import os, torch_memory_saver
+with torch_memory_saver.configure_subprocess():
+    print(os.environ["LD_PRELOAD"])
+"""
+JIT_MODULE = "sglang/jit_kernel/activation.py"
+ACTIVATION = """
+import torch
+from sglang.jit_kernel import activation, utils
+with utils.override_jit_cuda_arch(9, 0, "a"):
+    print(hasattr(activation._jit_activation_module(torch.bfloat16), "run_activation"))
+"""
+
 
 @pytest.fixture(scope="module")
 def with_driver(new_box: Box) -> Iterator[Box]:
@@ -34,13 +47,13 @@ def test_torch_computes(box: Box, subject: Subject) -> None:
 
 
 def test_engine_can_be_imported(with_driver: Box, subject: Subject) -> None:
-    subject.need("sglang", "torch", "sgl-kernel")
+    subject.need_engine()
     code = "import sglang.srt.entrypoints.engine as engine; print(engine.Engine.__name__)"
     assert with_driver.python(code, env=driver.ENV).splitlines()[-1] == "Engine"
 
 
 def test_runtime_has_patched_the_engine(with_driver: Box, subject: Subject) -> None:
-    subject.need("sglang", "torch", "sgl-kernel")
+    subject.need_engine()
     code = (
         "import sglang.srt.entrypoints.engine as engine; "
         "print(getattr(engine._set_envs_and_config, '__roll_runtime__', False))"
@@ -51,16 +64,25 @@ def test_runtime_has_patched_the_engine(with_driver: Box, subject: Subject) -> N
 
 
 def test_memory_saver_can_be_preloaded(with_driver: Box, subject: Subject) -> None:
-    """The engine's children start with it in LD_PRELOAD; a loader that fails exits with 127."""
-    subject.need("torch-memory-saver")
-    pattern = f"/{layout.SITE_PACKAGES}/torch_memory_saver_hook_mode_preload*.so"
-    found = with_driver.attempt(f"ls {pattern}").stdout.split()
-    if not found:
-        found = with_driver.run(f"ls /{layout.SITE_PACKAGES}/torch_memory_saver*.so").split()
-    for library in found:
-        env = {**driver.ENV, "LD_PRELOAD": library}
-        assert with_driver.run("/bin/echo loaded", env=env).strip() == "loaded"
-        assert with_driver.attempt("/bin/echo loaded", env=env).stderr == ""
+    """The engine's children start with it in LD_PRELOAD; a loader that fails exits with 127.
+
+    From 0.0.9.post1 on it brings a library for each CUDA major version: the one that it chooses
+    itself is tried.
+    """
+    subject.need("torch-memory-saver", "torch")
+    library = with_driver.python(PRELOADED, env=driver.ENV).splitlines()[-1]
+    assert library.startswith(f"/{layout.SITE_PACKAGES}/torch_memory_saver")
+    loaded = with_driver.attempt("/bin/echo loaded", env={**driver.ENV, "LD_PRELOAD": library})
+    assert (loaded.rc, loaded.stdout.strip(), loaded.stderr) == (0, "loaded", "")
+
+
+def test_engines_own_kernel_can_be_compiled(with_driver: Box, subject: Subject) -> None:
+    """Every dense model calls it, and SGLang compiles it at the first call."""
+    subject.need_engine()
+    if with_driver.attempt(f"test -f /{layout.SITE_PACKAGES}/{JIT_MODULE}").rc:
+        pytest.skip("this SGLang compiles no kernel of its own for activations")
+    env = {**driver.ENV, "TVM_FFI_CACHE_DIR": "/tmp/compiled-kernels"}
+    assert with_driver.python(ACTIVATION, env=env).splitlines()[-1] == "True"
 
 
 def test_driver_is_not_in_the_image(box: Box) -> None:

@@ -1,4 +1,4 @@
-"""The CUDA compiler from its real sources, on the real base: compiles, links and is found.
+"""Each CUDA compiler from its real sources, on the real base: compiles, links and is found.
 
 Needs root (chroot), mmdebstrap, a Debian mirror and a package index, or a filled cache
 (ROLL_IMAGES_CACHE, else ~/.cache/roll-images). No GPU and no driver: nothing is launched.
@@ -10,14 +10,17 @@ import os
 import shutil
 import subprocess
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from images import base, deb, fetch, layout, mirror, toolkit
+from images import base, deb, fetch, layout, mirror, toolkit, toolkit_links
 from images.entry import Entry
 from images.lock import Distribution
+
+CACHE = Path(os.environ.get("ROLL_IMAGES_CACHE") or Path.home() / ".cache" / "roll-images")
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("mmdebstrap") is None, reason="needs mmdebstrap"),
@@ -25,11 +28,54 @@ pytestmark = [
     pytest.mark.timeout(900),
 ]
 
-# Of another CUDA 12 than the compiler, as in the image of torch 2.8.
-TARGET = (
-    "nvidia-cuda-runtime-cu12==12.8.90",
-    "nvidia-curand-cu12==10.3.9.90",
-    "nvidia-cublas-cu12==12.8.4.1",
+
+@dataclass(frozen=True)
+class Case:
+    """A compiler, and what of a target's wheels it is tried with.
+
+    Attributes:
+        version: of the compiler.
+        wheels: as in a target's lock.
+        release: what nvcc says of itself.
+        runtime: what the runtime says of itself.
+        major: what the libraries' names end in.
+        architectures: the oldest, Hopper's and, where it is served, Blackwell's.
+    """
+
+    version: str
+    wheels: tuple[str, ...]
+    release: str
+    runtime: int
+    major: int
+    architectures: tuple[str, ...]
+
+
+CASES = (
+    # The wheels are of another CUDA 12 than the compiler, as in the image of torch 2.8.
+    Case(
+        "12.4",
+        (
+            "nvidia-cuda-runtime-cu12==12.8.90",
+            "nvidia-curand-cu12==10.3.9.90",
+            "nvidia-cublas-cu12==12.8.4.1",
+        ),
+        "release 12.4, V12.4.131",
+        12080,
+        12,
+        ("sm_80", "sm_90a"),
+    ),
+    Case(
+        "13.0",
+        (
+            "nvidia-cuda-runtime==13.0.96",
+            "nvidia-curand==10.4.0.35",
+            "nvidia-cublas==13.1.0.3",
+        ),
+        "release 13.0, V13.0.88",
+        13000,
+        13,
+        ("sm_80", "sm_90a", "sm_100a"),
+    ),
 )
 
 KERNEL = """
@@ -67,13 +113,18 @@ int main() { cublasHandle_t handle; return cuInit(0) + cublasCreate(&handle); }
 """
 
 
-def download_wheels(wheels: Iterable[Distribution], cache: Path) -> None:
+def download_debs(debs: Sequence[deb.Deb]) -> None:
+    where = mirror.find()
+    deb.download(debs, where, CACHE, jobs=6, advance=lambda _: None, renew=base.RENEW)
+
+
+def download_wheels(wheels: Iterable[Distribution]) -> None:
     from images import uv
 
     wanted = {wheel.pin: wheel.artifact for wheel in wheels}
-    if not fetch.missing(wanted.values(), cache):
+    if not fetch.missing(wanted.values(), CACHE):
         return
-    with fetch.Downloads(cache, jobs=4, advance=lambda _: None) as downloads:
+    with fetch.Downloads(CACHE, jobs=4, advance=lambda _: None) as downloads:
         started = [downloads.start(file, url) for file, url in uv.locate(wanted).items()]
         for future in started:
             future.result()
@@ -92,33 +143,45 @@ def put(entries: Iterable[Entry], root: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def base_tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The base, made once for all compilers."""
+    if fetch.missing([item.artifact for item in base.locked()], CACHE):
+        download_debs(base.locked())
+    return base.build(base.locked(), CACHE, tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: str(case.version))
+def case(request: pytest.FixtureRequest) -> Case:
+    found: Case = request.param
+    return found
+
+
+@pytest.fixture(scope="module")
+def root(case: Case, base_tar: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     from images import uv
 
-    cache = Path(os.environ.get("ROLL_IMAGES_CACHE", Path.home() / ".cache" / "roll-images"))
-    tools = toolkit.locked()
-    debs = [*base.locked(), *tools.debs]
+    tools = toolkit.locked(case.version)
     target = [
         Distribution(found.name, found.version, found.artifact)
-        for found in uv.resolve(TARGET, dependencies=False)
+        for found in uv.resolve(case.wheels, dependencies=False)
     ]
-    if fetch.missing([item.artifact for item in debs], cache):
-        deb.download(debs, mirror.find(), cache, jobs=6, advance=lambda _: None, renew=base.RENEW)
+    if fetch.missing([item.artifact for item in tools.debs], CACHE):
+        download_debs(tools.debs)
     # Apart: uv does not locate two versions of nvidia-cuda-runtime-cu12 in one run.
-    download_wheels(tools.wheels, cache)
-    download_wheels(target, cache)
+    download_wheels(tools.wheels)
+    download_wheels(target)
     workdir = tmp_path_factory.mktemp("toolkit")
     place = workdir / "root"
     place.mkdir()
-    tar = base.build(base.locked(), cache, workdir)
-    subprocess.run(["tar", "-xpf", tar, "-C", place, "--numeric-owner"], check=True)
-    put(toolkit.entries(tools, cache), place)
+    subprocess.run(["tar", "-xpf", base_tar, "-C", place, "--numeric-owner"], check=True)
+    put(toolkit.entries(tools, CACHE), place)
     members = {}
     for wheel in target:
-        with zipfile.ZipFile(fetch.cached(wheel.artifact, cache)) as archive:
+        with zipfile.ZipFile(fetch.cached(wheel.artifact, CACHE)) as archive:
             members[wheel.name] = archive.namelist()
             archive.extractall(place / layout.SITE_PACKAGES)
-    put(toolkit.link_entries(members), place)
+    own = {wheel.name for wheel in tools.header_wheels}
+    put(toolkit_links.entries(members, own), place)
     (place / "tmp" / "kernel.cu").write_text(KERNEL)
     (place / "tmp" / "libraries.cu").write_text(LIBRARIES)
     yield place
@@ -142,26 +205,29 @@ def inside(root: Path, script: str) -> str:
     return done.stdout
 
 
-def test_the_version_is_what_flashinfer_parses(root: Path) -> None:
-    assert "release 12.4, V12.4.131" in inside(root, "nvcc --version")
+def test_the_version_is_what_flashinfer_parses(root: Path, case: Case) -> None:
+    assert case.release in inside(root, "nvcc --version")
 
 
-@pytest.mark.parametrize("arch", ["sm_80", "sm_90a"])
-def test_nvcc_compiles_and_links(root: Path, arch: str) -> None:
-    printed = inside(root, f"nvcc -arch={arch} -o nvcc-{arch} kernel.cu; ./nvcc-{arch}")
-    assert printed.strip() == "12080"  # the target's runtime, found without any path setting
+def test_nvcc_compiles_and_links(root: Path, case: Case) -> None:
+    """With the target's runtime, found without any path setting."""
+    for arch in case.architectures:
+        printed = inside(root, f"nvcc -arch={arch} -o nvcc-{arch} kernel.cu; ./nvcc-{arch}")
+        assert printed.strip() == str(case.runtime), arch
 
 
-def test_gxx_links_what_nvcc_compiled(root: Path) -> None:
+def test_gxx_links_what_nvcc_compiled(root: Path, case: Case) -> None:
+    numbers = [arch.removeprefix("sm_") for arch in case.architectures]
+    codes = " ".join(f"-gencode arch=compute_{item},code=sm_{item}" for item in numbers)
     printed = inside(
         root,
-        "nvcc -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90a,code=sm_90a "
-        "-c kernel.cu -o kernel.o; g++ kernel.o -o gxx -L/usr/local/cuda/lib64 -lcudart; ./gxx;"
+        f"nvcc {codes} -c kernel.cu -o kernel.o;"
+        "g++ kernel.o -o gxx -L/usr/local/cuda/lib64 -lcudart; ./gxx;"
         "cuobjdump -lelf gxx; cuobjdump -sass gxx > sass; grep -c EXIT sass",
     )
-    assert "12080" in printed
-    assert "sm_80.cubin" in printed
-    assert "sm_90a.cubin" in printed
+    assert str(case.runtime) in printed
+    for arch in case.architectures:
+        assert f"{arch}.cubin" in printed
 
 
 def test_shared_objects_and_cubins_as_flashinfer_and_deepgemm_make_them(root: Path) -> None:
@@ -170,21 +236,22 @@ def test_shared_objects_and_cubins_as_flashinfer_and_deepgemm_make_them(root: Pa
     assert "kernel" in inside(root, "cuobjdump -symbols kernel.cubin")
 
 
-def test_the_wheels_libraries_compile_and_link(root: Path) -> None:
+def test_the_wheels_libraries_compile_and_link(root: Path, case: Case) -> None:
     printed = inside(
         root,
         "nvcc -std=c++17 -arch=sm_80 libraries.cu -o libraries -lcublas -lcuda;"
         "readelf -d libraries | grep NEEDED; ldd libraries",
     )
     assert "[libcuda.so.1]" in printed
-    assert "libcublas.so.12 => /" in printed
-    assert "libcudart.so.12 => /" in printed
+    assert f"libcublas.so.{case.major} => /" in printed
+    assert f"libcudart.so.{case.major} => /" in printed
 
 
-def test_the_loader_finds_libraries_without_a_cache_or_a_path(root: Path) -> None:
-    inside(root, "LD_PRELOAD=libcudart.so.12 true")
+def test_the_loader_finds_libraries_without_a_cache_or_a_path(root: Path, case: Case) -> None:
+    preload = f"LD_PRELOAD=libcudart.so.{case.major} true"
+    inside(root, preload)
     # The NVIDIA container runtime runs ldconfig: that must not lose them.
-    inside(root, "ldconfig; ldconfig -p | grep -q libcublas.so.12; LD_PRELOAD=libcudart.so.12 true")
+    inside(root, f"ldconfig; ldconfig -p | grep -q libcublas.so.{case.major}; {preload}")
 
 
 def test_each_library_is_there_once(root: Path) -> None:

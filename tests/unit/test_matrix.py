@@ -30,7 +30,8 @@ platform: nvidia-cuda
 python: "3.11"
 base:
   suite: bookworm
-toolkit: "12.4"
+toolkit:
+  "12": "12.4"
 defaults:
   requirements:
     - "sglang=={sglang}"
@@ -110,7 +111,7 @@ def line_of(text: str, part: str) -> int:
 # The real file
 
 
-def test_the_five_targets() -> None:
+def test_the_targets() -> None:
     rows = [(t.id, t.sglang, t.torch, t.cuda) for t in load(REAL).targets]
     assert rows == [
         ("torch260-sglang046", "0.4.6.post4", "2.6.0", "12.4"),
@@ -118,6 +119,7 @@ def test_the_five_targets() -> None:
         ("torch280-sglang052", "0.5.2", "2.8.0", "12.8"),
         ("torch280-sglang054", "0.5.4.post2", "2.8.0", "12.8"),
         ("torch280-sglang055", "0.5.5.post3", "2.8.0", "12.8"),
+        ("torch2110-sglang0512", "0.5.12.post1", "2.11.0", "13.0"),
     ]
 
 
@@ -135,6 +137,8 @@ def test_the_real_pins() -> None:
 
 def test_every_real_target_holds_the_contract() -> None:
     for target in load(REAL).targets:
+        cuda_12 = target.cuda.startswith("12.")
+        assert target.toolkit == ("12.4" if cuda_12 else "13.0")
         env = {default.name: default.value for default in target.env}
         late = Version(target.sglang) >= Version("0.5.2")
         assert env.pop("TRTLLM_ENABLE_PDL", None) == ("1" if late else None)
@@ -148,11 +152,11 @@ def test_every_real_target_holds_the_contract() -> None:
             "SGLANG_BLOCK_NONZERO_RANK_CHILDREN": "0",
             "NVIDIA_VISIBLE_DEVICES": "all",
             "NVIDIA_DRIVER_CAPABILITIES": "compute,utility",
-            "NVIDIA_REQUIRE_CUDA": "cuda>=12.0",
+            "NVIDIA_REQUIRE_CUDA": "cuda>=12.0" if cuda_12 else "cuda>=13.0",
         }
         assert f"torch=={target.torch}" in target.requirements
         assert any(text.startswith("pip==") for text in target.requirements)
-        assert "cuda-python<13" in [pin.requirement for pin in target.constraints]
+        assert ("cuda-python<13" in [pin.requirement for pin in target.constraints]) == cuda_12
         pins = (*target.constraints, *target.overrides)
         assert all(pin.why for pin in pins)
         assert all(sdist.why for sdist in target.sdists)
@@ -266,7 +270,14 @@ def test_an_unknown_target_is_answered_with_the_list(read: Reader, word: str, hi
         ("flashinfer-python:", "FlashInfer_python:", "FlashInfer", "write flashinfer-python"),
         ("defaults:", "defaults:\n  dependencies: no", "dependencies", "neither true nor false"),
         ("name: NEW", "name: ONE", "name: ONE, value: \"yes\"", "here twice for torch280"),
-        ('toolkit: "12.4"', 'toolkit: "13.0"', "    cuda: 12.4", "cannot serve CUDA 12.4"),
+        ('  "12": "12.4"', '  "13": "13.0"', "    cuda: 12.4", "has none for CUDA 12.4"),
+        ('toolkit:\n  "12": "12.4"', 'toolkit: "12.4"', "toolkit", "must be a mapping, not '12.4'"),
+        ('"12": "12.4"', '"12": "12.44"', '"12.44"', "there is 12.4; did you mean '12.4'?"),
+        ('"12": "12.4"', '"12": "13.0"', '"13.0"', "'13.0' is not a compiler for CUDA 12"),
+        ('"12": "12.4"', '"12": 12', '"12"', "write MAJOR.MINOR"),
+        ('"12": "12.4"', '"12": "12.4"\n  "112": x', '"112"', "in toolkit; did you mean '12'?"),
+        ('"12": "12.4"', '"12": "12.4"\n  rocm: "6.2"', "rocm", "for NVIDIA CUDA only"),
+        ('toolkit:\n  "12": "12.4"\n', "", "platform", "the file has no 'toolkit'"),
         ("platform: nvidia-cuda", "platform: cpu", "platform", "the only one is nvidia-cuda"),
     ],
 )  # fmt: skip
@@ -353,6 +364,29 @@ def test_all_faults_at_once_in_order_of_lines(read: Reader) -> None:
     numbers = [int(fault.split(":")[1]) for fault in read.faults(text)]
     assert len(numbers) == 4
     assert numbers == sorted(numbers)
+
+
+CUDA_13 = SMALL.replace('"12": "12.4"', '"12": "12.4"\n  "13": "13.0"')
+
+
+def test_each_row_gets_the_compiler_of_its_major_version(read: Reader) -> None:
+    text = CUDA_13.replace("torch280-", "torch2110-").replace("2.8.0", "2.11.0")
+    matrix = read(text.replace('cuda: "12.8"', 'cuda: "13.0"'))
+    assert [target.toolkit for target in matrix.targets] == ["12.4", "13.0"]
+    assert matrix.toolkits == ("12.4", "13.0")
+
+
+def test_a_compiler_with_the_rows_own_headers_serves_its_minor_version_alone(read: Reader) -> None:
+    text = CUDA_13.replace("torch280-", "torch2120-").replace("2.8.0", "2.12.0")
+    text = text.replace('cuda: "12.8"', 'cuda: "13.2"')
+    fault = read.fault(text)
+    line = line_of(text, 'cuda: "13.2"')
+    assert fault.startswith(f"matrix.yaml:{line}: ")
+    assert fault.endswith("the compiler of toolkit 13.0 cannot serve CUDA 13.2, only 13.0")
+
+
+def test_the_compiler_does_not_make_a_lock_stale(read: Reader) -> None:
+    assert "12.4" not in json.dumps(read().targets[1].resolve_inputs())
 
 
 def test_a_missing_cut_off_and_no_targets(read: Reader) -> None:

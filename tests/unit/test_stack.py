@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from images import base, bytecode, layer, lock, lockfile, plan, sdist, stack, toolkit
+from images import base, bytecode, layer, lock, lockfile, plan, sdist, stack, toolkit, toolkit_links
 from images.artifact import Artifact
 from images.deb import Deb
 from images.image import MAX_LAYERS
@@ -31,7 +31,12 @@ def read(path: Path) -> Lock:
 def recipes(
     value: Lock, compression: Compression = "zstd", debs: list[Deb] | None = None
 ) -> list[Recipe]:
-    return stack.recipes(value, debs or base.locked(), toolkit.locked(), compression)
+    return stack.recipes(value, debs or base.locked(), compiler(value), compression)
+
+
+def compiler(value: Lock) -> toolkit.Toolkit:
+    names = {item.name for item in value.distributions}
+    return toolkit.locked("13.0" if "nvidia-cuda-runtime" in names else "12.4")
 
 
 def bumped(value: Lock, name: str) -> Lock:
@@ -175,7 +180,7 @@ def test_other_compiler_links_change_the_links(
     value: Lock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = keys(value)
-    monkeypatch.setattr(toolkit, "LINKS_FORMAT", "other")
+    monkeypatch.setattr(toolkit_links, "FORMAT", "other")
     assert len(set(before) - set(keys(value))) == 1
 
 

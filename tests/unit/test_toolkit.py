@@ -12,14 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from images import elfstub, toolkit
+from images import elfstub, toolkit, toolkit_links
 from images.artifact import Artifact
 from images.entry import Entry
 from images.errors import IntegrityError, LockError
 from images.lock import Distribution
+from images.matrix import load
 from images.toolkit import Toolkit
+from images.toolkit_sources import BY_VERSION
 from tests.unit.fake_debs import cached_deb
 
+ROOT = Path(__file__).resolve().parents[2]
+KEY_12 = "8b59adbfc2ee63b1e3a67f407d4558a949e971e25582d335526dc4d4976dc86f"
 CUDA_H = """
 #define CU_MEMHOSTALLOC_PORTABLE 0x01
 #if defined(__CUDA_API_PER_THREAD_DEFAULT_STREAM)
@@ -39,7 +43,9 @@ def cached_wheel(cache: Path, name: str, members: Mapping[str, str]) -> Distribu
     cache.mkdir(exist_ok=True)
     with zipfile.ZipFile(path, "w") as archive:
         for member, content in members.items():
-            archive.writestr(member, content)
+            info = zipfile.ZipInfo(member)
+            info.external_attr = (0o744 if "bin/" in member else 0o644) << 16  # as in NVIDIA's
+            archive.writestr(info, content)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     filename = f"{name}-1-py3-none-any.whl"
     artifact = Artifact(filename, digest, path.stat().st_size)
@@ -48,8 +54,9 @@ def cached_wheel(cache: Path, name: str, members: Mapping[str, str]) -> Distribu
     return Distribution(name, "1", artifact)
 
 
-def fake_toolkit(cache: Path) -> Toolkit:
-    programs = {place: place.encode() for place in toolkit._PROGRAMS}
+def fake_12(cache: Path) -> Toolkit:
+    """Programs from a Debian package, headers from wheels."""
+    programs = {place: place.encode() for place in BY_VERSION["12.4"].files}
     runtime = {
         "nvidia/__init__.py": "",
         "nvidia/cuda_runtime/include/__init__.py": "",
@@ -66,6 +73,34 @@ def fake_toolkit(cache: Path) -> Toolkit:
     )
 
 
+def fake_13(cache: Path) -> Toolkit:
+    """All from wheels; the runtime is the target's own."""
+    files = BY_VERSION["13.0"].files
+    nvcc = {name: name for name in files if "nvvm" not in name}
+    nvvm = {name: name for name in files if "nvvm" in name}
+    runtime = {
+        "nvidia/cu13/include/cuda.h": CUDA_H,
+        "nvidia/cu13/lib/libcudart.so.13": "a library",
+        "nvidia/cu13/lib/libcudadevrt.a": "an archive",
+    }
+    return Toolkit(
+        "13.0",
+        (),
+        (
+            cached_wheel(cache, "nvidia-cuda-cccl", {"nvidia/cu13/include/cccl/cub/a.h": ""}),
+            cached_wheel(cache, "nvidia-cuda-nvcc", {**nvcc, "nvidia/cu13/bin/nvprune": ""}),
+            cached_wheel(cache, "nvidia-cuda-runtime", runtime),
+            cached_wheel(cache, "nvidia-nvvm", {**nvvm, "nvidia/cu13/lib/libnvvm.so.4": ""}),
+        ),
+    )
+
+
+@pytest.fixture(params=[fake_12, fake_13], ids=["12.4", "13.0"])
+def tools(request: pytest.FixtureRequest, tmp_path: Path) -> Toolkit:
+    made: Toolkit = request.param(tmp_path)
+    return made
+
+
 def by_path(tools: Toolkit, cache: Path) -> dict[str, Entry]:
     found = list(toolkit.entries(tools, cache))
     assert len({entry.path for entry in found}) == len(found)
@@ -80,65 +115,121 @@ def content(entry: Entry) -> bytes:
 # -- the lock ------------------------------------------------------------------------------------
 
 
-def test_the_lock_is_that_of_the_recipe() -> None:
-    tools = toolkit.locked()
+@pytest.mark.parametrize("version", BY_VERSION)
+def test_the_lock_is_that_of_the_recipe(version: str) -> None:
+    tools, sources = toolkit.locked(version), BY_VERSION[version]
+    assert tools.version == version
     assert [str(deb) for deb in tools.debs] == [
-        f"{name}={version}" for name, version in toolkit._DEBS.items()
+        f"{name}={version}" for name, version in sources.debs.items()
     ]
-    assert sorted(wheel.pin for wheel in tools.wheels) == sorted(toolkit._WHEELS)
-    assert "://" not in toolkit.LOCK.read_text()
+    assert sorted(wheel.pin for wheel in tools.wheels) == sorted(sources.wheels)
+    assert "://" not in toolkit.lock_path(version).read_text()
 
 
-def test_other_sources_make_the_lock_stale(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(toolkit, "_WHEELS", ("nvidia-cuda-nvcc-cu12==12.5.40",))
+@pytest.mark.parametrize("version", BY_VERSION)
+def test_other_sources_make_the_lock_stale(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = replace(BY_VERSION[version], wheels=("nvidia-cuda-nvcc-cu12==12.5.40",))
+    monkeypatch.setattr(toolkit, "BY_VERSION", {version: other})
     with pytest.raises(LockError, match="stale"):
-        toolkit.locked()
+        toolkit.locked(version)
 
 
-def test_the_key_follows_the_files(tmp_path: Path) -> None:
-    tools = fake_toolkit(tmp_path)
+def test_the_key_follows_the_files(tools: Toolkit) -> None:
     assert toolkit.key(tools) != toolkit.key(replace(tools, wheels=tools.wheels[1:]))
     assert toolkit.key(tools) == toolkit.key(replace(tools, wheels=tools.wheels[::-1]))
+
+
+def test_the_key_follows_the_format(tools: Toolkit, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = toolkit.key(tools)
+    other = replace(tools.sources, format="other")
+    monkeypatch.setattr(toolkit, "BY_VERSION", {tools.version: other})
+    assert toolkit.key(tools) != before
+
+
+def test_cuda_12_layers_have_the_key_that_is_in_registries() -> None:
+    """A CUDA 13 target, or a new way to write this module, must not change the others."""
+    assert toolkit.key(toolkit.locked("12.4")) == KEY_12
+
+
+def test_a_borrowed_runtime_is_the_file_that_the_targets_have() -> None:
+    """Its headers are linked from there, so the two must not drift apart."""
+    (runtime,) = (item for item in toolkit.locked("13.0").wheels if "runtime" in item.name)
+    for target in load(ROOT / "matrix.yaml").targets:
+        if target.toolkit == "13.0":
+            locked = (ROOT / "images" / "locks" / f"{target.id}.txt").read_text()
+            assert runtime.artifact.sha256 in locked
 
 
 # -- the compiler layer --------------------------------------------------------------------------
 
 
-def test_programs_and_headers_get_their_places(tmp_path: Path) -> None:
-    found = by_path(fake_toolkit(tmp_path), tmp_path)
-    for program in ("bin/nvcc", "bin/ptxas", "nvvm/bin/cicc", "bin/cuobjdump"):
+def test_programs_get_their_places(tools: Toolkit, tmp_path: Path) -> None:
+    found = by_path(tools, tmp_path)
+    for program in ("bin/nvcc", "bin/ptxas", "nvvm/bin/cicc", "bin/cuobjdump", "bin/nvdisasm"):
         assert found[program].mode == 0o755, program
-    assert content(found["bin/ptxas"]) == b"usr/bin/ptxas"
-    assert found["include/cuda.h"].mode == 0o644
-    assert {"include/cub/a.h", "bin/crt/link.stub", "nvvm/libdevice/libdevice.10.bc"} <= set(found)
+    assert content(found["bin/ptxas"]).endswith(b"bin/ptxas")
+    assert {"bin/crt/link.stub", "nvvm/libdevice/libdevice.10.bc", "EULA.txt"} <= set(found)
+    assert found["nvvm/libdevice/libdevice.10.bc"].mode == 0o644
     assert not [path for path in found if "nvprune" in path or "__init__" in path]
 
 
-def test_no_library_is_copied(tmp_path: Path) -> None:
-    found = by_path(fake_toolkit(tmp_path), tmp_path)
-    assert not [path for path in found if "libcudart.so" in path]
+def test_headers_that_must_fit_the_compiler_are_with_it(tmp_path: Path) -> None:
+    found = by_path(fake_12(tmp_path), tmp_path)
+    assert found["include/cuda.h"].mode == 0o644
+    assert "include/cub/a.h" in found
+
+
+def test_headers_that_the_target_brings_are_not_copied(tmp_path: Path) -> None:
+    found = by_path(fake_13(tmp_path), tmp_path)
+    assert "include/cccl/cub/a.h" in found
+    assert "include/cuda.h" not in found
+    assert "lib64/libcudadevrt.a" not in found
+    assert b"cuMemcpy_ptds" in content(found["lib64/stubs/libcuda.so"])
+
+
+def test_no_library_is_copied(tools: Toolkit, tmp_path: Path) -> None:
+    found = by_path(tools, tmp_path)
+    libraries = [path for path in found if ".so" in path]
+    assert libraries == ["lib64/stubs/libcuda.so"]
     assert b"INPUT(-lcudart)" in content(found["lib64/libcudart_static.a"])
 
 
 def test_the_profile_names_no_other_prefix(tmp_path: Path) -> None:
-    profile = content(by_path(fake_toolkit(tmp_path), tmp_path)["bin/nvcc.profile"]).decode()
+    profile = content(by_path(fake_12(tmp_path), tmp_path)["bin/nvcc.profile"]).decode()
     assert "/usr" not in profile
     assert "$(TOP)/nvvm/bin" in profile
 
 
 def test_a_package_without_a_program_is_refused(tmp_path: Path) -> None:
-    tools = fake_toolkit(tmp_path)
+    tools = fake_12(tmp_path)
     poor = cached_deb(tmp_path / "poor", "nvidia-cuda-toolkit", {"usr/bin/ptxas": b""})
     shutil.move(tmp_path / "poor" / poor.artifact.sha256, tmp_path)
     with pytest.raises(IntegrityError, match="cicc"):
         list(toolkit.entries(replace(tools, debs=(poor,)), tmp_path))
 
 
+def test_wheels_without_a_program_are_refused(tmp_path: Path) -> None:
+    tools = fake_13(tmp_path)
+    with pytest.raises(IntegrityError, match=r"without .*cicc"):
+        list(toolkit.entries(replace(tools, wheels=tools.wheels[:-1]), tmp_path))
+
+
 def test_a_header_from_two_wheels_is_refused(tmp_path: Path) -> None:
-    tools = fake_toolkit(tmp_path)
+    tools = fake_12(tmp_path)
     again = cached_wheel(tmp_path, "again", {"nvidia/again/include/cuda.h": ""})
     with pytest.raises(IntegrityError, match=r"cuda\.h"):
         list(toolkit.entries(replace(tools, wheels=(*tools.wheels, again)), tmp_path))
+
+
+def test_a_wheel_that_is_none_is_refused(tmp_path: Path) -> None:
+    tools = fake_13(tmp_path)
+    text = b"<html>"
+    artifact = Artifact("no.whl", hashlib.sha256(text).hexdigest(), len(text))
+    (tmp_path / artifact.sha256).mkdir()
+    (tmp_path / artifact.sha256 / "no.whl").write_bytes(text)
+    broken = replace(tools, wheels=(Distribution("no", "1", artifact),))
+    with pytest.raises(IntegrityError, match=r"no\.whl: not a valid wheel"):
+        list(toolkit.entries(broken, tmp_path))
 
 
 # -- what is linked against ----------------------------------------------------------------------
@@ -205,8 +296,34 @@ WHEELS = {
 }
 
 
+OWN = {"nvidia-cuda-runtime-cu12", "nvidia-cuda-nvcc-cu12", "nvidia-cuda-cccl-cu12"}
+
+WHEELS_13 = {
+    "nvidia-cublas": ["nvidia/cu13/include/cublas_v2.h", "nvidia/cu13/lib/libcublas.so.13"],
+    "nvidia-cuda-runtime": [
+        "nvidia/cu13/include/cuda_runtime.h",
+        "nvidia/cu13/lib/libcudadevrt.a",
+        "nvidia/cu13/lib/libcudart.so.13",
+        "nvidia/cu13/lib/libcudart_static.a",
+        "nvidia_cuda_runtime-13.0.96.dist-info/METADATA",
+    ],
+    "nvidia-cudnn-cu13": ["nvidia/cudnn/include/cudnn.h", "nvidia/cudnn/lib/libcudnn.so.9"],
+    # SGLang 0.5.18 and later bring a compiler of another version for their kernel languages.
+    "nvidia-cuda-cccl": ["nvidia/cu13/include/cccl/cub/cub.cuh"],
+    "nvidia-nvvm": ["nvidia/cu13/include/nvvm.h", "nvidia/cu13/lib/libnvvm.so.4"],
+}
+OWN_13 = {
+    "nvidia-cuda-cccl",
+    "nvidia-cuda-crt",
+    "nvidia-cuda-cuobjdump",
+    "nvidia-cuda-nvcc",
+    "nvidia-cuda-nvdisasm",
+    "nvidia-nvvm",
+}
+
+
 def test_libraries_and_headers_are_linked_from_their_wheels() -> None:
-    found = list(toolkit.link_entries(WHEELS))
+    found = list(toolkit_links.entries(WHEELS, OWN))
     assert [entry.path for entry in found] == [
         "usr/lib/x86_64-linux-gnu/libcublas.so.12",
         "usr/lib/x86_64-linux-gnu/libcudart.so.12",
@@ -227,9 +344,39 @@ def test_libraries_and_headers_are_linked_from_their_wheels() -> None:
     assert {entry.kind for entry in found} == {"symlink"}
 
 
-def test_links_lead_to_the_wheels_files() -> None:
-    members = {member for wheel in WHEELS.values() for member in wheel}
-    for entry in toolkit.link_entries(WHEELS):
+def test_cuda_13_has_one_directory_for_all() -> None:
+    """Of the runtime, which the compiler does not have, headers and device runtime are linked."""
+    assert [entry.path for entry in toolkit_links.entries(WHEELS_13, OWN_13)] == [
+        "usr/lib/x86_64-linux-gnu/libcublas.so.13",
+        "usr/lib/x86_64-linux-gnu/libcudart.so.13",
+        "usr/lib/x86_64-linux-gnu/libcudnn.so.9",
+        "usr/lib/x86_64-linux-gnu/libnvvm.so.4",
+        "usr/local/cuda/include/cublas_v2.h",
+        "usr/local/cuda/include/cuda_runtime.h",
+        "usr/local/cuda/include/cudnn.h",
+        "usr/local/cuda/lib64/libcublas.so",
+        "usr/local/cuda/lib64/libcublas.so.13",
+        "usr/local/cuda/lib64/libcudadevrt.a",
+        "usr/local/cuda/lib64/libcudart.so",
+        "usr/local/cuda/lib64/libcudart.so.13",
+        "usr/local/cuda/lib64/libcudnn.so",
+        "usr/local/cuda/lib64/libcudnn.so.9",
+        "usr/local/cuda/lib64/libnvvm.so",
+        "usr/local/cuda/lib64/libnvvm.so.4",
+    ]
+
+
+@pytest.mark.parametrize("version", BY_VERSION)
+def test_headers_of_the_compilers_own_wheels_are_not_linked(version: str) -> None:
+    own = {wheel.name for wheel in toolkit.locked(version).header_wheels}
+    assert own == {"12.4": OWN, "13.0": OWN_13}[version]
+
+
+@pytest.mark.parametrize("wheels", ["WHEELS", "WHEELS_13"])
+def test_links_lead_to_the_wheels_files(wheels: str) -> None:
+    given: dict[str, list[str]] = globals()[wheels]
+    members = {member for wheel in given.values() for member in wheel}
+    for entry in toolkit_links.entries(given, OWN | OWN_13):
         place = posixpath.dirname(entry.path)
         target = posixpath.normpath(posixpath.join(place, entry.target))
         assert target.removeprefix("opt/venv/lib/python3.11/site-packages/") in members
@@ -238,4 +385,4 @@ def test_links_lead_to_the_wheels_files() -> None:
 def test_a_library_from_two_wheels_is_refused() -> None:
     twice = {**WHEELS, "nvidia-cublas": ["nvidia/cu13/lib/libcublas.so.12"]}
     with pytest.raises(IntegrityError, match=r"libcublas\.so\.12"):
-        list(toolkit.link_entries(twice))
+        list(toolkit_links.entries(twice, OWN))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 #: Modules whose import is followed by a patch; ``patch.py`` holds the patch of each.
 TARGETS = frozenset(
     {
+        "sglang.jit_kernel.activation",
         "sglang.srt.entrypoints.engine",
         "sglang.srt.layers.quantization.fp8",
         "sglang.srt.managers.io_struct",

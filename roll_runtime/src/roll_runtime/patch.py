@@ -43,12 +43,19 @@ def _patch_fp8(module: ModuleType, version: str) -> None:
     patch_fp8(module, version)
 
 
+def _patch_activation(module: ModuleType, version: str) -> None:
+    from roll_runtime.jit import patch_activation
+
+    patch_activation(module, version)
+
+
 def _patch_strategy(module: ModuleType, version: str) -> None:
     roll.patch_strategy(module)
 
 
 _PATCHES: dict[str, Callable[[ModuleType, str], None]] = {
     ENGINE: _patch_engine,
+    "sglang.jit_kernel.activation": _patch_activation,
     "sglang.srt.layers.quantization.fp8": _patch_fp8,
     "sglang.srt.managers.io_struct": _patch_records,
     "sglang.srt.managers.scheduler": _patch_scheduler,

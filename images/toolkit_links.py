@@ -1,0 +1,74 @@
+"""Links to the CUDA libraries and headers that a target's own wheels brought.
+
+The compiler looks for them below /usr/local/cuda, the loader in its default directory. No library
+is ever copied.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from posixpath import relpath
+
+from images import layout
+from images.entry import Entry, of_symlink
+from images.errors import IntegrityError
+
+FORMAT = "1"
+"""Part of the links layer's key. Raise it when `entries` links the same files otherwise."""
+
+_HOME = layout.CUDA_HOME
+_LOADER_DIRECTORY = "usr/lib/x86_64-linux-gnu"
+
+# CUDA 12 has a directory for each library, CUDA 13 one for all (`cu13`). Older cuSPARSELt wheels
+# have no `nvidia` directory above theirs.
+_PACKAGE = r"(?:nvidia/(?P<package>\w+)|cusparselt)"
+_LIBRARY = re.compile(
+    _PACKAGE + r"/lib/(?P<file>(?P<link>lib[\w.+-]+?\.so)(?P<version>(?:\.\d+)*))"
+)
+_DEVICE_RUNTIME = re.compile(_PACKAGE + r"/lib/(?P<file>libcudadevrt\.a)")  # only CUDA 13's have it
+_HEADER = re.compile(_PACKAGE + r"/include/(?P<file>.+)(?<!/)(?<!/__init__\.py)")
+
+
+def entries(wheel_members: Mapping[str, Sequence[str]], own: Collection[str]) -> Iterator[Entry]:
+    """The links of a target, in a fixed order.
+
+    Three places: `lib64` for the linker, `include` for the compiler, and the loader's default
+    directory, so that libraries are found with no LD_LIBRARY_PATH and no entry in ld.so.cache
+    (torch-memory-saver is preloaded and needs libcudart before anything sets a path).
+
+    Args:
+        wheel_members: the file names in the target's `nvidia-*` wheels, by distribution.
+        own: distributions whose headers the compiler has already, in the version that fits it.
+
+    Raises:
+        IntegrityError: two wheels bring the same library or header.
+    """
+    links: dict[str, str] = {}
+    for name, members in sorted(wheel_members.items()):
+        for member in sorted(members):
+            for place in _places(member, headers=name not in own):
+                target = f"{layout.SITE_PACKAGES}/{member}"
+                if links.setdefault(place, target) != target:
+                    raise IntegrityError(f"{name}: {member}: another wheel brings {place} as well")
+    for place, target in sorted(links.items()):
+        yield of_symlink(place, relpath(target, place.rpartition("/")[0]))
+
+
+def header(member: str) -> str | None:
+    """The path below `include` of a wheel's member, or None if it is no header."""
+    match = _HEADER.fullmatch(member)
+    return match["file"] if match else None
+
+
+def _places(member: str, *, headers: bool) -> Iterator[str]:
+    """Where links to a wheel's member belong."""
+    if library := _LIBRARY.fullmatch(member):
+        yield f"{_HOME}/lib64/{library['file']}"
+        if library["version"]:
+            yield f"{_HOME}/lib64/{library['link']}"
+            yield f"{_LOADER_DIRECTORY}/{library['file']}"
+    elif archive := _DEVICE_RUNTIME.fullmatch(member):
+        yield f"{_HOME}/lib64/{archive['file']}"
+    elif headers and (file := header(member)):
+        yield f"{_HOME}/include/{file}"

@@ -1,0 +1,127 @@
+"""Which compilers there are, and what each is made of: data, without anything that reads it.
+
+A new version is a record here, its lock (`python build.py lock`) and a line in matrix.yaml.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What the compiler of one CUDA version is put together from.
+
+    Attributes:
+        version: `MAJOR.MINOR`.
+        debs: exact versions of Debian packages, by name.
+        wheels: exact requirements; their headers go into the compiler's `include`.
+        files: where the compiler's own files go below /usr/local/cuda, by their path in a package
+            or wheel.
+        profile: whether nvcc's settings are ours (`images/recipe/cuda-<version>/nvcc.profile`);
+            else they are among `files`.
+        runtime: the one of `wheels` that every target's lock has as well, of the same minor
+            version: it is read here and linked there, not copied. "" when the target's is another
+            version, so that its headers do not fit the compiler.
+        format: part of the compiler layer's key. Raise it when `toolkit.entries` makes other bytes
+            of the same files.
+    """
+
+    version: str
+    debs: Mapping[str, str]
+    wheels: tuple[str, ...]
+    files: Mapping[str, str]
+    profile: bool
+    runtime: str
+    format: str
+
+
+# No single source has all of CUDA 12: Debian packages the programs, NVIDIA's wheels hold the
+# headers. It is the last CUDA 12 that Debian has; its binaries need glibc 2.34, bookworm has 2.36.
+_CUDA_12 = Sources(
+    version="12.4",
+    debs={"nvidia-cuda-toolkit": "12.4.131~12.4.1-2"},
+    wheels=(
+        "nvidia-cuda-nvcc-cu12==12.4.131",  # include/crt of the same compiler
+        "nvidia-cuda-runtime-cu12==12.4.127",  # cuda_runtime.h, cuda_fp16.h … that fit the compiler
+        "nvidia-cuda-cccl-cu12==12.5.39.post1",  # cub, thrust, libcu++; 12.4.127 lacks nv/target
+    ),
+    files={
+        "usr/lib/nvidia-cuda-toolkit/bin/nvcc": "bin/nvcc",
+        "usr/lib/nvidia-cuda-toolkit/bin/cicc": "nvvm/bin/cicc",
+        "usr/lib/nvidia-cuda-toolkit/bin/crt/link.stub": "bin/crt/link.stub",
+        "usr/lib/nvidia-cuda-toolkit/bin/crt/prelink.stub": "bin/crt/prelink.stub",
+        "usr/lib/nvidia-cuda-toolkit/libdevice/libdevice.10.bc": "nvvm/libdevice/libdevice.10.bc",
+        "usr/bin/__nvcc_device_query": "bin/__nvcc_device_query",  # nvcc -arch=native
+        "usr/bin/bin2c": "bin/bin2c",
+        "usr/bin/cudafe++": "bin/cudafe++",
+        "usr/bin/cuobjdump": "bin/cuobjdump",  # DeepGEMM reads a kernel's symbols with it
+        "usr/bin/fatbinary": "bin/fatbinary",
+        "usr/bin/nvdisasm": "bin/nvdisasm",  # cuobjdump calls it
+        "usr/bin/nvlink": "bin/nvlink",
+        "usr/bin/ptxas": "bin/ptxas",
+        "usr/share/doc/nvidia-cuda-toolkit/copyright": "EULA.txt",
+    },
+    profile=True,
+    runtime="",
+    format="1",
+)
+
+# NVIDIA's wheels for CUDA 13 hold the whole compiler, laid out as below /usr/local/cuda. The
+# versions are those that cuda-toolkit 13.0.2 names, from which torch takes its libraries.
+_CUDA_13 = Sources(
+    version="13.0",
+    debs={},
+    wheels=(
+        "nvidia-cuda-nvcc==13.0.88",
+        "nvidia-nvvm==13.0.88",  # cicc, libdevice
+        "nvidia-cuda-crt==13.0.88",
+        "nvidia-cuda-cccl==13.0.85",
+        "nvidia-cuda-runtime==13.0.96",
+        # They read what any earlier compiler made; 13.2 is the first that the index has of them.
+        "nvidia-cuda-cuobjdump==13.2.51",
+        "nvidia-cuda-nvdisasm==13.2.51",
+    ),
+    files={
+        "nvidia_cuda_nvcc-13.0.88.dist-info/licenses/License.txt": "EULA.txt",
+        **{
+            f"nvidia/cu13/{place}": place
+            for place in (
+                "bin/nvcc",
+                "bin/nvcc.profile",
+                "bin/crt/link.stub",
+                "bin/crt/prelink.stub",
+                "bin/__nvcc_device_query",
+                "bin/bin2c",
+                "bin/cudafe++",
+                "bin/cuobjdump",
+                "bin/fatbinary",
+                "bin/nvdisasm",
+                "bin/nvlink",
+                "bin/ptxas",
+                "nvvm/bin/cicc",
+                "nvvm/libdevice/libdevice.10.bc",
+            )
+        },
+    },
+    profile=False,
+    runtime="nvidia-cuda-runtime",
+    format="1",
+)
+
+BY_VERSION: Mapping[str, Sources] = {item.version: item for item in (_CUDA_12, _CUDA_13)}
+
+
+def majors() -> tuple[str, ...]:
+    """The CUDA major versions that there is a compiler for."""
+    return tuple(dict.fromkeys(map(_major, BY_VERSION)))
+
+
+def versions(major: str) -> list[str]:
+    """The compilers that there are for a CUDA major version."""
+    return [version for version in BY_VERSION if _major(version) == major]
+
+
+def _major(version: str) -> str:
+    return version.partition(".")[0]

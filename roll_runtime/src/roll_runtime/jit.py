@@ -1,0 +1,58 @@
+"""SGLang's activation kernel (SiLU, GELU), in words that the image's g++ understands.
+
+SGLang compiles it on first use. In 0.5.12 the return type of one function in it is spelled such
+that g++ 12 and older refuse it (sgl-project/sglang#26444 spells it otherwise), and Debian bookworm
+has no newer one: every dense model would fail at its first batch. A copy with that one spelling
+changed is compiled instead; where the spelling is not there, nothing is done.
+"""
+
+import functools
+import hashlib
+import logging
+import os
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+log = logging.getLogger("roll_runtime")
+
+_REFUSED = "-> decltype(activation_kernel<ActivationKind::kSiLU, kFilterExpert>)"
+_ACCEPTED = "-> decltype(&act_and_mul_kernel<T, ActivationKind::kSiLU, kUsePDL, kFilterExpert>)"
+
+
+def patch_activation(module: ModuleType, version: str) -> None:
+    """Let ``sglang.jit_kernel.activation`` compile mended sources; again is the same as once."""
+    load = module.load_jit
+    if getattr(load, "__roll_runtime__", False):
+        return
+    sources = Path(str(module.__file__)).parent / "csrc"
+
+    @functools.wraps(load)
+    def load_jit(*args: Any, cuda_files: "list[str] | None" = None, **kwargs: Any) -> Any:
+        files = [mended(sources, name) for name in cuda_files or []]
+        return load(*args, cuda_files=files, **kwargs)
+
+    load_jit.__roll_runtime__ = True  # type: ignore[attr-defined]
+    module.load_jit = load_jit  # type: ignore[attr-defined]
+
+
+def mended(sources: Path, name: str) -> str:
+    """Return the source to compile: ``name`` itself, or the absolute path of its mended copy.
+
+    SGLang joins the name to ``sources``, so an absolute path stays what it is. The copy lies in the
+    cache of compiled kernels, which must be writable anyway, under a name that its content gives.
+    """
+    text = (sources / name).read_text(encoding="utf-8")
+    if _REFUSED not in text:
+        return name
+    copy = text.replace(_REFUSED, _ACCEPTED).encode()
+    cache = Path(os.environ.get("TVM_FFI_CACHE_DIR") or Path.home() / ".cache" / "tvm-ffi")
+    path = cache / f"roll_runtime-{hashlib.sha256(copy).hexdigest()[:16]}" / Path(name).name
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Workers start together: each writes its own, and the last rename wins with the same bytes.
+        draft = path.with_name(f"{path.name}.{os.getpid()}")
+        draft.write_bytes(copy)
+        draft.replace(path)
+        log.debug("%s: mended for g++ 12: %s", name, path)
+    return str(path)
