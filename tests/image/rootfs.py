@@ -82,6 +82,8 @@ class _Backend(ChrootBackend):  # type: ignore[misc]  # testinfra tells no types
 class RootfsBox(Box):
     """An unpacked image, and a private view of it once it is started."""
 
+    kind = "rootfs"
+
     def __init__(self, root: Path, env: Mapping[str, str], host: Host | None = None) -> None:
         self._root, self._env = root.absolute(), env
         if host is not None:
