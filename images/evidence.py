@@ -47,7 +47,7 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True)
-class Tested:
+class ImageId:
     """The image that was tested, and what it was made from."""
 
     target: str
@@ -86,7 +86,7 @@ class Evidence:
     """All that is known of one image on one machine.
 
     Attributes:
-        tested: the image.
+        image: the image.
         machine: what it ran on.
         how: `docker`, `rootfs`, or `rootfs, unpacked before`.
         date: when it last ran, RFC 3339, UTC.
@@ -94,7 +94,7 @@ class Evidence:
         runs: by name, such as `off the main thread`.
     """
 
-    tested: Tested
+    image: ImageId
     machine: Machine
     how: str
     date: str
@@ -106,8 +106,8 @@ class Evidence:
 
         One of another image, machine or way to run it counts for nothing.
         """
-        if old is None or (old.tested, old.machine, old.how) != (
-            self.tested,
+        if old is None or (old.image, old.machine, old.how) != (
+            self.image,
             self.machine,
             self.how,
         ):
@@ -150,9 +150,9 @@ def judge(evidence: Evidence | None, target: str, built: str | None) -> Verdict:
     """
     if evidence is None:
         return Verdict(False, "no")
-    if evidence.tested.target != target:
+    if evidence.image.target != target:
         return Verdict(False, "no (of another target)")
-    if built is not None and built != evidence.tested.manifest_digest:
+    if built is not None and built != evidence.image.manifest_digest:
         return Verdict(False, "no (another digest)")
     outcomes = [found.outcome for found in evidence.tests.values()]
     for bad in (FAILED, NOT_RUN):
@@ -162,7 +162,7 @@ def judge(evidence: Evidence | None, target: str, built: str | None) -> Verdict:
         return Verdict(False, "no (nothing passed)")
     words = f"{_gpus(evidence.machine)}, {evidence.date[:10]}"
     if built is None:
-        return Verdict(False, f"{evidence.tested.manifest_digest[:19]}: {words}")
+        return Verdict(False, f"{evidence.image.manifest_digest[:19]}: {words}")
     return Verdict(True, words)
 
 
@@ -196,7 +196,7 @@ def _parse(value: Mapping[str, Any]) -> Evidence:
         if found.outcome not in _OUTCOMES:
             raise ValueError(f"{name}: {found.outcome!r}")
     return Evidence(
-        tested=Tested(**value["image"]),
+        image=ImageId(**value["image"]),
         machine=Machine(**{**machine, "gpus": tuple(Gpu(**gpu) for gpu in machine["gpus"])}),
         how=str(value["how"]),
         date=str(value["date"]),
@@ -212,7 +212,7 @@ def write(path: Path, evidence: Evidence) -> None:
         EvidenceError: the file cannot be written.
     """
     document = {
-        "image": asdict(evidence.tested),
+        "image": asdict(evidence.image),
         "machine": asdict(evidence.machine),
         "how": evidence.how,
         "date": evidence.date,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from images import evidence
-from images.evidence import Evidence, Gpu, Machine, Outcome, Run, Tested
+from images.evidence import Evidence, Gpu, ImageId, Machine, Outcome, Run
 from tests.image.subject import RUNTIME, Subject
 
 _TEST = re.compile(r"^def (test_\w+)", re.MULTILINE)
@@ -32,7 +32,7 @@ class Recorder:
     def __init__(self, path: Path | None, directory: Path) -> None:
         self._path, self._directory = path, directory
         self._old: Evidence | None = None
-        self._tested: Tested | None = None
+        self._image: ImageId | None = None
         self._machine: Machine | None = None
         self._how = ""
         self._tests: dict[str, Outcome] = {}
@@ -44,7 +44,7 @@ class Recorder:
         Raises:
             EvidenceError: the file that is there is not evidence.
         """
-        self._tested, self._machine, self._how = tested_of(subject), machine, how
+        self._image, self._machine, self._how = image_id_of(subject), machine, how
         if self._path is not None:
             self._old = evidence.read(self._path)
 
@@ -78,11 +78,11 @@ class Recorder:
 
     def write(self) -> Evidence | None:
         """Write the evidence so far, on top of the file's; gives it, or None if nothing is kept."""
-        if self._path is None or self._tested is None or self._machine is None:
+        if self._path is None or self._image is None or self._machine is None:
             return None
         date = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         now = Evidence(
-            self._tested, self._machine, self._how, date, dict(self._tests), dict(self._runs)
+            self._image, self._machine, self._how, date, dict(self._tests), dict(self._runs)
         )
         whole = now.after(self._old).within(suite(self._directory))
         evidence.write(self._path, whole)
@@ -95,7 +95,7 @@ class Recorder:
         found = self.write()
         if found is None:
             return "no evidence kept: no GPU was seen"
-        tested = found.tested
+        tested = found.image
         verdict = evidence.judge(found, tested.target, tested.manifest_digest)
         proof = f"proven on {verdict.text}" if verdict.proven else f"not proven: {verdict.text}"
         return f"{self._path}: {tested.target} {proof}"
@@ -110,10 +110,10 @@ def suite(directory: Path) -> set[str]:
     }
 
 
-def tested_of(subject: Subject) -> Tested:
+def image_id_of(subject: Subject) -> ImageId:
     """The image under test, as evidence names it."""
     labels = subject.image.labels
-    return Tested(
+    return ImageId(
         target=subject.target.id,
         manifest_digest=subject.image.manifest_digest,
         config_digest=subject.image.config_digest,
