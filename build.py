@@ -244,6 +244,8 @@ def test(options: argparse.Namespace) -> int:
     _, targets = _chosen(options)
     if len(targets) > 1 and (options.rootfs or options.evidence):
         raise UsageError("--rootfs and --evidence are of one image: name one --target")
+    if options.rootfs and not (options.rootfs / "usr").is_dir():
+        raise UsageError(f"{options.rootfs}: no root file system there")
     if options.rootfs and options.backend == "docker":
         raise UsageError("--rootfs is a root file system, and --backend docker takes none")
     how = testing.How(

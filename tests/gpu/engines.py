@@ -45,7 +45,15 @@ def start(
     result: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{") :])
     recorder.add_run(name, result)
     print(f"{name}: {json.dumps(result)}")
+    if result["faults"]:
+        print(done.stderr)  # the end of the engine's log
     return result
+
+
+def told(result: Mapping[str, Any], name: str) -> Any:
+    """A value of smoke's result; a failure with its faults where the engine did not get so far."""
+    assert name in result, f"no {name}: {result['faults']}"
+    return result[name]
 
 
 def need_engine(subject: Subject) -> None:
@@ -57,7 +65,7 @@ def scheduler_environments(result: Mapping[str, Any]) -> list[dict[str, str]]:
     """The policy's variables as each scheduler process of an engine really has them."""
     found = [
         child["env"]
-        for child in result["children"]
+        for child in told(result, "children")
         if child["process"].startswith("sglang::schedul")
     ]
     assert found, f"no scheduler among {[child['process'] for child in result['children']]}"

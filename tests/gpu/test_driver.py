@@ -7,7 +7,6 @@ import json
 from images import layout
 from images.evidence import Machine
 from tests.image.box import Box
-from tests.image.subject import Subject
 
 
 def test_driver_is_the_hosts(gpu: Box, machine: Machine) -> None:
@@ -34,15 +33,3 @@ def test_doctor_tells_people(gpu: Box, machine: Machine) -> None:
     assert done.stdout.splitlines()[-1] == "all is well"
     assert f"ok    gpu: {machine.gpus[0].name}" in done.stdout
     assert "ok    torch architectures" in done.stdout
-
-
-def test_image_is_the_one_that_the_store_names(gpu: Box, subject: Subject) -> None:
-    """A root file system that was unpacked before may be of another image."""
-    code = (
-        "import importlib.metadata as m, json, re; "
-        "print(json.dumps({re.sub('[-_.]+', '-', d.name).lower(): d.version "
-        "for d in m.distributions()}))"
-    )
-    assert gpu.ask(code) == subject.versions
-    label = subject.image.labels["roll.runtime.version"]
-    assert subject.versions["roll-runtime"] == label

@@ -306,6 +306,13 @@ def test_names_the_remedy(python: Path, tmp_path: Path) -> None:
     assert "Raise mem_fraction_static in strategy_config" in done.stdout
 
 
+def test_json_of_a_failure_comes_with_the_end_of_the_log(python: Path, tmp_path: Path) -> None:
+    failing = "print('a line of the log', flush=True); raise RuntimeError('broken')"
+    done = run(python, "smoke", "--json", PYTHONPATH=fake(tmp_path, failing))
+    assert json.loads(done.stdout)["faults"] == ["RuntimeError: broken"]
+    assert "a line of the log" in done.stderr
+
+
 @pytest.mark.parametrize("crash", ["os._exit(3)", "os.kill(os.getpid(), signal.SIGQUIT)"])
 def test_engine_that_dies(python: Path, tmp_path: Path, crash: str) -> None:
     done = run(python, "smoke", PYTHONPATH=fake(tmp_path, crash))

@@ -105,7 +105,8 @@ def test_each_command_has_help(command: str) -> None:
         (["--targ", TARGET], "--targ"),
         (["load"], "--target"),
         (["test", "--target", TARGET, "--backend", "vm"], "vm"),
-        (["test", "--target", TARGET, "--backend", "docker", "--rootfs", "/x"], "--rootfs"),
+        (["test", "--target", TARGET, "--backend", "docker", "--rootfs", "/"], "--rootfs"),
+        (["test", "--target", TARGET, "--rootfs", "/x"], "/x: no root file system"),
         (["test", "--all", "--gpu", "--evidence", "/x"], "name one --target"),
         (["test", "--all", "--rootfs", "/x"], "name one --target"),
     ],
@@ -205,6 +206,20 @@ def test_list_tells_what_is_locked_and_built(matrix: Path, store: Store) -> None
     assert targets["torch260-sglang046"]["built"] is None
     table = cli("list", "--matrix", matrix, "--store", store.path).stdout.splitlines()
     assert len(table) == len(targets) + 1
+
+
+def test_gpu_tests_fail_where_there_is_no_gpu(matrix: Path, store: Store) -> None:
+    if Path("/dev/nvidiactl").exists():
+        pytest.skip("a GPU is here")
+    given = ("--matrix", matrix, "--store", store.path, "--backend", "rootfs")
+    done = cli("test", "--target", TARGET, "--gpu", *given, "--", "-k", "doctor")
+    assert done.returncode == 10
+    assert "no NVIDIA GPU here" in done.stdout
+    assert "no evidence kept: no GPU was seen" in done.stdout
+    assert not evidence.path_of(matrix, TARGET).exists()
+    done = cli("test", "--target", TARGET, *given, "--", "-k", "triton_kernel or nvcc_kernel")
+    assert done.returncode == 0, done.stdout
+    assert "2 skipped" in done.stdout
 
 
 def keep_evidence(matrix: Path, digest: str, **outcomes: str) -> None:

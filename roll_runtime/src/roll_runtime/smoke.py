@@ -20,6 +20,9 @@ from typing import Any
 from roll_runtime import compiled, fp8
 from roll_runtime.smoke_engine import MARK, Variant
 
+#: Lines of the engine's log that go with a failure to standard error where only JSON is printed.
+_TAIL = 100
+
 
 def _environment() -> dict[str, str]:
     """Return the child's environment: no network, and what ROLL's workers preset."""
@@ -62,7 +65,7 @@ def main(variant: Variant, timeout: float, as_json: bool) -> int:
     Args:
         variant: how the engine is started and what is done with it.
         timeout: seconds after which everything is ended and the test has failed.
-        as_json: print the result alone, as JSON.
+        as_json: print the result alone, as JSON; the end of the log where it failed.
 
     Returns:
         0 when the engine did what was asked of it and its children saw the right environment, else
@@ -73,6 +76,8 @@ def main(variant: Variant, timeout: float, as_json: bool) -> int:
     result = _conclude(variant, status, lines)
     result["compiled"] = compiled.since(before, compiled.snapshot())
     if as_json:
+        if not result["ok"]:
+            sys.stderr.write("".join(f"{line}\n" for line in lines[-_TAIL:]))
         print(json.dumps(result, indent=2))
     else:
         _print(result)
