@@ -17,7 +17,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from images.errors import BuildError, IntegrityError, LockError, StoreError
+from images.errors import (
+    BuildError,
+    EvidenceError,
+    IntegrityError,
+    LockError,
+    StoreError,
+    UsageError,
+)
 from images.progress import Progress, size
 
 if TYPE_CHECKING:
@@ -39,6 +46,7 @@ examples:
   python build.py list                              what can be built, and what has been
   python build.py load --target torch280-sglang052  give it to the Docker daemon
   python build.py test --target torch280-sglang052  test it, in a container where there is Docker
+  python build.py test --target torch280-sglang052 --gpu    what needs a GPU; keeps evidence
 """
 
 
@@ -129,13 +137,14 @@ def list_targets(options: argparse.Namespace) -> int:
             "cuda": target.cuda,
             "locked": is_locked(matrix.lock_path(target.id), lock.inputs_of(target)),
             "built": built.get(target.id),
+            **_proof(options.matrix, target.id, built.get(target.id)),
         }
         for target in matrix.targets
     ]
     if options.json:
         _print_json({"targets": rows})
         return 0
-    head = ("TARGET", "SGLANG", "TORCH", "CUDA", "LOCK", "IN THE STORE")
+    head = ("TARGET", "SGLANG", "TORCH", "CUDA", "LOCK", "IN THE STORE", "PROVEN")
     print(report.table([head, *(_list_row(row) for row in rows)]))
     return 0
 
@@ -143,7 +152,19 @@ def list_targets(options: argparse.Namespace) -> int:
 def _list_row(row: dict[str, Any]) -> tuple[str, ...]:
     built = row["built"][:19] if row["built"] else "no"
     locked = "yes" if row["locked"] else "stale or missing"
-    return (row["target"], row["sglang"], row["torch"], row["cuda"], locked, built)
+    versions = (row["sglang"], row["torch"], row["cuda"])
+    return (row["target"], *versions, locked, built, row["evidence"])
+
+
+def _proof(matrix: Path, target: str, built: str | None) -> dict[str, Any]:
+    """Whether the image in the store is proven on a GPU, and the words for it."""
+    from images import evidence
+
+    try:
+        found = evidence.judge(evidence.read(evidence.path_of(matrix, target)), target, built)
+    except EvidenceError:
+        return {"proven": False, "evidence": "no (the evidence cannot be read)"}
+    return {"proven": found.proven, "evidence": found.text}
 
 
 def lock_targets(options: argparse.Namespace) -> int:
@@ -242,18 +263,21 @@ def load(options: argparse.Namespace) -> int:
 
 
 def test(options: argparse.Namespace) -> int:
-    """Run tests/image against built images."""
+    """Run the tests of built images: tests/image and tests/gpu."""
     from images import testing
 
     _, targets = _chosen(options)
+    if len(targets) > 1 and (options.rootfs or options.evidence):
+        raise UsageError("--rootfs and --evidence are of one image: name one --target")
+    if options.rootfs and not (options.rootfs / "usr").is_dir():
+        raise UsageError(f"{options.rootfs}: no root file system there")
+    if options.rootfs and options.backend == "docker":
+        raise UsageError("--rootfs is a root file system, and --backend docker takes none")
+    how = testing.How(
+        options.backend, options.rootfs, options.gpu, options.evidence, tuple(options.pytest)
+    )
     for target in targets:
-        testing.run(
-            target.id,
-            store=options.store,
-            matrix=options.matrix,
-            backend=options.backend,
-            extra=options.pytest,
-        )
+        testing.run(target.id, store=options.store, matrix=options.matrix, how=how)
     return 0
 
 
@@ -356,6 +380,23 @@ def _parser() -> argparse.ArgumentParser:
         "--backend",
         choices=("docker", "rootfs"),
         help="a container, or an unpacked root file system (default: as there is Docker or not)",
+    )
+    found.add_argument(
+        "--rootfs",
+        type=Path,
+        metavar="DIR",
+        help="the image as it was unpacked before: the store then needs no layers",
+    )
+    found.add_argument(
+        "--gpu",
+        action="store_true",
+        help="what needs a GPU alone, failing where there is none; its outcome is kept as evidence",
+    )
+    found.add_argument(
+        "--evidence",
+        type=Path,
+        metavar="FILE",
+        help="where (evidence/TARGET.json beside the matrix)",
     )
     found.add_argument("pytest", nargs="*", help="options for pytest, behind --")
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _PATIENCE = 60
 _LOAD_PATIENCE = 3600  # a daemon says nothing while it unpacks
 _READS_ZSTD = (1, 42)  # the API of Docker 23
+_SHM = "8g"
 _CONTROL_DEVICE = Path("/dev/nvidiactl")
 
 
@@ -126,6 +127,7 @@ def run(
         options: dict[str, Any] = {"network_mode": network} if network else {}
         if wanted:
             options["device_requests"] = [DeviceRequest(count=-1, capabilities=[["gpu"]])]
+            options["shm_size"] = _SHM  # several GPUs talk through it; Docker's own is 64 MiB
         with docker_errors.explained(f"run {image}"):
             container = client.containers.create(
                 image,

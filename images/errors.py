@@ -74,3 +74,7 @@ class ImageTestError(BuildError):
     """The tests of an image ran and did not pass."""
 
     exit_code = 10
+
+
+class EvidenceError(BuildError):
+    """What is kept of an image's run on a GPU cannot be read or written."""

@@ -1,4 +1,7 @@
-"""Options for the tests of an image, and what they share with the GPU tests."""
+"""Options for the tests of an image, and what they share with the GPU tests.
+
+A machine with a GPU may have little else: what a backend needs is imported where it is chosen.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,8 @@ from typing import cast
 
 import pytest
 
-from images import docker, unpack
 from images.progress import Progress
 from tests.image.box import Box
-from tests.image.containers import ContainerBox
-from tests.image.rootfs import RootfsBox
 from tests.image.subject import Subject, read_subject
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,6 +36,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--rootfs", type=Path, metavar="DIR", help="the image as it was unpacked before"
     )
+    group.addoption("--gpu", action="store_true", help="fail, not skip, where there is no GPU")
+    group.addoption(
+        "--evidence",
+        type=Path,
+        metavar="FILE",
+        help="keep the outcome of the GPU tests there; with --gpu alone evidence/ID.json beside "
+        "the matrix",
+    )
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
@@ -48,12 +56,20 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 def _backend(config: pytest.Config) -> tuple[str, str]:
     """Which backend, and why."""
     chosen = config.getoption("--backend")
-    if chosen == "docker" or (chosen is None and docker.answers()):
+    if config.getoption("--rootfs"):
+        return "rootfs", "on a root file system that was unpacked before"
+    if chosen == "docker" or (chosen is None and _docker_answers()):
         return "docker", "in containers" + ("" if chosen else " (a Docker daemon answers)")
     if chosen is None and os.environ.get(REQUIRE) == "docker":
         raise pytest.UsageError(f"{REQUIRE}=docker, and no Docker daemon answers")
     why = "" if chosen else " (no Docker daemon answers)"
     return "rootfs", f"on an unpacked root file system{why}"
+
+
+def _docker_answers() -> bool:
+    from images import docker
+
+    return docker.answers()
 
 
 @pytest.fixture(scope="session")
@@ -70,12 +86,18 @@ def new_box(pytestconfig: pytest.Config, subject: Subject) -> Iterator[Box]:
     """Makes boxes of the image; tests take `box`, or a variant of it."""
     backend, _ = _backend(pytestconfig)
     if backend == "docker":
+        from images import docker
+        from tests.image.containers import ContainerBox
+
         name = f"roll-sglang:{subject.target.id}"
         docker.load(subject.store, subject.image, [name], progress=Progress())
         yield ContainerBox(name)
         return
     if os.geteuid() != 0:
         pytest.fail("tests on an unpacked root file system chroot into it: run them as root")
+    from images import unpack
+    from tests.image.rootfs import RootfsBox
+
     env = dict(subject.image.env)
     if given := cast("Path | None", pytestconfig.getoption("--rootfs")):
         yield RootfsBox(given, env)

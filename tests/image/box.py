@@ -9,7 +9,7 @@ import shlex
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, ClassVar
 
 from testinfra.backend.base import CommandResult
 from testinfra.host import Host
@@ -20,6 +20,7 @@ _PIECE = 90_000  # bytes in one argument: the kernel takes 128 KiB
 class Box(abc.ABC):
     """An image under test; `host` is testinfra's, once it is started."""
 
+    kind: ClassVar[str]
     host: Host
 
     @abc.abstractmethod

@@ -15,6 +15,8 @@ from tests.image.box import Box
 class ContainerBox(Box):
     """An image that the daemon has, and a container of it once it is started."""
 
+    kind = "docker"
+
     def __init__(self, name: str, host: Host | None = None) -> None:
         self._name = name
         if host is not None:

@@ -19,16 +19,20 @@ from testinfra.backend.base import CommandResult
 from testinfra.backend.chroot import ChrootBackend
 from testinfra.host import Host
 
+from tests.image import host_driver
 from tests.image.box import Box
 
-# Arguments: unpacked root, an empty directory, 1 for read-only, 1 for GPUs, then directories in
-# memory. What an engine would give a container: /proc, /sys, /dev with its own shared memory.
+# Arguments: unpacked root, an empty directory, 1 for read-only, the list of the driver's files or
+# nothing, then directories in memory. What an engine would give a container: /proc, /sys, /dev with
+# its own shared memory, and with GPUs the driver, known to the dynamic linker's cache (Triton asks
+# it). The last line of output is `ready`, or says what was refused.
 _HOLD = """
 set -e
-lower=$1 work=$2 read_only=$3 gpus=$4; shift 4
+lower=$1 work=$2 read_only=$3 driver=$4; shift 4
 mount -t tmpfs -o mode=0755 tmpfs "$work"
 mkdir "$work/upper" "$work/work" "$work/root"
-mount -t overlay overlay -o "lowerdir=$lower,upperdir=$work/upper,workdir=$work/work" "$work/root"
+layers=lowerdir=$lower,upperdir=$work/upper,workdir=$work/work
+mount -t overlay overlay -o "$layers" "$work/root" || { echo overlay; exit 1; }
 cd "$work/root"
 mkdir -p proc sys dev tmp
 mount -t proc proc proc
@@ -39,17 +43,23 @@ for directory; do
     mkdir -p ".$directory"
     mount -t tmpfs -o mode=1777 tmpfs ".$directory"
 done
-if [ "$gpus" = 1 ]; then
-    driver='s/^[[:space:]]*lib\\(cuda\\|nvidia-[^ ]*\\)\\.so[^ ]* .*x86-64.* => //p'
-    ldconfig -p | sed -n "$driver" | while read -r library; do
-        inside=usr/lib/x86_64-linux-gnu/${library##*/}
-        [ -e "$inside" ] || { : > "$inside"; mount --bind "$(readlink -f "$library")" "$inside"; }
-    done
+if [ -n "$driver" ]; then
+    while read -r file inside; do
+        [ -e "$inside" ] || : > "$inside"
+        mount --bind "$file" "$inside"
+    done < "$driver"
+    chroot . /sbin/ldconfig
 fi
 [ "$read_only" = 0 ] || mount -o remount,bind,ro .
 echo ready
 exec sleep infinity
 """
+_REFUSED = {
+    "overlay": "this kernel refuses overlay mounts here (gVisor does, and a root file system that "
+    "lies on an overlay itself): name a directory on a disk with --rootfs, or use --backend docker",
+    "": "the root file system could not be mounted; see above",
+}
+_LIBRARIES = "usr/lib/x86_64-linux-gnu"
 
 
 class _Backend(ChrootBackend):  # type: ignore[misc]  # testinfra tells no types
@@ -72,6 +82,8 @@ class _Backend(ChrootBackend):  # type: ignore[misc]  # testinfra tells no types
 class RootfsBox(Box):
     """An unpacked image, and a private view of it once it is started."""
 
+    kind = "rootfs"
+
     def __init__(self, root: Path, env: Mapping[str, str], host: Host | None = None) -> None:
         self._root, self._env = root.absolute(), env
         if host is not None:
@@ -89,11 +101,25 @@ class RootfsBox(Box):
     ) -> Iterator[RootfsBox]:
         """Mount a view of the root file system; it goes with the block."""
         env = {**self._env, **(env or {})}
-        with tempfile.TemporaryDirectory(prefix="roll-image-test-") as work:
-            options = [str(self._root), work, str(int(read_only)), str(int(gpus)), *tmpfs]
+        with tempfile.TemporaryDirectory(prefix="roll-image-test-") as place:
+            work, driver = Path(place, "work"), Path(place, "driver")
+            work.mkdir()
+            if gpus:
+                driver.write_text(_driver_files())
+            options = [str(self._root), str(work), str(int(read_only))]
+            options += [str(driver) if gpus else "", *tmpfs]
             with _held(options) as pid:
                 backend = _Backend(f"{work}/root", pid, env, user)
                 yield RootfsBox(self._root, env, Host(backend))
+
+
+def _driver_files() -> str:
+    """Lines of a file of this machine's driver and where it goes inside."""
+    program = host_driver.program()
+    lines = [f"{path} {_LIBRARIES}/{name}" for name, path in host_driver.libraries().items()]
+    if program is not None:
+        lines.append(f"{program} usr/bin/{host_driver.PROGRAM}")
+    return "".join(f"{line}\n" for line in lines)
 
 
 @contextmanager
@@ -103,8 +129,9 @@ def _held(options: Sequence[str]) -> Iterator[int]:
     command += ["--kill-child", "--propagation", "private", "--", "/bin/sh", "-c", _HOLD, "sh"]
     holder = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
     try:
-        if holder.stdout is None or holder.stdout.readline() != "ready\n":
-            pytest.fail("the root file system could not be mounted; see above")
+        told = holder.stdout.readline().strip() if holder.stdout else ""
+        if told != "ready":
+            pytest.fail(_REFUSED.get(told, _REFUSED[""]))
         children = Path(f"/proc/{holder.pid}/task/{holder.pid}/children").read_text().split()
         yield int(children[0])
     finally:

@@ -21,11 +21,12 @@ __global__ void sums(const __half *in, float *out) {
 }
 
 extern "C" int compiled_kernel() {
-    __half *in; float *out;
-    if (cudaMallocManaged(&in, 128 * sizeof *in) || cudaMallocManaged(&out, sizeof *out)) return -1;
-    for (int i = 0; i < 128; ++i) in[i] = __float2half(0.5f);
+    __half halves[128], *in; float *out, sum = 0;
+    for (auto &half : halves) half = __float2half(0.5f);
+    if (cudaMalloc(&in, sizeof halves) || cudaMalloc(&out, sizeof sum)) return -1;
+    cudaMemcpy(in, halves, sizeof halves, cudaMemcpyHostToDevice);
     sums<<<1, 128>>>(in, out);
-    return cudaDeviceSynchronize() ? -2 : int(*out);
+    return cudaMemcpy(&sum, out, sizeof sum, cudaMemcpyDeviceToHost) ? -2 : int(sum);
 }
 """
 MAIN = """

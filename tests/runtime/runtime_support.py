@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,3 +31,14 @@ def clean_environ() -> dict[str, str]:
         for name, value in os.environ.items()
         if name not in names and not name.startswith("ROLL_RUNTIME_")
     }
+
+
+def run_module(python: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run ``python -m roll_runtime`` in a clean environment."""
+    return subprocess.run(
+        [str(python), "-m", "roll_runtime", *arguments],
+        env={**clean_environ(), **environ},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )

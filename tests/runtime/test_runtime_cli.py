@@ -1,31 +1,18 @@
-"""``doctor`` and ``smoke``: what they say without a GPU, and that ``smoke`` never hangs."""
+"""``doctor``: what it says without a GPU, and of GPUs that are told to it."""
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import textwrap
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from roll_runtime.doctor import Status
-from runtime_support import clean_environ
+from runtime_support import run_module as run
 
-from roll_runtime import doctor, gpu, smoke
-
-
-def run(python: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(python), "-m", "roll_runtime", *arguments],
-        env={**clean_environ(), **env},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+from roll_runtime import doctor, gpu
 
 
 def test_doctor_json(python: Path) -> None:
@@ -166,146 +153,3 @@ def test_driver_that_hangs_costs_a_timeout(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(subprocess, "run", hang)
     assert gpu.ask_in_child(0.1)["error"] == "the driver did not answer within 0.1 s"
-
-
-# smoke, with an SGLang that starts real child processes and has no GPU to ask for.
-
-FAKE = {
-    "sglang/__init__.py": "",
-    "sglang/version.py": "__version__ = '0.5.2'\n",
-    "sglang/srt/__init__.py": "",
-    "sglang/srt/entrypoints/__init__.py": "",
-    "sglang/srt/entrypoints/engine.py": """
-        import json
-        import multiprocessing as mp
-        import os
-        import signal
-        import threading
-        import time
-        from pathlib import Path
-
-        def child():
-            time.sleep(600)
-
-        def _set_envs_and_config(server_args):
-            signal.signal(signal.SIGQUIT, print)
-            os.environ["CUDA_DEVICE_MAX_CONNECTIONS"] = "8"
-            mp.set_start_method("spawn", force=True)
-
-        class Engine:
-            def __init__(self, **kwargs):
-                assert threading.current_thread() is not threading.main_thread()
-                config = json.loads(Path(kwargs["model_path"], "config.json").read_text())
-                assert config["architectures"] == ["Qwen2ForCausalLM"]
-                _set_envs_and_config(None)
-                BEFORE_START
-                self.process = mp.Process(target=child, daemon=True)
-                self.process.start()
-                time.sleep(1)
-
-            async def async_generate(self, input_ids, sampling_params):
-                return {"output_ids": list(range(sampling_params["max_new_tokens"]))}
-
-            def shutdown(self):
-                self.process.kill()
-        """,
-}
-
-
-def fake(folder: Path, before_start: str = "pass") -> str:
-    for name, text in FAKE.items():
-        file = folder / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(textwrap.dedent(text).replace("BEFORE_START", before_start))
-    return str(folder)
-
-
-def test_smoke_starts_generates_and_looks_at_children(python: Path, tmp_path: Path) -> None:
-    done = run(python, "smoke", "--json", PYTHONPATH=fake(tmp_path))
-    result = json.loads(done.stdout)
-    assert result["faults"] == []
-    assert done.returncode == 0
-    assert result["output_ids"] == list(range(smoke.NEW_TOKENS))
-    (child,) = result["children"]
-    assert child["CUDA_DEVICE_MAX_CONNECTIONS"] == "4"
-    assert "PYTORCH_CUDA_ALLOC_CONF" not in child
-    for timing in ("import_s", "start_s", "first_token_s", "shutdown_s"):
-        assert result[timing] >= 0
-
-
-def test_smoke_keeps_an_operators_value(python: Path, tmp_path: Path) -> None:
-    env = {"PYTHONPATH": fake(tmp_path), "CUDA_DEVICE_MAX_CONNECTIONS": "8"}
-    result = json.loads(run(python, "smoke", "--json", **env).stdout)
-    assert result["ok"]
-    assert result["children"][0]["CUDA_DEVICE_MAX_CONNECTIONS"] == "8"
-
-
-def test_smoke_fails_where_children_see_the_wrong_thing(python: Path, tmp_path: Path) -> None:
-    wrong = "os.environ['PYTORCH_ALLOC_CONF'] = 'expandable_segments:True'"
-    done = run(python, "smoke", PYTHONPATH=fake(tmp_path, wrong))
-    assert done.returncode == 1
-    assert "fault: a child has PYTORCH_ALLOC_CONF=expandable_segments:True" in done.stdout
-
-
-def test_smoke_without_the_hook_in_children(python: Path, tmp_path: Path) -> None:
-    """Autoload off: smoke applies the patch itself, so the engine still starts."""
-    env = {"PYTHONPATH": fake(tmp_path), "ROLL_RUNTIME_AUTOLOAD": "0"}
-    assert run(python, "smoke", **env).returncode == 0
-
-
-def test_smoke_names_the_remedy(python: Path, tmp_path: Path) -> None:
-    raising = (
-        "raise RuntimeError('Not enough memory. Please try to increase --mem-fraction-static.')"
-    )
-    done = run(python, "smoke", PYTHONPATH=fake(tmp_path, raising))
-    assert done.returncode == 1
-    assert "smoke: FAILED" in done.stdout
-    assert "Raise mem_fraction_static in strategy_config" in done.stdout
-
-
-@pytest.mark.parametrize("crash", ["os._exit(3)", "os.kill(os.getpid(), signal.SIGQUIT)"])
-def test_smoke_of_an_engine_that_dies(python: Path, tmp_path: Path, crash: str) -> None:
-    done = run(python, "smoke", PYTHONPATH=fake(tmp_path, crash))
-    assert done.returncode == 1
-    assert "and no result" in done.stdout
-
-
-def test_smoke_never_hangs_and_leaves_nothing(python: Path, tmp_path: Path) -> None:
-    marker = f"marker_{os.getpid()}_{time.monotonic_ns()}"
-    hang = (
-        "signal.signal; import subprocess; "
-        f"subprocess.Popen(['/bin/sh', '-c', 'trap \"\" TERM; : {marker}; sleep 600']); "
-        "time.sleep(600)"
-    )
-    begin = time.monotonic()
-    done = run(python, "smoke", "--timeout", "4", PYTHONPATH=fake(tmp_path, hang))
-    assert time.monotonic() - begin < 30
-    assert done.returncode == 1
-    assert "timed out after 4 s" in done.stdout
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and entry.name != str(os.getpid()):
-            try:
-                assert marker.encode() not in (entry / "cmdline").read_bytes()
-            except OSError:
-                continue
-
-
-def test_smoke_without_sglang(python: Path) -> None:
-    done = run(python, "smoke")
-    assert done.returncode == 1
-    assert "pip install sglang" in done.stdout
-
-
-def test_children_keep_their_environment_readable() -> None:
-    """setproctitle writes over /proc/<pid>/environ without it: smoke would see nothing."""
-    assert smoke._environment()["SPT_NOENV"] == "1"
-
-
-def test_tiny_model_fits_two_gpus_and_block_fp8() -> None:
-    model = smoke.MODEL
-    assert model["head_dim"] in (64, 128, 256, 512)
-    assert model["hidden_size"] == model["num_attention_heads"] * model["head_dim"]
-    for gpus in (1, 2):
-        heads = model["num_key_value_heads"] // gpus
-        assert heads * model["head_dim"] % 128 == 0
-        assert model["intermediate_size"] // gpus % 128 == 0

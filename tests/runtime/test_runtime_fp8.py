@@ -319,6 +319,22 @@ def test_merged_column_layer_loads_bf16(sglang_fp8: tuple[Any, Any], rank: int) 
     assert type(layer.weight) is torch.nn.Parameter
 
 
+def test_first_quantised_weight_is_told_once(
+    sglang_fp8: tuple[Any, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    linear, module = sglang_fp8
+    Distribution.rank, Distribution.size = 0, 1
+    layer = column_layer(linear, config_of(module), [256], 256)
+    fp8._tell.cache_clear()
+    with caplog.at_level("INFO", logger="roll_runtime"):
+        layer.weight.weight_loader(layer.weight, quantized := expected(numbers(256, 256, 1))[0], 0)
+        assert quantized.dtype == torch.float8_e4m3fn
+        assert fp8.LOADED not in caplog.text, "a serialised FP8 weight is not quantised"
+        for seed in (2, 3):
+            layer.weight.weight_loader(layer.weight, numbers(256, 256, seed), 0)
+    assert caplog.text.count(f"{fp8.LOADED}: the first one is torch.float8_e4m3fn now") == 1
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 def test_row_layer_loads_bf16(sglang_fp8: tuple[Any, Any], rank: int) -> None:
     linear, module = sglang_fp8

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from images import evidence
 from images.entry import of_bytes
+from images.evidence import Evidence, Gpu, ImageId, Machine, Outcome
 from images.image import Image, Layer
 from images.layer import Blob, write
 from images.store import Store, open_store
@@ -103,6 +105,10 @@ def test_each_command_has_help(command: str) -> None:
         (["--targ", TARGET], "--targ"),
         (["load"], "--target"),
         (["test", "--target", TARGET, "--backend", "vm"], "vm"),
+        (["test", "--target", TARGET, "--backend", "docker", "--rootfs", "/"], "--rootfs"),
+        (["test", "--target", TARGET, "--rootfs", "/x"], "/x: no root file system"),
+        (["test", "--all", "--gpu", "--evidence", "/x"], "name one --target"),
+        (["test", "--all", "--rootfs", "/x"], "name one --target"),
     ],
 )
 def test_wrong_usage_says_what_is_wrong(arguments: list[str], word: str) -> None:
@@ -200,6 +206,61 @@ def test_list_tells_what_is_locked_and_built(matrix: Path, store: Store) -> None
     assert targets["torch260-sglang046"]["built"] is None
     table = cli("list", "--matrix", matrix, "--store", store.path).stdout.splitlines()
     assert len(table) == len(targets) + 1
+
+
+def test_gpu_tests_fail_where_there_is_no_gpu(matrix: Path, store: Store) -> None:
+    if Path("/dev/nvidiactl").exists():
+        pytest.skip("a GPU is here")
+    given = ("--matrix", matrix, "--store", store.path, "--backend", "rootfs")
+    done = cli("test", "--target", TARGET, "--gpu", *given, "--", "-k", "doctor")
+    assert done.returncode == 10
+    assert "no NVIDIA GPU here" in done.stdout
+    assert "no evidence kept: no GPU was seen" in done.stdout
+    assert not evidence.path_of(matrix, TARGET).exists()
+    done = cli("test", "--target", TARGET, *given, "--", "-k", "triton_kernel or nvcc_kernel")
+    assert done.returncode == 0, done.stdout
+    assert "2 skipped" in done.stdout
+
+
+def keep_evidence(matrix: Path, digest: str, **outcomes: str) -> None:
+    tested = ImageId(TARGET, digest, "sha256:c", "sha256:l", "0.1.0")
+    machine = Machine((Gpu("NVIDIA H100 80GB HBM3", 79.2, "9.0"),), "580.1", "13.0", "6.18")
+    tests = {f"test_a.py::{name}": Outcome(found) for name, found in outcomes.items()}
+    found = Evidence(tested, machine, "rootfs", "2026-11-24T21:00:00Z", tests, {})
+    evidence.write(evidence.path_of(matrix, TARGET), found)
+
+
+def listed(matrix: Path, store: Path) -> tuple[bool, str]:
+    """What `list` tells of the evidence, in JSON; the table has the same words."""
+    given = ("--matrix", matrix, "--store", store)
+    rows = json.loads(cli("list", "--json", *given).stdout)["targets"]
+    (row,) = (row for row in rows if row["target"] == TARGET)
+    (line,) = (line for line in cli("list", *given).stdout.splitlines() if TARGET in line)
+    assert line.endswith(f"  {row['evidence']}")
+    assert [other["proven"] for other in rows if other is not row] == [False] * (len(rows) - 1)
+    return row["proven"], row["evidence"]
+
+
+def test_list_tells_what_is_proven(matrix: Path, store: Store, tmp_path: Path) -> None:
+    digest = store.images()[TARGET]
+    assert listed(matrix, store.path) == (False, "no")
+    keep_evidence(matrix, digest, test_one="passed", test_two="skipped")
+    assert listed(matrix, store.path) == (True, "H100 80GB HBM3, 2026-11-24")
+    not_built = (False, f"{digest[:19]}: H100 80GB HBM3, 2026-11-24")
+    assert listed(matrix, tmp_path / "none") == not_built
+    keep_evidence(matrix, digest, test_one="passed", test_two="failed")
+    assert listed(matrix, store.path) == (False, "no (1 failed)")
+
+
+def test_list_never_takes_another_digest_for_proof(matrix: Path, store: Store) -> None:
+    keep_evidence(matrix, f"sha256:{'0' * 64}", test_one="passed")
+    assert listed(matrix, store.path) == (False, "no (another digest)")
+
+
+def test_list_tells_damaged_evidence(matrix: Path, store: Store) -> None:
+    keep_evidence(matrix, store.images()[TARGET], test_one="passed")
+    evidence.path_of(matrix, TARGET).write_text("{")
+    assert listed(matrix, store.path) == (False, "no (the evidence cannot be read)")
 
 
 def test_list_needs_no_store(tmp_path: Path) -> None:

@@ -160,6 +160,18 @@ def test_image_comes_back_as_it_was_saved(store: Store) -> None:
     )
 
 
+def test_image_can_be_read_where_its_layers_are_not(store: Store) -> None:
+    """A machine with an unpacked root file system needs the documents alone."""
+    one = image_of("one", add(store, b"1"), add(store, b"2"))
+    store.save(one)
+    for layer in one.layers:
+        store.blob_path(layer.blob.digest).unlink()
+    shutil.rmtree(store.path / ".roll")
+    found = open_store(store.path, create=False).load("one")
+    assert found.manifest_digest == one.manifest_digest
+    assert found.env == one.env
+
+
 def test_saving_again_replaces_the_name_and_leaves_the_others(store: Store) -> None:
     first, other = image_of("b", add(store, b"1")), image_of("a", add(store, b"2"))
     second = image_of("b", add(store, b"3"))

@@ -34,10 +34,16 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _smoke(options: argparse.Namespace) -> int:
     from roll_runtime import smoke
+    from roll_runtime.smoke_engine import Variant
 
-    return smoke.main(
-        timeout=options.timeout, tp_size=options.tp_size, as_json=options.json, fp8=options.fp8
+    variant = Variant(
+        tp_size=options.tp_size,
+        fp8=options.fp8,
+        main_thread=options.main_thread,
+        default_backends=options.default_backends,
+        release_memory=options.release_memory,
     )
+    return smoke.main(variant, timeout=options.timeout, as_json=options.json)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -56,6 +62,17 @@ def parser() -> argparse.ArgumentParser:
     smoke.add_argument("--timeout", type=float, default=600.0, metavar="SECONDS")
     smoke.add_argument("--tp-size", type=int, default=1, metavar="GPUS")
     smoke.add_argument("--fp8", action="store_true", help="with bf16 weights quantised on load")
+    smoke.add_argument("--main-thread", action="store_true", help="start it on the main thread")
+    smoke.add_argument(
+        "--default-backends",
+        action="store_true",
+        help="SGLang's own choice of attention and sampling, with CUDA graphs",
+    )
+    smoke.add_argument(
+        "--release-memory",
+        action="store_true",
+        help="release the engine's memory and take it back, as ROLL does between rollouts",
+    )
     smoke.add_argument("--json", action="store_true", help="machine-readable output")
     smoke.set_defaults(run=_smoke)
 

@@ -14,6 +14,7 @@ flag on the config object tells them apart, and only the recipe above sets it.
 
 import functools
 import importlib
+import logging
 import weakref
 from collections.abc import Callable
 from types import ModuleType
@@ -32,6 +33,11 @@ TINY = 2.0**-100
 
 #: Elements quantised at once: bounds the float32 copies to some hundred MB beside the weights.
 _CHUNK = 1 << 24
+
+log = logging.getLogger("roll_runtime")
+
+#: Begins the record that each scheduler logs when it has quantised its first weight.
+LOADED = "bf16 weights are quantised to block FP8 on load"
 
 _FLAG = "roll_runtime_block_fp8"
 _MARK = "__roll_runtime__"
@@ -231,6 +237,16 @@ def _is_fp8(tensor: Any) -> bool:
     return bool(tensor.dtype == _torch().float8_e4m3fn)
 
 
+@functools.cache
+def _tell(dtype: str) -> None:
+    log.info("%s: the first one is %s now", LOADED, dtype)
+
+
+def _tell_once(parameter: Any) -> None:
+    """Say, once a process, what a parameter holds after its first weight was loaded."""
+    _tell(str(parameter.dtype))
+
+
 def _parameter(template: Any, loader: Callable[..., Any]) -> Any:
     """Return a plain parameter on the template's memory, loaded by ``loader``."""
     parameter: Any = _torch().nn.Parameter(template.data, requires_grad=False)
@@ -265,6 +281,7 @@ def _install_linear(layer: Any) -> None:
         values, scales = quantize_block(loaded.to(parameter.device))
         weight_loader(weight, values, *args, **kwargs)
         load_scale(this.weight_scale_inv, scales, *args, **kwargs)
+        _tell_once(this.weight)
 
     def load_scale(parameter: Any, loaded: Any, *args: Any, **kwargs: Any) -> None:
         this: Any = owner()
@@ -299,5 +316,6 @@ def _install_expert_weight(layer: Any, name: str) -> None:
         # By the scale's own name upstream takes the path of a serialised checkpoint.
         scale = getattr(owner(), f"{name}_scale_inv")
         scale.weight_loader(scale, scales, f"{weight_name}_scale_inv", *args, **kwargs)
+        _tell_once(getattr(owner(), name))
 
     getattr(layer, name).weight_loader = load

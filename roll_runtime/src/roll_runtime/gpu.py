@@ -1,4 +1,4 @@
-"""What the NVIDIA driver says, asked through libcuda alone: no torch, no nvidia-smi.
+"""What the NVIDIA driver says, asked through its own libraries: no torch, no nvidia-smi.
 
 Run as a child process (``python -m roll_runtime.gpu``), because a broken driver can hang.
 """
@@ -9,6 +9,8 @@ import subprocess
 import sys
 from typing import Any
 
+from roll_runtime import nvml
+
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
 
 
@@ -16,7 +18,8 @@ def ask() -> dict[str, Any]:
     """Return the driver's CUDA version and its devices, or why there is none.
 
     Returns:
-        ``{"cuda": [12, 8], "devices": [{"name": …, "capability": [9, 0], "memory_gib": …}]}``, or
+        ``{"cuda": [12, 8], "driver": "570.86.15", "devices": [{"name": …, "capability": [9, 0],
+        "memory_gib": …}]}``, with ``None`` for the driver's version where NVML does not tell it, or
         ``{"error": …}``.
     """
     try:
@@ -31,6 +34,7 @@ def ask() -> dict[str, Any]:
     cuda.cuDeviceGetCount(ctypes.byref(count))
     return {
         "cuda": [version.value // 1000, version.value % 1000 // 10],
+        "driver": nvml.driver_version(),
         "devices": [_device(cuda, index) for index in range(count.value)],
     }
 

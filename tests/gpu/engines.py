@@ -1,0 +1,72 @@
+"""Engines started in the image by `python -m roll_runtime smoke`, once a variant."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from tests.gpu.recorder import Recorder
+from tests.image.box import Box
+from tests.image.subject import Subject
+
+NEEDS = ("sglang", "torch", "torch-memory-saver")
+
+ROLL = {
+    "CUDA_DEVICE_MAX_CONNECTIONS": "4",
+    "NCCL_CUMEM_ENABLE": "0",
+    "NCCL_NVLS_ENABLE": "0",
+    "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
+    "WORKER_NAME": "actor_infer-0",
+}
+"""What ROLL's workers preset (roll/platforms/cuda.py), and the image's own default."""
+
+NO_MULTICAST = {
+    "NCCL_NVLS_ENABLE": "0",
+    "TORCH_SYMM_MEM_DISABLE_MULTICAST": "1",
+    "NVSHMEM_DISABLE_NVLS": "1",
+}
+"""For several GPUs: multicast over NVLink needs rights on the host that a tenant may not have."""
+
+_TIMEOUT = 570  # seconds
+
+
+def start(
+    box: Box,
+    recorder: Recorder,
+    name: str,
+    *options: str,
+    env: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Start an engine; gives smoke's result, which is kept as evidence under that name."""
+    command = " ".join(["python -m roll_runtime smoke --json", f"--timeout {_TIMEOUT}", *options])
+    done = box.attempt(command, env=env)
+    assert "{" in done.stdout, f"{command}: exit code {done.rc}\n{done.stdout}\n{done.stderr}"
+    result: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{") :])
+    recorder.add_run(name, result)
+    print(f"{name}: {json.dumps(result)}")
+    if result["faults"]:
+        print(done.stderr)  # the end of the engine's log
+    return result
+
+
+def told(result: Mapping[str, Any], name: str) -> Any:
+    """A value of smoke's result; a failure with its faults where the engine did not get so far."""
+    assert name in result, f"no {name}: {result['faults']}"
+    return result[name]
+
+
+def need_engine(subject: Subject) -> None:
+    """Skip, aloud, where the target has no engine."""
+    subject.need(*NEEDS)
+
+
+def scheduler_environments(result: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The policy's variables as each scheduler process of an engine really has them."""
+    found = [
+        child["env"]
+        for child in told(result, "children")
+        if child["process"].startswith("sglang::schedul")
+    ]
+    assert found, f"no scheduler among {[child['process'] for child in result['children']]}"
+    return found

@@ -1,0 +1,46 @@
+"""bf16 weights quantised to block FP8 while they are loaded, at start and at a weight update."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from images.evidence import Machine
+from tests.gpu import engines
+from tests.gpu.recorder import Recorder
+from tests.image.box import Box
+from tests.image.subject import Subject
+
+
+@pytest.fixture(scope="module")
+def quantised(gpu: Box, subject: Subject, recorder: Recorder, machine: Machine) -> dict[str, Any]:
+    engines.need_engine(subject)
+    if float(machine.gpus[0].capability) < 8.9:
+        pytest.skip("FP8 needs a GPU of compute capability 8.9 or later")
+    if not gpu.ask(SUPPORTED, subject.target.sglang):
+        pytest.skip("roll_runtime has no block FP8 on load for this SGLang")
+    options = ["--fp8", "--release-memory"]
+    return engines.start(gpu, recorder, "block FP8 on load", *options, env=engines.ROLL)
+
+
+SUPPORTED = """
+import sys
+from roll_runtime import versions
+print("true" if versions.find_release(sys.argv[1]).fp8 else "false")
+"""
+
+
+def test_weights_are_quantised(quantised: dict[str, Any]) -> None:
+    """The scheduler tells what its first parameter is once a bf16 weight was loaded into it."""
+    assert engines.told(quantised, "quantised") == ["the first one is torch.float8_e4m3fn now"]
+
+
+def test_generates(quantised: dict[str, Any]) -> None:
+    assert len(engines.told(quantised, "output_ids")) == 8
+    print(quantised["compiled"])
+
+
+def test_updated_weights_are_quantised_again(quantised: dict[str, Any]) -> None:
+    assert quantised["faults"] == []
+    assert quantised["restored_ids"] == quantised["output_ids"]
