@@ -264,7 +264,7 @@ def load(options: argparse.Namespace) -> int:
 
 def test(options: argparse.Namespace) -> int:
     """Run the tests of built images: tests/image and tests/gpu."""
-    from images import testing
+    from images import store, testing
 
     _, targets = _chosen(options)
     if len(targets) > 1 and (options.rootfs or options.evidence):
@@ -276,6 +276,9 @@ def test(options: argparse.Namespace) -> int:
     how = testing.How(
         options.backend, options.rootfs, options.gpu, options.evidence, tuple(options.pytest)
     )
+    source = store.open_store(options.store, create=False)
+    for target in targets:
+        source.load(target.id)  # one error if it is not there, instead of one for each test
     for target in targets:
         testing.run(target.id, store=options.store, matrix=options.matrix, how=how)
     return 0

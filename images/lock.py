@@ -68,10 +68,13 @@ class Lock:
     Attributes:
         distributions: what is installed in the image, sorted by name.
         build: what sdists are built with, sorted by name; not in the image for that.
+        misrecorded: names of distributions whose RECORD is known to be wrong. The matrix says so;
+            the file of a lock does not depend on it.
     """
 
     distributions: tuple[Distribution, ...]
     build: tuple[Distribution, ...]
+    misrecorded: frozenset[str] = frozenset()
 
 
 def is_cuda_runtime(distribution: Distribution) -> bool:
@@ -126,7 +129,7 @@ def read(matrix: Matrix, target: Target) -> Lock:
     build = [line.removeprefix(_BUILD) for line in sealed.lines if line.startswith(_BUILD)]
     installed = [line for line in sealed.lines if not line.startswith(_BUILD)]
     try:
-        return Lock(parse_lines(installed), parse_lines(build))
+        return Lock(parse_lines(installed), parse_lines(build), target.misrecorded)
     except ValueError as error:
         raise LockError(f"{path}: {error}", remedy=remedy) from error
 

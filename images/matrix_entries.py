@@ -10,7 +10,15 @@ from images import matrix_check as check
 from images.yaml_lines import Node, Scalar, suggest
 from images.yaml_table import Table
 
-KEYS = ("requirements", "constraints", "overrides", "sdists", "env", "exclude_newer")
+KEYS = (
+    "requirements",
+    "constraints",
+    "overrides",
+    "sdists",
+    "misrecorded",
+    "env",
+    "exclude_newer",
+)
 
 # What an entry is checked with before any row is known: valid versions give a valid text.
 _SAMPLE = {"sglang": "0.5.2", "torch": "2.8.0", "cuda": "12.8", "cuda_major": "12"}
@@ -54,6 +62,7 @@ class Entries(NamedTuple):
     constraints: tuple[Entry, ...]
     overrides: tuple[Entry, ...]
     sdists: tuple[Entry, ...]
+    misrecorded: tuple[Entry, ...]
     env: tuple[Entry, ...]
     exclude_newer: tuple[str, str]
 
@@ -65,6 +74,7 @@ def read(table: Table) -> Entries:
         tuple(_pin(node, "a constraint", table) for node in table.items(KEYS[1])),
         tuple(_pin(node, "an override", table) for node in table.items(KEYS[2])),
         tuple(_sdist(name, node, table) for name, node in table.mapping("sdists").items()),
+        tuple(_named(name, node, table) for name, node in table.mapping("misrecorded").items()),
         tuple(_env(node, table) for node in table.items("env")),
         _exclude_newer(table),
     )
@@ -89,6 +99,13 @@ def _sdist(name: str, node: Node, parent: Table) -> Entry:
     build = table.texts("build", check.exact)
     table.get("build")
     return Entry(name, "", build, table.text("why"), _when(table), table.line)
+
+
+def _named(name: str, node: Node, parent: Table) -> Entry:
+    if wrong := check.package_name(name):
+        parent.faults.add(node.line, f"misrecorded: {wrong}")
+    table = Table(node, f"the misrecorded {name!r}", ("why", *_WHEN), parent.faults)
+    return Entry(name, "", (), table.text("why"), _when(table), table.line)
 
 
 def _env(node: Node, parent: Table) -> Entry:

@@ -126,6 +126,7 @@ class Document:
         if not requirements:
             self._faults.add(row.table.line, "a target has no requirements")
         sdists = self._pick_by_name(shared.sdists, own.sdists, row)
+        misrecorded = self._pick_by_name(shared.misrecorded, own.misrecorded, row)
         env = self._pick_by_name(shared.env, own.env, row)
         return Target(
             id=row.id,
@@ -139,6 +140,7 @@ class Document:
             constraints=_pins(self._pick(shared.constraints, own.constraints, row), versions),
             overrides=_pins(self._pick(shared.overrides, own.overrides, row), versions),
             sdists=tuple(Sdist(e.name, e.build, e.why) for e in sorted(sdists)),
+            misrecorded=frozenset(entry.name for entry in misrecorded),
             exclude_newer=own.exclude_newer[0],
             exclude_newer_why=own.exclude_newer[1],
             dependencies=self._dependencies,

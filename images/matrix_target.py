@@ -51,6 +51,7 @@ class Target:
         requirements: what is installed, placeholders filled in.
         constraints, overrides: how the resolution is narrowed and bent.
         sdists: the packages that may come as an sdist, sorted by name.
+        misrecorded: the packages whose wheel may hold other bytes than its own RECORD says.
         exclude_newer: files published later do not exist (RFC 3339, UTC); the build requirements
             of an sdist are exact, and not subject to it.
         exclude_newer_why: the reason for that date.
@@ -70,6 +71,7 @@ class Target:
     constraints: tuple[Pin, ...]
     overrides: tuple[Pin, ...]
     sdists: tuple[Sdist, ...]
+    misrecorded: frozenset[str]
     exclude_newer: str
     exclude_newer_why: str
     dependencies: bool

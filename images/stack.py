@@ -138,7 +138,7 @@ def recipes(
 
     def of_group(group: plan.Group) -> Recipe:
         needs = (*group.distributions, *(lock.build if _has_sdist(group) else ()))
-        return recipe(*_group(group, lock.build), distributions=needs)
+        return recipe(*_group(group, lock), distributions=needs)
 
     grouped = plan.groups(lock.distributions)
     return [
@@ -200,7 +200,9 @@ def _links(recipe: _Maker, lock: Lock, tools: toolkit.Toolkit) -> Recipe:
     return recipe("CUDA links", inputs, entries, distributions=nvidia, weight=_RUNTIME_WEIGHT)
 
 
-def _group(group: plan.Group, build: Sequence[Distribution]) -> tuple[str, Any, Entries]:
+def _group(group: plan.Group, lock: Lock) -> tuple[str, Any, Entries]:
+    misrecorded = sorted(item.name for item in group.distributions if item.name in lock.misrecorded)
+
     def entries(shop: Workshop, opened: ExitStack) -> Iterator[Entry]:
         from images import wheels
 
@@ -208,7 +210,11 @@ def _group(group: plan.Group, build: Sequence[Distribution]) -> tuple[str, Any, 
             entry
             for item in group.distributions
             for entry in wheels.entries(
-                opened.enter_context(wheels.opened(_wheel(item, build, shop)))
+                opened.enter_context(
+                    wheels.opened(
+                        _wheel(item, lock.build, shop), misrecorded=item.name in misrecorded
+                    )
+                )
             )
         )
         return bytecode.compiled(_without_repetition(found), shop.compiler)
@@ -217,7 +223,9 @@ def _group(group: plan.Group, build: Sequence[Distribution]) -> tuple[str, Any, 
     if _has_sdist(group):
         from images import sdist
 
-        inputs["build"] = [sdist.FORMAT, *_hashes(build)]
+        inputs["build"] = [sdist.FORMAT, *_hashes(lock.build)]
+    if misrecorded:
+        inputs["misrecorded"] = misrecorded
     return group.title, inputs, entries
 
 

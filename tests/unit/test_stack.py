@@ -147,6 +147,13 @@ def test_build_requirement_of_an_sdist_changes_that_layer_alone(value: Lock) -> 
     assert any(not item.is_wheel for item in changed[0].distributions)
 
 
+def test_wheel_with_a_wrong_record_changes_its_layer_alone(value: Lock) -> None:
+    misrecorded = frozenset({"xgrammar"})
+    old, new = recipes(value), recipes(dataclasses.replace(value, misrecorded=misrecorded))
+    changed = [a.title for a, b in zip(old, new, strict=True) if a.key != b.key]
+    assert changed == ["xgrammar 0.1.24"]
+
+
 def test_compression_changes_every_key(value: Lock) -> None:
     assert not {item.key for item in recipes(value, "gzip")} & set(keys(value))
 

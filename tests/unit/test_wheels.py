@@ -223,6 +223,27 @@ def test_content_that_record_does_not_vouch_for_is_refused(
     assert f"{member}: its content does not have the hash" in refused(lying)
 
 
+def misrecorded(path: Path) -> dict[str, bytes]:
+    with wheels.opened(path, misrecorded=True) as wheel:
+        return {entry.path: content(entry) for entry in wheels.entries(wheel)}
+
+
+def test_wheel_that_is_known_to_misrecord_gets_a_true_record(make_wheel: MakeWheel) -> None:
+    record = zipfile.ZipFile(make_wheel(RICH)).read(f"{INFO}/RECORD").decode()
+    files = {**RICH, "demo/__init__.py": b"other = 1\n"}
+    found = misrecorded(make_wheel(files, record=record))
+    assert found[f"{SITE}/demo/__init__.py"] == b"other = 1\n"
+    with wheels.opened(make_wheel(files)) as wheel:
+        true = {entry.path: content(entry) for entry in wheels.entries(wheel)}
+    assert found[f"{SITE}/{INFO}/RECORD"] == true[f"{SITE}/{INFO}/RECORD"]
+
+
+def test_wheel_whose_record_is_right_is_not_to_be_listed_as_wrong(rich: Path) -> None:
+    with pytest.raises(IntegrityError, match="its RECORD is right") as caught:
+        misrecorded(rich)
+    assert "misrecorded" in str(caught.value.remedy)
+
+
 def test_size_that_the_zip_lies_about_is_refused(make_wheel: MakeWheel) -> None:
     path = make_wheel({"demo.py": b"x = 1\n" * 100})
     raw = bytearray(path.read_bytes())
