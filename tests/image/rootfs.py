@@ -55,8 +55,8 @@ echo ready
 exec sleep infinity
 """
 _REFUSED = {
-    "overlay": "this kernel refuses overlay mounts here (gVisor does, and a root file system that "
-    "lies on an overlay itself): name a directory on a disk with --rootfs, or use --backend docker",
+    "overlay": "an overlay on the root file system was refused, see above: the directory is none, "
+    "or this kernel offers no overlays (gVisor): use --backend docker, or another machine",
     "": "the root file system could not be mounted; see above",
 }
 _LIBRARIES = "usr/lib/x86_64-linux-gnu"

@@ -46,6 +46,32 @@ def test_torch_computes(box: Box, subject: Subject) -> None:
     assert box.python(code).splitlines()[-1] == "[[5.0, 14.0], [14.0, 50.0]]"
 
 
+def test_smoke_knows_the_tokens_of_its_model(box: Box, subject: Subject) -> None:
+    """The tokens that `smoke` compares an engine's with, computed without SGLang and a GPU."""
+    subject.need("torch", "transformers")
+    code = """
+import json, pathlib, tempfile, torch
+from roll_runtime import smoke_model
+from transformers import AutoModelForCausalLM
+with tempfile.TemporaryDirectory() as folder:
+    smoke_model.write(pathlib.Path(folder))
+    model, loading = AutoModelForCausalLM.from_pretrained(
+        folder, torch_dtype=torch.float32, output_loading_info=True)
+tokens, gap = list(smoke_model.PROMPT), 1.0
+for _ in smoke_model.TOKENS:
+    with torch.no_grad():
+        top = model(torch.tensor([tokens])).logits[0, -1].topk(2)
+    tokens.append(int(top.indices[0]))
+    gap = min(gap, float(top.values[0] - top.values[1]))
+right = tokens == [*smoke_model.PROMPT, *smoke_model.TOKENS]
+print(json.dumps([right, gap, sorted(map(str, loading["missing_keys"]))]))
+"""
+    right, gap, missing = box.ask(code)
+    assert right
+    assert gap > 0.05, "bf16's rounding must not decide"
+    assert missing == []
+
+
 def test_engine_can_be_imported(with_driver: Box, subject: Subject) -> None:
     subject.need_engine()
     code = "import sglang.srt.entrypoints.engine as engine; print(engine.Engine.__name__)"

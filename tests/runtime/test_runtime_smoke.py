@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from roll_runtime.smoke_engine import NEW_TOKENS, Variant
 from runtime_support import run_module as run
 
 from roll_runtime import fp8, smoke, smoke_engine, smoke_model, smoke_release
@@ -51,6 +50,7 @@ FAKE = {
         from pathlib import Path
 
         from roll_runtime import nvml
+        from roll_runtime.smoke_model import TOKENS
 
         def child():
             time.sleep(600)
@@ -101,7 +101,7 @@ FAKE = {
                 assert set(self.tokenizer_manager.held) == {"weights", "kv_cache", "cuda_graph"}
                 if "weights" not in self.tokenizer_manager.content:
                     return {"output_ids": [0] * sampling_params["max_new_tokens"]}
-                return {"output_ids": list(range(sampling_params["max_new_tokens"]))}
+                return {"output_ids": list(TOKENS)[: sampling_params["max_new_tokens"]]}
 
             def shutdown(self):
                 self.process.kill()
@@ -122,7 +122,7 @@ def test_starts_generates_and_looks_at_children(python: Path, tmp_path: Path) ->
     result = json.loads(done.stdout)
     assert result["faults"] == []
     assert done.returncode == 0
-    assert result["output_ids"] == list(range(NEW_TOKENS))
+    assert result["output_ids"] == [*smoke_model.TOKENS]
     (child,) = result["children"]
     assert child["env"]["CUDA_DEVICE_MAX_CONNECTIONS"] == "4"
     assert "PYTORCH_CUDA_ALLOC_CONF" not in child["env"]
@@ -229,6 +229,15 @@ def test_memory_that_is_not_told_is_a_fault(python: Path, tmp_path: Path) -> Non
     done = run(python, "smoke", "--release-memory", PYTHONPATH=fake(tmp_path, silent))
     assert done.returncode == 1
     assert "does not tell the GPU memory in use" in done.stdout
+
+
+def test_wrong_tokens_are_a_fault_but_not_of_rounded_weights(python: Path, tmp_path: Path) -> None:
+    wrong = "global TOKENS; TOKENS = [7] * 8"
+    path = fake(tmp_path, f"{wrong}; print('{fp8.LOADED}', flush=True)")
+    done = run(python, "smoke", PYTHONPATH=path)
+    assert done.returncode == 1
+    assert f"[7, 7, 7, 7, 7, 7, 7, 7] came, not {[*smoke_model.TOKENS]}" in done.stdout
+    assert run(python, "smoke", "--fp8", PYTHONPATH=path).returncode == 0
 
 
 # -- variants --------------------------------------------------------------------------------------
@@ -381,7 +390,7 @@ def bf16(piece: bytes) -> list[float]:
 
 
 def test_weights_are_a_safetensors_file(tmp_path: Path) -> None:
-    smoke_model.write(tmp_path, weights=True)
+    smoke_model.write(tmp_path)
     found = read_weights(tmp_path / "model.safetensors")
     assert {name: tuple(entry["shape"]) for name, (entry, _) in found.items()} == (
         smoke_model.shapes()
@@ -400,15 +409,6 @@ def test_weights_are_a_safetensors_file(tmp_path: Path) -> None:
 def test_weights_are_always_the_same(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        smoke_model.write(tmp_path / name, weights=True)
+        smoke_model.write(tmp_path / name)
     first, second = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("a", "b"))
     assert first == second
-
-
-def test_no_weights_unless_they_are_needed(tmp_path: Path) -> None:
-    smoke_model.write(tmp_path, weights=Variant().weights)
-    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
-    for variant in (Variant(fp8=True), Variant(release_memory=True)):
-        assert variant.weights
-        arguments = smoke_engine.engine_arguments(tmp_path, variant, memory_saver=True)
-        assert arguments["load_format"] == "auto"
