@@ -226,7 +226,11 @@ def bundle(options: argparse.Namespace) -> int:
     layers = source.layers_of(options.since) if options.since else ()
     known = held.held(options.have, layers)
     progress = Progress()
-    plans = bundle.plan(source, image, known, options.jobs)
+    if known.sizes:
+        with progress.stage("compare", image.size) as meter:
+            plans = bundle.plan(source, image, known, options.jobs, meter.advance)
+    else:
+        plans = bundle.plan(source, image, known)
     with progress.stage("bundle", image.size) as meter:
         made = bundle.write(
             source, image, options.out, options.part_size, known, plans, meter.advance

@@ -8,25 +8,20 @@ The same image, options and inventories give the same bytes.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
-from images import held, unpacker
+from images import bundle_files, held, unpacker
 from images.errors import IntegrityError, StoreError, UsageError
 from images.held import Cut, Held
 from images.image import Image
 from images.layer import Blob, Compression
 from images.store import Store
 from images.unbundle import document
-from images.unbundle.document import BLOB, HELD, RECIPE, Bundle, Part
+from images.unbundle.document import BLOB, HELD, RECIPE, Bundle
 
 MAX_PARTS = 100_000
 DEFAULT_PART_SIZE = 60_000_000
@@ -34,11 +29,6 @@ DEFAULT_PART_SIZE = 60_000_000
 _CHUNK = 1 << 20
 _WORTH = 0.01
 """Share of a tar that must be saved: a layer that travels as a recipe loses its blob."""
-
-_MARK = ".bundle-unfinished"
-_OURS = re.compile(
-    r"part-\d{4,}|bundle\.json|unpack\.py|inventory\.py|libzstd\.so\.1|\.bundle-unfinished"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +70,26 @@ class Made:
         return sum(part.size for part in self.bundle.parts)
 
 
-def plan(store: Store, image: Image, known: Held, jobs: int = 1) -> list[Plan]:
+def plan(
+    store: Store,
+    image: Image,
+    known: Held,
+    jobs: int = 1,
+    progress: Callable[[int], None] = lambda _: None,
+) -> list[Plan]:
     """Decide for each layer how it travels.
 
     Without single files that the destination has, no layer is read for this.
+
+    Args:
+        store: where the layers are.
+        image: the image.
+        known: what the destination has.
+        jobs: layers that are read at a time.
+        progress: told of the layers' compressed bytes as they are done.
+
+    Raises:
+        IntegrityError: a layer in the store is damaged.
     """
 
     def decide(blob: Blob) -> Plan:
@@ -93,6 +99,7 @@ def plan(store: Store, image: Image, known: Held, jobs: int = 1) -> list[Plan]:
         if not known.sizes:
             return Plan(BLOB)
         found = held.cut(store, blob, known)
+        progress(blob.size)
         return Plan(RECIPE, found) if found.saved > _WORTH * found.length else Plan(BLOB)
 
     with ThreadPoolExecutor(jobs) as pool:
@@ -125,9 +132,12 @@ def write(
         StoreError: the disk is full or cannot be written.
     """
     if image.size / part_size > MAX_PARTS:
-        raise UsageError(f"more than {MAX_PARTS} parts", remedy="choose a larger --part-size")
+        raise UsageError(
+            f"parts of {part_size} bytes: more than {MAX_PARTS} of them",
+            remedy="choose a larger --part-size",
+        )
     try:
-        with _place(out):
+        with bundle_files.place(out):
             return _write(store, image, out, part_size, known, plans, progress)
     except OSError as error:
         raise StoreError(
@@ -145,7 +155,7 @@ def _write(
     plans: Sequence[Plan],
     progress: Callable[[int], None],
 ) -> Made:
-    parts = _PartWriter(out, part_size)
+    parts = bundle_files.PartWriter(out, part_size)
     layers = []
     for number, (layer, how) in enumerate(zip(image.layers, plans, strict=True)):
         begin = parts.written
@@ -160,7 +170,6 @@ def _write(
                 blob.digest,
                 blob.diff_id,
                 blob.size,
-                blob.unpacked,
                 blob.media_type,
                 how.how,
                 begin,
@@ -171,7 +180,7 @@ def _write(
     parts.end()
     files, needs = _tools(store, image)
     for name, content in files.items():
-        _put(out / name, content, 0o755 if name.endswith(".py") else 0o644)
+        bundle_files.put(out / name, content, 0o755 if name.endswith(".py") else 0o644)
     bundle = Bundle(
         image.ref,
         image.manifest.decode(),
@@ -182,7 +191,7 @@ def _write(
         {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
         needs,
     )
-    _finish(out, document.encode(bundle))
+    bundle_files.finish(out, document.encode(bundle))
     return Made(
         bundle,
         out,
@@ -229,94 +238,3 @@ def _blob(store: Store, blob: Blob) -> Iterator[bytes]:
             f"{path}: a layer has the digest sha256:{found.hexdigest()}",
             remedy="python build.py gc --damaged, then build again",
         )
-
-
-class _PartWriter:
-    """Takes a stream and cuts it into files."""
-
-    def __init__(self, directory: Path, part_size: int) -> None:
-        self._directory, self._part_size = directory, part_size
-        self._out: IO[bytes] | None = None
-        self._hash = hashlib.sha256()
-        self._size = 0
-        self.parts: list[Part] = []
-        self.written = 0
-
-    def write(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            piece = view[: self._part_size - self._size]
-            self._write(piece)
-            view = view[len(piece) :]
-
-    def _write(self, piece: memoryview) -> None:
-        if self._out is None:
-            self._out = (self._directory / self._name).open("wb")
-        self._out.write(piece)
-        self._hash.update(piece)
-        self._size += len(piece)
-        self.written += len(piece)
-        if self._size == self._part_size:
-            self.end()
-
-    def end(self) -> None:
-        """Finish the part that was begun, if one was."""
-        if self._out is None:
-            return
-        _sync(self._out)
-        self._out.close()
-        self.parts.append(Part(self._name, self._size, self._hash.hexdigest()))
-        self._out, self._hash, self._size = None, hashlib.sha256(), 0
-
-    @property
-    def _name(self) -> str:
-        return f"part-{len(self.parts):04d}"
-
-
-@contextmanager
-def _place(out: Path) -> Iterator[None]:
-    """The directory, emptied of an earlier bundle and marked until a new one is whole."""
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"{out}: not a directory", remedy="name another place with --out DIR")
-    out.mkdir(parents=True, exist_ok=True)
-    found = [path.name for path in out.iterdir()]
-    known = {_MARK, document.NAME} & set(found)
-    foreign = sorted(name for name in found if not _OURS.fullmatch(name))
-    if found and (foreign or not known):
-        raise UsageError(
-            f"{out}: not empty, and not only a bundle: {', '.join((foreign or found)[:3])}",
-            remedy="name another place with --out DIR",
-        )
-    descriptor = os.open(out, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(f"{out}: another bundle is being written there") from None
-        # In this order: at no time is there a document without all of its parts.
-        (out / _MARK).touch()
-        (out / document.NAME).unlink(missing_ok=True)
-        for name in found:
-            if name != _MARK:
-                (out / name).unlink(missing_ok=True)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _finish(out: Path, content: bytes) -> None:
-    # The marked directory becomes a bundle: the mark itself is what gets the document's name.
-    _put(out / _MARK, content, 0o644)
-    (out / _MARK).replace(out / document.NAME)
-
-
-def _put(path: Path, content: bytes, mode: int) -> None:
-    with path.open("wb") as out:
-        out.write(content)
-        _sync(out)
-        os.fchmod(out.fileno(), mode)
-
-
-def _sync(out: IO[bytes]) -> None:
-    out.flush()
-    os.fsync(out.fileno())

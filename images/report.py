@@ -112,7 +112,8 @@ def bundle_summary(made: Made) -> str:
     if made.left_out:
         lines.append("  left out is what the inventories and --since say the destination has")
     if made.recipes:
-        lines.append(f"  put together there from its files: {', '.join(made.recipes)}")
+        some = ", ".join(made.recipes[:3]) + (", …" if len(made.recipes) > 3 else "")
+        lines.append(f"  in part: their tars are put together there from its files: {some}")
     lines.append(f"  send {made.path}, in any order, and there: python3 unpack.py --rootfs DIR")
     return "\n".join(lines)
 

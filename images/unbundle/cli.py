@@ -127,7 +127,7 @@ def _unpack(options: argparse.Namespace) -> int:
     outcome = work.run(max(1, options.jobs), remove_parts=options.remove_parts)
     todo = work.todo()
     if todo:
-        raise _unfinished(bundle, outcome, len(todo))
+        raise _unfinished(bundle, outcome, len(todo), parts.strangers())
     for place in places:
         place.finish()
     _say(f"{bundle.ref} is whole, {time.monotonic() - begin:.1f} s: {bundle.manifest_digest}")
@@ -145,20 +145,20 @@ def _check(options: argparse.Namespace) -> int:
     faults = [parts.fault(number) for number in numbers if parts.arrived(number)]
     faults = [fault for fault in faults if fault]
     strangers = parts.strangers()
+    right = len(bundle.parts) - len(missing) - len(faults)
     for name, wanted in bundle.files.items():
-        found = inventory.sha256(str(options.bundle / name))
-        if found is None:
+        path = options.bundle / name
+        if not path.is_file():
             missing.append(name)
-        elif found != wanted:
+        elif inventory.sha256(str(path)) != wanted:
             faults.append(f"{name}: damaged")
     for line in faults:
         print(f"{line}: send {line.partition(':')[0]} again")
-    for line in strangers:
-        print(f"{line}: remove it")
+    for line, remedy in strangers:
+        print(f"{line}: {remedy}")
     if missing:
         print(f"missing: {_names(missing)}")
-    right = len(bundle.parts) - len(missing) - len(faults)
-    print(f"{bundle.ref} {bundle.manifest_digest}: {max(right, 0)} of {len(bundle.parts)} parts")
+    print(f"{bundle.ref} {bundle.manifest_digest}: {right} of {len(bundle.parts)} parts are right")
     if faults:
         return IntegrityError.exit_code
     return IncompleteError.exit_code if missing else 0
@@ -183,18 +183,20 @@ class _Zstd:
 
     def __call__(self) -> Decompress:
         if self._found is None:
-            carried: Path | None = self._directory / document.LIBZSTD
+            carried = self._directory / document.LIBZSTD
             wanted = self._bundle.files.get(document.LIBZSTD)
-            if wanted is None or inventory.sha256(str(carried)) != wanted:
-                carried = None
-            self._found = zstd.find(carried, self._bundle.libzstd_needs, self._only)
+            right = carried.is_file() and inventory.sha256(str(carried)) == wanted
+            needs = self._bundle.libzstd_needs
+            self._found = zstd.find(carried if right else None, needs, self._only)
         return self._found
 
 
 # -- what people see -------------------------------------------------------------------------------
 
 
-def _unfinished(bundle: Bundle, outcome: Outcome, todo: int) -> BuildError:
+def _unfinished(
+    bundle: Bundle, outcome: Outcome, todo: int, strangers: Sequence[tuple[str, str]]
+) -> BuildError:
     """The one error for all that a run could not do."""
     done = f"{bundle.ref}: {len(bundle.layers) - todo} of {len(bundle.layers)} layers are in place"
     lines, remedies = [done], []
@@ -205,24 +207,28 @@ def _unfinished(bundle: Bundle, outcome: Outcome, todo: int) -> BuildError:
     if outcome.missing:
         lines.append(f"{len(outcome.missing)} parts missing: {_names(list(outcome.missing))}")
         remedies.append("run the same command again when they have arrived")
-    remedy = "\n         ".join(dict.fromkeys(remedies))
+    for line, remedy in strangers:
+        lines.append(line)
+        remedies.append(remedy)
     damaged = any(isinstance(fault, IntegrityError) for fault in outcome.faults.values())
     kind = IntegrityError if damaged else IncompleteError
-    return kind("\n  ".join(lines), remedy=remedy)
+    return kind("\n  ".join(lines), remedy="\n         ".join(dict.fromkeys(remedies)))
 
 
 def _names(names: Sequence[str]) -> str:
     """Names of parts, those that follow each other as ranges."""
-    groups: dict[int, list[str]] = {}
-    for place, name in enumerate(sorted(names, key=lambda name: (len(name), name))):
+    groups: list[list[str]] = []
+    last = None
+    for name in sorted(names, key=lambda name: (len(name.partition(" ")[0]), name)):
         digits = name.rpartition("-")[2]
-        # What counts up beside its place belongs together.
-        groups.setdefault(int(digits) - place if digits.isdecimal() else -place - 1, []).append(
-            name
-        )
+        number = int(digits) if digits.isdecimal() else None
+        if number is not None and last is not None and number == last + 1:
+            groups[-1].append(name)
+        else:
+            groups.append([name])
+        last = number
     return ", ".join(
-        f"{group[0]} to {group[-1]}" if len(group) > 2 else ", ".join(group)
-        for group in groups.values()
+        f"{group[0]} to {group[-1]}" if len(group) > 2 else ", ".join(group) for group in groups
     )
 
 

@@ -21,6 +21,7 @@ LIBZSTD = "libzstd.so.1"
 FORMAT = 1
 BLOB, RECIPE, HELD = "blob", "recipe", "held"
 _PART = re.compile(r"part-[0-9]{4,}")
+_REF = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _RESEND = "send bundle.json again; if that does not help, make the bundle again"
 
 
@@ -49,7 +50,6 @@ class Layer:
         digest: `sha256:…` of the blob.
         diff_id: `sha256:…` of the tar.
         size: bytes of the blob.
-        unpacked: bytes of the tar; 0 where nobody knows.
         media_type: OCI media type of the blob.
         travels: `blob` as it is; `recipe` (recipe.py), made into the tar with files of the
             destination; `held` not at all, the destination has the blob or the tar.
@@ -63,7 +63,6 @@ class Layer:
     digest: str
     diff_id: str
     size: int
-    unpacked: int
     media_type: str
     travels: str
     offset: int
@@ -192,6 +191,8 @@ def _contradiction(bundle: Bundle, value: Mapping[str, Any]) -> str:
         bundle.part_size
     ):
         return "sizes of parts"
+    if not _REF.fullmatch(bundle.ref):
+        return "the image's name"
     # Names are paths on the destination.
     names = [part.name for part in bundle.parts]
     if len(set(names)) != len(names) or not all(_PART.fullmatch(name) for name in names):

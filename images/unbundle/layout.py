@@ -120,10 +120,7 @@ class Layout:
     def _found(self, layer: Layer) -> str | None:
         if self._size(layer.digest) == layer.size:
             return layer.digest
-        size = self._size(layer.diff_id)
-        if size is not None and size == (layer.unpacked or size):
-            return layer.diff_id
-        return None
+        return layer.diff_id if self._size(layer.diff_id) is not None else None
 
     def _manifest_of_tars(self) -> bytes:
         head = json.loads(self._bundle.manifest)

@@ -16,6 +16,13 @@ from images.unbundle.document import Bundle, Layer
 _CHUNK = 1 << 20
 
 
+class DamagedPartError(IntegrityError):
+    """A part does not have the bytes that it should."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__(fault, remedy=f"send {fault.partition(':')[0]} again")
+
+
 class Parts:
     """The directory that parts arrive in."""
 
@@ -33,22 +40,29 @@ class Parts:
         return range(layer.offset // size, (layer.offset + layer.length - 1) // size + 1)
 
     def lacking(self, layer: Layer) -> list[str]:
-        """Names of a layer's parts that are not there in their full size."""
-        parts = [self._bundle.parts[number] for number in self.spanned(layer)]
-        return [part.name for part in parts if self._size(part.name) != part.size]
+        """Names of a layer's parts that are not there in their full size; of a file the size."""
+        found = []
+        for number in self.spanned(layer):
+            part = self._bundle.parts[number]
+            size = self._size(part.name)
+            if size is None:
+                found.append(part.name)
+            elif size != part.size:
+                found.append(f"{part.name} ({size} bytes instead of {part.size})")
+        return found
 
     def read(self, layer: Layer) -> Iterator[bytes]:
         """The bytes of a layer.
 
         Raises:
-            IntegrityError: a part is damaged; the message names it and what to do.
+            DamagedPartError: a part is damaged.
             OSError: it cannot be read.
         """
         end = layer.offset + layer.length
         for number in self.spanned(layer):
             fault = self.fault(number)
             if fault:
-                raise IntegrityError(fault, remedy=f"send {self._name(number)} again")
+                raise DamagedPartError(fault)
             begin = number * self._bundle.part_size
             at, stop = max(layer.offset - begin, 0), min(end - begin, self._bundle.part_size)
             with (self._directory / self._name(number)).open("rb", buffering=0) as stream:
@@ -56,10 +70,7 @@ class Parts:
                 while at < stop:
                     piece = stream.read(min(_CHUNK, stop - at))
                     if not piece:
-                        name = self._name(number)
-                        raise IntegrityError(
-                            f"{name}: changed while it was read", remedy=f"send {name} again"
-                        )
+                        raise DamagedPartError(f"{self._name(number)}: changed while it was read")
                     at += len(piece)
                     yield piece
 
@@ -74,18 +85,20 @@ class Parts:
         """Whether the file is there, however long."""
         return self._size(self._name(number)) is not None
 
-    def strangers(self) -> list[str]:
-        """Files that look like parts and are not of this bundle, each with what it is."""
-        known = {part.name for part in self._bundle.parts}
+    def strangers(self) -> list[tuple[str, str]]:
+        """Files that look like parts and are not of this bundle: what each is, and what to do."""
+        numbers = {part.name: number for number, part in enumerate(self._bundle.parts)}
         found = []
         for path in sorted(self._directory.iterdir()):
-            if path.name.startswith("part-") and path.name not in known and path.is_file():
+            if path.name.startswith("part-") and path.name not in numbers and path.is_file():
                 of = self._names.get(_sha256(path))
-                found.append(
-                    f"{path.name}: the bytes of {of} under another name"
-                    if of
-                    else f"{path.name}: not of this bundle"
-                )
+                if of is None:
+                    found.append((f"{path.name}: not of this bundle", f"remove {path.name}"))
+                    continue
+                remedy = f"remove {path.name}"
+                if not self.arrived(numbers[of]):
+                    remedy = f"rename it: mv '{path.name}' {of}"
+                found.append((f"{path.name}: the bytes of {of} under another name", remedy))
         return found
 
     def remove_unneeded(self, todo: Sequence[Layer]) -> int:

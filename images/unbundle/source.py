@@ -65,10 +65,10 @@ class Sources:
         if blob is not None:
             found = blob
             return self._of_blob(layer, lambda: _content(found))
-        tar = self._holdings.look(layer.diff_id[7:], layer.unpacked, layer.path)
+        tar = self._holdings.look(layer.diff_id[7:], 0, layer.path)
         if tar is not None:
             plain = tar
-            return Source(lambda: _verified(_content(plain), layer.diff_id, layer.title), None)
+            return Source(lambda: _verified(_content(plain), layer.diff_id), None)
         if missing:
             raise PartsMissingError(missing)
         raise IncompleteError(
@@ -81,11 +81,11 @@ class Sources:
 
     def _of_blob(self, layer: Layer, read: Callable[[], Iterator[bytes]]) -> Source:
         def blob() -> Iterator[bytes]:
-            return _verified(read(), layer.digest, layer.title)
+            return _verified(read(), layer.digest)
 
         def tar() -> Pieces:
             plain = self._decompress(layer)(ahead(blob()))
-            return ahead(_verified(plain, layer.diff_id, layer.title))
+            return ahead(_verified(plain, layer.diff_id))
 
         return Source(tar, blob)
 
@@ -93,7 +93,7 @@ class Sources:
         def tar() -> Pieces:
             plain = self._decompress(layer)(ahead(self._parts.read(layer)))
             made = recipe.read(plain, self._holdings.file)
-            return ahead(_verified(made, layer.diff_id, layer.title))
+            return ahead(_verified(made, layer.diff_id))
 
         return Source(tar, None)
 
@@ -102,17 +102,17 @@ class Sources:
             return self._zstd()
         if layer.media_type.endswith("gzip"):
             return _gunzip
-        raise IntegrityError(f"{layer.title}: no known compression: {layer.media_type}")
+        raise IntegrityError(f"no known compression: {layer.media_type}")
 
 
-def _verified(pieces: Pieces, digest: str, title: str) -> Iterator[bytes]:
+def _verified(pieces: Pieces, digest: str) -> Iterator[bytes]:
     found = hashlib.sha256()
     for piece in pieces:
         found.update(piece)
         yield piece  # type: ignore[misc]  # a memoryview is as good as bytes to all who read it
     if f"sha256:{found.hexdigest()}" != digest:
         raise IntegrityError(
-            f"{title}: its bytes have the digest sha256:{found.hexdigest()} instead of {digest}",
+            f"its bytes have the digest sha256:{found.hexdigest()} instead of {digest}",
             remedy="make the bundle again",
         )
 

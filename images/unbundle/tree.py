@@ -82,6 +82,8 @@ class Tree:
         """Give directories their modes; a read-only one could not be filled before."""
         for name in sorted(self._modes, reverse=True):
             (self.root / name).chmod(self._modes[name][1])
+        # No layer lists the root itself, and no umask may lock users of the image out.
+        self.root.chmod(0o755)
 
 
 class _Writer:
@@ -169,7 +171,8 @@ class _Writer:
             if self._tree.owners[target][0] != self._number and target not in self._covered:
                 raise IntegrityError(
                     f"{member.name}: a hard link to {target}, which a higher layer replaced "
-                    "at this very moment"
+                    "at this very moment",
+                    remedy="run the same command again",
                 )
             os.link(source, self._place(name, "f", member.name), follow_symlinks=False)
 

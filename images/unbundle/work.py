@@ -7,10 +7,10 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Callable, Protocol, Sequence
 
-from images.errors import BuildError, StoreError, ToolError
+from images.errors import BuildError, IntegrityError, StoreError, ToolError
 from images.unbundle import disk
 from images.unbundle.document import Bundle, Layer
-from images.unbundle.parts import Parts
+from images.unbundle.parts import DamagedPartError, Parts
 from images.unbundle.source import PartsMissingError, Source, Sources
 
 
@@ -128,6 +128,11 @@ class Work:
             if not place.has(layer):
                 try:
                     place.take(layer, source)
+                except DamagedPartError:
+                    raise
+                except IntegrityError as error:
+                    said = f"{layer.title}: {error.message}"
+                    raise IntegrityError(said, remedy=error.remedy) from error
                 except OSError as error:
                     raise disk.told(error, layer.title) from error
         self._say(f"layer {layer.number + 1} of {len(self._bundle.layers)}: {layer.title}")

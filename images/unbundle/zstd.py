@@ -72,7 +72,9 @@ def _of_python() -> Decompress | None:
             for piece in pieces:
                 while piece:
                     frame = frame or zstd.ZstdDecompressor()
-                    yield frame.decompress(piece)
+                    yield frame.decompress(piece, _CHUNK)
+                    while not (frame.eof or frame.needs_input):
+                        yield frame.decompress(b"", _CHUNK)
                     piece = frame.unused_data if frame.eof else b""
                     frame = None if frame.eof else frame
         except zstd.ZstdError as error:
