@@ -40,7 +40,7 @@ def unpack(store: Store, image: Image, destination: Path, progress: Progress) ->
     try:
         destination.mkdir(parents=True, exist_ok=True)
         with progress.stage("unpack", image.size) as meter:
-            tree = Tree(destination, destination.with_name(f"{destination.name}.covered"))
+            tree = Tree(destination)
             for number, layer in enumerate(image.layers):
                 with closing(ahead(unpacked(store, layer.blob))) as pieces:
                     try:

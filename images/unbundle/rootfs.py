@@ -42,7 +42,7 @@ class Rootfs:
         self._write_record(complete=False)
         self.path.mkdir(exist_ok=True)
         resumed = any(self.path.iterdir())
-        self._tree = Tree(self.path, self._work, resumed=resumed)
+        self._tree = Tree(self.path, resumed=resumed)
         self._done: dict[int, str] = {}
         for layer in bundle.layers:
             self._restore(layer)

@@ -8,6 +8,7 @@ is a member that would be written outside of the directory.
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import tarfile
 import threading
@@ -30,12 +31,14 @@ class Tree:
 
     Args:
         root: the directory; it exists.
-        spare: a directory beside it that can be made for what a higher layer covers.
         resumed: whether an earlier run may have left files of layers that it did not finish.
     """
 
-    def __init__(self, root: Path, spare: Path, *, resumed: bool = False) -> None:
-        self.root, self.spare, self.resumed = root, spare, resumed
+    def __init__(self, root: Path, *, resumed: bool = False) -> None:
+        self.root, self.resumed = root, resumed
+        # For files that a higher layer covers while their own layer may still link to them.
+        self._spare = root / ".unpack-covered"
+        self.writers: dict[int, _Writer] = {}
         self.as_root = os.geteuid() == 0
         self.lock = threading.Lock()
         # For each path the highest layer that has it, and what it is there.
@@ -54,12 +57,14 @@ class Tree:
                 outside of the directory.
             OSError: the file system's own word.
         """
-        writer = _Writer(self, number)
+        writer = self.writers[number] = _Writer(self, number)
         tar = TarStream(pieces)
         try:
             for member in tar.members():
                 writer.add(member, tar)
         finally:
+            with self.lock:
+                del self.writers[number]
             writer.drop_covered()
         return writer.record
 
@@ -78,8 +83,19 @@ class Tree:
         self._modes[name] = (number, mode)
         return True
 
+    def covered(self, writer: _Writer, name: str) -> Path:
+        """A new place for a file that `writer` has or makes at `name`, out of the image's sight."""
+        self._spare.mkdir(mode=0o700, exist_ok=True)
+        path = self._spare / f"{writer.number}-{len(writer.covered)}"
+        with suppress(FileNotFoundError):
+            path.unlink()
+        writer.covered[name] = path
+        return path
+
     def finish(self) -> None:
         """Give directories their modes; a read-only one could not be filled before."""
+        if self._spare.exists():
+            shutil.rmtree(self._spare)
         for name in sorted(self._modes, reverse=True):
             (self.root / name).chmod(self._modes[name][1])
         # No layer lists the root itself, and no umask may lock users of the image out.
@@ -90,8 +106,8 @@ class _Writer:
     """Writes the members of one layer."""
 
     def __init__(self, tree: Tree, number: int) -> None:
-        self._tree, self._number = tree, number
-        self._covered: dict[str, Path] = {}
+        self._tree, self.number = tree, number
+        self.covered: dict[str, Path] = {}
         self.record: Record = {}
 
     def add(self, member: tarfile.TarInfo, tar: TarStream) -> None:
@@ -114,7 +130,7 @@ class _Writer:
 
     def drop_covered(self) -> None:
         """Remove what was kept only so that hard links could be made to it."""
-        for path in self._covered.values():
+        for path in self.covered.values():
             with suppress(FileNotFoundError):
                 path.unlink()
 
@@ -124,8 +140,8 @@ class _Writer:
             owner = self._allowed(name, "d", member.name)
             if owner is None:
                 self._make_directory(path)
-            if tree.set_mode(name, self._number, member.mode & 0o7777):
-                tree.owners[name] = (self._number, "d")
+            if tree.set_mode(name, self.number, member.mode & 0o7777):
+                tree.owners[name] = (self.number, "d")
                 self._own(path, member)
 
     def _make_directory(self, path: Path) -> None:
@@ -167,13 +183,7 @@ class _Writer:
                 f"{member.name}: a hard link to {target}, which is not a file of its layer"
             )
         with self._tree.lock:
-            source = self._covered.get(target, self._tree.root / target)
-            if self._tree.owners[target][0] != self._number and target not in self._covered:
-                raise IntegrityError(
-                    f"{member.name}: a hard link to {target}, which a higher layer replaced "
-                    "at this very moment",
-                    remedy="run the same command again",
-                )
+            source = self.covered.get(target, self._tree.root / target)
             os.link(source, self._place(name, "f", member.name), follow_symlinks=False)
 
     def _place(self, name: str, kind: str, said: str) -> Path:
@@ -181,15 +191,16 @@ class _Writer:
         tree = self._tree
         owner = self._allowed(name, kind, said)
         path = tree.root / name
-        if owner is not None and owner > self._number:
-            tree.spare.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path = tree.spare / f"covered-{self._number}-{len(self._covered)}"
-            self._covered[name] = path
-        else:
-            tree.owners[name] = (self._number, kind)
-        if owner is not None or tree.resumed:
-            with suppress(FileNotFoundError):
+        if owner is not None and owner > self.number:
+            return tree.covered(self, name)
+        below = tree.writers.get(-1 if owner is None else owner)
+        with suppress(FileNotFoundError):
+            if below is not None and below is not self:
+                # Its layer is still at work and may want to link to it.
+                path.replace(tree.covered(below, name))
+            elif owner is not None or tree.resumed:
                 path.unlink()
+        tree.owners[name] = (self.number, kind)
         return path
 
     def _allowed(self, name: str, kind: str, said: str) -> int | None:
