@@ -32,7 +32,7 @@ mount --rbind /sys sys
 mount --rbind /dev dev
 for file in etc/resolv.conf etc/hosts; do
     [ -e "/$file" ] || continue
-    [ -e "$file" ] || : > "$file"
+    [ -e "$file" ] || touch "$file" 2>/dev/null || continue
     mount --bind "/$file" "$file"
 done
 libraries=

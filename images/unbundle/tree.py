@@ -22,6 +22,7 @@ from images.unbundle.tar import REGULAR, TarStream
 Record = Dict[str, Tuple[str, int]]
 """What a layer put into a tree: for each path its kind (d, f or l) and its mode."""
 
+_SPARE = ".unpack-covered"
 _KINDS = {tarfile.DIRTYPE: "d", tarfile.SYMTYPE: "l", tarfile.LNKTYPE: "f"}
 _KINDS.update(dict.fromkeys(REGULAR, "f"))
 
@@ -37,7 +38,7 @@ class Tree:
     def __init__(self, root: Path, *, resumed: bool = False) -> None:
         self.root, self.resumed = root, resumed
         # For files that a higher layer covers while their own layer may still link to them.
-        self._spare = root / ".unpack-covered"
+        self._spare = root / _SPARE
         self.writers: dict[int, _Writer] = {}
         self.as_root = os.geteuid() == 0
         self.lock = threading.Lock()
@@ -85,7 +86,10 @@ class Tree:
 
     def covered(self, writer: _Writer, name: str) -> Path:
         """A new place for a file that `writer` has or makes at `name`, out of the image's sight."""
-        self._spare.mkdir(mode=0o700, exist_ok=True)
+        with suppress(FileExistsError):
+            self._spare.mkdir(mode=0o700)
+        if not stat.S_ISDIR(self._spare.lstat().st_mode):
+            raise IntegrityError(f"{self._spare}: not a directory of the unpacker's")
         path = self._spare / f"{writer.number}-{len(writer.covered)}"
         with suppress(FileNotFoundError):
             path.unlink()
@@ -229,10 +233,10 @@ def _write(descriptor: int, piece: memoryview) -> None:
 
 
 def _checked(path: str, said: str) -> str:
-    """A path of a tar, relative to the root; refused if it leads out of it."""
+    """A path of a tar, relative to the root; refused if it leads out of what is the image's."""
     parts = [part for part in path.split("/") if part != "."]
     if parts and not parts[-1]:
         parts.pop()  # a directory may end in a slash
-    if any(part in ("", "..") for part in parts) or not parts:
+    if any(part in ("", "..") for part in parts) or not parts or parts[0] == _SPARE:
         raise IntegrityError(f"{said!r}: leads out of the image")
     return "/".join(parts)
