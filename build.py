@@ -45,6 +45,7 @@ examples:
   python build.py --target torch280-sglang052       build one image (the same as `build --target`)
   python build.py list                              what can be built, and what has been
   python build.py load --target torch280-sglang052  give it to the Docker daemon
+  python build.py bundle --target torch280-sglang052 --out DIR   for a machine without a registry
   python build.py test --target torch280-sglang052  test it, in a container where there is Docker
   python build.py test --target torch280-sglang052 --gpu    what needs a GPU; keeps evidence
 """
@@ -262,6 +263,30 @@ def load(options: argparse.Namespace) -> int:
     return 0
 
 
+def bundle(options: argparse.Namespace) -> int:
+    """Write an image as part files with their own unpacker, for a machine without a registry."""
+    from images import bundle, held, report, store
+
+    source = store.open_store(options.store, create=False)
+    image = source.load(options.target)
+    layers = source.layers_of(options.since) if options.since else ()
+    known = held.held(options.have, layers)
+    progress = Progress()
+    if known.sizes:
+        with progress.stage("compare", image.size) as meter:
+            plans = bundle.plan(source, image, known, options.jobs, meter.advance)
+    else:
+        plans = bundle.plan(source, image, known)
+    with progress.stage("bundle", image.size) as meter:
+        made = bundle.write(
+            source, image, options.out, options.part_size, known, plans, meter.advance
+        )
+    print(report.bundle_summary(made), file=sys.stderr)
+    if options.json:
+        _print_json(report.bundle_document(made))
+    return 0
+
+
 def test(options: argparse.Namespace) -> int:
     """Run the tests of built images: tests/image and tests/gpu."""
     from images import store, testing
@@ -377,6 +402,12 @@ def _parser() -> argparse.ArgumentParser:
     found.add_argument("--tag", action="append", help="image name (roll-sglang:TARGET); repeatable")
     _add_json(found)
 
+    found = command("bundle", bundle)
+    found.add_argument("--target", required=True, metavar="ID", help="the image")
+    found.add_argument("--out", required=True, type=Path, metavar="DIR", help="where it goes")
+    _add_bundle_options(found)
+    _add_json(found)
+
     found = command("test", test)
     _add_targets(found)
     found.add_argument(
@@ -439,6 +470,31 @@ def _add_build_options(parser: argparse.ArgumentParser) -> None:
     _add_mirror(parser)
 
 
+def _add_bundle_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--part-size", type=_size, default="60MB", help="bytes of a part at most (%(default)s)"
+    )
+    parser.add_argument(
+        "--have",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="INVENTORY",
+        help="leave out what the destination has, as its inventory.py listed it; repeatable",
+    )
+    parser.add_argument(
+        "--since",
+        metavar="TARGET|DIGEST",
+        help="leave out the layers of an image of the store: the destination has its bundle",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=_positive,
+        default=os.cpu_count() or 1,
+        help="layers to compare at a time (%(default)s)",
+    )
+
+
 def _add_mirror(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--debian-mirror",
@@ -456,6 +512,16 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
     return int(text)
+
+
+def _size(text: str) -> int:
+    units = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "K": 10**3, "M": 10**6}
+    units.update({"G": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30})
+    digits = text.rstrip("BKMGIbkmgi ")
+    unit = text[len(digits) :].strip().upper()
+    if not (digits.isascii() and digits.isdecimal()) or int(digits) < 1 or unit not in units:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 60MB, 512MiB or 1000000")
+    return int(digits) * units[unit]
 
 
 def _matrix(options: argparse.Namespace) -> Matrix:

@@ -56,9 +56,14 @@ class Blob:
     media_type: str
 
 
-class _Compressor(Protocol):
-    def compress(self, data: bytes, /) -> bytes: ...
-    def flush(self) -> bytes: ...
+class Compressor(Protocol):
+    """A stream compressor with fixed settings: the same input gives the same bytes."""
+
+    def compress(self, data: bytes, /) -> bytes:
+        """Take bytes; gives what comes out so far."""
+
+    def flush(self) -> bytes:
+        """The rest; the compressor takes no more."""
 
 
 class _Gzip:
@@ -80,7 +85,7 @@ class _Gzip:
         return self._deflate.flush() + tail
 
 
-def _zstd() -> _Compressor:
+def _zstd() -> Compressor:
     import zstandard
 
     if zstandard.__version__ != ZSTANDARD:
@@ -88,13 +93,18 @@ def _zstd() -> _Compressor:
             f"python-zstandard {zstandard.__version__} makes other bytes than {ZSTANDARD}",
             remedy=f"pip install zstandard=={ZSTANDARD}",
         )
-    compressor: _Compressor = zstandard.ZstdCompressor(
+    compressor: Compressor = zstandard.ZstdCompressor(
         level=_ZSTD_LEVEL, write_checksum=True
     ).compressobj()
     return compressor
 
 
-_COMPRESSORS: dict[Compression, Callable[[], _Compressor]] = {"zstd": _zstd, "gzip": _Gzip}
+_COMPRESSORS: dict[Compression, Callable[[], Compressor]] = {"zstd": _zstd, "gzip": _Gzip}
+
+
+def compressor(compression: Compression) -> Compressor:
+    """What layers are compressed with."""
+    return _COMPRESSORS[compression]()
 
 
 class _Sink:
@@ -102,7 +112,7 @@ class _Sink:
 
     def __init__(self, out: IO[bytes], compression: Compression) -> None:
         self._out = out
-        self._compressor = _COMPRESSORS[compression]()
+        self._compressor = compressor(compression)
         self._tar_hash = hashlib.sha256()
         self._blob_hash = hashlib.sha256()
         self._buffer = bytearray()

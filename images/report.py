@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from images.image import Image, Layer
 from images.progress import size
+
+if TYPE_CHECKING:
+    from images.bundle import Made
 
 
 def image_document(image: Image, layout: Path, reused: Sequence[bool] = ()) -> dict[str, Any]:
@@ -80,6 +84,38 @@ def inspection(image: Image, layout: Path) -> str:
             table(layers, indent=2),
         ]
     )
+
+
+def bundle_document(made: Made) -> dict[str, Any]:
+    """A bundle as one JSON object."""
+    return {
+        "target": made.bundle.ref,
+        "manifest_digest": made.bundle.manifest_digest,
+        "out": str(made.path),
+        "parts": [asdict(part) for part in made.bundle.parts],
+        "bytes": made.bytes,
+        "left_out": made.left_out,
+        "left_out_layers": list(made.left_out_layers),
+        "recipes": list(made.recipes),
+    }
+
+
+def bundle_summary(made: Made) -> str:
+    """What a bundle holds, what it lacks and why, and the command for the destination."""
+    parts = len(made.bundle.parts)
+    rows = [
+        ("parts", str(parts), size(made.bytes)),
+        ("left out", f"{len(made.left_out_layers)} layers, {len(made.recipes)} in part",
+         size(made.left_out)),
+    ]  # fmt: skip
+    lines = [made.bundle.ref, table(rows, indent=2), f"  {made.bundle.manifest_digest}"]
+    if made.left_out:
+        lines.append("  left out is what the inventories and --since say the destination has")
+    if made.recipes:
+        some = ", ".join(made.recipes[:3]) + (", …" if len(made.recipes) > 3 else "")
+        lines.append(f"  in part: their tars are put together there from its files: {some}")
+    lines.append(f"  send {made.path}, in any order, and there: python3 unpack.py --rootfs DIR")
+    return "\n".join(lines)
 
 
 def table(rows: Sequence[Sequence[str]], *, indent: int = 0) -> str:

@@ -178,6 +178,27 @@ class Store:
                 f"{self.path}: {ref}: not a manifest of ours: {error!r}"
             ) from error
 
+    def layers_of(self, name: str) -> tuple[str, ...]:
+        """Digests of the layers of an image, also of one that lost its name to a newer build.
+
+        Args:
+            name: the image's name, or the digest of its manifest.
+
+        Raises:
+            UsageError: the store does not have it.
+            IntegrityError: its manifest is damaged or not a manifest.
+        """
+        digest = self.images().get(name, name)
+        if not digest.startswith("sha256:") or not self.blob_path(digest).is_file():
+            raise UsageError(
+                f"{self.path}: holds no image {name}",
+                remedy="python build.py list  # what the store holds",
+            )
+        try:
+            return tuple(str(layer["digest"]) for layer in json.loads(self.read(digest))["layers"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise IntegrityError(f"{self.path}: {name}: not a manifest: {error!r}") from error
+
     def _unpacked_sizes(self) -> dict[str, int]:
         """Bytes of the tars of known layers, by digest: no OCI document tells them."""
         known = (self.known(path.name) for path in self._keys.iterdir())

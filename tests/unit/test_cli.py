@@ -20,6 +20,7 @@ from images.store import Store, open_store
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = "torch280-sglang052"
+COMMANDS = ("build", "list", "lock", "load", "bundle", "test", "inspect", "verify", "gc")
 
 
 def cli(*arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
@@ -75,14 +76,12 @@ def change(path: Path, old: str, new: str) -> None:
 def test_help_lists_commands_and_exit_codes(option: str) -> None:
     done = cli(option)
     assert done.returncode == 0
-    for word in ("build", "list", "lock", "load", "test", "inspect", "verify", "gc", "exit codes"):
+    for word in (*COMMANDS, "exit codes"):
         assert word in done.stdout
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize(
-    "command", ["build", "list", "lock", "load", "test", "inspect", "verify", "gc"]
-)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_has_help(command: str) -> None:
     done = cli(command, "--help")
     assert done.returncode == 0
@@ -104,6 +103,8 @@ def test_each_command_has_help(command: str) -> None:
         (["--target", TARGET, "--nonsense"], "--nonsense"),
         (["--targ", TARGET], "--targ"),
         (["load"], "--target"),
+        (["bundle", "--target", TARGET], "--out"),
+        (["bundle", "--out", "x"], "--target"),
         (["test", "--target", TARGET, "--backend", "vm"], "vm"),
         (["test", "--target", TARGET, "--backend", "docker", "--rootfs", "/"], "--rootfs"),
         (["test", "--target", TARGET, "--rootfs", "/x"], "/x: no root file system"),

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-IMAGES = sorted((ROOT / "images").glob("*.py"))
+IMAGES = sorted((ROOT / "images").rglob("*.py"))
+UNBUNDLE = sorted((ROOT / "images" / "unbundle").glob("*.py"))
 RUNTIME = sorted((ROOT / "roll_runtime" / "src").rglob("*.py"))
 CORE = ("images.layer", "images.image", "images.store", "images.entry", "images.errors")
 NO_CHANGE = (
@@ -74,6 +75,7 @@ def test_layers_images_and_stores_know_no_matrix(name: str) -> None:
 def test_the_rules_above_look_at_real_files() -> None:
     assert len(IMAGES) > 20
     assert len(RUNTIME) > 5
+    assert len(UNBUNDLE) > 10
     assert "docker" in {root for path in IMAGES for root in roots(path)}
 
 
@@ -83,6 +85,28 @@ def test_roll_runtime_needs_only_the_standard_library(path: Path) -> None:
     allowed = {*sys.stdlib_module_names, "roll_runtime"}
     found = {name.partition(".")[0] for name in imported(path, top_level_only=True)}
     assert found <= allowed
+
+
+@pytest.mark.parametrize("path", UNBUNDLE, ids=named)
+def test_the_unpacker_needs_only_the_standard_library(path: Path) -> None:
+    """And of the project what travels with it."""
+    found = {name for name in imported(path) if name.partition(".")[0] == "images"}
+    assert {".".join(name.split(".")[:2]) for name in found} <= {
+        "images",
+        "images.errors",
+        "images.unbundle",
+    }
+    # compression.zstd came with Python 3.14; it is used where it is there.
+    assert roots(path) <= {*sys.stdlib_module_names, "images", "compression"}
+
+
+def test_the_inventory_stands_alone() -> None:
+    assert roots(ROOT / "images" / "unbundle" / "inventory.py") <= set(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize("path", [*UNBUNDLE, ROOT / "images" / "errors.py"], ids=named)
+def test_the_unpacker_keeps_to_the_syntax_of_python_3_8(path: Path) -> None:
+    ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 8))
 
 
 RUN = """

@@ -1,0 +1,246 @@
+"""The command line of `unpack.py`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Sequence
+
+from images.errors import BuildError, IntegrityError, UsageError
+from images.unbundle import document, inventory, zstd
+from images.unbundle.disk import told
+from images.unbundle.document import Bundle, IncompleteError
+from images.unbundle.holdings import Holdings
+from images.unbundle.layout import Layout
+from images.unbundle.parts import Parts
+from images.unbundle.rootfs import Rootfs
+from images.unbundle.source import Sources
+from images.unbundle.work import Destination, Outcome, Work
+from images.unbundle.zstd import Decompress
+
+INTERRUPTED = 130
+
+DESCRIPTION = """\
+Lay out the image of a bundle: as a root file system, as an OCI layout, or both.
+
+Every byte is checked. Parts may arrive in any order and one by one: each run does what can be done
+with those that are there, and the next goes on from there; so does one after a run was killed.
+"""
+EPILOG = """\
+other commands:
+  unpack.py check               which parts are missing or damaged; nothing is written
+  unpack.py inventory DIR...    list files by content, for `build.py bundle --have`
+
+exit codes:
+  0 the image is whole           6 something that arrived is damaged
+  2 wrong usage                  7 disk full, not writable
+  3 parts have not arrived yet   8 nothing here can read zstd
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; gives the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if given[:1] == ["inventory"]:
+            parser = argparse.ArgumentParser(prog="unpack.py inventory")
+            inventory.add_options(parser)
+            return inventory.run(parser.parse_args(given[1:]))
+        if given[:1] == ["check"]:
+            parser = argparse.ArgumentParser(prog="unpack.py check", description=_check.__doc__)
+            _add_bundle(parser)
+            return _check(parser.parse_args(given[1:]))
+        return _unpack(_parser().parse_args(given))
+    except BuildError as error:
+        _tell(error)
+        return error.exit_code
+    except OSError as error:
+        _tell(told(error, "unpack.py"))
+        return 7
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from here", file=sys.stderr, flush=True)
+        # Threads are at work, and nothing that they do now must be finished.
+        os._exit(INTERRUPTED)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="unpack.py",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--rootfs", type=Path, metavar="DIR", help="write the image's files here")
+    add("--layout", type=Path, metavar="DIR", help="write an OCI layout here, or add to one")
+    add("--no-layers", action="store_true", help="manifest and config only, in --layout")
+    add(
+        "--from",
+        dest="sources",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="look here for what the bundle left out; repeatable",
+    )
+    add("--remove-parts", action="store_true", help="remove each part once it is used up")
+    cores = len(os.sched_getaffinity(0))
+    add("--jobs", type=int, default=min(cores, 8), help="layers at a time (%(default)s)")
+    add("--zstd", choices=zstd.WAYS, help="read zstd by this alone (default: the first that works)")
+    _add_bundle(parser)
+    return parser
+
+
+def _add_bundle(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--bundle",
+        type=Path,
+        default=Path(sys.argv[0]).absolute().parent,
+        metavar="DIR",
+        help="where bundle.json and the parts are (%(default)s)",
+    )
+
+
+# -- commands --------------------------------------------------------------------------------------
+
+
+def _unpack(options: argparse.Namespace) -> int:
+    """Lay the image out as far as the parts go."""
+    if options.rootfs is None and options.layout is None:
+        raise UsageError("nothing to do", remedy="name --rootfs DIR, --layout DIR or both")
+    if options.no_layers and options.layout is None:
+        raise UsageError("--no-layers is for --layout DIR")
+    begin = time.monotonic()
+    bundle = _read(options.bundle)
+    parts = Parts(options.bundle, bundle)
+    places: list[Destination] = []
+    if options.layout is not None:
+        places.append(Layout(options.layout, bundle, layers=not options.no_layers))
+    if options.rootfs is not None:
+        places.append(Rootfs(options.rootfs, bundle))
+    held = [*options.sources, *([options.layout] if options.layout else [])]
+    sources = Sources(parts, Holdings(held), _Zstd(options.bundle, bundle, options.zstd))
+    work = Work(bundle, parts, sources, places, _say)
+    outcome = work.run(max(1, options.jobs), remove_parts=options.remove_parts)
+    todo = work.todo()
+    if todo:
+        raise _unfinished(bundle, outcome, len(todo), parts.strangers())
+    for place in places:
+        place.finish()
+    _say(f"{bundle.ref} is whole, {time.monotonic() - begin:.1f} s: {bundle.manifest_digest}")
+    for place in places:
+        print("\n".join(place.how_to()))
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    """Tell which parts are missing, damaged, doubled or unknown; write nothing."""
+    bundle = _read(options.bundle)
+    parts = Parts(options.bundle, bundle)
+    numbers = range(len(bundle.parts))
+    missing = [bundle.parts[number].name for number in numbers if not parts.arrived(number)]
+    faults = [parts.fault(number) for number in numbers if parts.arrived(number)]
+    faults = [fault for fault in faults if fault]
+    strangers = parts.strangers()
+    right = len(bundle.parts) - len(missing) - len(faults)
+    for name, wanted in bundle.files.items():
+        path = options.bundle / name
+        if not path.is_file():
+            missing.append(name)
+        elif inventory.sha256(str(path)) != wanted:
+            faults.append(f"{name}: damaged")
+    for line in faults:
+        print(f"{line}: send {line.partition(':')[0]} again")
+    for line, remedy in strangers:
+        print(f"{line}: {remedy}")
+    if missing:
+        print(f"missing: {_names(missing)}")
+    print(f"{bundle.ref} {bundle.manifest_digest}: {right} of {len(bundle.parts)} parts are right")
+    if faults:
+        return IntegrityError.exit_code
+    return IncompleteError.exit_code if missing else 0
+
+
+def _read(directory: Path) -> Bundle:
+    path = directory / document.NAME
+    try:
+        return document.decode(path.read_bytes())
+    except FileNotFoundError:
+        raise IncompleteError(
+            f"{path}: not there", remedy="send it first; or say where it is with --bundle DIR"
+        ) from None
+
+
+class _Zstd:
+    """Finds a way to read zstd when one is first needed."""
+
+    def __init__(self, directory: Path, bundle: Bundle, only: str | None) -> None:
+        self._directory, self._bundle, self._only = directory, bundle, only
+        self._found: Decompress | None = None
+
+    def __call__(self) -> Decompress:
+        if self._found is None:
+            carried = self._directory / document.LIBZSTD
+            wanted = self._bundle.files.get(document.LIBZSTD)
+            right = carried.is_file() and inventory.sha256(str(carried)) == wanted
+            needs = self._bundle.libzstd_needs
+            self._found = zstd.find(carried if right else None, needs, self._only)
+        return self._found
+
+
+# -- what people see -------------------------------------------------------------------------------
+
+
+def _unfinished(
+    bundle: Bundle, outcome: Outcome, todo: int, strangers: Sequence[tuple[str, str]]
+) -> BuildError:
+    """The one error for all that a run could not do."""
+    done = f"{bundle.ref}: {len(bundle.layers) - todo} of {len(bundle.layers)} layers are in place"
+    lines, remedies = [done], []
+    for fault in outcome.faults.values():
+        lines.append(fault.message)
+        if fault.remedy:
+            remedies.append(fault.remedy)
+    if outcome.missing:
+        lines.append(f"{len(outcome.missing)} parts missing: {_names(list(outcome.missing))}")
+        remedies.append("run the same command again when they have arrived")
+    for line, remedy in strangers:
+        lines.append(line)
+        remedies.append(remedy)
+    damaged = any(isinstance(fault, IntegrityError) for fault in outcome.faults.values())
+    kind = IntegrityError if damaged else IncompleteError
+    return kind("\n  ".join(lines), remedy="\n         ".join(dict.fromkeys(remedies)))
+
+
+def _names(names: Sequence[str]) -> str:
+    """Names of parts, those that follow each other as ranges."""
+    groups: list[list[str]] = []
+    last = None
+    for name in sorted(names, key=lambda name: (len(name.partition(" ")[0]), name)):
+        digits = name.rpartition("-")[2]
+        number = int(digits) if digits.isdecimal() else None
+        if number is not None and last is not None and number == last + 1:
+            groups[-1].append(name)
+        else:
+            groups.append([name])
+        last = number
+    return ", ".join(
+        f"{group[0]} to {group[-1]}" if len(group) > 2 else ", ".join(group) for group in groups
+    )
+
+
+def _tell(error: BuildError) -> None:
+    print(f"error: {error.message}", file=sys.stderr)
+    if error.remedy:
+        print(f"mend it: {error.remedy}", file=sys.stderr)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

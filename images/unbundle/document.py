@@ -1,0 +1,205 @@
+"""`bundle.json`: what a bundle holds and how, written and read here alone.
+
+Fields: see `Bundle`. The manifest and the config are in it byte for byte, so all that a bundle
+brings can be followed back to one manifest digest. `sum` is the SHA-256 of the document without
+it, as canonical JSON: a document that was damaged on its way is known as such.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass
+from typing import Any, Mapping
+
+from images.errors import BuildError, IntegrityError
+
+NAME = "bundle.json"
+UNPACKER = "unpack.py"
+LIBZSTD = "libzstd.so.1"
+FORMAT = 1
+BLOB, RECIPE, HELD = "blob", "recipe", "held"
+_PART = re.compile(r"part-[0-9]{4,}")
+_REF = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_RESEND = "send bundle.json again; if that does not help, make the bundle again"
+
+
+class IncompleteError(BuildError):
+    """Something that is needed is not here (yet): parts, or files the destination should hold."""
+
+    exit_code = 3
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file of the bundle: a stretch of the stream of all layers."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer of the image, and how it comes.
+
+    Attributes:
+        number: its place, the lowest is 0.
+        title: what it is called.
+        digest: `sha256:…` of the blob.
+        diff_id: `sha256:…` of the tar.
+        size: bytes of the blob.
+        media_type: OCI media type of the blob.
+        travels: `blob` as it is; `recipe` (recipe.py), made into the tar with files of the
+            destination; `held` not at all, the destination has the blob or the tar.
+        offset: where its bytes begin in the stream of all parts.
+        length: how many bytes of the stream are its own.
+        path: for a held layer, where an inventory saw it; may be empty.
+    """
+
+    number: int
+    title: str
+    digest: str
+    diff_id: str
+    size: int
+    media_type: str
+    travels: str
+    offset: int
+    length: int
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """All that `bundle.json` says.
+
+    Attributes:
+        ref: the image's name.
+        manifest: the OCI manifest.
+        config: the OCI image config.
+        layers: lowest first.
+        part_size: bytes of every part but the last.
+        parts: in the order of the stream.
+        files: SHA-256 of what else lies in the bundle, by name.
+        libzstd_needs: what the carried libzstd needs of a machine, for people; may be empty.
+    """
+
+    ref: str
+    manifest: str
+    config: str
+    layers: tuple[Layer, ...]
+    part_size: int
+    parts: tuple[Part, ...]
+    files: Mapping[str, str]
+    libzstd_needs: str
+
+    @property
+    def manifest_digest(self) -> str:
+        """`sha256:…` of the manifest."""
+        return digest(self.manifest.encode())
+
+    @property
+    def config_digest(self) -> str:
+        """`sha256:…` of the config: the image id."""
+        return digest(self.config.encode())
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The `config` object of the image config: Env, Labels, Cmd."""
+        return dict(json.loads(self.config).get("config") or {})
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The image's environment."""
+        lines = self.settings.get("Env") or []
+        return {name: value for name, _, value in (line.partition("=") for line in lines)}
+
+
+def digest(content: bytes) -> str:
+    """The OCI digest of some bytes."""
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def encode(bundle: Bundle) -> bytes:
+    """The bytes of `bundle.json`; the same for the same bundle."""
+    value = {
+        "bundle": FORMAT,
+        "manifest_digest": bundle.manifest_digest,
+        "config_digest": bundle.config_digest,
+        **asdict(bundle),
+    }
+    return json.dumps({**value, "sum": _sum(value)}, indent=1, sort_keys=True).encode() + b"\n"
+
+
+def decode(content: bytes) -> Bundle:
+    """The bundle that some bytes describe.
+
+    Raises:
+        IntegrityError: they are no `bundle.json`, of another format, damaged, or contradict
+            themselves.
+    """
+    try:
+        value = json.loads(content)
+        if value["bundle"] != FORMAT:
+            raise IntegrityError(
+                f"{NAME}: format {value['bundle']!r} instead of {FORMAT}",
+                remedy=f"use the {UNPACKER} that came with it",
+            )
+        if value.pop("sum") != _sum(value):
+            raise IntegrityError(f"{NAME}: damaged: its sum is another", remedy=_RESEND)
+        bundle = Bundle(
+            value["ref"],
+            value["manifest"],
+            value["config"],
+            tuple(Layer(**layer) for layer in value["layers"]),
+            value["part_size"],
+            tuple(Part(**part) for part in value["parts"]),
+            value["files"],
+            value["libzstd_needs"],
+        )
+        fault = _contradiction(bundle, value)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise IntegrityError(f"{NAME}: not a bundle's: {error!r}", remedy=_RESEND) from error
+    if fault:
+        raise IntegrityError(f"{NAME}: contradicts itself: {fault}", remedy=_RESEND)
+    return bundle
+
+
+def _contradiction(bundle: Bundle, value: Mapping[str, Any]) -> str:
+    """The first thing that does not fit, or nothing."""
+    manifest, config = json.loads(bundle.manifest), json.loads(bundle.config)
+    told = (value["manifest_digest"], value["config_digest"], manifest["config"]["digest"])
+    if told != (bundle.manifest_digest, bundle.config_digest, bundle.config_digest):
+        return "manifest, config and their digests"
+    blobs = [(item["digest"], item["size"], item["mediaType"]) for item in manifest["layers"]]
+    if blobs != [(layer.digest, layer.size, layer.media_type) for layer in bundle.layers]:
+        return "its layers and those of the manifest"
+    if config["rootfs"]["diff_ids"] != [layer.diff_id for layer in bundle.layers]:
+        return "its layers and those of the config"
+    at = 0
+    for number, layer in enumerate(bundle.layers):
+        if layer.number != number or layer.travels not in (BLOB, RECIPE, HELD):
+            return f"layer {number}"
+        if layer.offset != at or layer.length < 0:
+            return "where layers lie in the parts"
+        at += layer.length
+    sizes = [part.size for part in bundle.parts]
+    if bundle.part_size < 1 or sum(sizes) != at or not all(sizes):
+        return "where layers lie in the parts"
+    if any(size != bundle.part_size for size in sizes[:-1]) or max(sizes, default=0) > (
+        bundle.part_size
+    ):
+        return "sizes of parts"
+    if not _REF.fullmatch(bundle.ref):
+        return "the image's name"
+    # Names are paths on the destination.
+    names = [part.name for part in bundle.parts]
+    if len(set(names)) != len(names) or not all(_PART.fullmatch(name) for name in names):
+        return "names of parts"
+    return ""
+
+
+def _sum(value: Mapping[str, Any]) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

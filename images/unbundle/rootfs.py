@@ -1,0 +1,137 @@
+"""The image as a directory, made over as many runs as it takes for the parts to arrive.
+
+Beside DIR: `DIR.json` says what DIR is, and `complete` in it whether it is whole; `DIR.unpack`
+holds what was done so far and goes when all is; `DIR.enter` runs a command in it (enter.py).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any, Sequence
+
+from images.errors import UsageError
+from images.unbundle import disk, enter
+from images.unbundle.document import Bundle, Layer
+from images.unbundle.source import Source
+from images.unbundle.tree import Record, Tree
+
+
+class Rootfs:
+    """A destination: files in a directory. As root, owners are kept; else all are the user's.
+
+    Args:
+        path: the directory; new, empty, or this image's from an earlier run.
+        bundle: the bundle.
+
+    Raises:
+        UsageError: it holds something else, or another run is at work on it.
+    """
+
+    def __init__(self, path: Path, bundle: Bundle) -> None:
+        self.path = path.absolute()
+        self._bundle = bundle
+        self._record_path = self._beside(".json")
+        self._work = self._beside(".unpack")
+        self.complete = self._opened()
+        if self.complete:
+            return
+        self._work.mkdir(parents=True, exist_ok=True)
+        self._held = disk.hold(self._work / "lock", f"{self.path}: another run is at work on it")
+        self._write_record(complete=False)
+        self.path.mkdir(exist_ok=True)
+        resumed = any(self.path.iterdir())
+        self._tree = Tree(self.path, resumed=resumed)
+        self._done: dict[int, str] = {}
+        for layer in bundle.layers:
+            self._restore(layer)
+
+    def has(self, layer: Layer) -> bool:
+        """Whether all files of a layer are in place."""
+        return self.complete or layer.number in self._done
+
+    def take(self, layer: Layer, source: Source) -> None:
+        """Write the files of a layer, and then that it was done."""
+        pieces = source.tar()
+        try:
+            record = self._tree.apply(layer.number, pieces)
+        finally:
+            disk.close(pieces)
+        value = {"diff_id": layer.diff_id, "paths": record}
+        disk.replace(self._note(layer), json.dumps(value).encode())
+        self._done[layer.number] = layer.diff_id
+
+    def finish(self) -> None:
+        """All layers are there: directories get their modes, and DIR its record."""
+        if self.complete:
+            return
+        self._tree.finish()
+        script = enter.script(self._bundle)
+        disk.replace(self._beside(".enter"), script.encode(), mode=0o755)
+        self._write_record(complete=True)
+        self.complete = True
+        shutil.rmtree(self._work)
+
+    def flush(self) -> None:
+        """Wait until what was written is on the disk: parts that it came from may then go."""
+        disk.flush(self.path)
+
+    def how_to(self) -> Sequence[str]:
+        """Commands that use it, for people."""
+        return enter.commands(self.path, self._bundle)
+
+    def _opened(self) -> bool:
+        """Whether it is whole already."""
+        record: dict[str, Any] = {}
+        try:
+            record = json.loads(self._record_path.read_bytes())
+            found = record["manifest_digest"]
+        except FileNotFoundError:
+            if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+                raise UsageError(
+                    f"{self.path}: not an empty directory", remedy="name another one"
+                ) from None
+            return False
+        except (ValueError, KeyError, TypeError) as error:
+            raise UsageError(
+                f"{self._record_path}: not the record of an unpacked image: {error!r}",
+                remedy=f"name another directory, or remove {self.path} and {self._record_path}",
+            ) from error
+        if found != self._bundle.manifest_digest:
+            raise UsageError(
+                f"{self.path}: holds or awaits another image: {record.get('ref')} {found}",
+                remedy=f"name another directory, or remove {self.path} and {self._record_path}",
+            )
+        if record.get("complete") is True:
+            shutil.rmtree(self._work, ignore_errors=True)
+            return True
+        return False
+
+    def _restore(self, layer: Layer) -> None:
+        try:
+            value = json.loads(self._note(layer).read_bytes())
+        except FileNotFoundError:
+            return
+        paths: Record = {name: (kind, mode) for name, (kind, mode) in value["paths"].items()}
+        self._tree.restore(layer.number, paths)
+        self._done[layer.number] = value["diff_id"]
+
+    def _note(self, layer: Layer) -> Path:
+        return self._work / f"layer-{layer.number:03d}.json"
+
+    def _beside(self, suffix: str) -> Path:
+        return self.path.with_name(self.path.name + suffix)
+
+    def _write_record(self, *, complete: bool) -> None:
+        bundle = self._bundle
+        value = {
+            "complete": complete,
+            "config_digest": bundle.config_digest,
+            "env": bundle.env,
+            "labels": bundle.settings.get("Labels") or {},
+            "manifest_digest": bundle.manifest_digest,
+            "ref": bundle.ref,
+        }
+        content = json.dumps(value, indent=1, sort_keys=True).encode() + b"\n"
+        disk.replace(self._record_path, content)

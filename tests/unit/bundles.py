@@ -1,0 +1,130 @@
+"""Small real images, bundles of them, and their unpacker run as users run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from images import bundle, held, layer, store
+from images.bundle import Made
+from images.entry import Entry, of_bytes, of_symlink
+from images.image import Image, Layer
+from images.layer import Blob, Compression
+from images.store import Store
+
+PYTHON = shutil.which("python3", path="/usr/bin:/bin") or sys.executable
+"""Not the one that runs the tests, where there is another: nothing is installed in it for us."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """A run of the unpacker."""
+
+    code: int
+    out: str
+    said: str
+
+
+def noise(size: int, seed: int) -> bytes:
+    """Bytes that do not compress."""
+    return random.Random(seed).randbytes(size)
+
+
+def add(layout: Store, entries: Iterable[Entry], compression: Compression = "zstd") -> Blob:
+    with layout.new_file() as (out, commit):
+        blob = layer.write(entries, out, compression)
+        commit(blob.digest)
+    return blob
+
+
+def save(layout: Store, ref: str, *blobs: Blob, env: dict[str, str] | None = None) -> Image:
+    layers = tuple(Layer(f"layer {number}", blob) for number, blob in enumerate(blobs))
+    environment = {"PATH": "/usr/bin:/bin", "SAID": "it's $HOME"} if env is None else env
+    image = Image(ref, layers, environment, {"roll.target": ref}, "2025-01-01T00:00:00Z")
+    layout.save(image)
+    return image
+
+
+def three_layers(place: Path) -> tuple[Store, Image]:
+    """A store with one image: both compressions, links, modes, and a file of two layers."""
+    layout = store.open_store(place)
+    base = [
+        of_bytes("bin/tool", noise(60_000, 1), 0o4755),
+        Entry("bin/same", "hardlink", target="bin/tool"),
+        of_symlink("bin/link", "/nowhere/at/all"),
+        Entry("etc/closed", "dir", 0o500),
+        of_bytes("etc/closed/file", b"x" * 300_000, 0o440),
+        of_bytes("etc/version", b"old\n"),
+        Entry("etc/owned", "file", 0o644, uid=12, gid=34),
+    ]
+    large = [of_bytes("opt/large", noise(900_000, 2)), of_bytes("opt/nul", bytes(3_000_000))]
+    top = [of_bytes("etc/version", b"new\n"), of_bytes("opt/ünïcode 文", noise(40_000, 3), 0o600)]
+    blobs = [add(layout, base), add(layout, large, "gzip"), add(layout, top)]
+    return layout, save(layout, "small", *blobs)
+
+
+def make(
+    layout: Store,
+    image: Image,
+    out: Path,
+    part_size: int = 100_000,
+    have: Sequence[Path] = (),
+    since: Sequence[str] = (),
+) -> Made:
+    known = held.held(have, since)
+    return bundle.write(layout, image, out, part_size, known, bundle.plan(layout, image, known))
+
+
+def run(out: Path, *arguments: object, python: str = PYTHON, umask: int = -1) -> Done:
+    """Run the bundle's own unpacker; a traceback is never what a user should see."""
+    done = subprocess.run(
+        [python, str(out / "unpack.py"), *map(str, arguments)],
+        cwd="/",
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
+        capture_output=True,
+        text=True,
+        check=False,
+        umask=umask,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def tree(root: Path) -> dict[str, tuple[Any, ...]]:
+    """Everything below a directory that a layer could have said."""
+    found: dict[str, tuple[Any, ...]] = {}
+    for path in root.rglob("*"):
+        status = path.lstat()
+        kind = stat.S_IFMT(status.st_mode)
+        content: object = None
+        if stat.S_ISREG(status.st_mode):
+            content = (path.read_bytes(), status.st_nlink, status.st_mtime)
+        elif stat.S_ISLNK(status.st_mode):
+            content = path.readlink()
+        owner = (status.st_uid, status.st_gid) if os.geteuid() == 0 else None
+        name = str(path.relative_to(root))
+        found[name] = (kind, stat.S_IMODE(status.st_mode), owner, content)
+    return found
+
+
+def record(root: Path) -> dict[str, Any]:
+    """What `DIR.json` says."""
+    value: dict[str, Any] = json.loads(Path(f"{root}.json").read_text())
+    return value
+
+
+def parts(out: Path) -> list[Path]:
+    return sorted(out.glob("part-*"))
+
+
+def files(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in out.iterdir()}
