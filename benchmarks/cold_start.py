@@ -67,6 +67,8 @@ def start(box: Box, scenario: Scenario) -> dict[str, Any]:
     done = box.attempt(SMOKE, env=scenario.env)
     seconds = time.monotonic() - begin
     text = str(done.stdout)
+    if "{" not in text:
+        raise SystemExit(f"{scenario.name}: smoke told nothing: {done.stderr}")
     told: dict[str, Any] = json.loads(text[text.index("{") :])
     return {
         "scenario": scenario.name,
@@ -96,7 +98,7 @@ def main() -> None:
     options = parser.parse_args()
     image = store.open_store(options.store, create=False).load(options.target)
     print(json.dumps({"target": options.target, "manifest_digest": image.manifest_digest}))
-    box = RootfsBox(options.rootfs, dict(image.env))
+    box = RootfsBox(options.rootfs, {"HOME": "/root", **image.env})
     with box.started(gpus=True) as kept:
         for number in options.only:
             scenario = SCENARIOS[number]
