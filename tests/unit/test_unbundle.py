@@ -447,6 +447,46 @@ def test_killed_at_any_moment_it_goes_on(
             assert not list((tmp_path / f"l{attempt}" / "blobs" / "sha256").glob("*.new"))
 
 
+AT_FILE = """
+import os, runpy, signal, sys
+calls, place, sys.argv = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
+def audit(event, arguments):
+    global calls
+    ours = arguments and str(arguments[0]).startswith(place)
+    if ours and event in ("open", "os.rename", "os.mkdir", "os.remove", "os.chmod"):
+        calls -= 1
+        if calls == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(audit)
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_killed_at_every_file_it_goes_on(out: Path, tmp_path: Path, expected: object) -> None:
+    """Each time one step further on, into the same destination; and each time into a new one."""
+    there = tmp_path / "there"
+    arguments = ["--rootfs", str(there / "root"), "--layout", str(there / "layout")]
+    steps = 0
+    while True:
+        steps += 1
+        command = [bundles.PYTHON, "-c", AT_FILE, str(steps), str(tmp_path / "there")]
+        command += [str(out / "unpack.py"), *arguments, "--jobs", "1"]
+        cut = subprocess.run(command, capture_output=True, text=True, check=False)
+        if cut.returncode != -signal.SIGKILL:
+            break
+        if (tmp_path / "there/root.json").exists():
+            assert record(tmp_path / "there/root")["complete"] in (False, True)
+        if steps % 3:
+            continue
+        done = run(out, *arguments)
+        assert done.code == 0, (steps, done.said)
+        assert tree(tmp_path / "there/root") == expected
+        shutil.rmtree(tmp_path / "there")
+    assert cut.returncode == 0, cut.stderr
+    assert steps > 30
+    assert store.open_store(tmp_path / "there/layout", create=False).verify() == []
+
+
 def test_interrupted_by_a_person(out: Path, tmp_path: Path) -> None:
     command = [bundles.PYTHON, "-c", WAITS, str(out / "unpack.py"), str(tmp_path / "root")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
