@@ -10,6 +10,8 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -488,44 +490,48 @@ def test_killed_at_every_file_it_goes_on(out: Path, tmp_path: Path, expected: ob
 
 
 def test_interrupted_by_a_person(out: Path, tmp_path: Path) -> None:
-    command = [bundles.PYTHON, "-c", WAITS, str(out / "unpack.py"), str(tmp_path / "root")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
-        assert running.stdout is not None
-        assert running.stdout.readline() == b"at work\n"
+    with at_work(out, "--rootfs", tmp_path / "root") as running:
         running.send_signal(signal.SIGINT)
-        _, said = running.communicate(timeout=60)
+        _, said = running.communicate()
     assert running.returncode == 130
     assert b"the same command goes on" in said
     assert b"Traceback" not in said
     assert run(out, "--rootfs", tmp_path / "root").code == 0
 
 
+@contextmanager
+def at_work(out: Path, option: str, place: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A run that is in the middle of its first layers, for as long as it is left alone."""
+    command = [bundles.PYTHON, "-c", WAITS, str(out / "unpack.py"), option, str(place)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        try:
+            assert running.stdout is not None
+            assert running.stdout.readline() == b"at work\n"
+            yield running
+        finally:
+            running.kill()
+
+
 WAITS = """
-import sys, time
-sys.argv = [sys.argv[1], "--rootfs", sys.argv[2]]
+import os, sys, time
+sys.argv = sys.argv[1:]
 sys.path.insert(0, sys.argv[0])
 from images.unbundle import cli, work
 def bring(self, layer):
-    print("at work", flush=True)
+    os.write(1, b"at work\\n")  # at once: layers are brought by several threads
     time.sleep(1000)
 work.Work._bring = bring
 sys.exit(cli.main())
 """
 
 
-def test_two_runs_at_once_do_not_meet(out: Path, tmp_path: Path) -> None:
-    for option in ("--rootfs", "--layout"):
-        place = tmp_path / option.strip("-")
-        command = [bundles.PYTHON, "-c", WAITS.replace("--rootfs", option)]
-        command += [str(out / "unpack.py"), str(place)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as running:
-            assert running.stdout is not None
-            running.stdout.readline()
-            done = run(out, option, place)
-            running.kill()
-        assert done.code == 2
-        assert "another run is at work" in done.said
-        assert run(out, option, place).code == 0
+@pytest.mark.parametrize("option", ["--rootfs", "--layout"])
+def test_two_runs_at_once_do_not_meet(out: Path, tmp_path: Path, option: str) -> None:
+    with at_work(out, option, tmp_path / "place"):
+        done = run(out, option, tmp_path / "place")
+    assert done.code == 2
+    assert "another run is at work" in done.said
+    assert run(out, option, tmp_path / "place").code == 0
 
 
 def test_full_disk_is_told_and_the_same_command_goes_on(
