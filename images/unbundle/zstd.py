@@ -110,16 +110,14 @@ def _of_library(name: str) -> Decompress:
         try:
             for piece in pieces:
                 given = _Buffer(ctypes.cast(ctypes.c_char_p(piece), ctypes.c_void_p), len(piece), 0)
-                full = False
-                # A full output buffer may leave more inside than the input says.
-                while given.done < given.size or full:
+                # The library keeps a frame's last byte back until all of its output was taken.
+                while given.done < given.size:
                     room = bytearray(_CHUNK)
                     held = (ctypes.c_char * _CHUNK).from_buffer(room)
                     made = _Buffer(ctypes.addressof(held), _CHUNK, 0)
                     left = library.ZSTD_decompressStream(stream, made, given)
                     if library.ZSTD_isError(left):
                         raise _damaged(library.ZSTD_getErrorName(left).decode())
-                    full = made.done == _CHUNK and left != 0
                     if made.done:
                         yield memoryview(room)[: made.done]
         finally:

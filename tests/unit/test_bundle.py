@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -94,7 +95,8 @@ layout = store.open_store(Path(sys.argv[1]), create=False)
 image, known, calls = layout.load("small"), held.held([]), int(sys.argv[3])
 def audit(event, arguments):
     global calls
-    if event == "open" and str(arguments[0]).startswith(sys.argv[2]) or event == "os.rename":
+    ours = arguments and str(arguments[0]).startswith(sys.argv[2])
+    if ours and event in ("open", "os.rename", "os.remove"):
         calls -= 1
         if calls == 0:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -104,15 +106,20 @@ bundle.write(layout, image, Path(sys.argv[2]), 300_000, known, plans)
 """
 
 
+@pytest.mark.parametrize("before", [None, 450_000])
 def test_killed_at_every_file_it_never_looks_whole_and_can_be_finished(
-    small: tuple[Store, Image], tmp_path: Path
+    small: tuple[Store, Image], tmp_path: Path, before: int | None
 ) -> None:
+    """Into a new directory, and in place of a bundle with other parts."""
     layout, image = small
     bundles.make(layout, image, tmp_path / "right", 300_000)
     right = bundles.files(tmp_path / "right")
     out = tmp_path / "out"
     kills = 0
     while True:
+        if before:
+            shutil.rmtree(out, ignore_errors=True)
+            bundles.make(layout, image, out, before)
         done = subprocess.run(
             [sys.executable, "-c", KILLED, str(layout.path), str(out), str(kills + 1)],
             cwd=Path(__file__).parents[2],
@@ -122,8 +129,9 @@ def test_killed_at_every_file_it_never_looks_whole_and_can_be_finished(
             break
         assert done.returncode == -signal.SIGKILL
         kills += 1
-        assert not (out / "bundle.json").exists()
-        if out.exists() and any(out.iterdir()):
+        if (out / "bundle.json").exists():
+            assert bundles.run(out, "check").code == 0
+        elif out.exists() and any(out.iterdir()):
             assert (out / ".bundle-unfinished").exists()
     assert kills > len(bundles.parts(out))
     assert bundles.files(out) == right

@@ -55,7 +55,8 @@ def images(draw: st.DrawFn) -> list[bytes]:
             else:
                 entries.append(of_symlink(path, f"to {number}"))
         if draw(st.booleans()):
-            entries.insert(0, Entry("one", "dir", draw(st.sampled_from([0o700, 0o750, 0o500]))))
+            mode = draw(st.sampled_from([0o700, 0o750, 0o500]))
+            entries.insert(0, Entry("one", "dir", mode, uid=number))
         layers.append(tar_of(entries))
     return layers
 

@@ -10,6 +10,8 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,8 +28,6 @@ from images.unbundle import document, inventory
 from tests.unit import bundles
 from tests.unit.bundles import make, parts, record, run, tree
 from tests.unit.test_unpack import member, of_members
-
-OLD_PYTHON = Path("/root/.pyenv/versions/3.8.18/bin/python3")
 
 
 @pytest.fixture
@@ -156,14 +156,21 @@ def test_layout_takes_a_second_image(small: tuple[Store, Image], out: Path, tmp_
     assert (tmp_path / "root" / "new").read_bytes() == bundles.noise(50_000, 9)
 
 
+def old_python() -> str:
+    places = [*Path.home().glob(".pyenv/versions/3.8.*/bin/python3"), shutil.which("python3.8")]
+    for place in map(str, filter(None, places)):
+        if subprocess.run([place, "-c", ""], capture_output=True, check=False).returncode == 0:
+            return place
+    pytest.skip("there is no Python 3.8 here")
+
+
 def test_with_the_oldest_python(out: Path, tmp_path: Path, expected: object) -> None:
-    if not OLD_PYTHON.exists():
-        pytest.skip(f"there is no Python 3.8 at {OLD_PYTHON}")
-    done = run(out, "--rootfs", tmp_path / "root", python=str(OLD_PYTHON))
+    python = old_python()
+    done = run(out, "--rootfs", tmp_path / "root", python=python)
     assert done.code == 0, done.said
     assert tree(tmp_path / "root") == expected
-    assert run(out, "check", python=str(OLD_PYTHON)).code == 0
-    assert run(out, "inventory", tmp_path / "root", python=str(OLD_PYTHON)).code == 0
+    assert run(out, "check", python=python).code == 0
+    assert run(out, "inventory", tmp_path / "root", python=python).code == 0
 
 
 def test_as_an_ordinary_user(out: Path, tmp_path: Path, expected: dict[str, object]) -> None:
@@ -447,45 +454,89 @@ def test_killed_at_any_moment_it_goes_on(
             assert not list((tmp_path / f"l{attempt}" / "blobs" / "sha256").glob("*.new"))
 
 
+AT_FILE = """
+import os, runpy, signal, sys
+calls, place, sys.argv = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
+def audit(event, arguments):
+    global calls
+    ours = arguments and str(arguments[0]).startswith(place)
+    if ours and event in ("open", "os.rename", "os.mkdir", "os.remove", "os.chmod"):
+        calls -= 1
+        if calls == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(audit)
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_killed_at_every_file_it_goes_on(out: Path, tmp_path: Path, expected: object) -> None:
+    """Each time one step further on, into the same destination; and each time into a new one."""
+    there = tmp_path / "there"
+    arguments = ["--rootfs", str(there / "root"), "--layout", str(there / "layout")]
+    steps = 0
+    while True:
+        steps += 1
+        command = [bundles.PYTHON, "-c", AT_FILE, str(steps), str(tmp_path / "there")]
+        command += [str(out / "unpack.py"), *arguments, "--jobs", "1"]
+        cut = subprocess.run(command, capture_output=True, text=True, check=False)
+        if cut.returncode != -signal.SIGKILL:
+            break
+        if (tmp_path / "there/root.json").exists():
+            assert record(tmp_path / "there/root")["complete"] in (False, True)
+        if steps % 3:
+            continue
+        done = run(out, *arguments)
+        assert done.code == 0, (steps, done.said)
+        assert tree(tmp_path / "there/root") == expected
+        shutil.rmtree(tmp_path / "there")
+    assert cut.returncode == 0, cut.stderr
+    assert steps > 30
+    assert store.open_store(tmp_path / "there/layout", create=False).verify() == []
+
+
 def test_interrupted_by_a_person(out: Path, tmp_path: Path) -> None:
-    command = [bundles.PYTHON, "-c", WAITS, str(out / "unpack.py"), str(tmp_path / "root")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
-        assert running.stdout is not None
-        assert running.stdout.readline() == b"at work\n"
+    with at_work(out, "--rootfs", tmp_path / "root") as running:
         running.send_signal(signal.SIGINT)
-        _, said = running.communicate(timeout=60)
+        _, said = running.communicate()
     assert running.returncode == 130
     assert b"the same command goes on" in said
     assert b"Traceback" not in said
     assert run(out, "--rootfs", tmp_path / "root").code == 0
 
 
+@contextmanager
+def at_work(out: Path, option: str, place: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A run that is in the middle of its first layers, for as long as it is left alone."""
+    command = [bundles.PYTHON, "-c", WAITS, str(out / "unpack.py"), option, str(place)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        try:
+            assert running.stdout is not None
+            assert running.stdout.readline() == b"at work\n"
+            yield running
+        finally:
+            running.kill()
+
+
 WAITS = """
-import sys, time
-sys.argv = [sys.argv[1], "--rootfs", sys.argv[2]]
+import os, sys, time
+sys.argv = sys.argv[1:]
 sys.path.insert(0, sys.argv[0])
 from images.unbundle import cli, work
 def bring(self, layer):
-    print("at work", flush=True)
+    os.write(1, b"at work\\n")  # at once: layers are brought by several threads
     time.sleep(1000)
 work.Work._bring = bring
 sys.exit(cli.main())
 """
 
 
-def test_two_runs_at_once_do_not_meet(out: Path, tmp_path: Path) -> None:
-    for option in ("--rootfs", "--layout"):
-        place = tmp_path / option.strip("-")
-        command = [bundles.PYTHON, "-c", WAITS.replace("--rootfs", option)]
-        command += [str(out / "unpack.py"), str(place)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as running:
-            assert running.stdout is not None
-            running.stdout.readline()
-            done = run(out, option, place)
-            running.kill()
-        assert done.code == 2
-        assert "another run is at work" in done.said
-        assert run(out, option, place).code == 0
+@pytest.mark.parametrize("option", ["--rootfs", "--layout"])
+def test_two_runs_at_once_do_not_meet(out: Path, tmp_path: Path, option: str) -> None:
+    with at_work(out, option, tmp_path / "place"):
+        done = run(out, option, tmp_path / "place")
+    assert done.code == 2
+    assert "another run is at work" in done.said
+    assert run(out, option, tmp_path / "place").code == 0
 
 
 def test_full_disk_is_told_and_the_same_command_goes_on(

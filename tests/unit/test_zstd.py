@@ -82,6 +82,19 @@ def test_any_pieces_of_any_frames(
     assert read(decompress, frame * frames, max(size, len(frame) // 500)) == content * frames
 
 
+def test_blocks_of_odd_sizes(decompress: Decompress) -> None:
+    """The last block does not fit what is left of an output buffer, and no input follows."""
+    content = NOISE[:100_000] * 11
+    compressor = zstandard.ZstdCompressor(level=3, write_checksum=False).compressobj()
+    frame = b""
+    for at in range(0, len(content), 100_000):
+        frame += compressor.compress(content[at : at + 100_000])
+        if at + 100_000 < len(content):
+            frame += compressor.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+    frame += compressor.flush()
+    assert read(decompress, frame, len(frame)) == content
+
+
 def test_damage_is_found(decompress: Decompress) -> None:
     frame = zstandard.ZstdCompressor(level=3, write_checksum=True).compress(NOISE)
     for cut in (1, 10, len(frame) // 2, len(frame) - 1):
