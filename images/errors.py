@@ -74,3 +74,15 @@ class ImageTestError(BuildError):
     """The tests of an image ran and did not pass."""
 
     exit_code = 10
+
+
+class RegistryError(BuildError):
+    """A registry cannot be reached, refused a request, or broke off too often."""
+
+    exit_code = 11
+
+
+class LoginError(RegistryError):
+    """A registry wants a login, or another one, or a login cannot be read."""
+
+    exit_code = 12
