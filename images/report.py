@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from images.image import Image, Layer
 from images.progress import size
+
+if TYPE_CHECKING:
+    from images.push import Pushed
 
 
 def image_document(image: Image, layout: Path, reused: Sequence[bool] = ()) -> dict[str, Any]:
@@ -80,6 +83,33 @@ def inspection(image: Image, layout: Path) -> str:
             table(layers, indent=2),
         ]
     )
+
+
+def push_document(pushed: Pushed) -> dict[str, Any]:
+    """A push as one JSON object."""
+    return {
+        "target": pushed.target,
+        "reference": pushed.reference,
+        "tag": pushed.tag,
+        "manifest_digest": pushed.manifest_digest,
+        "blobs": [
+            {"digest": blob.digest, "size": blob.size, "state": blob.state} for blob in pushed.blobs
+        ],
+        "bytes_sent": pushed.bytes_sent,
+    }
+
+
+def push_summary(pushed: Pushed, seconds: Mapping[str, float]) -> str:
+    """What a push did: blobs sent, mounted and there already, seconds, and how to pull it."""
+    rows = []
+    for state, title in (("sent", "sent"), ("mounted", "mounted"), ("present", "there already")):
+        sizes = [blob.size for blob in pushed.blobs if blob.state == state]
+        rows.append((title, f"{len(sizes)} blobs", size(sum(sizes))))
+    rows.append(("bytes sent", "", size(pushed.bytes_sent)))
+    rows += [(stage, "", f"{spent:.2f} s") for stage, spent in seconds.items()]
+    named = f"{pushed.repository}:{pushed.tag}"
+    head = f"{pushed.target} -> {named}{' (unchanged)' if pushed.unchanged else ''}"
+    return f"{head}\n{table(rows, indent=2)}\n  {pushed.reference}"
 
 
 def table(rows: Sequence[Sequence[str]], *, indent: int = 0) -> str:
