@@ -156,15 +156,12 @@ class Registry:
         least = response.headers.get("OCI-Chunk-Min-Length", "0")
         return self._location(response, url), int(least) if least.isdecimal() else 0
 
-    def send_part(
-        self, location: str, body: Callable[[], Body], length: int, content_range: str | None
-    ) -> str:
+    def send_part(self, location: str, body: Callable[[], Body], content_range: str | None) -> str:
         """Append to an upload; gives the address of what follows.
 
         Args:
             location: of the upload.
             body: makes the bytes.
-            length: their number.
             content_range: `FIRST-LAST`, inclusive; None for a stream from the start.
 
         Raises:
@@ -176,9 +173,11 @@ class Registry:
         response = self.exchange.once("PATCH", location, self._scopes, body=body, headers=headers)
         if response.status_code in (201, 202, 204):
             return self._location(response, location)
-        # 416 is what one registry says of a part that is too large, beside "out of order".
-        if response.status_code == 413 or (response.status_code == 416 and length > 0):
-            raise TooLargeError(str(self.exchange.refused(response, "a part of an upload")))
+        refused = self.exchange.refused(response, f"an upload to {self.repository.name}")
+        # Some say 416 of a body that is too large; alone, it is of a range that does not fit.
+        large = response.status_code == 416 and "too large" in refused.message
+        if response.status_code == 413 or large:
+            raise TooLargeError(refused.message)
         raise self._unfinished(response)
 
     def uploaded(self, location: str) -> tuple[str, int]:

@@ -47,6 +47,7 @@ class Exchange:
         self._scheme = "http" if plain_http else "https"
         self._plain_http = plain_http
         self._session = web.session()
+        self._cut = web.breaker(self._session)
         self._authorization = Authorization(
             registry, self._session, plain_http=plain_http, login_for=docker_auth.login_for
         )
@@ -54,8 +55,9 @@ class Exchange:
         self._answered = False
 
     def close(self) -> None:
-        """Break off: whoever waits or sends ends with CancelledError at the next moment."""
+        """Break off: whoever waits or sends ends with CancelledError at once."""
         self._stop.set()
+        self._cut()
         self._session.close()
 
     def check_stopped(self) -> None:

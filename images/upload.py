@@ -4,9 +4,9 @@ Specification: OCI Distribution Spec 1.1, "Pushing blobs".
 
 A small blob goes in one PUT, a large one as one streamed PATCH: what Docker, skopeo and
 containerd send, so every registry takes it. When the connection breaks, the registry is asked how
-far it got, and the rest follows as a PATCH with a Content-Range. Some registries (Distribution up
-to its version 3) forget an upload that was torn: there it starts anew. Where a proxy allows no body
-of that size, the blob is cut into chunks.
+far it got, and the rest follows as a PATCH with a Content-Range. Some registries, Distribution 2.8
+among them, forget an upload that was torn: there it starts anew. Where a proxy allows no body of
+that size, the blob is cut into chunks.
 """
 
 from __future__ import annotations
@@ -191,8 +191,11 @@ class _Large(_Sender):
     def _begun(self) -> str:
         """An upload, after a torn one where that got to."""
         if self._torn and self._location is not None:
-            self._location, self._offset = self._registry.uploaded(self._location)
-        elif self._location is None:
+            try:
+                self._location, self._offset = self._registry.uploaded(self._location)
+            except LostError:
+                self._location = None
+        if self._location is None:
             self._location, self._least = self._registry.start_upload()
             self._offset = 0
         self._torn = False
@@ -217,7 +220,6 @@ class _Large(_Sender):
             following = self._registry.send_part(
                 location,
                 lambda: cast("SupportsRead[bytes]", _Part(self, begin, end)),
-                end - begin,
                 None if whole else f"{begin}-{end - 1}",
             )
         except TooLargeError as error:

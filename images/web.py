@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
@@ -26,6 +28,57 @@ def session() -> requests.Session:
     if bundle and not {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"} & os.environ.keys():
         made.verify = bundle
     return made
+
+
+def breaker(session: requests.Session) -> Callable[[], None]:
+    """A function that cuts the session's connections: who waits on one gets an error at once.
+
+    Without it, a thread that waits for a stalled server ends only by its timeout, and a person's
+    Ctrl-C with it. Connections through a proxy are left to their timeouts.
+    """
+    import socket
+    import threading
+    from weakref import WeakSet
+
+    from requests.adapters import HTTPAdapter
+    from urllib3.connection import HTTPConnection, HTTPSConnection
+    from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+    live: WeakSet[HTTPConnection] = WeakSet()
+    lock = threading.Lock()
+
+    class Plain(HTTPConnection):
+        def connect(self) -> None:
+            with lock:
+                live.add(self)
+            super().connect()
+
+    class Secure(HTTPSConnection):
+        def connect(self) -> None:
+            with lock:
+                live.add(self)
+            super().connect()
+
+    class PlainPool(HTTPConnectionPool):
+        ConnectionCls = Plain
+
+    class SecurePool(HTTPSConnectionPool):
+        ConnectionCls = Secure
+
+    for adapter in session.adapters.values():
+        if isinstance(adapter, HTTPAdapter):
+            adapter.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
+
+    def cut() -> None:
+        with lock:
+            sockets = [connection.sock for connection in live]
+        for sock in sockets:
+            if sock is not None:
+                with suppress(OSError):
+                    # Below TLS: its own farewell is not for another thread to say.
+                    socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+    return cut
 
 
 def public_url(url: str) -> str:
