@@ -181,7 +181,7 @@ class Exchange:
                 return self.once(method, url, scopes, body=made, headers=headers)
             except PassingError as error:
                 failures += 1
-                self.pause(failures, error, method)
+                self.pause(failures, error, f"{method} {urlsplit(url).path}")
 
     def pause(self, failures: int, error: PassingError, doing: str) -> None:
         """Wait before the next attempt.
@@ -189,7 +189,7 @@ class Exchange:
         Args:
             failures: in a row until now.
             error: the last one.
-            doing: for the message, e.g. `HEAD` or `sending sha256:…`.
+            doing: for the message, e.g. `sending sha256:…`.
 
         Raises:
             RegistryError: it was the last attempt.

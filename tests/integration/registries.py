@@ -119,7 +119,9 @@ class Proxy:
         seen: the requests.
         largest: the most bytes of a body that it takes, as some proxies do.
         too_large: what it answers to a larger one.
-        guard: looks at a request and may answer it instead of the registry.
+        guard: looks at a request and may answer it instead of the registry; it keeps the login.
+        login: what the registry is told instead.
+        uploads_at: another address that uploads are sent to.
     """
 
     def __init__(self, upstream: str) -> None:
@@ -130,6 +132,8 @@ class Proxy:
         self.largest: int | None = None
         self.too_large = 413, b"413"
         self.guard: Callable[[_Handler], bool] | None = None
+        self.login = ""
+        self.uploads_at = ""
         self.stalled = threading.Event()
         self.over = threading.Event()
         self._lock = threading.Lock()
@@ -252,6 +256,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self.send_response(response.status)
         for name, value in response.headers.items():
+            if name.lower() == "location" and self.proxy.uploads_at:
+                value = value.replace(self.proxy.address, self.proxy.uploads_at)
             if name.lower() not in ("date", "connection", "transfer-encoding"):
                 self.send_header(name, value)
         if kind == "cut":
@@ -278,6 +284,8 @@ class _Handler(BaseHTTPRequestHandler):
             if name.lower() not in dropped:
                 connection.putheader(name, value)
         connection.putheader("Content-Length", str(length))
+        if self.proxy.login:
+            connection.putheader("Authorization", self.proxy.login)
         connection.endheaders()
         return connection
 

@@ -73,13 +73,24 @@ def change(path: Path, old: str, new: str) -> None:
 def test_help_lists_commands_and_exit_codes(option: str) -> None:
     done = cli(option)
     assert done.returncode == 0
-    for word in ("build", "list", "lock", "load", "test", "inspect", "verify", "gc", "exit codes"):
+    for word in (
+        "build",
+        "list",
+        "lock",
+        "load",
+        "push",
+        "test",
+        "inspect",
+        "verify",
+        "gc",
+        "exit codes",
+    ):
         assert word in done.stdout
     assert done.stderr == ""
 
 
 @pytest.mark.parametrize(
-    "command", ["build", "list", "lock", "load", "test", "inspect", "verify", "gc"]
+    "command", ["build", "list", "lock", "load", "push", "test", "inspect", "verify", "gc"]
 )
 def test_each_command_has_help(command: str) -> None:
     done = cli(command, "--help")
