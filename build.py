@@ -33,19 +33,23 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).resolve().parent
 INTERRUPTED = 130
+UPLOADS = 4
+"""Blobs that a push sends at a time: enough to fill a line, few enough for one disk."""
 
 EPILOG = """\
 exit codes:
-  0 done              4 lock missing or stale     8 a program is missing or failed
-  1 other failure     5 a file cannot be fetched  9 Docker
-  2 wrong usage       6 bytes are not as locked  10 the image's tests failed
-  3 matrix.yaml       7 store or disk           130 interrupted
+  0 done              5 a file cannot be fetched        10 the image's tests failed
+  1 other failure     6 bytes are not as locked         11 a registry
+  2 wrong usage       7 store or disk                   12 a registry wants a (or another) login
+  3 matrix.yaml       8 a program is missing or failed 130 interrupted
+  4 lock missing or stale                               9 Docker
 
 examples:
   python build.py --target torch280-sglang052       build one image (the same as `build --target`)
   python build.py list                              what can be built, and what has been
   python build.py load --target torch280-sglang052  give it to the Docker daemon
   python build.py bundle --target torch280-sglang052 --out DIR   for a machine without a registry
+  python build.py push --target torch280-sglang052 --to registry.example.com/team/roll-sglang
   python build.py test --target torch280-sglang052  test it, in a container where there is Docker
   python build.py test --target torch280-sglang052 --gpu    what needs a GPU; keeps evidence
 """
@@ -287,6 +291,47 @@ def bundle(options: argparse.Namespace) -> int:
     return 0
 
 
+def push(options: argparse.Namespace) -> int:
+    """Push images to a registry, without Docker."""
+    from images import push, reference, registry, report, store
+
+    _, targets = _chosen(options)
+    repository, tag = reference.parse(options.to)
+    if tag and len(targets) > 1:
+        raise UsageError(
+            f"{options.to}: one tag for {len(targets)} images",
+            remedy="leave the tag out: each image gets its target's id as its tag",
+        )
+    mount_from = [
+        reference.repository_name(name, repository.registry) for name in options.mount_from
+    ]
+    source = store.open_store(options.store, create=False)
+    images = [source.load(target.id) for target in targets]
+    documents = []
+    with (
+        source.building(),
+        registry.Registry(repository, plain_http=options.plain_http) as connected,
+    ):
+        for image in images:
+            progress = Progress()
+            with progress.timed("total"):
+                pushed = push.push(
+                    source,
+                    image,
+                    connected,
+                    tag or image.ref,
+                    mount_from=mount_from,
+                    jobs=options.jobs,
+                    progress=progress,
+                )
+            documents.append(report.push_document(pushed))
+            summary = report.push_summary(pushed, progress.seconds)
+            print(summary, file=sys.stderr if options.json else sys.stdout)
+    if options.json:
+        _print_json(documents[0] if len(documents) == 1 else {"images": documents})
+    return 0
+
+
 def test(options: argparse.Namespace) -> int:
     """Run the tests of built images: tests/image and tests/gpu."""
     from images import store, testing
@@ -406,6 +451,9 @@ def _parser() -> argparse.ArgumentParser:
     found.add_argument("--target", required=True, metavar="ID", help="the image")
     found.add_argument("--out", required=True, type=Path, metavar="DIR", help="where it goes")
     _add_bundle_options(found)
+    found = command("push", push)
+    _add_targets(found)
+    _add_push_options(found)
     _add_json(found)
 
     found = command("test", test)
@@ -493,6 +541,27 @@ def _add_bundle_options(parser: argparse.ArgumentParser) -> None:
         default=os.cpu_count() or 1,
         help="layers to compare at a time (%(default)s)",
     )
+
+
+def _add_push_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--to",
+        required=True,
+        metavar="REGISTRY/REPO[:TAG]",
+        help="where to; the tag is the target's id if none is given",
+    )
+    parser.add_argument(
+        "--mount-from",
+        action="append",
+        default=[],
+        metavar="REPO",
+        help="a repository of that registry to take blobs over from; repeatable. Those that this "
+        "store was pushed to are tried in any case",
+    )
+    parser.add_argument(
+        "--jobs", type=_positive, default=UPLOADS, help="uploads at a time (%(default)s)"
+    )
+    parser.add_argument("--plain-http", action="store_true", help="talk without TLS")
 
 
 def _add_mirror(parser: argparse.ArgumentParser) -> None:

@@ -78,3 +78,15 @@ class ImageTestError(BuildError):
 
 class EvidenceError(BuildError):
     """What is kept of an image's run on a GPU cannot be read or written."""
+
+
+class RegistryError(BuildError):
+    """A registry cannot be reached, refused a request, or broke off too often."""
+
+    exit_code = 11
+
+
+class LoginError(RegistryError):
+    """A registry wants a login, or another one, or a login cannot be read."""
+
+    exit_code = 12

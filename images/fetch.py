@@ -11,17 +11,17 @@ import errno
 import fcntl
 import hashlib
 import os
-import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 from images.artifact import Artifact
 from images.errors import FetchError, IntegrityError, StoreError
+from images.web import public_text, public_url, session
 
 if TYPE_CHECKING:
     import requests
@@ -92,18 +92,6 @@ def checked(artifact: Artifact, cache: Path) -> Path:
     return path
 
 
-def public_url(url: str) -> str:
-    """The URL without user name, password and query, fit to be shown."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=host, query="", fragment=""))
-
-
-def _public(text: str) -> str:
-    """A message without the credentials that the addresses in it may hold."""
-    return re.sub(r"\?[^\s'\"()]+", "", re.sub(r"//[^/\s'\"]*@", "//", text))
-
-
 class Downloads:
     """Downloads in the background, a few at a time.
 
@@ -120,7 +108,7 @@ class Downloads:
         self._cache = cache
         self._advance = advance
         self._pool = ThreadPoolExecutor(jobs, thread_name_prefix="download")
-        self._session = _session()
+        self._session = session()
         self._stop = threading.Event()
 
     def __enter__(self) -> Downloads:
@@ -169,9 +157,9 @@ class Downloads:
             try:
                 digest = self._attempt(artifact, url, stream)
             except _PermanentError as error:
-                raise FetchError(f"{artifact.filename}: {_public(str(error))}") from None
+                raise FetchError(f"{artifact.filename}: {public_text(str(error))}") from None
             except (requests.RequestException, urllib3.exceptions.HTTPError, _AgainError) as error:
-                reason = _public(str(error))
+                reason = public_text(str(error))
                 have = stream.seek(0, os.SEEK_END)
                 failures, most = (1, have) if have > most else (failures + 1, most)
                 continue
@@ -258,19 +246,6 @@ class _AgainError(Exception):
 
 class _PermanentError(Exception):
     """No attempt will help."""
-
-
-def _session() -> requests.Session:
-    import requests
-    from requests.adapters import HTTPAdapter
-
-    session = requests.Session()
-    session.mount("https://", HTTPAdapter(pool_maxsize=32))
-    # uv and curl honour SSL_CERT_FILE where requests does not: one setting must do for all.
-    bundle = os.environ.get("SSL_CERT_FILE")
-    if bundle and not {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"} & os.environ.keys():
-        session.verify = bundle
-    return session
 
 
 def _local(url: str, have: int) -> Iterator[bytes]:

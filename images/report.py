@@ -12,6 +12,7 @@ from images.progress import size
 
 if TYPE_CHECKING:
     from images.bundle import Made
+    from images.push import Pushed
 
 
 def image_document(image: Image, layout: Path, reused: Sequence[bool] = ()) -> dict[str, Any]:
@@ -116,6 +117,33 @@ def bundle_summary(made: Made) -> str:
         lines.append(f"  in part: their tars are put together there from its files: {some}")
     lines.append(f"  send {made.path}, in any order, and there: python3 unpack.py --rootfs DIR")
     return "\n".join(lines)
+
+
+def push_document(pushed: Pushed) -> dict[str, Any]:
+    """A push as one JSON object."""
+    return {
+        "target": pushed.target,
+        "reference": pushed.reference,
+        "tag": pushed.tag,
+        "manifest_digest": pushed.manifest_digest,
+        "blobs": [
+            {"digest": blob.digest, "size": blob.size, "state": blob.state} for blob in pushed.blobs
+        ],
+        "bytes_sent": pushed.bytes_sent,
+    }
+
+
+def push_summary(pushed: Pushed, seconds: Mapping[str, float]) -> str:
+    """What a push did: blobs sent, mounted and there already, seconds, and how to pull it."""
+    rows = []
+    for state, title in (("sent", "sent"), ("mounted", "mounted"), ("present", "there already")):
+        sizes = [blob.size for blob in pushed.blobs if blob.state == state]
+        rows.append((title, f"{len(sizes)} blobs", size(sum(sizes))))
+    rows.append(("bytes sent", "", size(pushed.bytes_sent)))
+    rows += [(stage, "", f"{spent:.2f} s") for stage, spent in seconds.items()]
+    named = f"{pushed.repository}:{pushed.tag}"
+    head = f"{pushed.target} -> {named}{' (unchanged)' if pushed.unchanged else ''}"
+    return f"{head}\n{table(rows, indent=2)}\n  {pushed.reference}"
 
 
 def table(rows: Sequence[Sequence[str]], *, indent: int = 0) -> str:

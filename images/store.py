@@ -103,6 +103,13 @@ class Store:
                 commit(digest)
         return digest
 
+    def note(self, name: str, content: bytes) -> None:
+        """Keep a small document of ours as `.roll/NAME`, whole or not at all."""
+        path = self.path / ".roll" / name
+        with _disk(self.path):
+            path.parent.mkdir(exist_ok=True)
+            self._replace(path, content)
+
     # -- layer keys ----------------------------------------------------------------------------
 
     def known(self, key: str) -> Blob | None:
@@ -346,7 +353,7 @@ class Store:
             try:
                 fcntl.flock(lock, how | fcntl.LOCK_NB)
             except BlockingIOError:
-                busy = "a build is at work" if how == fcntl.LOCK_EX else "gc is at work"
+                busy = "a build or a push is at work" if how == fcntl.LOCK_EX else "gc is at work"
                 raise StoreError(
                     f"{self.path}: {busy} on this store", remedy="wait for it, then try again"
                 ) from None

@@ -34,7 +34,11 @@ def test_starts_off_the_main_thread(off_main: dict[str, Any], subject: Subject) 
 
 
 def test_signal_handler_is_untouched_off_the_main_thread(off_main: dict[str, Any]) -> None:
-    assert set(engines.told(off_main, "sigquit").values()) == {"SIG_DFL"}
+    handlers = engines.told(off_main, "sigquit")
+    print(handlers)
+    # Whatever it was: a shell that starts a command in the background has it ignored.
+    assert set(handlers.values()) == {handlers["before"]}
+    assert set(handlers) == {"before", "started", "generated"}
 
 
 def test_starts_on_the_main_thread(on_main: dict[str, Any]) -> None:

@@ -12,7 +12,6 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, cast
@@ -29,6 +28,7 @@ from images.progress import Progress
 from images.store import Store
 from tests.integration import dockerd
 from tests.integration.dockerd import Daemon
+from tests.integration.registries import need, registry
 
 PROGRAMS = ("sh", "sleep", "cat", "id", "env", "ls", "touch")
 BULK = 30_000_000
@@ -400,46 +400,10 @@ def test_builder_does_not_import_the_sdk() -> None:
 # -- other tools on the same store -----------------------------------------------------------------
 
 
-def need(program: str) -> None:
-    if shutil.which(program) is None:
-        dockerd.absent(f"no {program}; on Debian: apt install {program}")
-
-
 def skopeo_copy(source: str, target: str) -> None:
     need("skopeo")
     insecure = ["--src-tls-verify=false", "--dest-tls-verify=false"]
     command("skopeo", "--insecure-policy", "copy", *insecure, source, target)
-
-
-@contextmanager
-def registry(place: Path) -> Iterator[str]:
-    """A real registry on the loopback interface."""
-    need("docker-registry")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    config = place / "registry.json"
-    settings = {
-        "version": 0.1,
-        "log": {"level": "error"},
-        "storage": {"filesystem": {"rootdirectory": str(place / "registry")}},
-        "http": {"addr": address},
-    }
-    config.write_text(json.dumps(settings))
-    server = subprocess.Popen(
-        ["setpriv", "--pdeathsig", "KILL", "docker-registry", "serve", str(config)],
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        for _ in range(100):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", int(address.rpartition(":")[2]))) == 0:
-                    break
-            time.sleep(0.1)
-        yield address
-    finally:
-        server.terminate()
-        server.wait()
 
 
 @pytest.mark.parametrize("compression", layer.COMPRESSIONS)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from images import fetch
+from images import fetch, web
 from images.artifact import Artifact
 from images.errors import BuildError, FetchError, IntegrityError, StoreError
 from tests.unit.conftest import Faulty
@@ -213,7 +213,7 @@ def test_many_files_at_once_arrive_each_as_itself(cache: Path, server: Faulty) -
 TWO = """
 import sys
 from pathlib import Path
-from images import fetch
+from images import fetch, web
 from images.artifact import Artifact
 cache, url, sha256, size = sys.argv[1:]
 total = []
@@ -335,7 +335,7 @@ def test_credentials_are_never_told(cache: Path, server: Faulty, reason: str) ->
     ],
 )
 def test_public_url_shows_no_credentials(url: str, shown: str) -> None:
-    assert fetch.public_url(url) == shown
+    assert web.public_url(url) == shown
 
 
 def test_missing_ca_bundle_is_not_a_disk_error(

@@ -130,6 +130,12 @@ def test_build_with_nothing_to_do_loads_nothing_slow() -> None:
     assert not found & set(SLOW)
 
 
+def test_push_loads_a_client_only_when_it_asks_a_registry() -> None:
+    """Its options are part of the command line, which every build sets up."""
+    found = loaded("build images.push images.registry images.report")
+    assert not found & set(SLOW)
+
+
 @pytest.mark.parametrize("module", CORE)
 def test_core_modules_need_only_the_standard_library(module: str) -> None:
     found = loaded(module)

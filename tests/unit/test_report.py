@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from images import report
 from images.image import Image, Layer
 from images.layer import Blob
+from images.push import Pushed, PushedBlob, State
+from images.reference import Repository
 
 LAYOUT = Path("/some where/store")
 
@@ -82,3 +85,36 @@ def test_columns_are_aligned_and_lines_end_without_blanks() -> None:
     text = report.table([("a", "bb", ""), ("aaa", "b", "c")], indent=1)
     assert text.splitlines() == [" a    bb", " aaa  b   c"]
     assert report.table([]) == ""
+
+
+def test_push_as_a_document_and_as_text() -> None:
+    image = VALUE
+    digests = ["sha256:" + letter * 64 for letter in "abc"]
+    states: tuple[State, ...] = ("sent", "mounted", "present")
+    blobs = tuple(
+        PushedBlob(digest, 1000 * number, state)
+        for number, (digest, state) in enumerate(zip(digests, states, strict=True), 1)
+    )
+    repository = Repository("host.example:5000", "team/app")
+    pushed = Pushed("t", repository, "v1", image.manifest_digest, blobs, 1234, unchanged=False)
+    reference = f"host.example:5000/team/app@{image.manifest_digest}"
+    assert report.push_document(pushed) == {
+        "target": "t",
+        "reference": reference,
+        "tag": "v1",
+        "manifest_digest": image.manifest_digest,
+        "blobs": [
+            {"digest": digests[0], "size": 1000, "state": "sent"},
+            {"digest": digests[1], "size": 2000, "state": "mounted"},
+            {"digest": digests[2], "size": 3000, "state": "present"},
+        ],
+        "bytes_sent": 1234,
+    }
+    text = report.push_summary(pushed, {"push": 1.5})
+    lines = text.splitlines()
+    assert lines[0] == "t -> host.example:5000/team/app:v1"
+    assert lines[-1].strip() == reference
+    for part in ("1 kB", "2 kB", "3 kB", "1.23 kB", "1.50 s"):
+        assert part in text
+    same = replace(pushed, unchanged=True)
+    assert "(unchanged)" in report.push_summary(same, {})

@@ -499,7 +499,7 @@ def test_gc_refuses_while_a_build_is_at_work_and_takes_nothing(store: Store) -> 
     add(store, b"not named yet")
     child = process(HOLD_A_FILE, store.path)
     wait_for_line(child)
-    with pytest.raises(StoreError, match="a build is at work"):
+    with pytest.raises(StoreError, match="a build or a push is at work"):
         store.gc()
     assert store.has(digest(b"not named yet"), 13)
     child.communicate("go on\n")

@@ -1,0 +1,177 @@
+"""How long pushes of one target to a registry take, beside skopeo on the same layout.
+
+    python benchmarks/push.py --target torch280-sglang052 --place /var/tmp/push-bench
+
+Starts a registry (`docker-registry`, its data below --place, removed afterwards) on the loopback
+interface for each first push. Measured as whole processes: a first push, a second one of the same
+image, one after the top layer changed, a mount into another repository, and `skopeo copy` of the
+same layout into an empty registry. The store is not changed: pushes go from a copy of hard links.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from images import layer  # noqa: E402
+from images.entry import of_bytes  # noqa: E402
+from images.image import Image, Layer  # noqa: E402
+from images.store import Store, open_store  # noqa: E402
+
+
+@dataclass(frozen=True)
+class Run:
+    """One process: what it was, wall and CPU seconds, peak memory and sent bytes."""
+
+    what: str
+    seconds: float
+    cpu: float
+    peak: int
+    sent: int | None = None
+
+    def row(self) -> str:
+        """A line of the table."""
+        sent = "" if self.sent is None else f"{self.sent:,}"
+        figures = (f"{self.seconds:.2f}", f"{self.cpu:.1f}", f"{self.peak / 1e6:.0f}", sent)
+        return f"| {' | '.join((self.what, *figures))} |"
+
+
+@contextmanager
+def registry(place: Path) -> Iterator[str]:
+    """An empty registry; gives its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    with TemporaryDirectory(prefix="registry-", dir=place) as data:
+        config = Path(data) / "config.json"
+        settings = {
+            "version": 0.1,
+            "log": {"level": "error", "accesslog": {"disabled": True}},
+            "storage": {"filesystem": {"rootdirectory": data}},
+            "http": {"addr": address},
+        }
+        config.write_text(json.dumps(settings))
+        command = ["setpriv", "--pdeathsig", "KILL", "docker-registry", "serve", str(config)]
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server:
+            try:
+                _wait(int(address.rpartition(":")[2]))
+                yield address
+            finally:
+                server.terminate()
+
+
+def _wait(port: int) -> None:
+    for _ in range(200):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    sys.exit("docker-registry did not come up")
+
+
+def timed(what: str, command: Sequence[str]) -> tuple[Run, str]:
+    """Run a process that must succeed; gives its figures and its output."""
+    # The disk of one run must not be busy with what the one before left to be written.
+    os.sync()
+    begin = time.perf_counter()
+    with (
+        TemporaryFile() as errors,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors) as child,
+    ):
+        output = child.stdout.read().decode() if child.stdout else ""
+        _, status, used = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        errors.seek(0)
+        said = errors.read().decode()
+    seconds = time.perf_counter() - begin
+    if child.returncode:
+        sys.exit(f"{what}: {said}")
+    return Run(what, seconds, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024), output
+
+
+def pushed(what: str, store: Path, target: str, to: str) -> Run:
+    """Push as a user does."""
+    command = [sys.executable, str(ROOT / "build.py"), "push", "--store", str(store)]
+    command += ["--target", target, "--to", to, "--plain-http", "--json"]
+    run, output = timed(what, command)
+    return replace(run, sent=json.loads(output)["bytes_sent"])
+
+
+def linked(store: Path, place: Path) -> Store:
+    """A copy of a store that shares its blobs' bytes, and remembers no push."""
+    copy = place / "store"
+    ignore = shutil.ignore_patterns("pushed", "tmp", "locks")
+    shutil.copytree(store, copy, copy_function=_link, ignore=ignore)
+    return open_store(copy)
+
+
+def _link(source: str, target: str) -> None:
+    # Only blobs, which nobody ever writes to: a lock must not be shared with the real store.
+    if "/blobs/" in source:
+        os.link(source, target)
+    else:
+        shutil.copy2(source, target)
+
+
+def change_top(store: Store, image: Image) -> None:
+    """Put an image in whose top layer is another one, of about the same size."""
+    old = image.layers[-1]
+    content = os.urandom(old.blob.size)
+    with store.new_file() as (out, commit):
+        blob = layer.write([of_bytes("opt/changed", content)], out, "zstd")
+        commit(blob.digest)
+    store.save(replace(image, layers=(*image.layers[:-1], Layer(old.title, blob))))
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--target", default="torch280-sglang052")
+    parser.add_argument("--store", type=Path, default=ROOT / "store")
+    parser.add_argument(
+        "--place", type=Path, required=True, help="on the store's disk, with room for the image"
+    )
+    options = parser.parse_args()
+    target = options.target
+    options.place.mkdir(parents=True, exist_ok=True)
+    runs = []
+    with TemporaryDirectory(prefix="push-", dir=options.place) as work:
+        store = linked(options.store.resolve(), Path(work))
+        image = store.load(target)
+        for item in image.layers:  # whoever comes first must not be the one that reads the disk
+            with store.blob_path(item.blob.digest).open("rb", buffering=0) as stream:
+                while stream.read(1 << 20):
+                    pass
+        layout = f"oci:{store.path}:{target}"
+        with registry(Path(work)) as address:
+            skopeo = ["skopeo", "--insecure-policy", "copy", "--dest-tls-verify=false"]
+            runs.append(timed("skopeo copy", [*skopeo, layout, f"docker://{address}/a:1"])[0])
+            runs.append(timed("skopeo copy again", [*skopeo, layout, f"docker://{address}/a:1"])[0])
+        with registry(Path(work)) as address:
+            runs.append(pushed("first push", store.path, target, f"{address}/a"))
+            runs.append(pushed("again, unchanged", store.path, target, f"{address}/a"))
+            runs.append(pushed("to another repository", store.path, target, f"{address}/b"))
+            change_top(store, image)
+            runs.append(pushed("top layer changed", store.path, target, f"{address}/a"))
+    print(f"{target}: {len(image.layers)} layers, {image.size / 1e9:.2f} GB\n")
+    print("| what | seconds | CPU seconds | peak memory, MB | bytes sent |\n|---|---|---|---|---|")
+    for run in runs:
+        print(run.row())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""An image from the store into a registry: its blobs first, then its manifest, then its tag.
+
+Specification: OCI Distribution Spec 1.1, "Pushing". What the registry has is not sent; what another
+of its repositories has is mounted. A push may break off at any moment: the tag then is what it was.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from images import push_memory, upload
+from images.errors import LoginError
+from images.image import Image
+from images.progress import Progress
+from images.reference import Repository
+from images.registry import Registry
+from images.store import Store
+from images.upload import Sizes, Source
+
+_QUESTIONS = 16  # requests at a time that carry no blob
+_MISSES = 3  # mounts refused in a row, of what should be there, after which no more are tried
+
+State = Literal["sent", "mounted", "present"]
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class PushedBlob:
+    """A blob of the image, and how it got into the repository."""
+
+    digest: str
+    size: int
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """What a push did.
+
+    Attributes:
+        target: the image's name in the store.
+        repository: where it is now.
+        tag: the tag that names it there.
+        manifest_digest: as in the store, and as the registry tells.
+        blobs: the layers, lowest first, then the config.
+        bytes_sent: bodies of requests, with what had to be sent twice.
+        unchanged: whether the tag named this very image before.
+    """
+
+    target: str
+    repository: Repository
+    tag: str
+    manifest_digest: str
+    blobs: tuple[PushedBlob, ...]
+    bytes_sent: int
+    unchanged: bool
+
+    @property
+    def reference(self) -> str:
+        """What it can be pulled by, forever: `REGISTRY/REPOSITORY@sha256:…`."""
+        return f"{self.repository}@{self.manifest_digest}"
+
+
+def push(
+    store: Store,
+    image: Image,
+    registry: Registry,
+    tag: str,
+    *,
+    mount_from: Sequence[str] = (),
+    jobs: int,
+    progress: Progress,
+) -> Pushed:
+    """Push one image; the registry's answers confirm each step.
+
+    Args:
+        store: where the blobs are.
+        image: the image.
+        registry: the repository that it goes to.
+        tag: the name that it gets there, last of all.
+        mount_from: names of further repositories of that registry that may have its blobs.
+        jobs: uploads at a time.
+        progress: told of the bytes sent.
+
+    Raises:
+        RegistryError: the registry refuses or cannot be reached.
+        IntegrityError: a blob in the store is damaged or missing, and the registry lacks it.
+    """
+    sources = _sources(store, image)
+    with progress.timed("ask"):
+        unchanged = registry.manifest_digest(tag) == image.manifest_digest
+    if unchanged:
+        states: dict[str, State] = dict.fromkeys(sources, "present")
+        sent = 0
+    else:
+        states, sent = _blobs(store, registry, list(sources.values()), mount_from, jobs, progress)
+        with progress.timed("manifest"):
+            # Under its digest first: what a registry would alter never gets the tag.
+            registry.put_manifest(image.manifest_digest, image.manifest)
+            registry.put_manifest(tag, image.manifest)
+        sent += 2 * len(image.manifest)
+    push_memory.note(store, registry.repository, sources)
+    blobs = (PushedBlob(item.digest, item.size, states[item.digest]) for item in sources.values())
+    return Pushed(
+        image.ref,
+        registry.repository,
+        tag,
+        image.manifest_digest,
+        tuple(blobs),
+        sent,
+        unchanged,
+    )
+
+
+def _sources(store: Store, image: Image) -> dict[str, Source]:
+    sizes = {layer.blob.digest: layer.blob.size for layer in image.layers}
+    sizes[image.config_digest] = len(image.config)
+    return {digest: Source(store.blob_path(digest), digest, size) for digest, size in sizes.items()}
+
+
+def _blobs(
+    store: Store,
+    registry: Registry,
+    sources: Sequence[Source],
+    mount_from: Sequence[str],
+    jobs: int,
+    progress: Progress,
+) -> tuple[dict[str, State], int]:
+    """Bring all blobs there; gives how each got there, and the bytes sent."""
+    with progress.timed("ask"):
+        there = _at_once(
+            registry, lambda item: registry.has_blob(item.digest, item.size), sources, _QUESTIONS
+        )
+        lacking = [item for item, has in zip(sources, there, strict=True) if not has]
+        mounts = _Mounts(store, registry, mount_from)
+        mounted = _at_once(registry, mounts.mount, lacking, _QUESTIONS)
+    taken = {item.digest for item, done in zip(lacking, mounted, strict=True) if done}
+    # The largest first: a large one that begins last would be alone at the end.
+    rest = sorted((i for i in lacking if i.digest not in taken), key=lambda item: -item.size)
+    sent = _send(registry, rest, jobs, progress) if rest else 0
+    states: dict[str, State] = {item.digest: "present" for item in sources}
+    states |= dict.fromkeys(taken, "mounted")
+    states |= {item.digest: "sent" for item in rest}
+    return states, sent
+
+
+def _send(registry: Registry, sources: Sequence[Source], jobs: int, progress: Progress) -> int:
+    sizes = Sizes()
+    with progress.stage("push", sum(item.size for item in sources)) as meter:
+        sent = _at_once(
+            registry,
+            lambda item: upload.send(registry, item, meter.advance, sizes),
+            sources,
+            jobs,
+        )
+    return sum(sent)
+
+
+class _Mounts:
+    """Tries the repositories that may have a blob, those that surely had it first."""
+
+    def __init__(self, store: Store, registry: Registry, named: Sequence[str]) -> None:
+        self._registry = registry
+        own = registry.repository
+        self._known = push_memory.known(store, own.registry)
+        self._known.pop(own.name, None)
+        self._named = [name for name in named if name != own.name]
+        self._given_up: set[str] = set()
+        self._misses: Counter[str] = Counter()
+
+    def mount(self, source: Source) -> bool:
+        """Whether one of them gave the blob."""
+        sure = [name for name, digests in self._known.items() if source.digest in digests]
+        return any(
+            self._try(source.digest, name, sure=name in sure)
+            for name in dict.fromkeys([*sure, *self._named])
+        )
+
+    def _try(self, digest: str, name: str, *, sure: bool) -> bool:
+        if name in self._given_up:
+            return False
+        try:
+            done = self._registry.mount(digest, name)
+        except LoginError:  # it may push here, and not read there
+            self._given_up.add(name)
+            return False
+        self._misses[name] += -_MISSES if done else sure
+        if self._misses[name] >= _MISSES:  # a registry that does not mount, or a repository gone
+            self._given_up.add(name)
+        return done
+
+
+def _at_once(
+    registry: Registry, work: Callable[[T], R], items: Iterable[T], threads: int
+) -> list[R]:
+    """The results of `work`, in order; the first failure breaks all others off."""
+    with ThreadPoolExecutor(threads, thread_name_prefix="push") as pool:
+        futures = [pool.submit(work, item) for item in items]
+        try:
+            for future in as_completed(futures):
+                future.result()
+        except BaseException:
+            registry.exchange.close()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        return [future.result() for future in futures]

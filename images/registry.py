@@ -1,0 +1,235 @@
+"""One repository of a registry: is something there, mount it, put it there.
+
+Specification: OCI Distribution Spec 1.1, "Checking if content exists in the registry", "Pushing
+blobs", "Mounting a blob from another repository", "Pushing manifests".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from images import image
+from images.errors import RegistryError
+from images.image import MANIFEST_TYPE
+from images.reference import Repository
+from images.registry_auth import Scopes
+from images.registry_http import Exchange
+from images.retry import PassingError, Policy
+
+if TYPE_CHECKING:
+    import requests
+
+    from images.registry_http import Body
+
+_RANGE = re.compile(r"(?:bytes=)?0-([0-9]+)")
+_OCTETS = "application/octet-stream"
+_STORING = 600.0  # seconds: a registry on object storage may copy a large blob before it answers
+
+
+class LostError(PassingError):
+    """The registry knows nothing of an upload any more: the blob must be sent from its start."""
+
+
+class TooLargeError(Exception):
+    """The registry, or a proxy before it, takes no request body of that size."""
+
+
+class Registry:
+    """A repository that is pushed to. Leaving the context breaks off whatever still runs.
+
+    Args:
+        repository: which one.
+        plain_http: talk without TLS.
+        policy: how often something is tried.
+    """
+
+    def __init__(
+        self, repository: Repository, *, plain_http: bool = False, policy: Policy | None = None
+    ) -> None:
+        self.repository = repository
+        self.exchange = Exchange(
+            repository.registry, plain_http=plain_http, policy=policy or Policy()
+        )
+        self._scopes: Scopes = (f"repository:{repository.name}:pull,push",)
+
+    def __enter__(self) -> Registry:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.exchange.close()
+
+    # -- manifests ---------------------------------------------------------------------------------
+
+    def manifest_digest(self, reference: str) -> str | None:
+        """The digest of the manifest with that tag or digest, or None.
+
+        Raises:
+            RegistryError: it does not answer, or wants another login.
+        """
+        url = self._url("manifests", reference)
+        accept = {"Accept": MANIFEST_TYPE}
+        response = self.exchange.call("HEAD", url, self._scopes, headers=accept)
+        if response.status_code == 404:
+            return None
+        if response.status_code != 200:
+            raise self.exchange.refused(response, f"asking for {self.repository.name}:{reference}")
+        if told := response.headers.get("Docker-Content-Digest"):
+            return told
+        # The header is a SHOULD: without it, the bytes tell.
+        response = self.exchange.call("GET", url, self._scopes, headers=accept)
+        return image.digest(response.content) if response.status_code == 200 else None
+
+    def put_manifest(self, reference: str, content: bytes) -> None:
+        """Put a manifest there under a tag or its digest.
+
+        Raises:
+            RegistryError: it is refused, or is there with another digest afterwards.
+        """
+        doing = f"putting the manifest of {self.repository.name}:{reference}"
+        url = self._url("manifests", reference)
+        response = self.exchange.call(
+            "PUT", url, self._scopes, body=content, headers={"Content-Type": MANIFEST_TYPE}
+        )
+        if response.status_code != 201:
+            raise self.exchange.refused(response, doing)
+        found, wanted = self.manifest_digest(reference), image.digest(content)
+        if found != wanted:
+            raise RegistryError(
+                f"{self.repository}:{reference}: is {found or 'not there'} after the push, "
+                f"instead of {wanted}",
+                remedy="does somebody else push that tag, or does the registry convert images?",
+            )
+
+    # -- blobs -------------------------------------------------------------------------------------
+
+    def has_blob(self, digest: str, size: int) -> bool:
+        """Whether the blob is there.
+
+        Raises:
+            RegistryError: it does not answer, or wants another login.
+        """
+        response = self.exchange.call("HEAD", self._url("blobs", digest), self._scopes)
+        if response.status_code == 404:
+            return False
+        if response.status_code != 200:
+            raise self.exchange.refused(response, f"asking {self.repository.name} for a blob")
+        # Missing where a proxy compresses; a blob of another size is a broken one.
+        return response.headers.get("Content-Length", str(size)) == str(size)
+
+    def mount(self, digest: str, source: str) -> bool:
+        """Take a blob over from another repository of the same registry.
+
+        Where that is not possible a registry begins an upload instead; it is given up again.
+
+        Args:
+            digest: of the blob.
+            source: the name of the repository that may have it.
+
+        Returns:
+            Whether the blob is there now.
+
+        Raises:
+            LoginError: the login may not read that repository.
+            RegistryError: the registry does not answer.
+        """
+        url = self._url("blobs", "uploads/") + f"?mount={quote(digest)}&from={quote(source)}"
+        scopes = (*self._scopes, f"repository:{source}:pull")
+        response = self.exchange.call("POST", url, scopes, body=b"")
+        if response.status_code == 202:
+            self.cancel(self._location(response, url))
+        return response.status_code == 201
+
+    def start_upload(self) -> tuple[str, int]:
+        """Begin an upload: where it goes to, and the least size of a chunk.
+
+        Raises:
+            PassingError, RegistryError: as `Exchange.once`, or it is refused.
+        """
+        url = self._url("blobs", "uploads/")
+        response = self.exchange.once("POST", url, self._scopes, body=lambda: b"")
+        if response.status_code != 202:
+            raise self.exchange.refused(response, f"an upload to {self.repository.name}")
+        least = response.headers.get("OCI-Chunk-Min-Length", "0")
+        return self._location(response, url), int(least) if least.isdecimal() else 0
+
+    def send_part(self, location: str, body: Callable[[], Body], content_range: str | None) -> str:
+        """Append to an upload; gives the address of what follows.
+
+        Args:
+            location: of the upload.
+            body: makes the bytes.
+            content_range: `FIRST-LAST`, inclusive; None for a stream from the start.
+
+        Raises:
+            LostError, TooLargeError, PassingError, RegistryError: it was not taken.
+        """
+        headers = {"Content-Type": _OCTETS}
+        if content_range:
+            headers["Content-Range"] = content_range
+        response = self.exchange.once("PATCH", location, self._scopes, body=body, headers=headers)
+        if response.status_code in (201, 202, 204):
+            return self._location(response, location)
+        refused = self.exchange.refused(response, f"an upload to {self.repository.name}")
+        # Some say 416 of a body that is too large; alone, it is of a range that does not fit.
+        large = response.status_code == 416 and "too large" in refused.message
+        if response.status_code == 413 or large:
+            raise TooLargeError(refused.message)
+        raise self._unfinished(response)
+
+    def uploaded(self, location: str) -> tuple[str, int]:
+        """How far an upload got: where it goes on, and bytes that are there.
+
+        Raises:
+            LostError: the registry does not know it any more.
+            PassingError, RegistryError: as `Exchange.once`.
+        """
+        response = self.exchange.once("GET", location, self._scopes)
+        match = _RANGE.fullmatch(response.headers.get("Range", ""))
+        if response.status_code not in (200, 202, 204) or not match:
+            raise LostError("an upload was lost")
+        # An empty upload's range is 0-0, too: one byte less is no harm, one more would be.
+        last = int(match[1])
+        return self._location(response, location), last + 1 if last else 0
+
+    def finish(self, location: str, digest: str, content: bytes = b"") -> None:
+        """End an upload, with all of the blob or after all of its parts.
+
+        Raises:
+            LostError, PassingError, RegistryError: the registry did not make a blob of it.
+        """
+        url = f"{location}{'&' if '?' in location else '?'}digest={quote(digest)}"
+        response = self.exchange.once(
+            "PUT",
+            url,
+            self._scopes,
+            body=lambda: content,
+            headers={"Content-Type": _OCTETS},
+            patience=_STORING,
+        )
+        if response.status_code not in (201, 204):
+            raise self._unfinished(response)
+        if (told := response.headers.get("Docker-Content-Digest", digest)) != digest:
+            raise RegistryError(f"{self.repository}: made {told} of the blob {digest}")
+
+    def cancel(self, location: str) -> None:
+        """Give an upload up; if the registry does not listen, it expires there."""
+        with suppress(PassingError, RegistryError):
+            self.exchange.once("DELETE", location, self._scopes)
+
+    def _unfinished(self, response: requests.Response) -> Exception:
+        if response.status_code in (400, 404, 410, 416):
+            return LostError(str(self.exchange.refused(response, "an upload")))
+        return self.exchange.refused(response, f"an upload to {self.repository.name}")
+
+    def _location(self, response: requests.Response, base: str) -> str:
+        location = response.headers.get("Location")
+        if not location:
+            raise RegistryError(f"{self.repository.registry}: answers an upload without Location")
+        return self.exchange.resolved(location, base)
+
+    def _url(self, kind: str, last: str) -> str:
+        return self.exchange.url(f"{self.repository.name}/{kind}/{last}")

@@ -1,0 +1,77 @@
+"""What a store remembers of its pushes is a hint, and never in the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from images import push_memory
+from images.errors import StoreError
+from images.reference import Repository
+from images.store import Store, open_store
+
+APP = Repository("host.example", "team/app")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(tmp_path / "store")
+
+
+def test_each_repository_of_a_registry_is_remembered(store: Store) -> None:
+    one, two = store.put(b"1"), store.put(b"2")
+    push_memory.note(store, APP, [one, two])
+    push_memory.note(store, Repository("host.example", "team/other"), [one])
+    push_memory.note(store, Repository("else.example", "team/app"), [two])
+    assert push_memory.known(store, "host.example") == {"team/app": {one, two}, "team/other": {one}}
+    assert push_memory.known(store, "nowhere.example") == {}
+
+
+def test_digests_add_up_until_the_store_has_them_no_more(store: Store) -> None:
+    one, two, three = (store.put(content) for content in (b"1", b"2", b"3"))
+    push_memory.note(store, APP, [one, two])
+    store.blob_path(one).unlink()
+    push_memory.note(store, APP, [three])
+    assert push_memory.known(store, "host.example") == {"team/app": {two, three}}
+
+
+def test_nothing_new_writes_nothing(store: Store) -> None:
+    digest = store.put(b"1")
+    push_memory.note(store, APP, [digest])
+    (path,) = (store.path / ".roll" / "pushed").iterdir()
+    before = path.stat().st_ino
+    push_memory.note(store, APP, [digest])
+    assert path.stat().st_ino == before
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "{}", '{"registry": "host.example", "repository": "team/app", "blobs": 1}',
+     '{"registry": "host.example", "repository": "team/app", "blobs": ["../x"]}'],
+)  # fmt: skip
+def test_damaged_memory_is_only_forgotten(store: Store, content: str) -> None:
+    digest = store.put(b"1")
+    push_memory.note(store, APP, [digest])
+    (path,) = (store.path / ".roll" / "pushed").iterdir()
+    path.write_text(content)
+    push_memory.note(store, APP, [digest])
+    assert push_memory.known(store, "host.example") == {"team/app": {digest}}
+
+
+def test_store_that_cannot_be_written_only_forgets(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise StoreError("no space left")
+
+    monkeypatch.setattr(store, "note", full)
+    push_memory.note(store, APP, [store.put(b"1")])
+    assert push_memory.known(store, "host.example") == {}
+
+
+def test_upkeep_leaves_it_alone(store: Store) -> None:
+    push_memory.note(store, APP, [store.put(b"1")])
+    store.gc()
+    assert store.verify() == []
+    assert "team/app" in push_memory.known(store, "host.example")

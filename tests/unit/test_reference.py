@@ -1,0 +1,89 @@
+"""Names of images in registries: a host is required, and each fault is told."""
+
+from __future__ import annotations
+
+import pytest
+
+from images import reference
+from images.errors import UsageError
+from images.reference import Repository
+
+DIGEST = "sha256:" + "0" * 64
+
+
+@pytest.mark.parametrize(
+    ("text", "registry", "name", "tag"),
+    [
+        ("registry.example.com/app", "registry.example.com", "app", None),
+        ("registry.example.com/team/app:v1", "registry.example.com", "team/app", "v1"),
+        ("localhost/app", "localhost", "app", None),
+        ("localhost:5000/a/b/c:T_1.2-3", "localhost:5000", "a/b/c", "T_1.2-3"),
+        ("127.0.0.1:5000/a-b__c.d--e", "127.0.0.1:5000", "a-b__c.d--e", None),
+        ("[::1]:5000/app:1", "[::1]:5000", "app", "1"),
+        ("Registry.Example/app", "Registry.Example", "app", None),
+        ("docker.io/app", "docker.io", "app", None),
+        ("host:443/app", "host:443", "app", None),
+    ],
+)
+def test_parts_of_a_reference(text: str, registry: str, name: str, tag: str | None) -> None:
+    assert reference.parse(text) == (Repository(registry, name), tag)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "names no registry"),
+        ("app", "names no registry"),
+        ("app:v1", "names no registry"),
+        ("team/app", "names no registry"),
+        ("/app", "names no registry"),
+        ("bad_host.example/app", "names no registry"),
+        ("host:port/app", "names no registry"),
+        ("-x.example/app", "names no registry"),
+        ("user:pass@host.example/app", "a digest cannot be chosen"),
+        ("https://host.example/app", "no scheme"),
+        (f"host.example/app@{DIGEST}", "a digest cannot be chosen"),
+        ("host.example/", "is no repository's name"),
+        ("host.example/App", "is no repository's name"),
+        ("host.example/a//b", "is no repository's name"),
+        ("host.example/a/", "is no repository's name"),
+        ("host.example/../b", "is no repository's name"),
+        ("host.example/a?b", "is no repository's name"),
+        ("host.example/a:", "is no tag"),
+        ("host.example/a:.x", "is no tag"),
+        ("host.example/a:x y", "is no tag"),
+        ("host.example/a:b:c", "is no tag"),
+        ("host.example/a:" + "x" * 129, "is no tag"),
+        ("host.example/" + "a" * 250, "longer than 255"),
+    ],
+)
+def test_wrong_references_are_told_with_a_remedy(text: str, told: str) -> None:
+    with pytest.raises(UsageError) as error:
+        reference.parse(text)
+    assert told in error.value.message
+    assert error.value.remedy
+
+
+def test_a_missing_host_is_told_with_an_example() -> None:
+    with pytest.raises(UsageError) as error:
+        reference.parse("team/app")
+    assert "registry.example.com/team/" in (error.value.remedy or "")
+
+
+@pytest.mark.parametrize("text", ["team/base", "host.example/team/base"])
+def test_repository_to_mount_from(text: str) -> None:
+    assert reference.repository_name(text, "host.example") == "team/base"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("other.example/base", "another registry"),
+        ("Base", "is no repository's name"),
+        ("base:1", "is no repository's name"),
+        ("host.example/", "is no repository's name"),
+    ],
+)
+def test_wrong_repository_to_mount_from(text: str, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        reference.repository_name(text, "host.example")
