@@ -33,26 +33,6 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).resolve().parent
 INTERRUPTED = 130
-UPLOADS = 4
-"""Blobs that a push sends at a time: enough to fill a line, few enough for one disk."""
-
-EPILOG = """\
-exit codes:
-  0 done              5 a file cannot be fetched        10 the image's tests failed
-  1 other failure     6 bytes are not as locked         11 a registry
-  2 wrong usage       7 store or disk                   12 a registry wants a (or another) login
-  3 matrix.yaml       8 a program is missing or failed 130 interrupted
-  4 lock missing or stale                               9 Docker
-
-examples:
-  python build.py --target torch280-sglang052       build one image (the same as `build --target`)
-  python build.py list                              what can be built, and what has been
-  python build.py load --target torch280-sglang052  give it to the Docker daemon
-  python build.py bundle --target torch280-sglang052 --out DIR   for a machine without a registry
-  python build.py push --target torch280-sglang052 --to registry.example.com/team/roll-sglang
-  python build.py test --target torch280-sglang052  test it, in a container where there is Docker
-  python build.py test --target torch280-sglang052 --gpu    what needs a GPU; keeps evidence
-"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given and given[0].startswith("-") and given[0] not in ("-h", "--help"):
         given.insert(0, "build")
-    options = _parser().parse_args(given)
+    options = parser().parse_args(given)
     try:
         code: int = options.run(options)
         return code
@@ -398,199 +378,7 @@ def gc(options: argparse.Namespace) -> int:
     return 0
 
 
-# -- options ---------------------------------------------------------------------------------------
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="build.py",
-        description=(__doc__ or "").partition("\n")[0],
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-
-    def command(name: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
-        found = commands.add_parser(
-            name, help=run.__doc__, description=run.__doc__, allow_abbrev=False
-        )
-        found.set_defaults(run=run)
-        found.add_argument(
-            "--matrix", type=Path, default=HERE / "matrix.yaml", help="the matrix (%(default)s)"
-        )
-        found.add_argument(
-            "--store", type=Path, default=HERE / "store", help="the OCI layout (%(default)s)"
-        )
-        return found
-
-    found = command("build", build)
-    _add_targets(found)
-    _add_build_options(found)
-    _add_json(found)
-
-    _add_json(command("list", list_targets))
-
-    found = command("lock", lock_targets)
-    found.add_argument("--target", action="append", default=[], metavar="ID", help="only this one")
-    found.add_argument("--check", action="store_true", help="change nothing; fail on a stale lock")
-    found.add_argument(
-        "--base",
-        action="store_true",
-        dest="base_only",
-        help="newest packages for base and compiler",
-    )
-    _add_mirror(found)
-
-    found = command("load", load)
-    _add_targets(found)
-    found.add_argument("--tag", action="append", help="image name (roll-sglang:TARGET); repeatable")
-    _add_json(found)
-
-    found = command("bundle", bundle)
-    found.add_argument("--target", required=True, metavar="ID", help="the image")
-    found.add_argument("--out", required=True, type=Path, metavar="DIR", help="where it goes")
-    _add_bundle_options(found)
-    found = command("push", push)
-    _add_targets(found)
-    _add_push_options(found)
-    _add_json(found)
-
-    found = command("test", test)
-    _add_targets(found)
-    found.add_argument(
-        "--backend",
-        choices=("docker", "rootfs"),
-        help="a container, or an unpacked root file system (default: as there is Docker or not)",
-    )
-    found.add_argument(
-        "--rootfs",
-        type=Path,
-        metavar="DIR",
-        help="the image as it was unpacked before: the store then needs no layers",
-    )
-    found.add_argument(
-        "--gpu",
-        action="store_true",
-        help="what needs a GPU alone, failing where there is none; its outcome is kept as evidence",
-    )
-    found.add_argument(
-        "--evidence",
-        type=Path,
-        metavar="FILE",
-        help="where (evidence/TARGET.json beside the matrix)",
-    )
-    found.add_argument("pytest", nargs="*", help="options for pytest, behind --")
-
-    found = command("inspect", inspect)
-    found.add_argument("--target", action="append", default=[], metavar="ID", help="only this one")
-    _add_json(found)
-    _add_json(command("verify", verify))
-    found = command("gc", gc)
-    found.add_argument(
-        "--damaged", action="store_true", help="hash all blobs first, and remove damaged ones too"
-    )
-    return parser
-
-
-def _add_targets(parser: argparse.ArgumentParser) -> None:
-    which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--target", action="append", default=[], metavar="ID", help="repeatable")
-    which.add_argument("--all", action="store_true", help="every target of the matrix")
-
-
-def _add_build_options(parser: argparse.ArgumentParser) -> None:
-    from images.layer import COMPRESSIONS
-
-    default_cache = os.environ.get("ROLL_IMAGES_CACHE") or Path.home() / ".cache" / "roll-images"
-    parser.add_argument(
-        "--cache", type=Path, default=Path(default_cache), help="downloads (%(default)s)"
-    )
-    parser.add_argument(
-        "--compression",
-        choices=COMPRESSIONS,
-        default="zstd",
-        help="of layers: gzip for registries and engines without zstd, such as Docker before 23",
-    )
-    parser.add_argument(
-        "--jobs", type=_positive, default=os.cpu_count() or 1, help="layers at a time (%(default)s)"
-    )
-    _add_mirror(parser)
-
-
-def _add_bundle_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--part-size", type=_size, default="60MB", help="bytes of a part at most (%(default)s)"
-    )
-    parser.add_argument(
-        "--have",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="INVENTORY",
-        help="leave out what the destination has, as its inventory.py listed it; repeatable",
-    )
-    parser.add_argument(
-        "--since",
-        metavar="TARGET|DIGEST",
-        help="leave out the layers of an image of the store: the destination has its bundle",
-    )
-    parser.add_argument(
-        "--jobs",
-        type=_positive,
-        default=os.cpu_count() or 1,
-        help="layers to compare at a time (%(default)s)",
-    )
-
-
-def _add_push_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--to",
-        required=True,
-        metavar="REGISTRY/REPO[:TAG]",
-        help="where to; the tag is the target's id if none is given",
-    )
-    parser.add_argument(
-        "--mount-from",
-        action="append",
-        default=[],
-        metavar="REPO",
-        help="a repository of that registry to take blobs over from; repeatable. Those that this "
-        "store was pushed to are tried in any case",
-    )
-    parser.add_argument(
-        "--jobs", type=_positive, default=UPLOADS, help="uploads at a time (%(default)s)"
-    )
-    parser.add_argument("--plain-http", action="store_true", help="talk without TLS")
-
-
-def _add_mirror(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--debian-mirror",
-        metavar="URL",
-        default=os.environ.get("ROLL_IMAGES_DEBIAN_MIRROR"),
-        help="instead of the host's, e.g. a snapshot archive",
-    )
-
-
-def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
-    return int(text)
-
-
-def _size(text: str) -> int:
-    units = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "K": 10**3, "M": 10**6}
-    units.update({"G": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30})
-    digits = text.rstrip("BKMGIbkmgi ")
-    unit = text[len(digits) :].strip().upper()
-    if not (digits.isascii() and digits.isdecimal()) or int(digits) < 1 or unit not in units:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 60MB, 512MiB or 1000000")
-    return int(digits) * units[unit]
+# -- common to commands ----------------------------------------------------------------------------
 
 
 def _matrix(options: argparse.Namespace) -> Matrix:
@@ -608,6 +396,27 @@ def _chosen(options: argparse.Namespace) -> tuple[Matrix, list[Target]]:
 
 def _print_json(document: dict[str, Any]) -> None:
     print(json.dumps(document, indent=1))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's parser."""
+    from images import options
+
+    return options.parser(HERE, (__doc__ or "").partition("\n")[0], COMMANDS)
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "build": build,
+    "list": list_targets,
+    "lock": lock_targets,
+    "load": load,
+    "bundle": bundle,
+    "push": push,
+    "test": test,
+    "inspect": inspect,
+    "verify": verify,
+    "gc": gc,
+}
 
 
 if __name__ == "__main__":

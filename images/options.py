@@ -1,0 +1,256 @@
+"""The options of the command line: what each command takes. Nothing is read or done here."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from images.layer import COMPRESSIONS
+
+Run = Callable[[argparse.Namespace], int]
+Parser = argparse.ArgumentParser
+
+_UPLOADS = 4
+"""Blobs that a push sends at a time: enough to fill a line, few enough for one disk."""
+
+_EPILOG = """\
+exit codes:
+   0 done                        7 store or disk
+   1 other failure               8 a program is missing or failed
+   2 wrong usage                 9 Docker
+   3 matrix.yaml                10 the image's tests failed
+   4 lock missing or stale      11 a registry
+   5 a file cannot be fetched   12 a registry wants a login, or another one
+   6 bytes are not as locked   130 interrupted
+
+examples:
+  python build.py --target torch280-sglang052       build one image (the same as `build --target`)
+  python build.py list                              what can be built, and what has been
+  python build.py load --target torch280-sglang052  give it to the Docker daemon
+  python build.py bundle --target torch280-sglang052 --out DIR   for a machine without a registry
+  python build.py push --target torch280-sglang052 --to registry.example.com/team/roll-sglang
+  python build.py test --target torch280-sglang052  test it, in a container where there is Docker
+  python build.py test --target torch280-sglang052 --gpu    what needs a GPU; keeps evidence
+"""
+
+
+def parser(root: Path, description: str, commands: Mapping[str, Run]) -> Parser:
+    """The parser of the whole command line; what is parsed has the command as `run`.
+
+    Args:
+        root: the directory that the matrix and the store lie in by default.
+        description: of the program.
+        commands: what runs each command, by its name; a command's help is its docstring.
+    """
+    whole = Parser(
+        prog="build.py",
+        description=description,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    found = whole.add_subparsers(metavar="COMMAND", required=True)
+    for name, run in commands.items():
+        one = found.add_parser(name, help=run.__doc__, description=run.__doc__, allow_abbrev=False)
+        one.set_defaults(run=run)
+        _add_places(one, root)
+        _OPTIONS[name](one)
+    return whole
+
+
+def _add_places(parser: Parser, root: Path) -> None:
+    add = parser.add_argument
+    add("--matrix", type=Path, default=root / "matrix.yaml", help="the matrix (%(default)s)")
+    add("--store", type=Path, default=root / "store", help="the OCI layout (%(default)s)")
+
+
+# -- commands --------------------------------------------------------------------------------------
+
+
+def _build(parser: Parser) -> None:
+    _add_targets(parser)
+    default_cache = os.environ.get("ROLL_IMAGES_CACHE") or Path.home() / ".cache" / "roll-images"
+    parser.add_argument(
+        "--cache", type=Path, default=Path(default_cache), help="downloads (%(default)s)"
+    )
+    parser.add_argument(
+        "--compression",
+        choices=COMPRESSIONS,
+        default="zstd",
+        help="of layers: gzip for registries and engines without zstd, such as Docker before 23",
+    )
+    _add_jobs(parser, "layers at a time")
+    _add_mirror(parser)
+    _add_json(parser)
+
+
+def _lock(parser: Parser) -> None:
+    _add_some_targets(parser)
+    add = parser.add_argument
+    add("--check", action="store_true", help="change nothing; fail on a stale lock")
+    add(
+        "--base",
+        action="store_true",
+        dest="base_only",
+        help="newest packages for base and compiler",
+    )
+    _add_mirror(parser)
+
+
+def _load(parser: Parser) -> None:
+    _add_targets(parser)
+    add = parser.add_argument
+    add("--tag", action="append", help="image name (roll-sglang:TARGET); repeatable")
+    _add_json(parser)
+
+
+def _bundle(parser: Parser) -> None:
+    add = parser.add_argument
+    add("--target", required=True, metavar="ID", help="the image")
+    add("--out", required=True, type=Path, metavar="DIR", help="where it goes")
+    add("--part-size", type=_size, default="60MB", help="bytes of a part at most (%(default)s)")
+    add(
+        "--have",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="INVENTORY",
+        help="leave out what the destination has, as its inventory.py listed it; repeatable",
+    )
+    add(
+        "--since",
+        metavar="TARGET|DIGEST",
+        help="leave out the layers of an image of the store: the destination has its bundle",
+    )
+    _add_jobs(parser, "layers to compare at a time")
+    _add_json(parser)
+
+
+def _push(parser: Parser) -> None:
+    _add_targets(parser)
+    add = parser.add_argument
+    add(
+        "--to",
+        required=True,
+        metavar="REGISTRY/REPO[:TAG]",
+        help="where to; the tag is the target's id if none is given",
+    )
+    add(
+        "--mount-from",
+        action="append",
+        default=[],
+        metavar="REPO",
+        help="a repository of that registry to take blobs over from; repeatable. Those that this "
+        "store was pushed to are tried in any case",
+    )
+    _add_jobs(parser, "uploads at a time", _UPLOADS)
+    add("--plain-http", action="store_true", help="talk without TLS")
+    _add_json(parser)
+
+
+def _test(parser: Parser) -> None:
+    _add_targets(parser)
+    add = parser.add_argument
+    add(
+        "--backend",
+        choices=("docker", "rootfs"),
+        help="a container, or an unpacked root file system (default: as there is Docker or not)",
+    )
+    add(
+        "--rootfs",
+        type=Path,
+        metavar="DIR",
+        help="the image as it was unpacked before: the store then needs no layers",
+    )
+    add(
+        "--gpu",
+        action="store_true",
+        help="what needs a GPU alone, failing where there is none; its outcome is kept as evidence",
+    )
+    add(
+        "--evidence",
+        type=Path,
+        metavar="FILE",
+        help="where (evidence/TARGET.json beside the matrix)",
+    )
+    add("pytest", nargs="*", help="options for pytest, behind --")
+
+
+def _inspect(parser: Parser) -> None:
+    _add_some_targets(parser)
+    _add_json(parser)
+
+
+def _gc(parser: Parser) -> None:
+    parser.add_argument(
+        "--damaged", action="store_true", help="hash all blobs first, and remove damaged ones too"
+    )
+
+
+# -- options that commands share -------------------------------------------------------------------
+
+
+def _add_targets(parser: Parser) -> None:
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--target", action="append", default=[], metavar="ID", help="repeatable")
+    which.add_argument("--all", action="store_true", help="every target of the matrix")
+
+
+def _add_some_targets(parser: Parser) -> None:
+    parser.add_argument(
+        "--target", action="append", default=[], metavar="ID", help="only this one; repeatable"
+    )
+
+
+def _add_jobs(parser: Parser, what: str, default: int | None = None) -> None:
+    parser.add_argument(
+        "--jobs",
+        type=_positive,
+        default=default or os.cpu_count() or 1,
+        help=f"{what} (%(default)s)",
+    )
+
+
+def _add_mirror(parser: Parser) -> None:
+    parser.add_argument(
+        "--debian-mirror",
+        metavar="URL",
+        default=os.environ.get("ROLL_IMAGES_DEBIAN_MIRROR"),
+        help="instead of the host's, e.g. a snapshot archive",
+    )
+
+
+def _add_json(parser: Parser) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
+    return int(text)
+
+
+def _size(text: str) -> int:
+    units = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "K": 10**3, "M": 10**6}
+    units.update({"G": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30})
+    digits = text.rstrip("BKMGIbkmgi ")
+    unit = text[len(digits) :].strip().upper()
+    if not (digits.isascii() and digits.isdecimal()) or int(digits) < 1 or unit not in units:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 60MB, 512MiB or 1000000")
+    return int(digits) * units[unit]
+
+
+_OPTIONS: dict[str, Callable[[Parser], None]] = {
+    "build": _build,
+    "list": _add_json,
+    "lock": _lock,
+    "load": _load,
+    "bundle": _bundle,
+    "push": _push,
+    "test": _test,
+    "inspect": _inspect,
+    "verify": _add_json,
+    "gc": _gc,
+}
