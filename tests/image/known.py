@@ -21,7 +21,12 @@ class Conflict:
     why: str
 
 
-CONFLICTS: dict[str, Conflict] = {}
+CONFLICTS: dict[str, Conflict] = {
+    "decord 0.6.0 is not supported on this platform": Conflict(
+        ("torch260-sglang046",),
+        "its file name says py3, its WHEEL file cp36: it is Python and a library for ctypes",
+    ),
+}
 """By the line that `pip check` prints."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from packaging.version import Version
 
 from images import layout
 from tests.image import driver
@@ -72,14 +73,21 @@ print(json.dumps([right, gap, sorted(map(str, loading["missing_keys"]))]))
     assert missing == []
 
 
-def test_engine_can_be_imported(with_driver: Box, subject: Subject) -> None:
+def need_import_without_gpu(subject: Subject) -> None:
+    """Skip, aloud, where SGLang itself takes another way to its kernels without a GPU."""
     subject.need_engine()
+    if Version(subject.target.sglang) < Version("0.4.10"):
+        pytest.skip("where torch sees no GPU, SGLang 0.4.6 imports vLLM, which no image has")
+
+
+def test_engine_can_be_imported(with_driver: Box, subject: Subject) -> None:
+    need_import_without_gpu(subject)
     code = "import sglang.srt.entrypoints.engine as engine; print(engine.Engine.__name__)"
     assert with_driver.python(code, env=driver.ENV).splitlines()[-1] == "Engine"
 
 
 def test_runtime_has_patched_the_engine(with_driver: Box, subject: Subject) -> None:
-    subject.need_engine()
+    need_import_without_gpu(subject)
     code = (
         "import sglang.srt.entrypoints.engine as engine; "
         "print(getattr(engine._set_envs_and_config, '__roll_runtime__', False))"
