@@ -71,8 +71,13 @@ class Authorization:
         self._tokens: dict[Scopes, _Token] = {}
         self._basic: str | None = None
 
-    def header(self, scopes: Scopes) -> str | None:
+    def header(self, scopes: Scopes, *, own: bool = False) -> str | None:
         """The header's value; None as long as the registry has not asked for one.
+
+        Args:
+            scopes: what it is to allow.
+            own: get a token for this request alone. A shared one may have come to its end through
+                the other threads' requests, which says nothing about the login.
 
         Raises:
             LoginError: the token server refuses.
@@ -81,22 +86,22 @@ class Authorization:
         with self._lock:
             if self._basic or self._challenge is None:
                 return self._basic
-            return self._token(scopes)
+            return self._fetch(scopes).header if own else self._token(scopes)
 
-    def answer(self, challenge: str, rejected: str | None, *, again: bool) -> None:
+    def answer(self, challenge: str, rejected: str | None, *, own: bool) -> None:
         """Take note of a 401.
 
         Args:
             challenge: its WWW-Authenticate.
             rejected: the header's value that it was the answer to.
-            again: whether that value was made for this very request.
+            own: whether that value was made for this very request.
 
         Raises:
             LoginError: another attempt would not help.
             RegistryError: the challenge is not understood.
         """
         with self._lock:
-            if again:
+            if own or (rejected and rejected == self._basic):
                 raise self._refused()
             self._tokens = {
                 scopes: token for scopes, token in self._tokens.items() if token.header != rejected

@@ -113,11 +113,12 @@ class Exchange:
             LoginError: the registry does not accept who we are.
             RegistryError: it is none, or its certificate is not trusted.
         """
-        again = False
+        refused = 0
         while True:
+            own = refused > 1  # the first time a token may be wanted, or have come to its end
             self.check_stopped()
             ours = urlsplit(url).netloc == self._host  # a login is for nobody else
-            header = self._authorization.header(scopes) if ours else None
+            header = self._authorization.header(scopes, own=own) if ours else None
             response = self._send(method, url, header, body, headers, patience)
             if response.status_code in PASSING:
                 after = retry_after(response.headers.get("Retry-After"))
@@ -125,8 +126,8 @@ class Exchange:
             if response.status_code != 401 or not ours:
                 return response
             challenge = response.headers.get("WWW-Authenticate", "")
-            self._authorization.answer(challenge, header, again=again)
-            again = True
+            self._authorization.answer(challenge, header, own=own)
+            refused += 1
 
     def _send(
         self,

@@ -666,6 +666,14 @@ def test_token_that_expires_in_the_middle_is_renewed(
     whole_in(faulty.address, tmp_path / "back")
 
 
+def test_tokens_that_other_threads_use_up_are_renewed(
+    layout: Store, make: Make, faulty: Proxy, own_config: Path
+) -> None:
+    log_in(own_config, faulty.address)
+    TokenServer(faulty, uses=1)
+    assert states(pushed(layout, make(), faulty.address, jobs=8)) == ["sent"] * 4
+
+
 def test_token_near_its_end_is_renewed_before_it_is_used(
     layout: Store, make: Make, faulty: Proxy, own_config: Path
 ) -> None:

@@ -45,28 +45,28 @@ def test_nothing_is_said_before_it_is_asked_for() -> None:
 
 def test_basic_is_answered_once() -> None:
     tried = authorization(Login("user", "pass"))
-    tried.answer('Basic realm="x"', None, again=False)
+    tried.answer('Basic realm="x"', None, own=False)
     assert tried.header(()) == "Basic dXNlcjpwYXNz"
     with pytest.raises(LoginError, match="does not take the login"):
-        tried.answer('Basic realm="x"', tried.header(()), again=True)
+        tried.answer('Basic realm="x"', tried.header(()), own=False)
 
 
 def test_no_login_is_told_with_the_command_that_makes_one() -> None:
     with pytest.raises(LoginError, match="holds none for it") as error:
-        authorization(None).answer('Basic realm="x"', None, again=False)
+        authorization(None).answer('Basic realm="x"', None, own=False)
     assert "docker login host.example" in (error.value.remedy or "")
 
 
 def test_a_token_server_without_tls_gets_no_login() -> None:
     tried = authorization(Login("user", "pass"))
-    tried.answer('Bearer realm="http://elsewhere.example/t?x=s3cr3t"', None, again=False)
+    tried.answer('Bearer realm="http://elsewhere.example/t?x=s3cr3t"', None, own=False)
     with pytest.raises(RegistryError, match=r"without TLS: http://elsewhere\.example/t$"):
         tried.header(("scope",))
 
 
 def test_another_kind_of_authorization_is_refused() -> None:
     with pytest.raises(RegistryError, match="neither Basic nor Bearer"):
-        authorization(None).answer("Negotiate", None, again=False)
+        authorization(None).answer("Negotiate", None, own=False)
 
 
 @pytest.mark.parametrize(
