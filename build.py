@@ -312,6 +312,23 @@ def push(options: argparse.Namespace) -> int:
     return 0
 
 
+def promote(options: argparse.Namespace) -> int:
+    """Move a tag in a registry to an image that a GPU has proven."""
+    from images import evidence, promote, reference, registry, report
+
+    target = _matrix(options).target(options.target)
+    repository, tag = reference.parse(options.to)
+    kept = options.evidence or evidence.path_of(options.matrix, target.id)
+    chosen = promote.candidate(target.id, options.digest, kept, unproven=options.unproven)
+    with registry.Registry(repository, plain_http=options.plain_http) as connected:
+        done = promote.promote(chosen, connected, tag or target.id)
+    if options.json:
+        _print_json(report.promote_document(done))
+    else:
+        print(report.promote_summary(done))
+    return 0
+
+
 def test(options: argparse.Namespace) -> int:
     """Run the tests of built images: tests/image and tests/gpu."""
     from images import store, testing
@@ -412,6 +429,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "load": load,
     "bundle": bundle,
     "push": push,
+    "promote": promote,
     "test": test,
     "inspect": inspect,
     "verify": verify,

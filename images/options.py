@@ -31,6 +31,7 @@ examples:
   python build.py load --target torch280-sglang052  give it to the Docker daemon
   python build.py bundle --target torch280-sglang052 --out DIR   for a machine without a registry
   python build.py push --target torch280-sglang052 --to registry.example.com/team/roll-sglang
+  python build.py promote --target torch280-sglang052 --to registry.example.com/team/roll-sglang
   python build.py test --target torch280-sglang052  test it, in a container where there is Docker
   python build.py test --target torch280-sglang052 --gpu    what needs a GPU; keeps evidence
 """
@@ -146,7 +147,32 @@ def _push(parser: Parser) -> None:
         "store was pushed to are tried in any case",
     )
     _add_jobs(parser, "uploads at a time", _UPLOADS)
-    add("--plain-http", action="store_true", help="talk without TLS")
+    _add_plain_http(parser)
+    _add_json(parser)
+
+
+def _promote(parser: Parser) -> None:
+    add = parser.add_argument
+    add("--target", required=True, metavar="ID", help="what the image is of")
+    add(
+        "--digest",
+        metavar="sha256:…",
+        help="the image's manifest (default: that which evidence/ID.json is of)",
+    )
+    add(
+        "--to",
+        required=True,
+        metavar="REGISTRY/REPO[:TAG]",
+        help="the repository that holds it, and the tag to move (default: the target's id)",
+    )
+    add(
+        "--evidence",
+        type=Path,
+        metavar="FILE",
+        help="the proof (evidence/ID.json beside the matrix)",
+    )
+    add("--unproven", action="store_true", help="move the tag although no GPU has proven the image")
+    _add_plain_http(parser)
     _add_json(parser)
 
 
@@ -226,6 +252,10 @@ def _add_json(parser: Parser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
 
 
+def _add_plain_http(parser: Parser) -> None:
+    parser.add_argument("--plain-http", action="store_true", help="talk without TLS")
+
+
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
@@ -249,6 +279,7 @@ _OPTIONS: dict[str, Callable[[Parser], None]] = {
     "load": _load,
     "bundle": _bundle,
     "push": _push,
+    "promote": _promote,
     "test": _test,
     "inspect": _inspect,
     "verify": _add_json,

@@ -12,6 +12,7 @@ from images.progress import size
 
 if TYPE_CHECKING:
     from images.bundle import Made
+    from images.promote import Promoted
     from images.push import Pushed
 
 
@@ -144,6 +145,30 @@ def push_summary(pushed: Pushed, seconds: Mapping[str, float]) -> str:
     named = f"{pushed.repository}:{pushed.tag}"
     head = f"{pushed.target} -> {named}{' (unchanged)' if pushed.unchanged else ''}"
     return f"{head}\n{table(rows, indent=2)}\n  {pushed.reference}"
+
+
+def promote_document(promoted: Promoted) -> dict[str, Any]:
+    """A promotion as one JSON object."""
+    return {
+        "target": promoted.candidate.target,
+        "reference": promoted.reference,
+        "tag": promoted.tag,
+        "manifest_digest": promoted.candidate.digest,
+        "before": promoted.before,
+        "evidence": promoted.candidate.proof,
+    }
+
+
+def promote_summary(promoted: Promoted) -> str:
+    """What a tag names now, what it named before, and on which GPU that was proven."""
+    if promoted.unchanged:
+        before = "named it before"
+    else:
+        before = f"named {promoted.before} before" if promoted.before else "is new"
+    return (
+        f"{promoted.repository}:{promoted.tag}: {before}\n  {promoted.reference}\n"
+        f"  proven: {promoted.candidate.proof}"
+    )
 
 
 def table(rows: Sequence[Sequence[str]], *, indent: int = 0) -> str:
