@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from images.reference import Repository
 from images.registry import Registry
 from images.retry import Policy
 from images.store import Store
-from tests.integration.conftest import TARGET, Cli
+from tests.integration.conftest import ROOT, TARGET, Cli
 from tests.integration.registries import need, proxy, registry
 
 QUICK = Policy(first=0.01, longest=0.05)
@@ -209,3 +210,55 @@ def test_without_evidence_no_image_is_named(kept: Path) -> None:
 def test_what_is_no_digest(kept: Path, wrong: str) -> None:
     with pytest.raises(UsageError, match="is no digest"):
         promote.candidate(TARGET, wrong, kept, unproven=True)
+
+
+# -- the workflows' login --------------------------------------------------------------------------
+
+HTPASSWD = "user:$2b$04$abcdefghijklmnopqrstuupbtxNs0Xh3WxtcDqV/YqkG.kt1gyOnS\n"
+PASSWORD = "s3cr3t-pass"
+
+
+def log_in(address: str, place: Path, password: str) -> subprocess.CompletedProcess[str]:
+    """Run the workflows' login script as a job does; the registry has no TLS."""
+    config = place / ".config" / "containers" / "registries.conf"
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text(f'[[registry]]\nlocation = "{address}"\ninsecure = true\n')
+    env = {
+        **os.environ,
+        "HOME": str(place),
+        "REPOSITORY": f"{address}/{NAME}",
+        "REGISTRY_USER": "user",
+        "REGISTRY_PASSWORD": password,
+        "RUNNER_TEMP": str(place),
+        "GITHUB_ENV": str(place / "github-env"),
+    }
+    command = ["bash", str(ROOT / ".github" / "login.sh")]
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+
+
+def test_what_the_workflows_log_in_with_is_what_push_and_promote_use(
+    layout: Store, tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need("skopeo")
+    (tmp_path / "htpasswd").write_text(HTPASSWD)
+    auth = {"htpasswd": {"realm": "test", "path": str(tmp_path / "htpasswd")}}
+    with registry(tmp_path, auth=auth) as address:
+        wrong = log_in(address, tmp_path, "wrong")
+        assert "invalid username/password" in wrong.stderr
+        assert not (tmp_path / "github-env").exists()
+        done = log_in(address, tmp_path, PASSWORD)
+        assert done.returncode == 0, done.stderr
+        assert PASSWORD not in done.stdout + done.stderr
+        name, _, value = (tmp_path / "github-env").read_text().strip().partition("=")
+        assert name == "DOCKER_CONFIG"
+        assert Path(value).stat().st_mode & 0o077 == 0
+        monkeypatch.setenv(name, value)
+        digest = pushed(layout, address, "1")
+        prove(kept, digest)
+        assert run(layout, "promote", address, "", "--evidence", str(kept)).returncode == 0
+
+
+def test_without_a_password_nobody_logs_in(tmp_path: Path) -> None:
+    done = log_in("registry.example.com", tmp_path, "")
+    assert done.returncode == 0
+    assert not (tmp_path / "github-env").exists()
