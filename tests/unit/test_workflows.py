@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import pytest
 import yaml
 
 from tests.unit import commands
+from tests.unit.linters import lint
 
 ROOT = Path(__file__).resolve().parents[2]
 GITHUB = ROOT / ".github"
@@ -48,37 +47,21 @@ def scripts_of(job: Job) -> Iterator[str]:
     yield from (step["run"] for step in job.get("steps", ()) if "run" in step)
 
 
-def run(*command: object, **env: str) -> None:
-    """A linter from this environment; what it says is the failure."""
-    program, *rest = map(str, command)
-    found = shutil.which(program, path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    assert found, f"no {program}; pip install '.[test]'"
-    done = subprocess.run(
-        [found, *rest],
-        cwd=ROOT,
-        env={**os.environ, **env},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 # -- linters ---------------------------------------------------------------------------------------
 
 
 def test_workflows_have_the_form_that_github_wants() -> None:
-    run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *WORKFLOWS)
-    run("check-jsonschema", "--builtin-schema", "vendor.dependabot", GITHUB / "dependabot.yml")
+    lint("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *WORKFLOWS)
+    lint("check-jsonschema", "--builtin-schema", "vendor.dependabot", GITHUB / "dependabot.yml")
 
 
 def test_auditor_finds_nothing() -> None:
-    run("zizmor", "--offline", "--no-progress", "--persona=pedantic", GITHUB)
+    lint("zizmor", "--offline", "--no-progress", "--persona=pedantic", GITHUB)
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
 def test_scripts_are_clean(path: Path) -> None:
-    run("shellcheck", path)
+    lint("shellcheck", path)
 
 
 @pytest.mark.parametrize("where", JOBS, ids=JOB_IDS)
@@ -87,7 +70,7 @@ def test_steps_are_clean_shell(where: tuple[str, str], tmp_path: Path) -> None:
         step = tmp_path / f"{number}.sh"
         # GitHub runs a step of `shell: bash` with these options.
         step.write_text(f"#!/usr/bin/env bash\nset -eo pipefail\n{script}")
-        run("shellcheck", "--exclude=SC1091", step)  # the venv's activate is not there
+        lint("shellcheck", "--exclude=SC1091", step)  # the venv's activate is not there
 
 
 # -- rules of ours ---------------------------------------------------------------------------------
