@@ -12,8 +12,8 @@ from images.layer import COMPRESSIONS
 Run = Callable[[argparse.Namespace], int]
 Parser = argparse.ArgumentParser
 
-_UPLOADS = 4
-"""Blobs that a push sends at a time: enough to fill a line, few enough for one disk."""
+UPLOADS = 4
+"""Blobs that go out or come in at a time: enough to fill a line, few enough for one disk."""
 
 _EPILOG = """\
 exit codes:
@@ -81,6 +81,19 @@ def _build(parser: Parser) -> None:
         default="zstd",
         help="of layers: gzip for registries and engines without zstd, such as Docker before 23",
     )
+    add = parser.add_argument
+    add(
+        "--cache-from",
+        metavar="REGISTRY/REPO",
+        help="take layers that it has from there; their bytes come when they are needed. Whoever "
+        "may write there decides what is in them",
+    )
+    add(
+        "--cache-to",
+        metavar="REGISTRY/REPO",
+        help="bring the layers that it lacks there after the build; login from `docker login`",
+    )
+    _add_plain_http(parser)
     _add_jobs(parser, "layers at a time")
     _add_mirror(parser)
     _add_json(parser)
@@ -145,8 +158,14 @@ def _push(parser: Parser) -> None:
         help="a repository of that registry to take blobs over from; repeatable. Those that this "
         "store was pushed to are tried in any case",
     )
-    _add_jobs(parser, "uploads at a time", _UPLOADS)
-    add("--plain-http", action="store_true", help="talk without TLS")
+    _add_jobs(parser, "uploads at a time", UPLOADS)
+    _add_plain_http(parser)
+    _add_json(parser)
+
+
+def _pull(parser: Parser) -> None:
+    _add_targets(parser)
+    _add_jobs(parser, "layers at a time", UPLOADS)
     _add_json(parser)
 
 
@@ -213,6 +232,10 @@ def _add_jobs(parser: Parser, what: str, default: int | None = None) -> None:
     )
 
 
+def _add_plain_http(parser: Parser) -> None:
+    parser.add_argument("--plain-http", action="store_true", help="talk to registries without TLS")
+
+
 def _add_mirror(parser: Parser) -> None:
     parser.add_argument(
         "--debian-mirror",
@@ -249,6 +272,7 @@ _OPTIONS: dict[str, Callable[[Parser], None]] = {
     "load": _load,
     "bundle": _bundle,
     "push": _push,
+    "pull": _pull,
     "test": _test,
     "inspect": _inspect,
     "verify": _add_json,

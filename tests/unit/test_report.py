@@ -44,8 +44,10 @@ def test_document_tells_all_that_a_program_asks_for() -> None:
         "diff_id": f"sha256:{501:064d}",
         "size": 500,
         "media_type": "t",
+        "elsewhere": None,
         "reused": False,
     }
+    assert document["complete"] is True
 
 
 def test_document_of_an_image_that_was_not_built_tells_nothing_of_reuse() -> None:
