@@ -118,8 +118,8 @@ def fill(
             new = [item for key, item in by_key.items() if key not in known]
             sent = _write(store, registry, new, jobs, progress) if new else 0
         except (RegistryError, IntegrityError) as error:
-            error.message = f"the image is in the store, not all in the cache: {error.message}"
-            raise
+            message = f"the image is in the store, but not all of it in the cache: {error.message}"
+            raise type(error)(message, remedy=error.remedy) from error
     return Filled(where, len(new), sent)
 
 

@@ -37,7 +37,8 @@ EMPTY_CONFIG = b"{}"
 _EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 _ARTIFACT_TYPE = "application/vnd.roll.layer.v1+json"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_NOT_A_RECORD = (ValueError, KeyError, TypeError, AttributeError)
+NOT_A_RECORD = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What comes up when a manifest has another form than a record has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ def _find(registry: Registry, key: str) -> Blob | str | None:
         blob = parse(found.content, key)
     except IntegrityError as error:
         return error.message
-    except _NOT_A_RECORD as error:
+    except NOT_A_RECORD as error:
         return f"not a record of a layer: {' '.join(str(error).split())[:80]}"
     if not registry.has_blob(blob.digest, blob.size):
         return f"its blob {blob.digest[:19]} is gone"
