@@ -102,7 +102,7 @@ def make(
     lacking = [recipe for recipe in recipes if known[recipe.key] is None]
     remotes: Mapping[str, Remote] = {}
     if lacking and look is not None:
-        with progress.timed("cache"):
+        with progress.timed("lookup"):
             remotes = look(lacking)
         lacking = [recipe for recipe in lacking if recipe.key not in remotes]
     made = _make_all(lacking, base_debs, settings, progress) if lacking else {}

@@ -27,6 +27,8 @@ exit codes:
 
 examples:
   python build.py --target torch280-sglang052       build one image (the same as `build --target`)
+  python build.py --target torch280-sglang052 --cache-from registry.example.com/team/roll-cache
+                                                    build one image from what others made
   python build.py list                              what can be built, and what has been
   python build.py load --target torch280-sglang052  give it to the Docker daemon
   python build.py bundle --target torch280-sglang052 --out DIR   for a machine without a registry

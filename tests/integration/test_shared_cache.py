@@ -472,7 +472,8 @@ def test_real_build_with_nothing_of_its_own_after_a_runtime_change(
 ) -> None:
     """Neither an index nor a mirror can be reached; the runtime's layer alone is made."""
     where = [f"{server}/roll/cache", "--plain-http"]
-    document = small.cli.build("--cache-to", *where)
+    titles = [item["title"] for item in small.document["layers"]]
+    document = small.copy_to(tmp_path / "full", keep=titles).build("--cache-to", *where)
     assert document["complete"] is True
     forget_runtime(document, data)
     cli = replace(small.cli, store=tmp_path / "store", cache=without_network(small, tmp_path))
@@ -491,6 +492,20 @@ def test_real_build_with_nothing_of_its_own_after_a_runtime_change(
     assert cli.verified()
     third = replace(cli, store=tmp_path / "third").build(*options, env=nowhere)
     assert all(item["reused"] for item in third["layers"]), "the runtime's layer is shared now"
+
+
+def test_real_build_without_its_caches(small: SmallImage, tmp_path: Path) -> None:
+    """One that cannot be read is a warning, one that cannot be filled is an error."""
+    titles = [item["title"] for item in small.document["layers"] if item["title"] != "roll_runtime"]
+    cli = small.copy_to(tmp_path, keep=titles)
+    options = ["--cache-from", "127.0.0.1:1/a", "--cache-to", "127.0.0.1:1/b", "--plain-http"]
+    done = cli.run("build", "--target", TARGET, *options)
+    assert done.returncode == RegistryError.exit_code, done.stderr
+    assert "warning: no cache at 127.0.0.1:1/a, so layers are made" in done.stderr
+    assert "error: the image is in the store, but not all of it in the cache" in done.stderr
+    inspected = json.loads(cli.run("inspect", "--target", TARGET, "--json").stdout)
+    assert inspected["manifest_digest"] == small.document["manifest_digest"]
+    assert inspected["complete"] is True
 
 
 def forget_runtime(document: dict[str, Any], data: Path) -> None:
