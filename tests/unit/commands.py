@@ -106,7 +106,6 @@ def _build_parser() -> argparse.ArgumentParser:
 
 
 COMING = {
-    "build": ("--cache-from", "--cache-to"),
     "fetch": ("--target",),
     "sbom": ("--target", "--out"),
 }
