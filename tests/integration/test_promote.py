@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from images import evidence, layer, promote, store
+from images import evidence, layer, promote, push, store
 from images.entry import of_bytes
 from images.errors import EvidenceError, IntegrityError, UsageError
 from images.evidence import Evidence, Gpu, ImageId, Machine, Outcome
 from images.image import MANIFEST_TYPE, Image, Layer
+from images.progress import Progress
 from images.promote import Candidate
 from images.reference import Repository
 from images.registry import Registry
@@ -61,16 +62,18 @@ def pushed(layout: Store, address: str, content: str) -> str:
         TARGET, (Layer("top", blob),), {}, {"roll.target": TARGET}, "2025-01-01T00:00:00Z"
     )
     layout.save(image)
-    done = run(layout, "push", address, f":{TARGET}-{content}")
-    assert done.returncode == 0, done.stderr
+    with Registry(Repository(address, NAME), plain_http=True, policy=QUICK) as connected:
+        tag = f"{TARGET}-{content}"
+        push.push(layout, layout.load(TARGET), connected, tag, jobs=1, progress=Progress())
     return image.manifest_digest
 
 
 def run(
-    layout: Store, command: str, address: str, tag: str = "", *options: str
+    layout: Store, address: str, tag: str = "", *options: str
 ) -> subprocess.CompletedProcess[str]:
+    """`build.py promote` as a user runs it."""
     to = f"{address}/{NAME}{tag}"
-    return Cli(layout.path).run(command, "--target", TARGET, "--to", to, "--plain-http", *options)
+    return Cli(layout.path).run("promote", "--target", TARGET, "--to", to, "--plain-http", *options)
 
 
 def prove(kept: Path, digest: str, outcome: str = "passed", target: str = TARGET) -> None:
@@ -99,11 +102,11 @@ def test_tag_is_moved_to_what_is_proven_without_a_blob(
 ) -> None:
     old, new = pushed(layout, server, "1"), pushed(layout, server, "2")
     prove(kept, old)
-    assert run(layout, "promote", server, "", "--evidence", str(kept)).returncode == 0
+    assert run(layout, server, "", "--evidence", str(kept)).returncode == 0
     assert named(server) == old
 
     prove(kept, new)
-    done = run(layout, "promote", server, "", "--evidence", str(kept), "--digest", new, "--json")
+    done = run(layout, server, "", "--evidence", str(kept), "--digest", new, "--json")
     assert json.loads(done.stdout) == {
         "target": TARGET,
         "reference": f"{server}/{NAME}@{new}",
@@ -120,7 +123,7 @@ def test_engines_pull_the_promoted_tag(layout: Store, server: str, kept: Path) -
     need("skopeo")
     digest = pushed(layout, server, "1")
     prove(kept, digest)
-    assert run(layout, "promote", server, ":stable", "--evidence", str(kept)).returncode == 0
+    assert run(layout, server, ":stable", "--evidence", str(kept)).returncode == 0
     place = kept.parent / "back"
     command = ["skopeo", "--insecure-policy", "copy", "--src-tls-verify=false"]
     command += [f"docker://{server}/{NAME}:stable", f"oci:{place}:back"]
@@ -131,7 +134,7 @@ def test_engines_pull_the_promoted_tag(layout: Store, server: str, kept: Path) -
 def test_where_the_tag_is_right_nothing_is_written(layout: Store, server: str, kept: Path) -> None:
     digest = pushed(layout, server, "1")
     prove(kept, digest)
-    run(layout, "promote", server, "", "--evidence", str(kept))
+    run(layout, server, "", "--evidence", str(kept))
     with (
         proxy(server) as faulty,
         Registry(Repository(faulty.address, NAME), plain_http=True, policy=QUICK) as connected,
@@ -155,7 +158,7 @@ def test_evidence_that_proves_nothing(
 ) -> None:
     digest = pushed(layout, server, "1")
     prove(kept, digest, outcome, of)
-    done = run(layout, "promote", server, "", "--evidence", str(kept), "--digest", digest)
+    done = run(layout, server, "", "--evidence", str(kept), "--digest", digest)
     assert done.returncode == EvidenceError.exit_code
     assert f"{digest} is not proven on a GPU: no ({why})" in done.stderr
     assert f"build.py test --target {TARGET} --gpu" in done.stderr
@@ -166,11 +169,11 @@ def test_proof_of_another_digest_counts_for_nothing(layout: Store, server: str, 
     prove(kept, pushed(layout, server, "1"))
     other = pushed(layout, server, "2")
     options = ("--evidence", str(kept), "--digest", other)
-    refused = run(layout, "promote", server, "", *options)
+    refused = run(layout, server, "", *options)
     assert refused.returncode == EvidenceError.exit_code
     assert "another digest" in refused.stderr
     assert named(server) is None
-    done = run(layout, "promote", server, "", *options, "--unproven")
+    done = run(layout, server, "", *options, "--unproven")
     assert done.returncode == 0
     assert "is new" in done.stdout
     assert "proven: no (another digest)" in done.stdout
@@ -180,9 +183,9 @@ def test_proof_of_another_digest_counts_for_nothing(layout: Store, server: str, 
 def test_image_that_was_never_pushed_leaves_the_tag(layout: Store, server: str, kept: Path) -> None:
     old = pushed(layout, server, "1")
     prove(kept, old)
-    run(layout, "promote", server, "", "--evidence", str(kept))
+    run(layout, server, "", "--evidence", str(kept))
     prove(kept, UNKNOWN)
-    done = run(layout, "promote", server, "", "--evidence", str(kept))
+    done = run(layout, server, "", "--evidence", str(kept))
     assert done.returncode == 11
     assert f"{UNKNOWN}: is not there" in done.stderr
     assert "push it first" in done.stderr
@@ -255,7 +258,7 @@ def test_what_the_workflows_log_in_with_is_what_push_and_promote_use(
         monkeypatch.setenv(name, value)
         digest = pushed(layout, address, "1")
         prove(kept, digest)
-        assert run(layout, "promote", address, "", "--evidence", str(kept)).returncode == 0
+        assert run(layout, address, "", "--evidence", str(kept)).returncode == 0
 
 
 def test_without_a_password_nobody_logs_in(tmp_path: Path) -> None:
