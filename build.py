@@ -28,8 +28,13 @@ from images.errors import (
 from images.progress import Progress, size
 
 if TYPE_CHECKING:
+    from images.builder import Made, Settings
+    from images.cache_use import CacheFrom, Filled
+    from images.image import Image
     from images.matrix import Matrix, Target
     from images.mirror import Mirror
+    from images.remote import Place
+    from images.store import Store
 
 HERE = Path(__file__).resolve().parent
 INTERRUPTED = 130
@@ -82,6 +87,7 @@ def build(options: argparse.Namespace) -> int:
         options.debian_mirror,
     )
     documents = []
+    cache_from, cache_to = _caches(options)
     with settings.store.building():
         for target in targets:
             progress = Progress()
@@ -89,20 +95,45 @@ def build(options: argparse.Namespace) -> int:
                 recipes = stack.recipes(
                     locks[target.id], base_debs, tools[target.toolkit], options.compression
                 )
-                made = builder.make(recipes, base_debs, settings, progress)
+                look = cache_from.look if cache_from else None
+                made = builder.make(recipes, base_debs, settings, progress, look)
                 image = assemble.assemble(
                     target,
                     lockfile.digest_of_file(matrix.lock_path(target.id)),
                     [item.layer for item in made],
                 )
                 settings.store.save(image)
+                filled = _fill(settings, made, cache_to, progress) if cache_to else None
             reused = [item.reused for item in made]
-            documents.append(report.image_document(image, settings.store.path, reused))
-            summary = report.build_summary(image, reused, progress.seconds, settings.store.path)
+            elsewhere = _elsewhere(settings.store)
+            path = settings.store.path
+            documents.append(report.image_document(image, path, reused, elsewhere))
+            summary = report.build_summary(image, reused, progress.seconds, path, elsewhere, filled)
             print(summary, file=sys.stderr if options.json else sys.stdout)
     if options.json:
         _print_json(documents[0] if len(documents) == 1 else {"images": documents})
     return 0
+
+
+def _caches(options: argparse.Namespace) -> tuple[CacheFrom | None, Place | None]:
+    """The caches that a build reads and fills; without them no code for registries is loaded."""
+    if not (options.cache_from or options.cache_to):
+        return None, None
+    from images import cache_use
+
+    source, target = (
+        cache_use.place(text, plain_http=options.plain_http) if text else None
+        for text in (options.cache_from, options.cache_to)
+    )
+    say = partial(print, file=sys.stderr)
+    return cache_use.CacheFrom(source, say) if source else None, target
+
+
+def _fill(settings: Settings, made: Sequence[Made], cache_to: Place, progress: Progress) -> Filled:
+    from images import cache_use
+    from images.options import UPLOADS
+
+    return cache_use.fill(settings.store, made, cache_to, jobs=UPLOADS, progress=progress)
 
 
 def list_targets(options: argparse.Namespace) -> int:
@@ -239,6 +270,7 @@ def load(options: argparse.Namespace) -> int:
         image = source.load(target.id)
         tags = options.tag or [f"roll-sglang:{target.id}"]
         progress = Progress()
+        _complete(source, image, progress)
         loaded = docker.load(source, image, tags, progress=progress)
         documents.append({"target": target.id, "tags": tags, "id": loaded.id})
         print(f"{', '.join(tags)}: {loaded.describe()}", file=sys.stderr)
@@ -256,6 +288,7 @@ def bundle(options: argparse.Namespace) -> int:
     layers = source.layers_of(options.since) if options.since else ()
     known = held.held(options.have, layers)
     progress = Progress()
+    _complete(source, image, progress)
     if known.sizes:
         with progress.stage("compare", image.size) as meter:
             plans = bundle.plan(source, image, known, options.jobs, meter.advance)
@@ -312,6 +345,41 @@ def push(options: argparse.Namespace) -> int:
     return 0
 
 
+def promote(options: argparse.Namespace) -> int:
+    """Move a tag in a registry to an image that a GPU has proven."""
+    from images import evidence, promote, reference, registry, report
+
+    target = _matrix(options).target(options.target)
+    repository, tag = reference.parse(options.to)
+    kept = options.evidence or evidence.path_of(options.matrix, target.id)
+    chosen = promote.candidate(target.id, options.digest, kept, unproven=options.unproven)
+    with registry.Registry(repository, plain_http=options.plain_http) as connected:
+        done = promote.promote(chosen, connected, tag or target.id)
+    if options.json:
+        _print_json(report.promote_document(done))
+    else:
+        print(report.promote_summary(done))
+    return 0
+
+
+def pull(options: argparse.Namespace) -> int:
+    """Fetch the layers of built images that lie in a shared cache."""
+    from images import complete, report, store
+
+    _, targets = _chosen(options)
+    source = store.open_store(options.store, create=False)
+    documents = []
+    for image in [source.load(target.id) for target in targets]:
+        layers = [layer.blob.digest for layer in image.layers]
+        fetched = complete.complete(source, layers, progress=Progress(), jobs=options.jobs)
+        documents.append(report.pull_document(image, source.path, fetched))
+        summary = report.pull_summary(image, source.path, fetched)
+        print(summary, file=sys.stderr if options.json else sys.stdout)
+    if options.json:
+        _print_json(documents[0] if len(documents) == 1 else {"images": documents})
+    return 0
+
+
 def test(options: argparse.Namespace) -> int:
     """Run the tests of built images: tests/image and tests/gpu."""
     from images import store, testing
@@ -328,7 +396,9 @@ def test(options: argparse.Namespace) -> int:
     )
     source = store.open_store(options.store, create=False)
     for target in targets:
-        source.load(target.id)  # one error if it is not there, instead of one for each test
+        image = source.load(target.id)  # one error if it is not there, not one for each test
+        if not options.rootfs:
+            _complete(source, image, Progress())
     for target in targets:
         testing.run(target.id, store=options.store, matrix=options.matrix, how=how)
     return 0
@@ -341,11 +411,14 @@ def inspect(options: argparse.Namespace) -> int:
     source = store.open_store(options.store, create=False)
     wanted = options.target or sorted(source.images())
     images = [source.load(name) for name in wanted]
+    elsewhere = _elsewhere(source)
     if options.json:
-        documents = [report.image_document(image, source.path) for image in images]
+        documents = [
+            report.image_document(image, source.path, elsewhere=elsewhere) for image in images
+        ]
         _print_json(documents[0] if len(options.target) == 1 else {"images": documents})
     else:
-        print("\n\n".join(report.inspection(image, source.path) for image in images))
+        print("\n\n".join(report.inspection(image, source.path, elsewhere) for image in images))
     return 0
 
 
@@ -357,15 +430,17 @@ def verify(options: argparse.Namespace) -> int:
     progress = Progress()
     with progress.stage("verify", source.size()) as meter:
         faults = source.verify(meter.advance)
+    elsewhere = _elsewhere(source)
     if options.json:
-        _print_json({"layout": str(source.path), "faults": faults})
+        _print_json({"layout": str(source.path), "faults": faults, "elsewhere": sorted(elsewhere)})
     if faults:
         raise IntegrityError(
             f"{source.path}: {len(faults)} faults\n" + "\n".join(f"  {fault}" for fault in faults),
             remedy="python build.py gc --damaged, then build the targets again",
         )
     if not options.json:
-        print(f"{source.path}: {size(source.size())}, no fault")
+        away = f"; {len(elsewhere)} layers lie elsewhere" if elsewhere else ""
+        print(f"{source.path}: {size(source.size())}, no fault{away}")
     return 0
 
 
@@ -394,6 +469,19 @@ def _chosen(options: argparse.Namespace) -> tuple[Matrix, list[Target]]:
     return matrix, [matrix.target(name) for name in dict.fromkeys(options.target)]
 
 
+def _elsewhere(source: Store) -> dict[str, Place]:
+    """Where layers lie whose bytes the store does not have, by digest."""
+    return {digest: remote.place for digest, remote in source.remotes().items()}
+
+
+def _complete(source: Store, image: Image, progress: Progress) -> None:
+    """Fetch what an image has elsewhere, before its bytes are needed."""
+    if source.remotes():
+        from images import complete
+
+        complete.complete(source, [layer.blob.digest for layer in image.layers], progress=progress)
+
+
 def _print_json(document: dict[str, Any]) -> None:
     print(json.dumps(document, indent=1))
 
@@ -412,6 +500,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "load": load,
     "bundle": bundle,
     "push": push,
+    "promote": promote,
+    "pull": pull,
     "test": test,
     "inspect": inspect,
     "verify": verify,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -26,11 +26,15 @@ from images.interpreter import Interpreter
 from images.layer import Blob, Compression
 from images.lock import Distribution
 from images.progress import Meter, Progress, size
+from images.remote import Place, Remote
 from images.stack import Recipe, Workshop
 from images.store import Store
 
 Arriving = dict[Artifact, Future[Path]]
 """Downloads under way, by what they bring."""
+
+Look = Callable[[Sequence[Recipe]], Mapping[str, Remote]]
+"""Finds layers that lie elsewhere, by key."""
 
 _CONNECTIONS = 6
 _FLUSHING = 2  # layers whose bytes are on their way to the disk, beside those that are being made
@@ -62,23 +66,33 @@ class Made:
 
     Attributes:
         layer: what goes into the image.
-        reused: whether the store had it.
+        reused: whether it was there before, in the store or elsewhere.
+        key: the digest of its inputs.
+        place: where its bytes are, if they are not in the store.
     """
 
     layer: Layer
     reused: bool
+    key: str
+    place: Place | None = None
 
 
 def make(
-    recipes: Sequence[Recipe], base_debs: Sequence[Deb], settings: Settings, progress: Progress
+    recipes: Sequence[Recipe],
+    base_debs: Sequence[Deb],
+    settings: Settings,
+    progress: Progress,
+    look: Look | None = None,
 ) -> list[Made]:
-    """The layers of the recipes, in their order; those that the store lacks are made.
+    """The layers of the recipes, in their order; those that the store lacks are found or made.
 
     Args:
         recipes: lowest layer first.
         base_debs: the locked base, for the image's interpreter.
         settings: how to build.
         progress: told of the stages.
+        look: finds layers elsewhere; the store then knows them, and does not have their bytes.
+            Without it, whatever the store does not hold itself is made.
 
     Raises:
         BuildError: of the kind that fits; layers that were finished are kept.
@@ -87,11 +101,23 @@ def make(
         raise BuildError(f"{len(recipes)} layers are more than an image may have ({MAX_LAYERS})")
     known = {recipe.key: settings.store.known(recipe.key) for recipe in recipes}
     lacking = [recipe for recipe in recipes if known[recipe.key] is None]
+    remotes: Mapping[str, Remote] = {}
+    if lacking and look is not None:
+        with progress.timed("lookup"):
+            remotes = look(lacking)
+        lacking = [recipe for recipe in lacking if recipe.key not in remotes]
     made = _make_all(lacking, base_debs, settings, progress) if lacking else {}
-    return [
-        Made(Layer(recipe.title, known[recipe.key] or made[recipe.key]), recipe.key not in made)
-        for recipe in recipes
-    ]
+    settings.store.note_remotes(remotes.values())
+    return [_result(recipe, known[recipe.key], made, remotes) for recipe in recipes]
+
+
+def _result(
+    recipe: Recipe, known: Blob | None, made: Mapping[str, Blob], remotes: Mapping[str, Remote]
+) -> Made:
+    if remote := remotes.get(recipe.key):
+        return Made(Layer(recipe.title, remote.blob), True, recipe.key, remote.place)
+    blob = known or made[recipe.key]
+    return Made(Layer(recipe.title, blob), recipe.key not in made, recipe.key)
 
 
 def _make_all(

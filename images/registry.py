@@ -1,19 +1,20 @@
-"""One repository of a registry: is something there, mount it, put it there.
+"""One repository of a registry: is something there, get it, mount it, put it there.
 
-Specification: OCI Distribution Spec 1.1, "Checking if content exists in the registry", "Pushing
-blobs", "Mounting a blob from another repository", "Pushing manifests".
+Specification: OCI Distribution Spec 1.1, "Pull", "Checking if content exists in the registry",
+"Pushing blobs", "Mounting a blob from another repository", "Pushing manifests".
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from contextlib import suppress
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
 from images import image
-from images.errors import RegistryError
+from images.errors import IntegrityError, RegistryError
 from images.image import MANIFEST_TYPE
 from images.reference import Repository
 from images.registry_auth import Scopes
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 _RANGE = re.compile(r"(?:bytes=)?0-([0-9]+)")
 _OCTETS = "application/octet-stream"
+_PIECE = 1 << 20
+_LARGEST_MANIFEST = 4 << 20
+"""Bytes of a manifest that registries take, by the spec; more is none that we could want."""
 _STORING = 600.0  # seconds: a registry on object storage may copy a large blob before it answers
 
 
@@ -38,23 +42,52 @@ class TooLargeError(Exception):
     """The registry, or a proxy before it, takes no request body of that size."""
 
 
+class MissingError(RegistryError):
+    """The registry answers, and does not have a manifest or a blob."""
+
+
+Actions = Literal["pull", "pull,push"]
+"""What a token is asked for: a login that may only read gets none that may write as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A manifest or an index as a registry gave it, its bytes checked against its digest.
+
+    Attributes:
+        content: its bytes.
+        media_type: what the registry says that it is.
+        digest: `sha256:…` of the bytes.
+    """
+
+    content: bytes
+    media_type: str
+    digest: str
+
+
 class Registry:
-    """A repository that is pushed to. Leaving the context breaks off whatever still runs.
+    """A repository of a registry. Leaving the context breaks off whatever still runs.
 
     Args:
         repository: which one.
         plain_http: talk without TLS.
         policy: how often something is tried.
+        actions: what will be done there.
     """
 
     def __init__(
-        self, repository: Repository, *, plain_http: bool = False, policy: Policy | None = None
+        self,
+        repository: Repository,
+        *,
+        plain_http: bool = False,
+        policy: Policy | None = None,
+        actions: Actions = "pull,push",
     ) -> None:
         self.repository = repository
         self.exchange = Exchange(
             repository.registry, plain_http=plain_http, policy=policy or Policy()
         )
-        self._scopes: Scopes = (f"repository:{repository.name}:pull,push",)
+        self._scopes: Scopes = (f"repository:{repository.name}:{actions}",)
 
     def __enter__(self) -> Registry:
         return self
@@ -82,6 +115,38 @@ class Registry:
         # The header is a SHOULD: without it, the bytes tell.
         response = self.exchange.call("GET", url, self._scopes, headers=accept)
         return image.digest(response.content) if response.status_code == 200 else None
+
+    def manifest(self, reference: str, accept: Sequence[str] = (MANIFEST_TYPE,)) -> Manifest | None:
+        """Get the manifest with that tag or digest; None if there is none.
+
+        Args:
+            reference: a tag, or a digest that the bytes then must have.
+            accept: the media types that are of use.
+
+        Raises:
+            IntegrityError: the bytes have another digest, or are too many for a manifest.
+            PassingError: the connection broke; try again.
+            RegistryError: it refuses, or wants another login.
+        """
+        url = self._url("manifests", reference)
+        with self.exchange.streaming(url, self._scopes, {"Accept": ", ".join(accept)}) as response:
+            if response.status_code == 404:
+                return None
+            named = f"{self.repository}{'@' if ':' in reference else ':'}{reference}"
+            if response.status_code != 200:
+                raise self.exchange.refused(response, f"getting the manifest {named}")
+            content = b""
+            for piece in response.iter_content(_PIECE):
+                content += piece
+                if len(content) > _LARGEST_MANIFEST:
+                    raise IntegrityError(f"{named}: larger than {_LARGEST_MANIFEST} bytes")
+            told = response.headers.get("Docker-Content-Digest", "")
+            media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
+        found = image.digest(content)
+        for wanted in (reference if ":" in reference else "", told):
+            if wanted.startswith("sha256:") and wanted != found:
+                raise IntegrityError(f"{named}: its bytes have the digest {found}, not {wanted}")
+        return Manifest(content, media_type, found)
 
     def put_manifest(self, reference: str, content: bytes) -> None:
         """Put a manifest there under a tag or its digest.
@@ -119,6 +184,38 @@ class Registry:
             raise self.exchange.refused(response, f"asking {self.repository.name} for a blob")
         # Missing where a proxy compresses; a blob of another size is a broken one.
         return response.headers.get("Content-Length", str(size)) == str(size)
+
+    @contextmanager
+    def blob(self, digest: str, begin: int = 0) -> Iterator[tuple[int, Iterator[bytes]]]:
+        """One attempt to read a blob: the offset that it starts at, and its pieces as they come.
+
+        Nothing is checked: `images.pull` does that. What a registry redirects to gets no login.
+
+        Args:
+            digest: of the blob.
+            begin: bytes that are there already. A registry that cannot resume starts at 0.
+
+        Raises:
+            MissingError: the repository has no such blob.
+            PassingError: the connection broke, also while the pieces are read; try again.
+            RegistryError: it refuses, or wants another login.
+        """
+        # As it is: an encoding for the way would make other bytes and other offsets.
+        headers = {"Accept-Encoding": "identity"}
+        if begin:
+            headers["Range"] = f"bytes={begin}-"
+        doing = f"getting the blob {digest[:19]} of {self.repository.name}"
+        url = self._url("blobs", digest)
+        with self.exchange.streaming(url, self._scopes, headers) as response:
+            if response.status_code == 404:
+                raise MissingError(f"{self.repository}: has no blob {digest}")
+            if response.status_code not in (200, 206):
+                raise self.exchange.refused(response, doing)
+            start = begin if response.status_code == 206 else 0
+            told = response.headers.get("Content-Range", "")
+            if start and not told.startswith(f"bytes {start}-"):
+                raise RegistryError(f"{self.repository.registry}: {doing}: sends {told!r} instead")
+            yield start, response.raw.stream(_PIECE, decode_content=False)
 
     def mount(self, digest: str, source: str) -> bool:
         """Take a blob over from another repository of the same registry.

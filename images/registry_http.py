@@ -9,6 +9,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
@@ -32,7 +33,7 @@ _LONGEST_REASON = 300  # characters of a registry's own words
 
 
 class Exchange:
-    """Requests and answers; shared by all threads of a push.
+    """Requests and answers; shared by all threads of a push or a pull.
 
     Args:
         registry: `HOST[:PORT]`.
@@ -97,6 +98,7 @@ class Exchange:
         body: Callable[[], Body] | None = None,
         headers: Mapping[str, str] | None = None,
         patience: float = _READ_TIMEOUT,
+        streamed: bool = False,
     ) -> requests.Response:
         """One request, repeated only to be authorized.
 
@@ -107,6 +109,7 @@ class Exchange:
             body: makes the body; called again when it must be sent again.
             headers: more headers.
             patience: seconds without a byte of an answer.
+            streamed: leave the answer's body to the caller.
 
         Raises:
             PassingError: the connection broke, or the answer may be another one the next time.
@@ -119,12 +122,13 @@ class Exchange:
             self.check_stopped()
             ours = urlsplit(url).netloc == self._host  # a login is for nobody else
             header = self._authorization.header(scopes, own=own) if ours else None
-            response = self._send(method, url, header, body, headers, patience)
+            response = self._send(method, url, header, body, headers, patience, streamed)
             if response.status_code in PASSING:
                 after = retry_after(response.headers.get("Retry-After"))
                 raise PassingError(_told(response), after)
             if response.status_code != 401 or not ours:
                 return response
+            response.close()
             challenge = response.headers.get("WWW-Authenticate", "")
             self._authorization.answer(challenge, header, own=own)
             refused += 1
@@ -137,6 +141,7 @@ class Exchange:
         body: Callable[[], Body] | None,
         headers: Mapping[str, str] | None,
         patience: float,
+        streamed: bool,
     ) -> requests.Response:
         import requests
 
@@ -150,6 +155,7 @@ class Exchange:
                 timeout=(_CONNECT_TIMEOUT, patience),
                 # A body cannot be sent twice, and only reads are redirected to storage.
                 allow_redirects=method in ("GET", "HEAD"),
+                stream=streamed,
             )
         except requests.RequestException as error:
             self.check_stopped()
@@ -160,6 +166,28 @@ class Exchange:
             raise RegistryError(f"{self.registry}: {error}") from None
         self._answered = True
         return response
+
+    @contextmanager
+    def streaming(
+        self, url: str, scopes: Scopes, headers: Mapping[str, str]
+    ) -> Iterator[requests.Response]:
+        """One GET whose body is read, in pieces, inside the context.
+
+        Raises:
+            PassingError: as `once`, or the connection broke while the body was read.
+            LoginError, RegistryError: as `once`.
+        """
+        import requests
+        import urllib3
+
+        response = self.once("GET", url, scopes, headers=headers, streamed=True)
+        try:
+            yield response
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            self.check_stopped()
+            raise PassingError(_reason(error)) from None
+        finally:
+            response.close()
 
     def call(
         self,
@@ -218,7 +246,7 @@ class Exchange:
         if response.status_code in (401, 403):
             return LoginError(
                 told,
-                remedy="use a login that may push there, or another repository: "
+                remedy="use a login that may do that, or another repository: "
                 + login_remedy(self.registry),
             )
         if response.status_code == 405:

@@ -2,7 +2,8 @@
 
 Specification: OCI image layout 1.0, https://github.com/opencontainers/image-spec (image-layout.md).
 skopeo, umoci and podman open it as `oci:STORE:TARGET`. Beside the layout's own files there is
-`.roll/`: the layer keys (which blob a set of inputs gave), unfinished blobs, and locks.
+`.roll/`: the layer keys (which blob a set of inputs gave), the layers that lie in a registry
+instead (`images.remote`), unfinished blobs, and locks.
 
 Nothing is ever changed in place. A blob gets its name only when it is whole and on disk; the index
 is replaced by a rename under a lock. So a build may be killed at any moment, and builds may run
@@ -18,16 +19,17 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
-from images import image
+from images import image, remote
 from images.errors import IntegrityError, StoreError, UsageError
 from images.image import INDEX_TYPE, MANIFEST_TYPE, Image
 from images.layer import Blob
+from images.remote import Remote
 
 _REF = "org.opencontainers.image.ref.name"
 _LAYOUT = {"imageLayoutVersion": "1.0.0"}
@@ -53,6 +55,7 @@ class Store:
         self.path = path
         self._blobs = path / "blobs" / "sha256"
         self._keys = path / ".roll" / "layers"
+        self._remotes = path / ".roll" / "remotes.json"
         self._locks = path / ".roll" / "locks"
         self._tmp = path / ".roll" / "tmp"
 
@@ -132,6 +135,35 @@ class Store:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
+    # -- layers that lie elsewhere -----------------------------------------------------------------
+
+    def remotes(self) -> dict[str, Remote]:
+        """Layers that are known and lie in a registry, by digest; none whose blob is here."""
+        found = {item.blob.digest: item for item in self._noted()}
+        return {
+            digest: item for digest, item in found.items() if not self.has(digest, item.blob.size)
+        }
+
+    def note_remotes(self, remotes: Iterable[Remote]) -> None:
+        """Remember where layers lie whose blobs are not here."""
+        new = {item.blob.digest: item for item in remotes}
+        if new:
+            with self._index_locked():
+                self._keep_remotes({**self.remotes(), **new})
+
+    def _noted(self) -> list[Remote]:
+        try:
+            found = remote.parse(self._remotes.read_bytes())
+            for item in found:
+                self.blob_path(item.blob.digest)
+            return found
+        except (OSError, *_NOT_A_DOCUMENT):  # then their blobs are missing, says `verify`
+            return []
+
+    def _keep_remotes(self, remotes: dict[str, Remote]) -> None:
+        if remotes or self._remotes.exists():
+            self._replace(self._remotes, remote.dump(remotes.values()))
+
     # -- images --------------------------------------------------------------------------------
 
     def save(self, value: Image) -> None:
@@ -209,12 +241,15 @@ class Store:
     def _unpacked_sizes(self) -> dict[str, int]:
         """Bytes of the tars of known layers, by digest: no OCI document tells them."""
         known = (self.known(path.name) for path in self._keys.iterdir())
-        return {blob.digest: blob.unpacked for blob in known if blob}
+        sizes = {digest: item.blob.unpacked for digest, item in self.remotes().items()}
+        return sizes | {blob.digest: blob.unpacked for blob in known if blob}
 
     # -- upkeep --------------------------------------------------------------------------------
 
     def verify(self, progress: Callable[[int], None] = lambda _: None) -> list[str]:
         """Hash every blob again and follow every reference; gives all faults.
+
+        A layer that is known to lie in a registry is not missing; whether it does is not asked.
 
         Args:
             progress: told of bytes as they are read.
@@ -228,16 +263,20 @@ class Store:
                 continue
             if found != blob.name:
                 faults.append(f"blob sha256:{blob.name}: its bytes have the digest sha256:{found}")
+        elsewhere = self.remotes()
         try:
             for item in self._index()["manifests"]:
-                faults += [f"{_name(item) or 'unnamed'}: {fault}" for fault in self._broken(item)]
+                broken = self._broken(item, elsewhere)
+                faults += [f"{_name(item) or 'unnamed'}: {fault}" for fault in broken]
         except StoreError as error:
             faults.append(error.message)
         return faults
 
-    def _broken(self, item: dict[str, Any]) -> Iterator[str]:
+    def _broken(self, item: dict[str, Any], elsewhere: dict[str, Remote]) -> Iterator[str]:
         for kind, descriptor in self._references(item):
             path, digest = self.blob_path(descriptor["digest"]), descriptor["digest"]
+            if digest in elsewhere and not path.exists():
+                continue
             if not path.exists():
                 yield f"{kind} {digest}: missing"
             elif (size := path.stat().st_size) != descriptor["size"]:
@@ -292,6 +331,10 @@ class Store:
             keys = [path for path in self._keys.iterdir() if self.known(path.name) is None]
             for path in keys:
                 path.unlink()
+            remotes = self.remotes()
+            self._keep_remotes(
+                {digest: item for digest, item in remotes.items() if digest[7:] in needed}
+            )
         return Swept(len(blobs), len(keys), freed)
 
     def _needed(self) -> Iterator[str]:

@@ -354,13 +354,14 @@ class TokenServer:
             self._issue(request, parts.query)
             return True
         given = (request.headers.get("Authorization") or "").removeprefix("Bearer ")
-        if self._allows(given, request.path):
+        if self._allows(given, request):
             return False
         realm = f'Bearer realm="http://{self._state.address}/token",service="test, one"'
         request.answer(401, {"WWW-Authenticate": realm}, b'{"errors":[{"code":"UNAUTHORIZED"}]}')
         return True
 
-    def _allows(self, token: str, path: str) -> bool:
+    def _allows(self, token: str, request: _Handler) -> bool:
+        path = request.path
         source = parse_qs(urlsplit(path).query).get("from", [])
         name = re.sub(r"^/v2/|/(blobs|manifests)/.*$", "", urlsplit(path).path)
         with self._lock:
@@ -368,7 +369,9 @@ class TokenServer:
                 return False
             self._left[token] -= 1
             scopes = self._scopes[token]
-        return f"repository:{name}:pull,push" in scopes and all(
+        reads = request.command in ("GET", "HEAD")
+        wanted = [f"repository:{name}:pull,push", *([f"repository:{name}:pull"] if reads else [])]
+        return any(scope in scopes for scope in wanted) and all(
             f"repository:{other}:pull" in scopes for other in source
         )
 

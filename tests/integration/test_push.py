@@ -542,7 +542,7 @@ def test_failure_of_one_blob_breaks_the_others_off(
     faulty.faults.append(Fault("status", "PUT", "uploads", status=403, times=99))
     with pytest.raises(LoginError, match="HTTP 403"):
         pushed(layout, make(), faulty.address)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("push")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("registry")]
 
 
 @pytest.mark.parametrize("number", [0, 1], ids=["large", "small"])

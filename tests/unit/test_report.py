@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from images import report
+from images.cache_use import Filled
 from images.image import Image, Layer
 from images.layer import Blob
 from images.push import Pushed, PushedBlob, State
 from images.reference import Repository
+from images.remote import Place, Remote
 
 LAYOUT = Path("/some where/store")
 
@@ -44,14 +46,50 @@ def test_document_tells_all_that_a_program_asks_for() -> None:
         "diff_id": f"sha256:{501:064d}",
         "size": 500,
         "media_type": "t",
+        "elsewhere": None,
         "reused": False,
     }
+    assert document["complete"] is True
 
 
 def test_document_of_an_image_that_was_not_built_tells_nothing_of_reuse() -> None:
     layers = report.image_document(VALUE, LAYOUT)["layers"]
     assert len(layers) == 2
     assert all("reused" not in item for item in layers)
+
+
+PLACE = Place(Repository("localhost:5000", "roll/cache"), plain_http=True)
+
+
+def test_layers_elsewhere_are_told_to_programs_and_people() -> None:
+    elsewhere = {f"sha256:{2_000_000:064d}": PLACE, "sha256:another image's": PLACE}
+    document = report.image_document(VALUE, LAYOUT, [True, False], elsewhere)
+    assert document["complete"] is False
+    assert [item["elsewhere"] for item in document["layers"]] == [str(PLACE), None]
+    filled = Filled(PLACE, 1, 500)
+    text = report.build_summary(VALUE, [True, False], {}, LAYOUT, elsewhere, filled)
+    rows = [line.split() for line in text.splitlines()]
+    assert ["layers", "made", "1", "500", "B"] in rows
+    assert ["layers", "reused", "0", "0", "B"] in rows
+    assert ["layers", "elsewhere", "1", "2", "MB"] in rows
+    assert ["cache", "1", "new", "records", "500", "B", "sent"] in rows
+    for told in (text, report.inspection(VALUE, LAYOUT, elsewhere)):
+        assert "not whole: 1 layers lie in localhost:5000/roll/cache" in told
+        assert "python build.py pull --target one" in told
+
+
+def test_whole_image_has_no_word_of_elsewhere() -> None:
+    assert "whole" not in report.build_summary(VALUE, [True, False], {}, LAYOUT, {})
+    assert "whole" not in report.inspection(VALUE, LAYOUT, {})
+
+
+def test_pull_tells_what_came() -> None:
+    fetched = [Remote("a" * 64, VALUE.layers[0].blob, PLACE)]
+    document = report.pull_document(VALUE, LAYOUT, fetched)
+    assert (document["target"], document["bytes"]) == ("one", 2_000_000)
+    assert document["fetched"] == [VALUE.layers[0].blob.digest]
+    assert "fetched 1 layers, 2 MB" in report.pull_summary(VALUE, LAYOUT, fetched)
+    assert "nothing lies elsewhere" in report.pull_summary(VALUE, LAYOUT, [])
 
 
 def test_summary_tells_what_was_made_and_reused_and_how_long_it_took() -> None:

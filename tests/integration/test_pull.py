@@ -1,0 +1,244 @@
+"""Getting manifests and blobs out of a real registry, and through a proxy that breaks things."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from images import image, pull
+from images.errors import IntegrityError, RegistryError
+from images.image import CONFIG_TYPE, MANIFEST_TYPE
+from images.reference import Repository
+from images.registry import MissingError, Registry
+from images.retry import Policy
+from tests.integration.registries import Fault, Proxy, TokenServer, proxy, registry
+
+QUICK = Policy(first=0.01, longest=0.05)
+MIB = 1 << 20
+CONTENT = random.Random(3).randbytes(6 * MIB)
+DIGEST = image.digest(CONTENT)
+
+
+@pytest.fixture(autouse=True)
+def own_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    return tmp_path / "config.json"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A registry that holds `CONTENT` and a manifest of it, tagged `v1`."""
+    with registry(tmp_path_factory.mktemp("pull")) as address:
+        with connect(address) as connected:
+            put(connected, CONTENT)
+            put(connected, b"{}")
+            connected.put_manifest("v1", MANIFEST)
+        yield address
+
+
+@pytest.fixture
+def faulty(server: str) -> Iterator[Proxy]:
+    with proxy(server) as found:
+        yield found
+
+
+def connect(address: str) -> Registry:
+    return Registry(Repository(address, "team/app"), plain_http=True, policy=QUICK)
+
+
+def reader(address: str) -> Registry:
+    repository = Repository(address, "team/app")
+    return Registry(repository, plain_http=True, policy=QUICK, actions="pull")
+
+
+def put(connected: Registry, content: bytes) -> None:
+    location, _ = connected.start_upload()
+    connected.finish(location, image.digest(content), content)
+
+
+MANIFEST = json.dumps(
+    {
+        "config": {"digest": image.digest(b"{}"), "mediaType": CONFIG_TYPE, "size": 2},
+        "layers": [{"digest": DIGEST, "mediaType": "application/x", "size": len(CONTENT)}],
+        "mediaType": MANIFEST_TYPE,
+        "schemaVersion": 2,
+    }
+).encode()
+
+
+class Arrived:
+    """Adds up what is told of progress."""
+
+    def __init__(self) -> None:
+        self.bytes = self.most = 0
+
+    def __call__(self, amount: int) -> None:
+        self.bytes += amount
+        self.most = max(self.most, self.bytes)
+
+
+def fetched(address: str, digest: str = DIGEST, size: int = len(CONTENT)) -> tuple[bytes, Arrived]:
+    out, arrived = io.BytesIO(), Arrived()
+    with reader(address) as connected:
+        pull.blob(connected, digest, size, out, arrived)
+    return out.getvalue(), arrived
+
+
+def test_manifest_by_tag_and_by_digest(faulty: Proxy) -> None:
+    with reader(faulty.address) as connected:
+        found = pull.manifest(connected, "v1")
+        assert (found.content, found.media_type) == (MANIFEST, MANIFEST_TYPE)
+        assert found.digest == image.digest(MANIFEST)
+        assert pull.manifest(connected, found.digest) == found
+
+
+def test_manifest_that_is_not_there(faulty: Proxy) -> None:
+    with reader(faulty.address) as connected:
+        assert pull.find_manifest(connected, "v2") is None
+        with pytest.raises(MissingError, match="team/app:v2: not there"):
+            pull.manifest(connected, "v2")
+
+
+@pytest.mark.parametrize("kind", ["cut", "lost", "deaf", "slow"])
+def test_manifest_over_a_broken_connection(faulty: Proxy, kind: str) -> None:
+    faulty.faults.append(Fault(kind, "GET", "manifests"))
+    with reader(faulty.address) as connected:
+        assert pull.manifest(connected, "v1").content == MANIFEST
+
+
+@pytest.mark.parametrize("reference", ["v1", image.digest(MANIFEST)])
+def test_manifest_with_other_bytes_than_its_digest(faulty: Proxy, reference: str) -> None:
+    def lie(request: Any) -> bool:
+        headers = {"Docker-Content-Digest": image.digest(MANIFEST)}
+        request.answer(200, headers, b"{}")
+        return True
+
+    faulty.guard = lie
+    with (
+        reader(faulty.address) as connected,
+        pytest.raises(IntegrityError, match="its bytes"),
+    ):
+        pull.manifest(connected, reference)
+
+
+def test_manifest_without_end_is_not_read_to_it(faulty: Proxy) -> None:
+    def flood(request: Any) -> bool:
+        request.answer(200, {}, bytes(5 * MIB))
+        return True
+
+    faulty.guard = flood
+    with reader(faulty.address) as connected, pytest.raises(IntegrityError, match="larger than"):
+        pull.manifest(connected, "v1")
+
+
+def test_blob_is_the_same_bytes(faulty: Proxy) -> None:
+    content, arrived = fetched(faulty.address)
+    assert content == CONTENT
+    assert (arrived.bytes, arrived.most) == (len(CONTENT), len(CONTENT))
+    assert faulty.count("GET", "blobs") == 1
+
+
+def test_torn_blob_goes_on_by_its_range(faulty: Proxy) -> None:
+    faulty.faults.append(Fault("cut", "GET", "blobs", times=3))
+    content, arrived = fetched(faulty.address)
+    assert content == CONTENT
+    assert arrived.most == arrived.bytes == len(CONTENT), "no byte came twice"
+    assert faulty.count("GET", "blobs") == 4
+
+
+def test_progress_keeps_a_shaky_line_alive(faulty: Proxy) -> None:
+    faulty.faults.append(Fault("cut", "GET", "blobs", times=12))
+    assert fetched(faulty.address)[0] == CONTENT
+
+
+def test_registry_that_cannot_resume(faulty: Proxy) -> None:
+    """It answers 200 with all of it, whatever range was asked for."""
+    torn = [True]
+
+    def whole(request: Any) -> bool:
+        if torn.pop() if torn else False:
+            return False
+        request.answer(200, {}, CONTENT)
+        return True
+
+    faulty.guard = whole
+    faulty.faults.append(Fault("cut", "GET", "blobs"))
+    content, arrived = fetched(faulty.address)
+    assert content == CONTENT
+    assert arrived.bytes == len(CONTENT)
+
+
+def test_blob_that_is_not_there(faulty: Proxy) -> None:
+    with pytest.raises(MissingError, match="has no blob"):
+        fetched(faulty.address, image.digest(b"other"))
+
+
+@pytest.mark.parametrize("sent", [CONTENT[:-1] + b"x", CONTENT + b"x"], ids=["other", "longer"])
+def test_other_bytes_are_refused(faulty: Proxy, sent: bytes) -> None:
+    def lie(request: Any) -> bool:
+        request.answer(200, {}, sent)
+        return True
+
+    faulty.guard = lie
+    with pytest.raises(IntegrityError, match=DIGEST):
+        fetched(faulty.address)
+
+
+def test_registry_that_stays_down_ends_it(faulty: Proxy) -> None:
+    faulty.faults.append(Fault("status", "GET", "blobs", times=99))
+    with pytest.raises(RegistryError, match="attempts failed"):
+        fetched(faulty.address)
+    assert faulty.count("GET", "blobs") == QUICK.attempts
+
+
+def test_small_blob_has_a_limit(faulty: Proxy) -> None:
+    with reader(faulty.address) as connected:
+        assert pull.small_blob(connected, image.digest(b"{}"), 2) == b"{}"
+        with pytest.raises(IntegrityError, match="too many"):
+            pull.small_blob(connected, DIGEST, len(CONTENT))
+
+
+def test_reading_asks_for_no_right_to_write(faulty: Proxy, own_config: Path) -> None:
+    auth = base64.b64encode(b"user:s3cr3t-pass").decode()
+    own_config.write_text(json.dumps({"auths": {faulty.address: {"auth": auth}}}))
+    tokens = TokenServer(faulty)
+    assert fetched(faulty.address)[0] == CONTENT
+    assert tokens.issued == [["repository:team/app:pull"]]
+
+
+def test_login_stays_with_the_registry_when_a_blob_lies_elsewhere(
+    faulty: Proxy, own_config: Path
+) -> None:
+    """Registries on object storage redirect: the login is not for the storage."""
+    auth = base64.b64encode(b"user:s3cr3t-pass").decode()
+    own_config.write_text(json.dumps({"auths": {faulty.address: {"auth": auth}}}))
+    TokenServer(faulty)
+    allowed = faulty.guard
+    assert allowed is not None
+    with proxy(faulty.upstream) as storage:
+        given: list[str | None] = []
+
+        def look(request: Any) -> bool:
+            given.append(request.headers.get("Authorization"))
+            return False
+
+        def redirect(request: Any) -> bool:
+            if allowed(request):
+                return True
+            target = f"http://localhost:{storage.address.rpartition(':')[2]}"
+            location = target + request.path
+            request.answer(307, {"Location": location}, b"")
+            return True
+
+        storage.guard = look
+        storage.faults.append(Fault("cut", "GET", "blobs"))
+        faulty.guard = redirect
+        assert fetched(faulty.address)[0] == CONTENT
+    assert given == [None, None]
