@@ -145,6 +145,12 @@ def _push(parser: Parser) -> None:
         help="a repository of that registry to take blobs over from; repeatable. Those that this "
         "store was pushed to are tried in any case",
     )
+    add(
+        "--no-attest",
+        action="store_false",
+        dest="attest",
+        help="the image alone, without its SBOM and provenance",
+    )
     _add_jobs(parser, "uploads at a time", _UPLOADS)
     add("--plain-http", action="store_true", help="talk without TLS")
     _add_json(parser)
@@ -176,6 +182,12 @@ def _test(parser: Parser) -> None:
         help="where (evidence/TARGET.json beside the matrix)",
     )
     add("pytest", nargs="*", help="options for pytest, behind --")
+
+
+def _document(parser: Parser) -> None:
+    add = parser.add_argument
+    add("--target", required=True, metavar="ID", help="the image")
+    add("--out", type=Path, metavar="FILE", help="where it goes (standard output)")
 
 
 def _inspect(parser: Parser) -> None:
@@ -249,6 +261,8 @@ _OPTIONS: dict[str, Callable[[Parser], None]] = {
     "load": _load,
     "bundle": _bundle,
     "push": _push,
+    "sbom": _document,
+    "provenance": _document,
     "test": _test,
     "inspect": _inspect,
     "verify": _add_json,

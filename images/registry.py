@@ -7,7 +7,7 @@ blobs", "Mounting a blob from another repository", "Pushing manifests".
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -61,6 +61,18 @@ class Registry:
 
     def __exit__(self, *_: object) -> None:
         self.exchange.close()
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> requests.Response:
+        """A request below the repository's name, e.g. to `manifests/v1`; see `Exchange.call`."""
+        url = self.exchange.url(f"{self.repository.name}/{path}")
+        return self.exchange.call(method, url, self._scopes, body=body, headers=headers)
 
     # -- manifests ---------------------------------------------------------------------------------
 

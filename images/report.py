@@ -13,6 +13,7 @@ from images.progress import size
 if TYPE_CHECKING:
     from images.bundle import Made
     from images.push import Pushed
+    from images.referrer import Referrer
 
 
 def image_document(image: Image, layout: Path, reused: Sequence[bool] = ()) -> dict[str, Any]:
@@ -65,8 +66,8 @@ def build_summary(
     )
 
 
-def inspection(image: Image, layout: Path) -> str:
-    """An image as people read it: what it is, its environment, its layers."""
+def inspection(image: Image, layout: Path, attached: Sequence[Referrer] = ()) -> str:
+    """An image as people read it: what it is, its environment, its layers, what lies beside it."""
     head = [("manifest", image.manifest_digest), ("config", image.config_digest)]
     head += [("layout", f"oci:{layout}:{image.ref}"), ("created", image.created)]
     head += [(name, value) for name, value in image.labels.items() if name.startswith("roll.")]
@@ -83,8 +84,14 @@ def inspection(image: Image, layout: Path) -> str:
             table(env, indent=2),
             f"{len(layers)} layers, {size(image.size)} compressed, lowest first",
             table(layers, indent=2),
+            *_attached(attached),
         ]
     )
+
+
+def _attached(referrers: Sequence[Referrer]) -> list[str]:
+    rows = [(item.artifact_type, size(len(item.content)), item.digest[7:19]) for item in referrers]
+    return ["about it", table(rows, indent=2)] if rows else []
 
 
 def bundle_document(made: Made) -> dict[str, Any]:
@@ -129,6 +136,7 @@ def push_document(pushed: Pushed) -> dict[str, Any]:
         "blobs": [
             {"digest": blob.digest, "size": blob.size, "state": blob.state} for blob in pushed.blobs
         ],
+        "attached": [asdict(item) for item in pushed.attached],
         "bytes_sent": pushed.bytes_sent,
     }
 
@@ -139,6 +147,9 @@ def push_summary(pushed: Pushed, seconds: Mapping[str, float]) -> str:
     for state, title in (("sent", "sent"), ("mounted", "mounted"), ("present", "there already")):
         sizes = [blob.size for blob in pushed.blobs if blob.state == state]
         rows.append((title, f"{len(sizes)} blobs", size(sum(sizes))))
+    rows += [("attached", item.artifact_type, item.state) for item in pushed.attached]
+    if not pushed.attached:
+        rows.append(("attached", "nothing", ""))
     rows.append(("bytes sent", "", size(pushed.bytes_sent)))
     rows += [(stage, "", f"{spent:.2f} s") for stage, spent in seconds.items()]
     named = f"{pushed.repository}:{pushed.tag}"
