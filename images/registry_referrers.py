@@ -141,7 +141,9 @@ def _tagged(registry: Registry, subject: str) -> tuple[dict[str, Any], str | Non
         RegistryError: that tag is something else, or cannot be read.
     """
     tag = _tag(subject)
-    response = registry.call("GET", f"manifests/{tag}", headers={"Accept": INDEX_TYPE})
+    # A registry may hide behind a 404 what the header does not name: it would be overwritten.
+    accept = f"{INDEX_TYPE}, {MANIFEST_TYPE}"
+    response = registry.call("GET", f"manifests/{tag}", headers={"Accept": accept})
     if response.status_code == 404:
         return {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": []}, None
     if response.status_code != 200:
@@ -152,11 +154,11 @@ def _tagged(registry: Registry, subject: str) -> tuple[dict[str, Any], str | Non
 def _index(registry: Registry, where: str, content: bytes) -> dict[str, Any]:
     try:
         index: dict[str, Any] = json.loads(content)
-        if index["mediaType"] != INDEX_TYPE:
-            raise ValueError(f"its type is {index['mediaType']}")
+        if (kind := index.get("mediaType", INDEX_TYPE)) != INDEX_TYPE:
+            raise ValueError(f"its type is {kind}")
         for item in index["manifests"]:
             item["digest"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RegistryError(
             f"{registry.repository}: {where}: no list of referrers: {error!r}",
             remedy=f"remove that tag if nobody needs it; {_REMEDY}",
