@@ -54,16 +54,19 @@ def ci_run(env: Mapping[str, str]) -> CiRun | None:
     """The run that these environment variables tell of."""
     if env.get("GITHUB_ACTIONS") != "true":
         return None
-    server = env["GITHUB_SERVER_URL"]
-    repository = f"{server}/{env['GITHUB_REPOSITORY']}"
-    run = f"{repository}/actions/runs/{env['GITHUB_RUN_ID']}"
-    return CiRun(
-        repository,
-        env["GITHUB_REF"],
-        f"{server}/{env['GITHUB_WORKFLOW_REF']}",
-        f"{run}/attempts/{env['GITHUB_RUN_ATTEMPT']}",
-        env["RUNNER_ENVIRONMENT"],
-    )
+    try:
+        server = env["GITHUB_SERVER_URL"]
+        repository = f"{server}/{env['GITHUB_REPOSITORY']}"
+        run = f"{repository}/actions/runs/{env['GITHUB_RUN_ID']}"
+        return CiRun(
+            repository,
+            env["GITHUB_REF"],
+            f"{server}/{env['GITHUB_WORKFLOW_REF']}",
+            f"{run}/attempts/{env['GITHUB_RUN_ATTEMPT']}",
+            env["RUNNER_ENVIRONMENT"],
+        )
+    except KeyError:  # something that passes itself off as GitHub; it is not the builder it names
+        return None
 
 
 def _git(root: Path, *arguments: str) -> str | None:

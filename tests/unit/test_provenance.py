@@ -131,6 +131,13 @@ def test_github_s_run_is_the_builder(image: Image, checkout: Path) -> None:
     assert entry["uri"] == f"git+{server}/team/images@refs/heads/main"
 
 
+@pytest.mark.parametrize("lacking", sorted(GITHUB))
+def test_half_a_ci_is_none(image: Image, tmp_path: Path, lacking: str) -> None:
+    env = {name: value for name, value in GITHUB.items() if name != lacking}
+    found = details(image, build_of(tmp_path, **env))
+    assert found["builder"] == {"id": provenance.LOCAL_BUILDER}
+
+
 def test_commit_is_that_of_the_checkout(image: Image, checkout: Path) -> None:
     (entry,) = source(image, build_of(checkout))
     head = git(checkout, "rev-parse", "HEAD")
