@@ -13,6 +13,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -72,7 +73,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def build(options: argparse.Namespace) -> int:
     """Build images into the store."""
-    from images import assemble, base, builder, lock, lockfile, report, stack, store, toolkit
+    from images import (
+        assemble,
+        attest,
+        base,
+        builder,
+        lock,
+        lockfile,
+        report,
+        stack,
+        store,
+        toolkit,
+    )
+    from images.materials import Materials
+    from images.provenance import Build
 
     matrix, targets = _chosen(options)
     # Every lock is read before anything is made: a stale one must not surface after an hour.
@@ -91,6 +105,7 @@ def build(options: argparse.Namespace) -> int:
     with settings.store.building():
         for target in targets:
             progress = Progress()
+            started = datetime.now(timezone.utc)
             with progress.timed("total"):
                 recipes = stack.recipes(
                     locks[target.id], base_debs, tools[target.toolkit], options.compression
@@ -103,8 +118,24 @@ def build(options: argparse.Namespace) -> int:
                     [item.layer for item in made],
                 )
                 settings.store.save(image)
+                reused = [item.reused for item in made]
+                shared = (base.LOCK, toolkit.lock_path(target.toolkit))
+                attest.complete(
+                    settings.store,
+                    image,
+                    Materials(locks[target.id], base_debs, tools[target.toolkit]),
+                    Build(
+                        HERE,
+                        (matrix.path, matrix.lock_path(target.id), *shared),
+                        {"target": target.id, "compression": options.compression},
+                        started,
+                        datetime.now(timezone.utc),
+                        reused.count(False),
+                        reused.count(True),
+                        os.environ,
+                    ),
+                )
                 filled = _fill(settings, made, cache_to, progress) if cache_to else None
-            reused = [item.reused for item in made]
             elsewhere = _elsewhere(settings.store)
             path = settings.store.path
             documents.append(report.image_document(image, path, reused, elsewhere))
@@ -333,6 +364,7 @@ def push(options: argparse.Namespace) -> int:
                     image,
                     connected,
                     tag or image.ref,
+                    referrers=source.attached(image.manifest_digest) if options.attest else (),
                     mount_from=mount_from,
                     jobs=options.jobs,
                     progress=progress,
@@ -380,6 +412,32 @@ def pull(options: argparse.Namespace) -> int:
     return 0
 
 
+def sbom(options: argparse.Namespace) -> int:
+    """Write an image's bill of materials (CycloneDX)."""
+    from images import attest
+
+    return _write_document(options, attest.SBOM)
+
+
+def provenance(options: argparse.Namespace) -> int:
+    """Write how an image was made (SLSA provenance, not signed)."""
+    from images import attest
+
+    return _write_document(options, attest.PROVENANCE)
+
+
+def _write_document(options: argparse.Namespace, artifact_type: str) -> int:
+    from images import attest, store
+
+    source = store.open_store(options.store, create=False)
+    content = attest.find(source, source.load(options.target), artifact_type)
+    if options.out:
+        options.out.write_bytes(content)
+    else:
+        print(content.decode())
+    return 0
+
+
 def test(options: argparse.Namespace) -> int:
     """Run the tests of built images: tests/image and tests/gpu."""
     from images import store, testing
@@ -418,7 +476,11 @@ def inspect(options: argparse.Namespace) -> int:
         ]
         _print_json(documents[0] if len(options.target) == 1 else {"images": documents})
     else:
-        print("\n\n".join(report.inspection(image, source.path, elsewhere) for image in images))
+        texts = [
+            report.inspection(image, source.path, elsewhere, source.attached(image.manifest_digest))
+            for image in images
+        ]
+        print("\n\n".join(texts))
     return 0
 
 
@@ -502,6 +564,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "push": push,
     "promote": promote,
     "pull": pull,
+    "sbom": sbom,
+    "provenance": provenance,
     "test": test,
     "inspect": inspect,
     "verify": verify,

@@ -161,6 +161,12 @@ def _push(parser: Parser) -> None:
         help="a repository of that registry to take blobs over from; repeatable. Those that this "
         "store was pushed to are tried in any case",
     )
+    add(
+        "--no-attest",
+        action="store_false",
+        dest="attest",
+        help="the image alone, without its SBOM and provenance",
+    )
     _add_jobs(parser, "uploads at a time", UPLOADS)
     _add_plain_http(parser)
     _add_json(parser)
@@ -223,6 +229,12 @@ def _test(parser: Parser) -> None:
         help="where (evidence/TARGET.json beside the matrix)",
     )
     add("pytest", nargs="*", help="options for pytest, behind --")
+
+
+def _document(parser: Parser) -> None:
+    add = parser.add_argument
+    add("--target", required=True, metavar="ID", help="the image")
+    add("--out", type=Path, metavar="FILE", help="where it goes (standard output)")
 
 
 def _inspect(parser: Parser) -> None:
@@ -302,6 +314,8 @@ _OPTIONS: dict[str, Callable[[Parser], None]] = {
     "push": _push,
     "promote": _promote,
     "pull": _pull,
+    "sbom": _document,
+    "provenance": _document,
     "test": _test,
     "inspect": _inspect,
     "verify": _add_json,

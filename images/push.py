@@ -11,13 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from images import complete, push_memory, upload
+from images import complete, push_memory, registry_referrers, upload
 from images.at_once import QUESTIONS, at_once
 from images.errors import LoginError
 from images.image import Image
 from images.progress import Progress
 from images.reference import Repository
+from images.referrer import Referrer
 from images.registry import Registry
+from images.registry_referrers import Attached
 from images.store import Store
 from images.upload import Sizes, Source
 
@@ -47,6 +49,7 @@ class Pushed:
         blobs: the layers, lowest first, then the config.
         bytes_sent: bodies of requests, with what had to be sent twice.
         unchanged: whether the tag named this very image before.
+        attached: documents about the image that are there as well.
     """
 
     target: str
@@ -56,6 +59,7 @@ class Pushed:
     blobs: tuple[PushedBlob, ...]
     bytes_sent: int
     unchanged: bool
+    attached: tuple[Attached, ...] = ()
 
     @property
     def reference(self) -> str:
@@ -69,6 +73,7 @@ def push(
     registry: Registry,
     tag: str,
     *,
+    referrers: Sequence[Referrer] = (),
     mount_from: Sequence[str] = (),
     jobs: int,
     progress: Progress,
@@ -80,6 +85,7 @@ def push(
         image: the image.
         registry: the repository that it goes to.
         tag: the name that it gets there, last of all.
+        referrers: documents about it, to be there before it has its name.
         mount_from: names of further repositories of that registry that may have its blobs.
         jobs: uploads at a time.
         progress: told of the bytes sent.
@@ -99,8 +105,12 @@ def push(
         with progress.timed("manifest"):
             # Under its digest first: what a registry would alter never gets the tag.
             registry.put_manifest(image.manifest_digest, image.manifest)
-            registry.put_manifest(tag, image.manifest)
         sent += 2 * len(image.manifest)
+    with progress.timed("attest"):
+        attached, more = registry_referrers.attach(registry, store, referrers)
+    if not unchanged:
+        with progress.timed("tag"):
+            registry.put_manifest(tag, image.manifest)
     push_memory.note(store, registry.repository, sources)
     blobs = (PushedBlob(item.digest, item.size, states[item.digest]) for item in sources.values())
     return Pushed(
@@ -109,8 +119,9 @@ def push(
         tag,
         image.manifest_digest,
         tuple(blobs),
-        sent,
+        sent + more,
         unchanged,
+        tuple(attached),
     )
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from images.cache_use import Filled
     from images.promote import Promoted
     from images.push import Pushed
+    from images.referrer import Referrer
     from images.remote import Place, Remote
 
 
@@ -124,8 +125,13 @@ def _away(image: Image, elsewhere: Elsewhere) -> list[Layer]:
     return [layer for layer in image.layers if layer.blob.digest in elsewhere]
 
 
-def inspection(image: Image, layout: Path, elsewhere: Elsewhere | None = None) -> str:
-    """An image as people read it: what it is, its environment, its layers."""
+def inspection(
+    image: Image,
+    layout: Path,
+    elsewhere: Elsewhere | None = None,
+    attached: Sequence[Referrer] = (),
+) -> str:
+    """An image as people read it: what it is, its environment, its layers, what lies beside it."""
     head = [("manifest", image.manifest_digest), ("config", image.config_digest)]
     head += [("layout", f"oci:{layout}:{image.ref}"), ("created", image.created)]
     head += [(name, value) for name, value in image.labels.items() if name.startswith("roll.")]
@@ -142,8 +148,14 @@ def inspection(image: Image, layout: Path, elsewhere: Elsewhere | None = None) -
             table(env, indent=2),
             f"{len(layers)} layers, {size(image.size)} compressed, lowest first",
             table(layers, indent=2) + _not_whole(image, elsewhere or {}),
+            *_attached(attached),
         ]
     )
+
+
+def _attached(referrers: Sequence[Referrer]) -> list[str]:
+    rows = [(item.artifact_type, size(len(item.content)), item.digest[7:19]) for item in referrers]
+    return ["about it", table(rows, indent=2)] if rows else []
 
 
 def bundle_document(made: Made) -> dict[str, Any]:
@@ -188,6 +200,7 @@ def push_document(pushed: Pushed) -> dict[str, Any]:
         "blobs": [
             {"digest": blob.digest, "size": blob.size, "state": blob.state} for blob in pushed.blobs
         ],
+        "attached": [asdict(item) for item in pushed.attached],
         "bytes_sent": pushed.bytes_sent,
     }
 
@@ -198,6 +211,9 @@ def push_summary(pushed: Pushed, seconds: Mapping[str, float]) -> str:
     for state, title in (("sent", "sent"), ("mounted", "mounted"), ("present", "there already")):
         sizes = [blob.size for blob in pushed.blobs if blob.state == state]
         rows.append((title, f"{len(sizes)} blobs", size(sum(sizes))))
+    rows += [("attached", item.artifact_type, item.state) for item in pushed.attached]
+    if not pushed.attached:
+        rows.append(("attached", "nothing", ""))
     rows.append(("bytes sent", "", size(pushed.bytes_sent)))
     rows += [(stage, "", f"{spent:.2f} s") for stage, spent in seconds.items()]
     named = f"{pushed.repository}:{pushed.tag}"

@@ -19,16 +19,17 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
-from images import image, remote
+from images import image, referrer, remote
 from images.errors import IntegrityError, StoreError, UsageError
 from images.image import INDEX_TYPE, MANIFEST_TYPE, Image
 from images.layer import Blob
+from images.referrer import Referrer
 from images.remote import Remote
 
 _REF = "org.opencontainers.image.ref.name"
@@ -182,8 +183,7 @@ class Store:
             others = [item for item in index["manifests"] if _name(item) != value.ref]
             if [descriptor] == [item for item in index["manifests"] if _name(item) == value.ref]:
                 return
-            index["manifests"] = sorted([*others, descriptor], key=lambda item: _name(item) or "")
-            self._replace(self.path / "index.json", json.dumps(index, indent=1).encode())
+            self._replace_index(index, [*others, descriptor])
 
     def images(self) -> dict[str, str]:
         """Manifest digests by name."""
@@ -216,6 +216,32 @@ class Store:
             raise IntegrityError(
                 f"{self.path}: {ref}: not a manifest of ours: {error!r}"
             ) from error
+
+    def attach(self, referrers: Sequence[Referrer]) -> None:
+        """Keep documents about an image beside it; they go when it goes."""
+        for item in referrers:
+            for content in (referrer.EMPTY, item.content, item.manifest):
+                self.put(content)
+        with self._index_locked():
+            index = self._index()
+            new = {item.digest: item.descriptor for item in referrers}
+            others = [item for item in index["manifests"] if item["digest"] not in new]
+            self._replace_index(index, [*others, *new.values()])
+
+    def attached(self, subject: str) -> list[Referrer]:
+        """The documents of ours about the image with that manifest digest, sorted by type.
+
+        One that is damaged is left out, as if it were not there: `verify` tells of it.
+        """
+        found = []
+        for item in self._index()["manifests"]:
+            if "artifactType" in item:
+                with suppress(IntegrityError, *_NOT_A_DOCUMENT):
+                    manifest = self.read(item["digest"])
+                    if referrer.subject_of(manifest) == subject:
+                        (content,) = referrer.content_of(manifest)
+                        found.append(referrer.parse(manifest, self.read(content)))
+        return sorted(found, key=lambda item: (item.artifact_type, item.digest))
 
     def layers_of(self, name: str) -> tuple[str, ...]:
         """Digests of the layers of an image, also of one that lost its name to a newer build.
@@ -418,6 +444,28 @@ class Store:
         except (OSError, *_NOT_A_DOCUMENT) as error:
             raise StoreError(f"{path}: not an OCI image index: {error}") from error
         return index
+
+    def _replace_index(self, index: dict[str, Any], manifests: list[dict[str, Any]]) -> None:
+        here = {item["digest"] for item in manifests}
+        kept = [item for item in manifests if not self._is_lost(item, here)]
+        index["manifests"] = sorted(kept, key=lambda item: _name(item) or "")
+        self._replace(self.path / "index.json", json.dumps(index, indent=1).encode())
+
+    def _is_lost(self, item: dict[str, Any], here: Collection[str]) -> bool:
+        """Whether it is a document about an image that is gone, or itself damaged or missing."""
+        if "artifactType" not in item:
+            return False
+        try:
+            manifest = self.read(item["digest"])
+            if (subject := referrer.subject_of(manifest)) is None:
+                return False
+            for digest in referrer.content_of(manifest):
+                self.read(digest)
+            return subject not in here
+        except (IntegrityError, StoreError):
+            return True
+        except _NOT_A_DOCUMENT:
+            return False  # somebody else's
 
     def _replace(self, path: Path, content: bytes) -> None:
         with self._unfinished() as out:

@@ -818,8 +818,9 @@ def test_json_and_summary(layout: Store, make: Make, server: str) -> None:
     assert first.returncode == 0, first.stderr
     document = json.loads(first.stdout)
     assert set(document) == {
-        "target", "reference", "tag", "manifest_digest", "blobs", "bytes_sent"
+        "target", "reference", "tag", "manifest_digest", "blobs", "attached", "bytes_sent"
     }  # fmt: skip
+    assert document["attached"] == []
     assert document["target"] == document["tag"] == TARGET
     assert document["reference"] == f"{server}/team/app@{image.manifest_digest}"
     wanted = [(item.blob.digest, item.blob.size, "sent") for item in image.layers]

@@ -21,8 +21,8 @@ from images.store import Store, open_store
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = "torch280-sglang052"
 COMMANDS = (
-    "build", "list", "lock", "load", "bundle", "push", "promote", "pull", "test", "inspect",
-    "verify", "gc",
+    "build", "list", "lock", "load", "bundle", "push", "promote", "pull", "sbom", "provenance",
+    "test", "inspect", "verify", "gc",
 )  # fmt: skip
 
 

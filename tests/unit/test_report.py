@@ -14,6 +14,8 @@ from images.image import Image, Layer
 from images.layer import Blob
 from images.push import Pushed, PushedBlob, State
 from images.reference import Repository
+from images.referrer import Referrer
+from images.registry_referrers import Attached
 from images.remote import Place, Remote
 
 LAYOUT = Path("/some where/store")
@@ -115,6 +117,13 @@ def test_inspection_shows_environment_labels_and_layers() -> None:
     assert "other" not in text
 
 
+def test_inspection_shows_what_lies_beside_the_image() -> None:
+    beside = Referrer("application/vnd.cyclonedx+json", "x", b"12345", VALUE.descriptor, {})
+    lines = report.inspection(VALUE, LAYOUT, attached=[beside]).splitlines()
+    assert lines[-2] == "about it"
+    assert lines[-1].split() == [beside.artifact_type, "5", "B", beside.digest[7:19]]
+
+
 def test_inspection_of_an_image_without_anything_works() -> None:
     assert "0 layers" in report.inspection(Image("one", (), {}, {}, "t"), LAYOUT)
 
@@ -134,7 +143,11 @@ def test_push_as_a_document_and_as_text() -> None:
         for number, (digest, state) in enumerate(zip(digests, states, strict=True), 1)
     )
     repository = Repository("host.example:5000", "team/app")
-    pushed = Pushed("t", repository, "v1", image.manifest_digest, blobs, 1234, unchanged=False)
+    attached = Attached("application/vnd.cyclonedx+json", digests[2], "sent")
+    pushed = Pushed(
+        "t", repository, "v1", image.manifest_digest, blobs, 1234, unchanged=False,
+        attached=(attached,),
+    )  # fmt: skip
     reference = f"host.example:5000/team/app@{image.manifest_digest}"
     assert report.push_document(pushed) == {
         "target": "t",
@@ -146,13 +159,18 @@ def test_push_as_a_document_and_as_text() -> None:
             {"digest": digests[1], "size": 2000, "state": "mounted"},
             {"digest": digests[2], "size": 3000, "state": "present"},
         ],
+        "attached": [
+            {"artifact_type": attached.artifact_type, "digest": digests[2], "state": "sent"}
+        ],
         "bytes_sent": 1234,
     }
     text = report.push_summary(pushed, {"push": 1.5})
     lines = text.splitlines()
     assert lines[0] == "t -> host.example:5000/team/app:v1"
     assert lines[-1].strip() == reference
-    for part in ("1 kB", "2 kB", "3 kB", "1.23 kB", "1.50 s"):
+    for part in ("1 kB", "2 kB", "3 kB", "1.23 kB", "1.50 s", "vnd.cyclonedx+json"):
         assert part in text
-    same = replace(pushed, unchanged=True)
-    assert "(unchanged)" in report.push_summary(same, {})
+    same = replace(pushed, unchanged=True, attached=())
+    told = report.push_summary(same, {})
+    assert "(unchanged)" in told
+    assert ["attached", "nothing"] in [line.split() for line in told.splitlines()]
