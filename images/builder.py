@@ -37,6 +37,7 @@ Look = Callable[[Sequence[Recipe]], Mapping[str, Remote]]
 """Finds layers that lie elsewhere, by key."""
 
 _CONNECTIONS = 6
+_FLUSHING = 2  # layers whose bytes are on their way to the disk, beside those that are being made
 _UNPACK_RATIO = 2.2  # content bytes for each byte of a wheel, over torch280-sglang052
 
 
@@ -209,7 +210,9 @@ class _Maker:
         self._debs: set[Deb] = set()
         self._stop = threading.Event()
         self._stack = ExitStack()
-        self._pool = ThreadPoolExecutor(settings.jobs, thread_name_prefix="layer")
+        self._slots = threading.Semaphore(settings.jobs)
+        self._threads = settings.jobs + _FLUSHING
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="layer")
 
     def __enter__(self) -> _Maker:
         return self
@@ -234,7 +237,7 @@ class _Maker:
         while todo or running:
             self._look_for_losses(arriving)
             ready = [recipe for recipe in todo if _arrived(recipe, arriving)]
-            for recipe in ready[: self._settings.jobs - len(running)]:
+            for recipe in ready[: self._threads - len(running)]:
                 todo.remove(recipe)
                 running[self._pool.submit(self._one, recipe, python, compiler)] = recipe.key
             under_way: list[Future[Any]] = [*running]
@@ -266,14 +269,13 @@ class _Maker:
             if blob := store.known(recipe.key):  # another build has just made it
                 self._meter.advance(recipe.weight)
                 return blob
-            begin = time.monotonic()
-            blob = self._write(recipe, python, compiler)
+            blob, seconds = self._write(recipe, python, compiler)
             store.remember(recipe.key, blob)
-        seconds = time.monotonic() - begin
         self._meter.say(f"  made {recipe.title}: {size(blob.size)} in {seconds:.1f} s")
         return blob
 
-    def _write(self, recipe: Recipe, python: Interpreter, compiler: Compiler) -> Blob:
+    def _write(self, recipe: Recipe, python: Interpreter, compiler: Compiler) -> tuple[Blob, float]:
+        """The layer's blob, in the store, and the seconds that it took."""
         shown = 0
 
         def advance(content: int) -> None:
@@ -288,11 +290,13 @@ class _Maker:
             workdir = stack.enter_context(self._settings.store.workdir())
             shop = Workshop(self._settings.cache, workdir, python, compiler)
             out, commit = stack.enter_context(self._settings.store.new_file())
-            entries = recipe.entries(shop, stack)
-            blob = layer.write(entries, out, self._settings.compression, advance)
-            commit(blob.digest)
+            with self._slots:
+                begin = time.monotonic()
+                entries = recipe.entries(shop, stack)
+                blob = layer.write(entries, out, self._settings.compression, advance)
+            commit(blob.digest)  # waits for the disk, while another layer has the processor
         self._meter.advance(recipe.weight - shown)
-        return blob
+        return blob, time.monotonic() - begin
 
 
 def _arrived(recipe: Recipe, arriving: Arriving) -> bool:
