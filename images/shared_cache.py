@@ -6,8 +6,9 @@ Each layer has an artifact manifest of its own, tagged with its key. The layer's
 manifest refers to, so the registry's garbage collection keeps it as it keeps an image's; the record
 (key, diff id, unpacked size) is in the annotations, so one request reads it. It is one manifest for
 a layer, not an index for a target: builders that write at the same time cannot lose each other's
-records, and every target finds the layers that another one brought. Any registry will do: the
-referrers API of 1.1 is not needed.
+records, and every target finds the layers that another one brought. The price is two small requests
+for a layer instead of one for all: some tenths of a second (`benchmarks/shared_cache.py`). Any
+registry will do: the referrers API of 1.1 is not needed.
 
 Whoever may write to the repository decides what goes into the images of those who build from it:
 a key says what a layer was made from, and nobody can check that without making it. What is checked:
