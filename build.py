@@ -30,6 +30,7 @@ from images.progress import Progress, size
 if TYPE_CHECKING:
     from images.matrix import Matrix, Target
     from images.mirror import Mirror
+    from images.store import Store
 
 HERE = Path(__file__).resolve().parent
 INTERRUPTED = 130
@@ -67,7 +68,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def build(options: argparse.Namespace) -> int:
     """Build images into the store."""
-    from images import assemble, base, builder, lock, lockfile, report, stack, store, toolkit
+    from images import (
+        assemble,
+        base,
+        builder,
+        lock,
+        lockfile,
+        report,
+        stack,
+        store,
+        toolkit,
+    )
 
     matrix, targets = _chosen(options)
     # Every lock is read before anything is made: a stale one must not surface after an hour.
@@ -107,13 +118,12 @@ def build(options: argparse.Namespace) -> int:
 
 def list_targets(options: argparse.Namespace) -> int:
     """List what can be built, and what has been."""
-    from images import lock, report, store
+    from images import lock, report
     from images.lockfile import is_locked
 
     matrix = _matrix(options)
-    built = {}
-    if (options.store / "oci-layout").is_file():
-        built = store.open_store(options.store, create=False).images()
+    here = _store_if_there(options)
+    built = here.images() if here else {}
     rows = [
         {
             "target": target.id,
@@ -349,6 +359,49 @@ def inspect(options: argparse.Namespace) -> int:
     return 0
 
 
+def plan(options: argparse.Namespace) -> int:
+    """Show the layers that a build would make, and which of them the store has."""
+    from images import outline, report_outline
+
+    matrix, targets = _chosen(options)
+    here = _store_if_there(options)
+    found = [outline.of_target(matrix, one, here, options.compression) for one in targets]
+    if options.json:
+        documents = [report_outline.plan_document(item) for item in found]
+        _print_json(documents[0] if len(documents) == 1 else {"targets": documents})
+    else:
+        print("\n\n".join(report_outline.plan_text(item) for item in found))
+    return 0
+
+
+def diff(options: argparse.Namespace) -> int:
+    """Show what moving from one image to another costs: packages, and bytes to pull."""
+    from images import compare, outline, report_outline
+
+    matrix, here = _matrix(options), _store_if_there(options)
+    old, new = (
+        outline.find(name, matrix, here, options.compression) for name in (options.old, options.new)
+    )
+    found = compare.compare(old, new, here)
+    if options.json:
+        _print_json(report_outline.diff_document(found))
+    else:
+        print(report_outline.diff_text(found))
+    return 0
+
+
+def sizes(options: argparse.Namespace) -> int:
+    """Show how large the images are, and how much of them they share."""
+    from images import report_outline, sharing
+
+    found = sharing.measure(_matrix(options), _store_if_there(options))
+    if options.json:
+        _print_json(report_outline.sizes_document(found))
+    else:
+        print(report_outline.sizes_text(found))
+    return 0
+
+
 def verify(options: argparse.Namespace) -> int:
     """Hash everything in the store again and follow every reference."""
     from images import store
@@ -387,6 +440,13 @@ def _matrix(options: argparse.Namespace) -> Matrix:
     return matrix.load(options.matrix)
 
 
+def _store_if_there(options: argparse.Namespace) -> Store | None:
+    from images import store
+
+    there = (options.store / "oci-layout").is_file()
+    return store.open_store(options.store, create=False) if there else None
+
+
 def _chosen(options: argparse.Namespace) -> tuple[Matrix, list[Target]]:
     matrix = _matrix(options)
     if options.all:
@@ -414,6 +474,9 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "push": push,
     "test": test,
     "inspect": inspect,
+    "plan": plan,
+    "diff": diff,
+    "sizes": sizes,
     "verify": verify,
     "gc": gc,
 }
