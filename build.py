@@ -71,6 +71,7 @@ def build(options: argparse.Namespace) -> int:
     from images import (
         assemble,
         base,
+        budget,
         builder,
         lock,
         lockfile,
@@ -106,6 +107,7 @@ def build(options: argparse.Namespace) -> int:
                     lockfile.digest_of_file(matrix.lock_path(target.id)),
                     [item.layer for item in made],
                 )
+                budget.check(target, image, settings.store)
                 settings.store.save(image)
             reused = [item.reused for item in made]
             documents.append(report.image_document(image, settings.store.path, reused))

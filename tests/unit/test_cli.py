@@ -287,7 +287,7 @@ def test_inspect_of_what_is_not_there_is_wrong_usage(store: Store, tmp_path: Pat
     assert "no store there" in failed(2, "inspect", "--store", tmp_path / "none")
 
 
-# -- plan, diff, sizes -----------------------------------------------------------------------------
+# -- plan, diff, sizes, budgets --------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -375,6 +375,24 @@ def test_sizes_of_an_empty_place(work: Workplace) -> None:
     work.matrix.lock_path(TARGET).unlink()
     lines = run(work, "sizes").splitlines()
     assert lines[1].split() == [TARGET, "not", "built", "no", "lock"]
+
+
+def test_crossed_budget_fails_the_build_before_the_image_has_its_name(work: Workplace) -> None:
+    """Every layer is in the store, so that nothing is fetched or made."""
+    torch, before = wheel("torch", 9_000_000, "2.8.0"), work.build("052")
+    work.write({"052": [torch, wheel("scipy", 6_000_000, "2.0")]})
+    image = work.build("052")
+    work.store.save(before)
+    places = ("--matrix", work.matrix.path, "--store", work.place / "store")
+    given = ("--target", TARGET, *places, "--cache", work.place / "cache")
+    change(work.matrix.path, "why: a test}\n", "why: a test}\n    budget: {size: 1kB, why: so}\n")
+    said = failed(13, *given)
+    assert "scipy 1.0 -> 2.0" in said
+    assert "mend it: take out or pin what grew" in said
+    assert work.store.images()[TARGET] == before.manifest_digest
+    change(work.matrix.path, "size: 1kB", "size: 1GB")
+    assert cli(*given).returncode == 0
+    assert work.store.images()[TARGET] == image.manifest_digest
 
 
 # -- upkeep ----------------------------------------------------------------------------------------

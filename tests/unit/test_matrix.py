@@ -166,6 +166,9 @@ def test_every_real_target_holds_the_contract() -> None:
         assert all(sdist.why for sdist in target.sdists)
         assert all(default.why for default in target.env)
         assert target.exclude_newer_why
+        assert target.budget
+        assert 3e9 < target.budget.size < 5e9
+        assert target.budget.why
 
 
 def test_loading_imports_no_slow_parser() -> None:
