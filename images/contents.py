@@ -58,9 +58,10 @@ def place(part: Part) -> str:
 
 def _inside(store: Store, blob: Blob) -> Iterator[Package]:
     from images.docker_archive import unpacked
+    from images.unbundle.ahead import ahead
     from images.unbundle.tar import TarStream
 
-    with closing(unpacked(store, blob)) as pieces:  # type: ignore[type-var]
+    with closing(ahead(unpacked(store, blob))) as pieces:
         tar = TarStream(pieces)
         for member in tar.members():
             if found := _METADATA.fullmatch(member.name):
