@@ -77,6 +77,7 @@ def build(options: argparse.Namespace) -> int:
         assemble,
         attest,
         base,
+        budget,
         builder,
         lock,
         lockfile,
@@ -117,6 +118,7 @@ def build(options: argparse.Namespace) -> int:
                     lockfile.digest_of_file(matrix.lock_path(target.id)),
                     [item.layer for item in made],
                 )
+                budget.check(target, image, settings.store)
                 settings.store.save(image)
                 reused = [item.reused for item in made]
                 shared = (base.LOCK, toolkit.lock_path(target.toolkit))
@@ -169,13 +171,12 @@ def _fill(settings: Settings, made: Sequence[Made], cache_to: Place, progress: P
 
 def list_targets(options: argparse.Namespace) -> int:
     """List what can be built, and what has been."""
-    from images import lock, report, store
+    from images import lock, report
     from images.lockfile import is_locked
 
     matrix = _matrix(options)
-    built = {}
-    if (options.store / "oci-layout").is_file():
-        built = store.open_store(options.store, create=False).images()
+    here = _store_if_there(options)
+    built = here.images() if here else {}
     rows = [
         {
             "target": target.id,
@@ -484,6 +485,49 @@ def inspect(options: argparse.Namespace) -> int:
     return 0
 
 
+def plan(options: argparse.Namespace) -> int:
+    """Show the layers that a build would make, and which of them the store has."""
+    from images import outline, report_outline
+
+    matrix, targets = _chosen(options)
+    here = _store_if_there(options)
+    found = [outline.of_target(matrix, one, here, options.compression) for one in targets]
+    if options.json:
+        documents = [report_outline.plan_document(item) for item in found]
+        _print_json(documents[0] if len(documents) == 1 else {"targets": documents})
+    else:
+        print("\n\n".join(report_outline.plan_text(item) for item in found))
+    return 0
+
+
+def diff(options: argparse.Namespace) -> int:
+    """Show what moving from one image to another costs: packages, and bytes to pull."""
+    from images import compare, outline, report_outline
+
+    matrix, here = _matrix(options), _store_if_there(options)
+    old, new = (
+        outline.find(name, matrix, here, options.compression) for name in (options.old, options.new)
+    )
+    found = compare.compare(old, new, here)
+    if options.json:
+        _print_json(report_outline.diff_document(found))
+    else:
+        print(report_outline.diff_text(found))
+    return 0
+
+
+def sizes(options: argparse.Namespace) -> int:
+    """Show how large the images are, and how much of them they share."""
+    from images import report_outline, sharing
+
+    found = sharing.measure(_matrix(options), _store_if_there(options))
+    if options.json:
+        _print_json(report_outline.sizes_document(found))
+    else:
+        print(report_outline.sizes_text(found))
+    return 0
+
+
 def verify(options: argparse.Namespace) -> int:
     """Hash everything in the store again and follow every reference."""
     from images import store
@@ -522,6 +566,13 @@ def _matrix(options: argparse.Namespace) -> Matrix:
     from images import matrix
 
     return matrix.load(options.matrix)
+
+
+def _store_if_there(options: argparse.Namespace) -> Store | None:
+    from images import store
+
+    there = (options.store / "oci-layout").is_file()
+    return store.open_store(options.store, create=False) if there else None
 
 
 def _chosen(options: argparse.Namespace) -> tuple[Matrix, list[Target]]:
@@ -568,6 +619,9 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "provenance": provenance,
     "test": test,
     "inspect": inspect,
+    "plan": plan,
+    "diff": diff,
+    "sizes": sizes,
     "verify": verify,
     "gc": gc,
 }

@@ -90,3 +90,9 @@ class LoginError(RegistryError):
     """A registry wants a login, or another one, or a login cannot be read."""
 
     exit_code = 12
+
+
+class BudgetError(BuildError):
+    """An image is larger than the budget that the matrix gives it."""
+
+    exit_code = 13

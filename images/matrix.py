@@ -13,9 +13,9 @@ from pathlib import Path
 
 from images import matrix_rows, yaml_lines
 from images.errors import UsageError
-from images.matrix_target import EnvDefault, Pin, Sdist, Target
+from images.matrix_target import Budget, EnvDefault, Pin, Sdist, Target
 
-__all__ = ["Base", "EnvDefault", "Matrix", "Pin", "Sdist", "Target", "load"]
+__all__ = ["Base", "Budget", "EnvDefault", "Matrix", "Pin", "Sdist", "Target", "load"]
 
 _RUNTIME_VERSIONS = Path(__file__).parent.parent / "roll_runtime/src/roll_runtime/versions.py"
 

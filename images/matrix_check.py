@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from images import toolkit_sources, yaml_lines
+from images import toolkit_sources, units, yaml_lines
 
 # A Debian suite gives the minor version of Python and, by its glibc, the wheels that fit.
 SUITES = {"bookworm": ("3.11", "x86_64-manylinux_2_36")}
@@ -214,6 +214,20 @@ def cut_off(text: str) -> tuple[str | None, str]:
     except (ValueError, OverflowError):
         return f"{text!r} is not a date: write 2025-09-16 or 2025-09-16T12:00:00Z", ""
     return None, utc.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def budget(text: str) -> tuple[str | None, int]:
+    """What is wrong with the size of a budget, and its bytes. It has a unit: 4300 is of what?"""
+    unit = text.lstrip("0123456789. ")
+    if text != unit and unit and unit.upper() not in units.UNITS:
+        near = yaml_lines.suggest(unit, ("kB", "MB", "GB", "KiB", "MiB", "GiB"))
+        return f"{text!r}: {unit!r} is not a unit of bytes{near}", 0
+    try:
+        if unit:
+            return None, units.parse(text)
+    except ValueError:
+        pass
+    return f"{text!r} is not a size: write it with its unit, as in 4.3GB", 0
 
 
 def env(name: str, value: str) -> str | None:

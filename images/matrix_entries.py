@@ -18,6 +18,7 @@ KEYS = (
     "misrecorded",
     "env",
     "exclude_newer",
+    "budget",
 )
 
 # What an entry is checked with before any row is known: valid versions give a valid text.
@@ -65,6 +66,7 @@ class Entries(NamedTuple):
     misrecorded: tuple[Entry, ...]
     env: tuple[Entry, ...]
     exclude_newer: tuple[str, str]
+    budget: tuple[int, str]
 
 
 def read(table: Table) -> Entries:
@@ -77,6 +79,7 @@ def read(table: Table) -> Entries:
         tuple(_named(name, node, table) for name, node in table.mapping("misrecorded").items()),
         tuple(_env(node, table) for node in table.items("env")),
         _exclude_newer(table),
+        _budget(table),
     )
 
 
@@ -125,6 +128,15 @@ def _exclude_newer(parent: Table) -> tuple[str, str]:
     table = Table(node, "exclude_newer", ("date", "why"), parent.faults)
     date = table.text("date", lambda text: check.cut_off(text)[0])
     return check.cut_off(date)[1], table.text("why")
+
+
+def _budget(parent: Table) -> tuple[int, str]:
+    node = parent.get("budget", required=False)
+    if node is None:
+        return 0, ""
+    table = Table(node, "budget", ("size", "why"), parent.faults)
+    size = table.text("size", lambda text: check.budget(text)[0])
+    return check.budget(size)[1], table.text("why")
 
 
 def _when(table: Table) -> tuple[str, str]:

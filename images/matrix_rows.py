@@ -11,7 +11,7 @@ from typing import NamedTuple
 from images import matrix_check as check
 from images import matrix_entries, toolkit_sources
 from images.matrix_entries import Entries, Entry
-from images.matrix_target import EnvDefault, Pin, Sdist, Target
+from images.matrix_target import Budget, EnvDefault, Pin, Sdist, Target
 from images.yaml_lines import Faults, Mapping, Node, suggest
 from images.yaml_table import Table
 
@@ -122,6 +122,8 @@ class Document:
             own = own._replace(exclude_newer=shared.exclude_newer)
             if not own.exclude_newer[0]:
                 self._faults.add(row.table.line, "a target has no 'exclude_newer'")
+        if "budget" not in row.table:
+            own = own._replace(budget=shared.budget)
         requirements = self._pick(shared.requirements, own.requirements, row)
         if not requirements:
             self._faults.add(row.table.line, "a target has no requirements")
@@ -145,6 +147,7 @@ class Document:
             exclude_newer_why=own.exclude_newer[1],
             dependencies=self._dependencies,
             env=tuple(EnvDefault(e.name, e.filled(versions), e.why) for e in env),
+            budget=Budget(*own.budget) if own.budget[0] else None,
             line=row.table.line,
         )
 

@@ -39,6 +39,19 @@ class EnvDefault:
 
 
 @dataclass(frozen=True, slots=True)
+class Budget:
+    """How large an image may be.
+
+    Attributes:
+        size: bytes of all layers, compressed by zstd.
+        why: the reason.
+    """
+
+    size: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """One image to build.
 
@@ -57,6 +70,7 @@ class Target:
         exclude_newer_why: the reason for that date.
         dependencies: False locks the requirements alone, without what they depend on.
         env: environment defaults, in the order of the file.
+        budget: what the image may weigh, if the matrix says; it changes no lock and no image.
         line: where the row begins in matrix.yaml.
     """
 
@@ -76,6 +90,7 @@ class Target:
     exclude_newer_why: str
     dependencies: bool
     env: tuple[EnvDefault, ...]
+    budget: Budget | None
     line: int
 
     def resolve_inputs(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from images import units
 from images.layer import COMPRESSIONS
 
 Run = Callable[[argparse.Namespace], int]
@@ -23,13 +24,15 @@ exit codes:
    3 matrix.yaml                10 the image's tests failed
    4 lock missing or stale      11 a registry
    5 a file cannot be fetched   12 a registry wants a login, or another one
-   6 bytes are not as locked   130 interrupted
+   6 bytes are not as locked    13 an image is larger than its budget
+                               130 interrupted
 
 examples:
   python build.py --target torch280-sglang052       build one image (the same as `build --target`)
   python build.py --target torch280-sglang052 --cache-from registry.example.com/team/roll-cache
                                                     build one image from what others made
   python build.py list                              what can be built, and what has been
+  python build.py diff torch280-sglang052 torch280-sglang055   what moving costs
   python build.py load --target torch280-sglang052  give it to the Docker daemon
   python build.py bundle --target torch280-sglang052 --out DIR   for a machine without a registry
   python build.py push --target torch280-sglang052 --to registry.example.com/team/roll-sglang
@@ -78,11 +81,8 @@ def _build(parser: Parser) -> None:
     parser.add_argument(
         "--cache", type=Path, default=Path(default_cache), help="downloads (%(default)s)"
     )
-    parser.add_argument(
-        "--compression",
-        choices=COMPRESSIONS,
-        default="zstd",
-        help="of layers: gzip for registries and engines without zstd, such as Docker before 23",
+    _add_compression(
+        parser, "of layers: gzip for registries and engines without zstd, such as Docker before 23"
     )
     add = parser.add_argument
     add(
@@ -242,6 +242,20 @@ def _inspect(parser: Parser) -> None:
     _add_json(parser)
 
 
+def _plan(parser: Parser) -> None:
+    _add_targets(parser)
+    _add_compression(parser, "of the layers that a build would make (%(default)s)")
+    _add_json(parser)
+
+
+def _diff(parser: Parser) -> None:
+    what = "a target's id, or the digest of an image in the store or how it begins"
+    parser.add_argument("old", metavar="FROM", help=what)
+    parser.add_argument("new", metavar="TO", help="what to move to, named so as well")
+    _add_compression(parser, "of layers that are not made (%(default)s)")
+    _add_json(parser)
+
+
 def _gc(parser: Parser) -> None:
     parser.add_argument(
         "--damaged", action="store_true", help="hash all blobs first, and remove damaged ones too"
@@ -276,6 +290,10 @@ def _add_plain_http(parser: Parser) -> None:
     parser.add_argument("--plain-http", action="store_true", help="talk to registries without TLS")
 
 
+def _add_compression(parser: Parser, what: str) -> None:
+    parser.add_argument("--compression", choices=COMPRESSIONS, default="zstd", help=what)
+
+
 def _add_mirror(parser: Parser) -> None:
     parser.add_argument(
         "--debian-mirror",
@@ -296,13 +314,13 @@ def _positive(text: str) -> int:
 
 
 def _size(text: str) -> int:
-    units = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "K": 10**3, "M": 10**6}
-    units.update({"G": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30})
-    digits = text.rstrip("BKMGIbkmgi ")
-    unit = text[len(digits) :].strip().upper()
-    if not (digits.isascii() and digits.isdecimal()) or int(digits) < 1 or unit not in units:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 60MB, 512MiB or 1000000")
-    return int(digits) * units[unit]
+    try:
+        if "." in text:
+            raise ValueError
+        return units.parse(text)
+    except ValueError:
+        message = f"{text!r} is not a size such as 60MB, 512MiB or 1000000"
+        raise argparse.ArgumentTypeError(message) from None
 
 
 _OPTIONS: dict[str, Callable[[Parser], None]] = {
@@ -318,6 +336,9 @@ _OPTIONS: dict[str, Callable[[Parser], None]] = {
     "provenance": _document,
     "test": _test,
     "inspect": _inspect,
+    "plan": _plan,
+    "diff": _diff,
+    "sizes": _add_json,
     "verify": _add_json,
     "gc": _gc,
 }

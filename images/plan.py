@@ -25,6 +25,8 @@ OWN_LAYER = 1_000_000
 _SHELVES = 16
 """Layers that the small distributions share; a name decides the shelf, so a bump changes one."""
 
+_SHELF = "small distributions "
+
 # What torch's wheels pin exactly: its CUDA libraries and its Triton.
 _TORCH_STACK = re.compile(
     r"torch|triton|nvidia-(cublas|cuda-cupti|cuda-nvrtc|cuda-runtime|cudnn|cufft|cufile|curand|"
@@ -70,12 +72,17 @@ def is_torch_stack(distribution: Distribution) -> bool:
     return _TORCH_STACK.fullmatch(distribution.name) is not None
 
 
+def is_shelf(title: str) -> bool:
+    """Whether a layer of that title is one that small distributions share."""
+    return title.startswith(_SHELF)
+
+
 def _shelves(small: Iterable[Distribution]) -> list[Group]:
     shelves: dict[int, list[Distribution]] = {}
     for distribution in sorted(small):
         number = hashlib.sha256(distribution.name.encode()).digest()[0] % _SHELVES
         shelves.setdefault(number, []).append(distribution)
     return [
-        Group(f"small distributions {number + 1}/{_SHELVES}", tuple(shelves[number]))
+        Group(f"{_SHELF}{number + 1}/{_SHELVES}", tuple(shelves[number]))
         for number in sorted(shelves)
     ]

@@ -56,6 +56,12 @@ WHEELS_FORMAT = "1"
 the `installer` library that is pinned, puts other files into an image. It stands here because a
 build that makes nothing must not import them."""
 
+BASE = "Debian bookworm"
+LINKS = "CUDA links"
+RUNTIME = "roll_runtime"
+"""Titles of the layers that are not of wheels; the compiler's has its version in it."""
+
+_COMPILER = "CUDA compiler "
 _VENV_CONFIG = b"home = /usr/bin\ninclude-system-site-packages = false\n"
 _RUNTIME_WEIGHT = 100_000
 
@@ -151,6 +157,16 @@ def recipes(
     ]
 
 
+def compiler_title(version: str) -> str:
+    """The title of the layer of a compiler of that version."""
+    return f"{_COMPILER}{version}"
+
+
+def compiler_version(title: str) -> str | None:
+    """The version of the compiler whose layer has that title; None for another layer's."""
+    return title.removeprefix(_COMPILER) if title.startswith(_COMPILER) else None
+
+
 def _python_version(debs: Sequence[Deb]) -> str:
     """The upstream version of the image's Python: what decides about byte code."""
     (version,) = {deb.version for deb in debs if deb.package == f"python{layout.PYTHON}-minimal"}
@@ -165,7 +181,7 @@ def _base(debs: Sequence[Deb]) -> tuple[str, Any, Entries]:
 
     links = {entry.path: entry.target for entry in _venv()}
     inputs = {"base": base.key(debs), "venv": [links, _VENV_CONFIG.decode()]}
-    return "Debian bookworm", inputs, entries
+    return BASE, inputs, entries
 
 
 def _venv() -> Iterator[Entry]:
@@ -180,7 +196,7 @@ def _tools(tools: toolkit.Toolkit) -> tuple[str, Any, Entries]:
     def entries(shop: Workshop, opened: ExitStack) -> Iterator[Entry]:
         return toolkit.entries(tools, shop.cache)
 
-    return f"CUDA compiler {tools.version}", {"toolkit": toolkit.key(tools)}, entries
+    return compiler_title(tools.version), {"toolkit": toolkit.key(tools)}, entries
 
 
 def _links(recipe: _Maker, lock: Lock, tools: toolkit.Toolkit) -> Recipe:
@@ -197,7 +213,7 @@ def _links(recipe: _Maker, lock: Lock, tools: toolkit.Toolkit) -> Recipe:
         return toolkit_links.entries(members, own)
 
     inputs = {"links": toolkit_links.FORMAT, "wheels": _hashes(nvidia)}
-    return recipe("CUDA links", inputs, entries, distributions=nvidia, weight=_RUNTIME_WEIGHT)
+    return recipe(LINKS, inputs, entries, distributions=nvidia, weight=_RUNTIME_WEIGHT)
 
 
 def _group(group: plan.Group, lock: Lock) -> tuple[str, Any, Entries]:
@@ -266,7 +282,7 @@ def _runtime() -> tuple[str, Any, Entries]:
         wheel = opened.enter_context(wheels.opened(runtime.build(shop.workdir)))
         return bytecode.compiled(wheels.entries(wheel), shop.compiler)
 
-    return "roll_runtime", {"runtime": [runtime.FORMAT, runtime.source_digest()]}, entries
+    return RUNTIME, {"runtime": [runtime.FORMAT, runtime.source_digest()]}, entries
 
 
 def fetch_path(item: Distribution, cache: Path) -> Path:

@@ -36,6 +36,7 @@ _REF = "org.opencontainers.image.ref.name"
 _LAYOUT = {"imageLayoutVersion": "1.0.0"}
 _EMPTY_INDEX: dict[str, Any] = {"manifests": [], "mediaType": INDEX_TYPE, "schemaVersion": 2}
 _CHUNK = 1 << 20
+_LARGEST_MANIFEST = 4 << 20  # what registries must take: OCI distribution spec, "Pushing Manifests"
 _NOT_A_DOCUMENT = (ValueError, KeyError, TypeError, AttributeError, StoreError)
 """What comes up when JSON has another form than an index or a manifest has."""
 
@@ -205,7 +206,34 @@ class Store:
             raise UsageError(
                 f"{self.path}: holds no image {ref}", remedy=f"python build.py --target {ref}"
             )
-        manifest = self.read(found)
+        return self._image(ref, found)
+
+    def load_digest(self, prefix: str) -> Image:
+        """The image whose manifest has that digest, also one that lost its name to a newer build.
+
+        Args:
+            prefix: `sha256:…`, or how it begins, as long as no other small blob begins so.
+
+        Raises:
+            UsageError: there is none, or several.
+            IntegrityError: it is damaged, or no manifest of ours.
+        """
+        value = prefix.removeprefix("sha256:")
+        found = [
+            path.name
+            for path in self._blobs.iterdir()
+            if path.name.startswith(value) and path.stat().st_size <= _LARGEST_MANIFEST
+        ]
+        if len(found) != 1:
+            what = "several blobs that begin with" if found else "no image"
+            raise UsageError(
+                f"{self.path}: holds {what} {prefix}",
+                remedy="python build.py list  # what the store holds",
+            )
+        return self._image(prefix, f"sha256:{found[0]}")
+
+    def _image(self, ref: str, digest: str) -> Image:
+        manifest = self.read(digest)
         try:
             head = json.loads(manifest)
             config = self.read(head["config"]["digest"])

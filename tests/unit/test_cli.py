@@ -17,12 +17,13 @@ from images.evidence import Evidence, Gpu, ImageId, Machine, Outcome
 from images.image import Image, Layer
 from images.layer import Blob, write
 from images.store import Store, open_store
+from tests.unit.outlines import Workplace, wheel
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = "torch280-sglang052"
 COMMANDS = (
     "build", "list", "lock", "load", "bundle", "push", "promote", "pull", "sbom", "provenance",
-    "test", "inspect", "verify", "gc",
+    "test", "inspect", "plan", "diff", "sizes", "verify", "gc",
 )  # fmt: skip
 
 
@@ -106,6 +107,8 @@ def test_each_command_has_help(command: str) -> None:
         (["--target", TARGET, "--nonsense"], "--nonsense"),
         (["--targ", TARGET], "--targ"),
         (["load"], "--target"),
+        (["plan"], "--target"),
+        (["diff", TARGET], "TO"),
         (["bundle", "--target", TARGET], "--out"),
         (["bundle", "--out", "x"], "--target"),
         (["test", "--target", TARGET, "--backend", "vm"], "vm"),
@@ -119,7 +122,7 @@ def test_wrong_usage_says_what_is_wrong(arguments: list[str], word: str) -> None
     assert word in failed(2, *arguments)
 
 
-@pytest.mark.parametrize("command", ["build", "load", "test", "lock"])
+@pytest.mark.parametrize("command", ["build", "load", "test", "lock", "plan"])
 def test_unknown_target_names_the_nearest_and_all(command: str) -> None:
     said = failed(2, command, "--target", "torch280-sglang52")
     assert "no target 'torch280-sglang52'" in said
@@ -284,6 +287,117 @@ def test_inspect_gives_one_document(store: Store) -> None:
 def test_inspect_of_what_is_not_there_is_wrong_usage(store: Store, tmp_path: Path) -> None:
     assert "holds no image" in failed(2, "inspect", "--target", "x", "--store", store.path)
     assert "no store there" in failed(2, "inspect", "--store", tmp_path / "none")
+
+
+# -- plan, diff, sizes, budgets --------------------------------------------------------------------
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Workplace:
+    work = Workplace(tmp_path)
+    torch = wheel("torch", 9_000_000, "2.8.0")
+    work.write({"052": [torch, wheel("scipy", 3_000_000)], "054": [torch, wheel("attrs", 10)]})
+    return work
+
+
+def run(work: Workplace, command: str, *arguments: object) -> str:
+    given = ("--matrix", work.matrix.path, "--store", work.place / "store")
+    done = cli(command, *arguments, *given)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_plan_needs_no_store_and_makes_none(work: Workplace) -> None:
+    text = run(work, "plan", "--target", TARGET)
+    assert "torch 2.8.0" in text
+    assert "in the store 0 layers" in text
+    document = json.loads(run(work, "plan", "--all", "--json"))
+    assert [item["target"] for item in document["targets"]] == [TARGET, "torch280-sglang054"]
+    assert not (work.place / "store").exists()
+
+
+def test_plan_tells_what_a_build_would_make(work: Workplace) -> None:
+    work.build("052")
+    document = json.loads(run(work, "plan", "--target", "torch280-sglang054", "--json"))
+    lacking = [layer["title"] for layer in document["layers"] if not layer["in_store"]]
+    assert len(lacking) == document["to_make"] == 1
+    assert lacking[0].startswith("small distributions")
+    assert [layer["packages"] for layer in document["layers"] if layer["title"] == lacking[0]] == [
+        ["attrs==1.0"]
+    ]
+    text = run(work, "plan", "--target", "torch280-sglang054").splitlines()
+    assert next(line for line in text if lacking[0] in line).split()[1:3] == ["to", "make"]
+    assert "to make 1, from 10 B of locked files" in text[-1]
+
+
+def test_diff_says_what_moving_costs(work: Workplace) -> None:
+    image = work.build("052")
+    document = json.loads(run(work, "diff", TARGET, "torch280-sglang054", "--json"))
+    assert document["from"]["manifest_digest"] == image.manifest_digest
+    assert (document["to"]["built"], document["layers"]["pull"]["not_made"]) == (False, 1)
+    assert [item["name"] for item in document["packages"]["distribution"]] == ["attrs", "scipy"]
+    assert document["layers"]["common"]["layers"] == 4
+    assert len(document["pull"]) == 1
+    text = run(work, "diff", image.manifest_digest[:19], "torch280-sglang054")
+    assert "distributions: 1 added, 1 removed, 0 changed" in text
+    assert "1 of the layers to pull are not made: their bytes are those of the locked files" in text
+    lines = [line.split() for line in text.splitlines()]
+    assert ["to", "pull", "1", "layers", "10", "B"] in lines
+    assert ["scipy", "1.0", "->", "(gone)"] in lines
+    assert ["attrs", "(new)", "->", "1.0"] in lines
+
+
+def test_diff_of_what_is_not_there_is_wrong_usage(work: Workplace) -> None:
+    given = ("--matrix", work.matrix.path, "--store", work.place / "store")
+    assert "did you mean 'torch280-sglang054'" in failed(2, "diff", TARGET, "torch280-054", *given)
+
+
+def test_sizes_of_all_that_is_built_and_locked(work: Workplace) -> None:
+    image = work.build("052")
+    work.build("054")
+    document = json.loads(run(work, "sizes", "--json"))
+    assert [item["target"] for item in document["targets"]] == [TARGET, "torch280-sglang054"]
+    assert document["targets"][0]["bytes"] == image.size
+    assert document["images"]["union"] < document["images"]["sum"]
+    assert document["images"]["over_whole_wheels"] == pytest.approx(0, abs=1e-3)
+    assert document["files"] == {
+        "sum": 21_000_010,
+        "union": 12_000_010,
+        "ratio": 12_000_010 / 21_000_010,
+    }
+    assert document["largest"][0]["images"] == 2
+    lines = run(work, "sizes").splitlines()
+    assert lines[0].split()[0] == "TARGET"
+    assert lines[1].split()[:2] == [TARGET, str(len(image.layers))]
+    assert [line.split()[-2:] for line in lines if line.startswith("union /")] == [["57.1", "%"]]
+
+
+def test_sizes_of_an_empty_place(work: Workplace) -> None:
+    work.matrix.lock_path(TARGET).unlink()
+    lines = run(work, "sizes").splitlines()
+    assert lines[1].split() == [TARGET, "not", "built", "no", "lock"]
+
+
+def test_crossed_budget_fails_the_build_before_the_image_has_its_name(work: Workplace) -> None:
+    """Every layer is in the store, so that nothing is fetched or made."""
+    torch, before = wheel("torch", 9_000_000, "2.8.0"), work.build("052")
+    work.write({"052": [torch, wheel("scipy", 6_000_000, "2.0")]})
+    image = work.build("052")
+    work.store.save(before)
+    places = ("--matrix", work.matrix.path, "--store", work.place / "store")
+    given = ("--target", TARGET, *places, "--cache", work.place / "cache")
+    change(work.matrix.path, "why: a test}\n", "why: a test}\n    budget: {size: 1kB, why: so}\n")
+    said = failed(13, *given)
+    assert "scipy 1.0 -> 2.0" in said
+    assert "mend it: take out or pin what grew" in said
+    assert work.store.images()[TARGET] == before.manifest_digest
+    change(work.matrix.path, "size: 1kB", "size: 1GB")
+    assert cli(*given).returncode == 0
+    assert work.store.images()[TARGET] == image.manifest_digest
+
+
+# -- upkeep ----------------------------------------------------------------------------------------
 
 
 def test_verify_of_a_good_store_says_so(store: Store) -> None:

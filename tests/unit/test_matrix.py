@@ -20,7 +20,7 @@ from packaging.version import Version
 from images import matrix_check, yaml_lines
 from images.errors import MatrixError, UsageError
 from images.lockfile import digest_of
-from images.matrix import EnvDefault, Matrix, Pin, Sdist, load
+from images.matrix import Budget, EnvDefault, Matrix, Pin, Sdist, load
 
 ROOT = Path(__file__).resolve().parents[2]
 REAL = ROOT / "matrix.yaml"
@@ -121,6 +121,8 @@ def test_the_targets() -> None:
         ("torch280-sglang052", "0.5.2", "2.8.0", "12.8"),
         ("torch280-sglang054", "0.5.4.post2", "2.8.0", "12.8"),
         ("torch280-sglang055", "0.5.5.post3", "2.8.0", "12.8"),
+        ("torch291-sglang056", "0.5.6.post2", "2.9.1", "12.8"),
+        ("torch291-sglang057", "0.5.7", "2.9.1", "12.8"),
         ("torch2110-sglang0512", "0.5.12.post1", "2.11.0", "13.0"),
     ]
 
@@ -164,6 +166,9 @@ def test_every_real_target_holds_the_contract() -> None:
         assert all(sdist.why for sdist in target.sdists)
         assert all(default.why for default in target.env)
         assert target.exclude_newer_why
+        assert target.budget
+        assert 3e9 < target.budget.size < 5e9
+        assert target.budget.why
 
 
 def test_loading_imports_no_slow_parser() -> None:
@@ -216,6 +221,25 @@ def test_resolve_inputs_follow_the_lock_alone(read: Reader) -> None:
         SMALL.replace("defaults:\n", "defaults:\n  dependencies: false\n"),
     ):
         assert digest_of(read(change).targets[1].resolve_inputs()) != digest_of(inputs)
+
+
+def test_a_budget_is_the_rows_own_or_the_defaults_or_none(read: Reader) -> None:
+    assert [target.budget for target in read().targets] == [None, None]
+    shared = SMALL.replace("defaults:\n", "defaults:\n  budget: {size: 4.3GB, why: pulls}\n")
+    assert [target.budget for target in read(shared).targets] == [
+        Budget(4_300_000_000, "pulls")
+    ] * 2
+    own = shared.replace("    requirements: [numpy]", "    budget: {size: 512 MiB, why: tiny}")
+    assert [target.budget for target in read(own).targets] == [
+        Budget(4_300_000_000, "pulls"),
+        Budget(512 << 20, "tiny"),
+    ]
+
+
+def test_a_budget_makes_no_lock_stale(read: Reader) -> None:
+    inputs = [target.resolve_inputs() for target in read().targets]
+    text = SMALL.replace("defaults:\n", "defaults:\n  budget: {size: 4.3GB, why: pulls}\n")
+    assert [target.resolve_inputs() for target in read(text).targets] == inputs
 
 
 def test_locks_are_relative_to_the_file(read: Reader, tmp_path: Path) -> None:
@@ -283,6 +307,16 @@ def test_an_unknown_target_is_answered_with_the_list(read: Reader, word: str, hi
         ('"12": "12.4"', '"12": "12.4"\n  rocm: "6.2"', "rocm", "for NVIDIA CUDA only"),
         ('toolkit:\n  "12": "12.4"\n', "", "platform", "the file has no 'toolkit'"),
         ("platform: nvidia-cuda", "platform: cpu", "platform", "the only one is nvidia-cuda"),
+        ("[numpy]", "[numpy]\n    budgt: {size: 1GB, why: x}", "budgt", "did you mean 'budget'?"),
+        ("[numpy]", "[numpy]\n    budget: 4.3GB", "budget", "budget must be a mapping"),
+        ("[numpy]", "[numpy]\n    budget: {size: 4GB}", "budget", "budget has no 'why'"),
+        ("[numpy]", "[numpy]\n    budget: {why: x}", "budget", "budget has no 'size'"),
+        ("[numpy]", "[numpy]\n    budget: {sise: 4GB, why: x}", "budget", "did you mean 'size'?"),
+        ("[numpy]", "[numpy]\n    budget: {size: 43, why: x}", "budget", "unit, as in 4.3GB"),
+        ("[numpy]", "[numpy]\n    budget: {size: 4GiBB, why: x}", "budget", "did you mean 'GiB'?"),
+        ("[numpy]", "[numpy]\n    budget: {size: 0GB, why: x}", "budget", "'0GB' is not a size"),
+        ("[numpy]", "[numpy]\n    budget: {size: big, why: x}", "budget", "'big' is not a size"),
+        ("defaults:", "defaults:\n  budget: {size: -1GB, why: x}", "budget", "is not a size"),
     ],
 )  # fmt: skip
 def test_a_fault_is_told_with_its_line(

@@ -13,6 +13,7 @@ from images import lock, lockfile, plan
 from images.artifact import Artifact
 from images.image import MAX_LAYERS
 from images.lock import Distribution
+from images.matrix import load
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = sorted((ROOT / "images" / "locks").glob("torch*.txt"))
@@ -39,8 +40,10 @@ def real(request: pytest.FixtureRequest) -> tuple[Distribution, ...]:
     return locked(request.param)
 
 
-def test_all_five_locks_are_there() -> None:
-    assert len(LOCKS) >= 5
+def test_the_locks_are_those_of_the_targets() -> None:
+    assert {path.stem for path in LOCKS} == {
+        target.id for target in load(ROOT / "matrix.yaml").targets
+    }
 
 
 def test_real_lock_fits_into_an_image(real: tuple[Distribution, ...]) -> None:
@@ -73,12 +76,14 @@ def test_nvidia_wheels_that_have_files_in_common_share_no_layer(
         assert len(shared) <= 1, group.title
 
 
-def test_targets_on_one_torch_begin_alike() -> None:
+@pytest.mark.parametrize("torch", ["torch280", "torch291"])
+def test_targets_on_one_torch_begin_alike(torch: str) -> None:
     stacks = [
         [item.distributions for item in plan.groups(locked(path))]
         for path in LOCKS
-        if path.stem.startswith("torch280")
+        if path.stem.startswith(torch)
     ]
+    assert len(stacks) > 1
     common = 0
     while len({tuple(stack[common]) for stack in stacks}) == 1:
         common += 1
@@ -138,6 +143,12 @@ def test_new_distribution_moves_no_other(items: list[Distribution], size: int) -
 )  # fmt: skip
 def test_torch_stack_is_what_torch_pins(name: str, expected: bool) -> None:
     assert plan.is_torch_stack(distribution(name, 1)) is expected
+
+
+def test_titles_tell_shelves_from_wheels(real: tuple[Distribution, ...]) -> None:
+    for group in plan.groups(real):
+        large = any(item.artifact.size >= plan.OWN_LAYER for item in group.distributions)
+        assert plan.is_shelf(group.title) is not large
 
 
 def test_size_of_a_group_is_that_of_its_files() -> None:

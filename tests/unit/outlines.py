@@ -1,0 +1,118 @@
+"""Small matrices with their locks, and images of them in a store: real layers, little in them."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from images import assemble, base, layer, layout, lock, lockfile, matrix, outline, store
+from images.artifact import Artifact
+from images.entry import Entry, of_bytes
+from images.image import Image, Layer
+from images.layer import Compression
+from images.lock import Distribution
+from images.matrix import Matrix
+from images.outline import Part
+from images.store import Store
+
+_HEAD = """\
+platform: nvidia-cuda
+python: "3.11"
+base: {suite: bookworm}
+toolkit: {"12": "12.4"}
+locks: locks
+defaults:
+  requirements: ["sglang=={sglang}"]
+targets:
+"""
+_VERSIONS = {"052": "0.5.2", "054": "0.5.4.post2", "055": "0.5.5.post3"}
+_ROW = """\
+  - id: torch280-sglang{short}
+    sglang: {version}
+    torch: 2.8.0
+    cuda: "12.8"
+    exclude_newer: {{date: 2025-09-16, why: a test}}
+"""
+_SCALE = 1000
+"""Bytes of a wheel for each byte of content that its layer gets here."""
+
+
+def wheel(name: str, size: int, version: str = "1.0") -> Distribution:
+    """A locked wheel; another version is another file."""
+    sha256 = hashlib.sha256(f"{name} {version} {size}".encode()).hexdigest()
+    return Distribution(name, version, Artifact(f"{name}-{version}.whl", sha256, size))
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """A matrix of torch280 targets with their locks, and a store."""
+
+    place: Path
+
+    @property
+    def matrix(self) -> Matrix:
+        return matrix.load(self.place / "matrix.yaml")
+
+    @property
+    def store(self) -> Store:
+        return store.open_store(self.place / "store")
+
+    def write(
+        self, locked: Mapping[str, Sequence[Distribution]], budgets: Mapping[str, str] | None = None
+    ) -> Matrix:
+        """Targets by the digits of their SGLang version, with their locks and perhaps budgets."""
+        rows = []
+        for short in locked:
+            rows.append(_ROW.format(short=short, version=_VERSIONS[short]))
+            if size := (budgets or {}).get(short):
+                rows.append(f"    budget: {{size: {size}, why: the disk is small}}\n")
+        (self.place / "matrix.yaml").write_text(_HEAD + "".join(rows))
+        for short, items in locked.items():
+            target = self.matrix.target(f"torch280-sglang{short}")
+            lines = [lock.line_of(item) for item in sorted(items)]
+            text = lockfile.seal(lock.inputs_of(target), lines)
+            lockfile.write(self.matrix.lock_path(target.id), text)
+        return self.matrix
+
+    def build(self, short: str, compression: Compression = "zstd") -> Image:
+        """Make the layers that the store lacks, and save the image, whatever its budget is."""
+        target = self.matrix.target(f"torch280-sglang{short}")
+        layers = []
+        for part in outline.of_target(self.matrix, target, self.store, compression).parts:
+            blob = part.blob
+            if blob is None:
+                with self.store.new_file() as (out, commit):
+                    blob = layer.write(_entries(part), out, compression)
+                    commit(blob.digest)
+                self.store.remember(part.key, blob)
+            layers.append(Layer(part.title, blob))
+        digest = lockfile.digest_of_file(self.matrix.lock_path(target.id))
+        image = assemble.assemble(target, digest, layers)
+        self.store.save(image)
+        return image
+
+
+def _entries(part: Part) -> list[Entry]:
+    """What the packages of a layer leave in an image, and noise by the size of their files."""
+    packages = part.packages or ()
+    if packages and packages[0].kind == "debian":
+        stanzas = [
+            f"Package: {item.name}\nStatus: install ok installed\nVersion: {item.version}\n"
+            for item in packages
+        ]
+        return [of_bytes("var/lib/dpkg/status", "\n".join(stanzas).encode())]
+    found = []
+    for item in packages:
+        name = f"{item.name.replace('-', '_').capitalize()}-{item.version}"
+        metadata = f"{layout.SITE_PACKAGES}/{name}.dist-info/METADATA"
+        found.append(of_bytes(metadata, f"Version: {item.version}\n".encode()))
+    noise = random.Random(part.key).randbytes(part.weight // _SCALE if part.files else 100)
+    return [*found, of_bytes(f"opt/noise/{part.title.replace('/', '_')}", noise)]
+
+
+def debs() -> int:
+    """How many packages the locked base has."""
+    return len(base.locked())
