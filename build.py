@@ -11,6 +11,7 @@ import argparse
 import errno
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -30,6 +31,7 @@ from images.progress import Progress, size
 if TYPE_CHECKING:
     from images.matrix import Matrix, Target
     from images.mirror import Mirror
+    from images.sources import Sources
 
 HERE = Path(__file__).resolve().parent
 INTERRUPTED = 130
@@ -80,6 +82,7 @@ def build(options: argparse.Namespace) -> int:
         options.compression,
         options.jobs,
         options.debian_mirror,
+        _fetch_command(options) if options.offline else "",
     )
     documents = []
     with settings.store.building():
@@ -103,6 +106,64 @@ def build(options: argparse.Namespace) -> int:
     if options.json:
         _print_json(documents[0] if len(documents) == 1 else {"images": documents})
     return 0
+
+
+def fetch(options: argparse.Namespace) -> int:
+    """Bring all that builds need into the download cache: they then need no network."""
+    from images import prefetch, report
+
+    wanted = _sources(options)
+    if options.paths_only:
+        files = dict.fromkeys(file for needs in wanted.values() for file in needs.artifacts)
+        print("\n".join(f"{file.sha256}/{file.filename}" for file in files))
+        return 0
+    outcomes = {}
+    for target, needs in wanted.items():
+        if options.check:
+            outcomes[target] = prefetch.look(needs, options.cache, options.jobs, Progress())
+        else:
+            outcomes[target] = prefetch.fill(
+                needs, options.cache, options.debian_mirror, options.jobs, Progress()
+            )
+    summary = f"{report.fetch_summary(outcomes)}\n{options.cache}"
+    print(summary, file=sys.stderr if options.json else sys.stdout)
+    if options.json:
+        documents = [report.fetch_document(*item) for item in outcomes.items()]
+        _print_json(documents[0] if len(documents) == 1 else {"targets": documents})
+    if error := prefetch.failure(outcomes, _fetch_command(options)):
+        raise error
+    return 0
+
+
+def _sources(options: argparse.Namespace) -> dict[str, Sources]:
+    """What building each of the chosen targets needs."""
+    from images import base, interpreter, lock, sources, stack, toolkit
+
+    matrix, targets = _chosen(options)
+    debs = base.locked()
+    python = interpreter.needed(debs)
+    return {
+        target.id: sources.of(
+            stack.recipes(lock.read(matrix, target), debs, toolkit.locked(target.toolkit), "zstd"),
+            python,
+        )
+        for target in targets
+    }
+
+
+def _fetch_command(options: argparse.Namespace) -> str:
+    """The command that fetches what the builds of these options need."""
+    from images.options import default_cache
+
+    command = ["python", "build.py", "fetch"]
+    command += ["--all"] if options.all else []
+    for target in dict.fromkeys(options.target):
+        command += ["--target", target]
+    if options.cache != default_cache():
+        command += ["--cache", str(options.cache)]
+    if options.matrix != HERE / "matrix.yaml":
+        command += ["--matrix", str(options.matrix)]
+    return shlex.join(command)
 
 
 def list_targets(options: argparse.Namespace) -> int:
@@ -407,6 +468,7 @@ def parser() -> argparse.ArgumentParser:
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "build": build,
+    "fetch": fetch,
     "list": list_targets,
     "lock": lock_targets,
     "load": load,

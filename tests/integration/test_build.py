@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import CACHE, TARGET, Cli, SmallImage
+from tests.integration.conftest import TARGET, Cli, SmallImage, other_cache
 
 HEAVY = ("Debian bookworm", "CUDA compiler 12.4")
 
@@ -44,17 +44,6 @@ def test_second_build_makes_nothing(small: SmallImage) -> None:
     assert again["manifest_digest"] == small.document["manifest_digest"]
     assert all(layer["reused"] for layer in again["layers"])
     assert blobs(small.cli.store) == before
-
-
-def test_same_bytes_elsewhere(small: SmallImage, tmp_path: Path) -> None:
-    """Another place, umask, time zone, locale, working directory and number of jobs."""
-    elsewhere = Cli(tmp_path / "another place ü" / "store")
-    env = {"TZ": "Pacific/Kiritimati", "LC_ALL": "C", "LANG": "C", "PYTHONHASHSEED": "77"}
-    again = elsewhere.build("--jobs", "1", env=env, umask=0o077, cwd=tmp_path)
-    assert not any(layer["reused"] for layer in again["layers"])
-    first = [(layer["title"], layer["digest"]) for layer in small.document["layers"]]
-    assert [(layer["title"], layer["digest"]) for layer in again["layers"]] == first
-    assert again["manifest_digest"] == small.document["manifest_digest"]
 
 
 def test_gzip_holds_the_same_files(small: SmallImage, tmp_path: Path) -> None:
@@ -111,13 +100,6 @@ def test_two_builds_at_once(small: SmallImage, tmp_path: Path) -> None:
     titles = [line.split("made ", 1)[1].split(":")[0] for line in made]
     assert len(titles) == len(set(titles)), "a layer was made twice"
     assert cli.verified()
-
-
-def other_cache(place: Path) -> Path:
-    """A download cache of links to the real one's files; a test may damage its own links."""
-    cache = place / "cache"
-    shutil.copytree(CACHE, cache, copy_function=os.link, symlinks=True)
-    return cache
 
 
 def test_a_corrupted_wheel_is_named_and_mended(small: SmallImage, tmp_path: Path) -> None:

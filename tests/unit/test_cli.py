@@ -20,7 +20,19 @@ from images.store import Store, open_store
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = "torch280-sglang052"
-COMMANDS = ("build", "list", "lock", "load", "bundle", "push", "test", "inspect", "verify", "gc")
+COMMANDS = (
+    "build",
+    "fetch",
+    "list",
+    "lock",
+    "load",
+    "bundle",
+    "push",
+    "test",
+    "inspect",
+    "verify",
+    "gc",
+)
 
 
 def cli(*arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
