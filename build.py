@@ -8,6 +8,7 @@ exits.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import errno
 import json
 import os
@@ -29,9 +30,12 @@ from images.errors import (
 from images.progress import Progress, size
 
 if TYPE_CHECKING:
+    from images.base_source import Place
+    from images.foundation import Inputs
+    from images.layer import Compression
     from images.matrix import Matrix, Target
     from images.mirror import Mirror
-    from images.sources import Sources
+    from images.store import Store
 
 HERE = Path(__file__).resolve().parent
 INTERRUPTED = 130
@@ -69,13 +73,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def build(options: argparse.Namespace) -> int:
     """Build images into the store."""
-    from images import assemble, base, builder, lock, lockfile, report, stack, store, toolkit
+    from images import assemble, builder, foundation, lockfile, report, store
 
     matrix, targets = _chosen(options)
     # Every lock is read before anything is made: a stale one must not surface after an hour.
-    locks = {target.id: lock.read(matrix, target) for target in targets}
-    base_debs = base.locked()
-    tools = {target.toolkit: toolkit.locked(target.toolkit) for target in targets}
+    inputs = _inputs(matrix, targets, options.compression)
     settings = builder.Settings(
         store.open_store(options.store),
         options.cache,
@@ -86,17 +88,23 @@ def build(options: argparse.Namespace) -> int:
     )
     documents = []
     with settings.store.building():
-        for target in targets:
-            progress = Progress()
+        # And every own base is held against its target, for the same reason.
+        place = _place(options, settings.store, offline=options.offline)
+        for one in inputs:
+            if one.target.base:
+                foundation.ready(one, place, settings.store, Progress())
+        for one in inputs:
+            target, progress = one.target, Progress()
             with progress.timed("total"):
-                recipes = stack.recipes(
-                    locks[target.id], base_debs, tools[target.toolkit], options.compression
-                )
-                made = builder.make(recipes, base_debs, settings, progress)
+                ground, recipes = foundation.ready(one, place, settings.store, progress)
+                made = builder.make(recipes, one.debs, settings, progress)
+                if ground:
+                    made = foundation.put(ground, settings) + made
                 image = assemble.assemble(
                     target,
                     lockfile.digest_of_file(matrix.lock_path(target.id)),
                     [item.layer for item in made],
+                    ground.image if ground else None,
                 )
                 settings.store.save(image)
             reused = [item.reused for item in made]
@@ -110,9 +118,14 @@ def build(options: argparse.Namespace) -> int:
 
 def fetch(options: argparse.Namespace) -> int:
     """Bring all that builds need into the download cache: they then need no network."""
-    from images import prefetch, report
+    from images import foundation, prefetch, report
 
-    wanted = _sources(options)
+    looking = options.check or options.paths_only
+    place = _place(options, offline=looking)
+    wanted = {
+        one.target.id: foundation.wanted(one, place, Progress(), bring=not looking)
+        for one in _inputs(*_chosen(options))
+    }
     if options.paths_only:
         files = dict.fromkeys(file for needs in wanted.values() for file in needs.artifacts)
         print("\n".join(f"{file.sha256}/{file.filename}" for file in files))
@@ -135,20 +148,32 @@ def fetch(options: argparse.Namespace) -> int:
     return 0
 
 
-def _sources(options: argparse.Namespace) -> dict[str, Sources]:
-    """What building each of the chosen targets needs."""
-    from images import base, interpreter, lock, sources, stack, toolkit
+def _inputs(
+    matrix: Matrix, targets: Sequence[Target], compression: Compression = "zstd"
+) -> list[Inputs]:
+    """The locks of targets, all read and checked."""
+    from images import base, lock, toolkit
+    from images.foundation import Inputs
 
-    matrix, targets = _chosen(options)
     debs = base.locked()
-    python = interpreter.needed(debs)
-    return {
-        target.id: sources.of(
-            stack.recipes(lock.read(matrix, target), debs, toolkit.locked(target.toolkit), "zstd"),
-            python,
-        )
+    tools = {target.toolkit: toolkit.locked(target.toolkit) for target in targets}
+    return [
+        Inputs(target, lock.read(matrix, target), debs, tools[target.toolkit], compression)
         for target in targets
-    }
+    ]
+
+
+def _place(options: argparse.Namespace, store: Store | None = None, *, offline: bool) -> Place:
+    """Where own bases are looked for: the cache, the store if one is given, and the network."""
+    from images.base_source import Place
+
+    place = Place(
+        options.cache,
+        options.matrix.absolute(),
+        options.plain_http,
+        _fetch_command(options) if offline else "",
+    )
+    return dataclasses.replace(place, has=store.has) if store else place
 
 
 def _fetch_command(options: argparse.Namespace) -> str:
@@ -161,6 +186,7 @@ def _fetch_command(options: argparse.Namespace) -> str:
         command += ["--target", target]
     if options.cache != default_cache():
         command += ["--cache", str(options.cache)]
+    command += ["--plain-http"] if options.plain_http else []
     if options.matrix != HERE / "matrix.yaml":
         command += ["--matrix", str(options.matrix)]
     return shlex.join(command)
@@ -314,6 +340,7 @@ def bundle(options: argparse.Namespace) -> int:
 
     source = store.open_store(options.store, create=False)
     image = source.load(options.target)
+    bundle.check(image)
     layers = source.layers_of(options.since) if options.since else ()
     known = held.held(options.have, layers)
     progress = Progress()

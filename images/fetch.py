@@ -139,7 +139,7 @@ class Downloads:
         part = path.with_name(path.name + ".part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _locked(part) as stream:
+            with locked_part(part) as stream:
                 if is_cached(artifact, self._cache):  # another build was quicker
                     part.unlink()
                     self._advance(artifact.size)
@@ -283,8 +283,11 @@ def _hash_so_far(stream: IO[bytes], size: int) -> tuple[hashlib._Hash, int]:
 
 
 @contextmanager
-def _locked(part: Path) -> Iterator[IO[bytes]]:
-    """Open a part file for one process at a time; two builds then fetch a file once."""
+def locked_part(part: Path) -> Iterator[IO[bytes]]:
+    """Open a part file for one process at a time; two builds then fetch a file once.
+
+    What is in it when the context is left stays, unless it was given its name.
+    """
     while True:
         with part.open("a+b") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)

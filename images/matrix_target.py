@@ -58,6 +58,7 @@ class Target:
         dependencies: False locks the requirements alone, without what they depend on.
         env: environment defaults, in the order of the file.
         line: where the row begins in matrix.yaml.
+        base: the own base that it stands on, as it is written there; "" for our Debian base.
     """
 
     id: str
@@ -77,6 +78,7 @@ class Target:
     dependencies: bool
     env: tuple[EnvDefault, ...]
     line: int
+    base: str = ""
 
     def resolve_inputs(self) -> dict[str, Any]:
         """Exactly what the lock depends on, JSON-able: no reasons, no environment, no lines."""

@@ -78,6 +78,7 @@ def _build(parser: Parser) -> None:
         action="store_true",
         help="touch no network; fail, with the command that mends it, when a file is missing",
     )
+    _add_plain_http(parser)
     parser.add_argument(
         "--compression",
         choices=COMPRESSIONS,
@@ -103,6 +104,7 @@ def _fetch(parser: Parser) -> None:
         help="print the files' paths below the cache, for tar -T - or rsync --files-from=-",
     )
     _add_jobs(parser, "files to hash at a time")
+    _add_plain_http(parser)
     _add_mirror(parser)
     _add_json(parser)
 
@@ -243,6 +245,12 @@ def _add_cache(parser: Parser) -> None:
 def default_cache() -> Path:
     """Where downloads are kept unless `--cache` names another place."""
     return Path(os.environ.get("ROLL_IMAGES_CACHE") or Path.home() / ".cache" / "roll-images")
+
+
+def _add_plain_http(parser: Parser) -> None:
+    parser.add_argument(
+        "--plain-http", action="store_true", help="talk without TLS to the registry of an own base"
+    )
 
 
 def _add_mirror(parser: Parser) -> None:

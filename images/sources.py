@@ -28,10 +28,12 @@ class Sources:
     Attributes:
         distributions: the package index's.
         debs: the Debian mirror's.
+        base: of an own base; `images.base_image` brings them, before all others.
     """
 
     distributions: Mapping[Artifact, Distribution]
     debs: Mapping[Artifact, Deb]
+    base: tuple[Artifact, ...] = ()
 
     @property
     def artifacts(self) -> list[Artifact]:
@@ -40,7 +42,8 @@ class Sources:
         The layers of heavy files take longest, and the base is wanted by all others.
         """
         every = {**self.debs, **self.distributions}
-        return sorted(every, key=lambda file: (file not in self.debs, -file.size, file.filename))
+        ordered = sorted(every, key=lambda file: (file not in self.debs, -file.size, file.filename))
+        return [*self.base, *ordered]
 
     @property
     def size(self) -> int:
@@ -53,6 +56,7 @@ class Sources:
         return Sources(
             {file: item for file, item in self.distributions.items() if file in wanted},
             {file: item for file, item in self.debs.items() if file in wanted},
+            tuple(file for file in self.base if file in wanted),
         )
 
     def absent(self, cache: Path) -> Sources:
@@ -60,12 +64,13 @@ class Sources:
         return self.only(fetch.missing(self.artifacts, cache))
 
 
-def of(recipes: Iterable[Recipe], python: Iterable[Deb]) -> Sources:
+def of(recipes: Iterable[Recipe], python: Iterable[Deb], base: Iterable[Artifact] = ()) -> Sources:
     """What making these layers needs.
 
     Args:
         recipes: the layers.
         python: the packages that the image's interpreter is still to be made of.
+        base: the files of an own base.
     """
     every = list(recipes)
     distributions = [item for recipe in every for item in recipe.distributions]
@@ -73,6 +78,7 @@ def of(recipes: Iterable[Recipe], python: Iterable[Deb]) -> Sources:
     return Sources(
         {item.artifact: item for item in distributions},
         {item.artifact: item for item in (*debs, *python)},
+        tuple(base),
     )
 
 
