@@ -15,6 +15,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -30,11 +31,15 @@ from images.errors import (
 from images.progress import Progress, size
 
 if TYPE_CHECKING:
-    from images.base_source import Place
+    from images.base_source import Place as BasePlace
+    from images.builder import Made, Settings
+    from images.cache_use import CacheFrom, Filled
     from images.foundation import Inputs
+    from images.image import Image
     from images.layer import Compression
     from images.matrix import Matrix, Target
     from images.mirror import Mirror
+    from images.remote import Place
     from images.store import Store
 
 HERE = Path(__file__).resolve().parent
@@ -73,7 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def build(options: argparse.Namespace) -> int:
     """Build images into the store."""
-    from images import assemble, builder, foundation, lockfile, report, store
+    from images import assemble, attest, base, builder, foundation, lockfile, report, store, toolkit
+    from images.provenance import Build
 
     matrix, targets = _chosen(options)
     # Every lock is read before anything is made: a stale one must not surface after an hour.
@@ -87,19 +93,21 @@ def build(options: argparse.Namespace) -> int:
         _fetch_command(options) if options.offline else "",
     )
     documents = []
+    cache_from, cache_to = _caches(options)
     with settings.store.building():
         # And every own base is held against its target, for the same reason.
-        place = _place(options, settings.store, offline=options.offline)
+        place = _base_place(options, settings.store, offline=options.offline)
         for one in inputs:
             if one.target.base:
                 foundation.ready(one, place, settings.store, Progress())
         for one in inputs:
             target, progress = one.target, Progress()
+            started = datetime.now(timezone.utc)
             with progress.timed("total"):
                 ground, recipes = foundation.ready(one, place, settings.store, progress)
-                made = builder.make(recipes, one.debs, settings, progress)
-                if ground:
-                    made = foundation.put(ground, settings) + made
+                look = cache_from.look if cache_from else None
+                ours = builder.make(recipes, one.debs, settings, progress, look)
+                made = [*(foundation.put(ground, settings) if ground else ()), *ours]
                 image = assemble.assemble(
                     target,
                     lockfile.digest_of_file(matrix.lock_path(target.id)),
@@ -107,9 +115,28 @@ def build(options: argparse.Namespace) -> int:
                     ground.image if ground else None,
                 )
                 settings.store.save(image)
-            reused = [item.reused for item in made]
-            documents.append(report.image_document(image, settings.store.path, reused))
-            summary = report.build_summary(image, reused, progress.seconds, settings.store.path)
+                reused = [item.reused for item in made]
+                shared = (base.LOCK, toolkit.lock_path(target.toolkit))
+                attest.complete(
+                    settings.store,
+                    image,
+                    one.materials(ground),
+                    Build(
+                        HERE,
+                        (matrix.path, matrix.lock_path(target.id), *shared),
+                        {"target": target.id, "compression": options.compression},
+                        started,
+                        datetime.now(timezone.utc),
+                        reused.count(False),
+                        reused.count(True),
+                        os.environ,
+                    ),
+                )
+                filled = _fill(settings, ours, cache_to, progress) if cache_to else None
+            elsewhere = _elsewhere(settings.store)
+            path = settings.store.path
+            documents.append(report.image_document(image, path, reused, elsewhere))
+            summary = report.build_summary(image, reused, progress.seconds, path, elsewhere, filled)
             print(summary, file=sys.stderr if options.json else sys.stdout)
     if options.json:
         _print_json(documents[0] if len(documents) == 1 else {"images": documents})
@@ -121,7 +148,7 @@ def fetch(options: argparse.Namespace) -> int:
     from images import foundation, prefetch, report
 
     looking = options.check or options.paths_only
-    place = _place(options, offline=looking)
+    place = _base_place(options, offline=looking)
     wanted = {
         one.target.id: foundation.wanted(one, place, Progress(), bring=not looking)
         for one in _inputs(*_chosen(options))
@@ -163,7 +190,9 @@ def _inputs(
     ]
 
 
-def _place(options: argparse.Namespace, store: Store | None = None, *, offline: bool) -> Place:
+def _base_place(
+    options: argparse.Namespace, store: Store | None = None, *, offline: bool
+) -> BasePlace:
     """Where own bases are looked for: the cache, the store if one is given, and the network."""
     from images.base_source import Place
 
@@ -190,6 +219,29 @@ def _fetch_command(options: argparse.Namespace) -> str:
     if options.matrix != HERE / "matrix.yaml":
         command += ["--matrix", str(options.matrix)]
     return shlex.join(command)
+
+
+def _caches(options: argparse.Namespace) -> tuple[CacheFrom | None, Place | None]:
+    """The caches that a build reads and fills; without them no code for registries is loaded."""
+    if not (options.cache_from or options.cache_to):
+        return None, None
+    if options.offline:
+        raise UsageError("--offline touches no network, and a shared cache lies in a registry")
+    from images import cache_use
+
+    source, target = (
+        cache_use.place(text, plain_http=options.plain_http) if text else None
+        for text in (options.cache_from, options.cache_to)
+    )
+    say = partial(print, file=sys.stderr)
+    return cache_use.CacheFrom(source, say) if source else None, target
+
+
+def _fill(settings: Settings, made: Sequence[Made], cache_to: Place, progress: Progress) -> Filled:
+    from images import cache_use
+    from images.options import UPLOADS
+
+    return cache_use.fill(settings.store, made, cache_to, jobs=UPLOADS, progress=progress)
 
 
 def list_targets(options: argparse.Namespace) -> int:
@@ -326,6 +378,7 @@ def load(options: argparse.Namespace) -> int:
         image = source.load(target.id)
         tags = options.tag or [f"roll-sglang:{target.id}"]
         progress = Progress()
+        _complete(source, image, progress)
         loaded = docker.load(source, image, tags, progress=progress)
         documents.append({"target": target.id, "tags": tags, "id": loaded.id})
         print(f"{', '.join(tags)}: {loaded.describe()}", file=sys.stderr)
@@ -344,6 +397,7 @@ def bundle(options: argparse.Namespace) -> int:
     layers = source.layers_of(options.since) if options.since else ()
     known = held.held(options.have, layers)
     progress = Progress()
+    _complete(source, image, progress)
     if known.sizes:
         with progress.stage("compare", image.size) as meter:
             plans = bundle.plan(source, image, known, options.jobs, meter.advance)
@@ -388,6 +442,7 @@ def push(options: argparse.Namespace) -> int:
                     image,
                     connected,
                     tag or image.ref,
+                    referrers=source.attached(image.manifest_digest) if options.attest else (),
                     mount_from=mount_from,
                     jobs=options.jobs,
                     progress=progress,
@@ -397,6 +452,67 @@ def push(options: argparse.Namespace) -> int:
             print(summary, file=sys.stderr if options.json else sys.stdout)
     if options.json:
         _print_json(documents[0] if len(documents) == 1 else {"images": documents})
+    return 0
+
+
+def promote(options: argparse.Namespace) -> int:
+    """Move a tag in a registry to an image that a GPU has proven."""
+    from images import evidence, promote, reference, registry, report
+
+    target = _matrix(options).target(options.target)
+    repository, tag = reference.parse(options.to)
+    kept = options.evidence or evidence.path_of(options.matrix, target.id)
+    chosen = promote.candidate(target.id, options.digest, kept, unproven=options.unproven)
+    with registry.Registry(repository, plain_http=options.plain_http) as connected:
+        done = promote.promote(chosen, connected, tag or target.id)
+    if options.json:
+        _print_json(report.promote_document(done))
+    else:
+        print(report.promote_summary(done))
+    return 0
+
+
+def pull(options: argparse.Namespace) -> int:
+    """Fetch the layers of built images that lie in a shared cache."""
+    from images import complete, report, store
+
+    _, targets = _chosen(options)
+    source = store.open_store(options.store, create=False)
+    documents = []
+    for image in [source.load(target.id) for target in targets]:
+        layers = [layer.blob.digest for layer in image.layers]
+        fetched = complete.complete(source, layers, progress=Progress(), jobs=options.jobs)
+        documents.append(report.pull_document(image, source.path, fetched))
+        summary = report.pull_summary(image, source.path, fetched)
+        print(summary, file=sys.stderr if options.json else sys.stdout)
+    if options.json:
+        _print_json(documents[0] if len(documents) == 1 else {"images": documents})
+    return 0
+
+
+def sbom(options: argparse.Namespace) -> int:
+    """Write an image's bill of materials (CycloneDX)."""
+    from images import attest
+
+    return _write_document(options, attest.SBOM)
+
+
+def provenance(options: argparse.Namespace) -> int:
+    """Write how an image was made (SLSA provenance, not signed)."""
+    from images import attest
+
+    return _write_document(options, attest.PROVENANCE)
+
+
+def _write_document(options: argparse.Namespace, artifact_type: str) -> int:
+    from images import attest, store
+
+    source = store.open_store(options.store, create=False)
+    content = attest.find(source, source.load(options.target), artifact_type)
+    if options.out:
+        options.out.write_bytes(content)
+    else:
+        print(content.decode())
     return 0
 
 
@@ -416,7 +532,9 @@ def test(options: argparse.Namespace) -> int:
     )
     source = store.open_store(options.store, create=False)
     for target in targets:
-        source.load(target.id)  # one error if it is not there, instead of one for each test
+        image = source.load(target.id)  # one error if it is not there, not one for each test
+        if not options.rootfs:
+            _complete(source, image, Progress())
     for target in targets:
         testing.run(target.id, store=options.store, matrix=options.matrix, how=how)
     return 0
@@ -429,11 +547,18 @@ def inspect(options: argparse.Namespace) -> int:
     source = store.open_store(options.store, create=False)
     wanted = options.target or sorted(source.images())
     images = [source.load(name) for name in wanted]
+    elsewhere = _elsewhere(source)
     if options.json:
-        documents = [report.image_document(image, source.path) for image in images]
+        documents = [
+            report.image_document(image, source.path, elsewhere=elsewhere) for image in images
+        ]
         _print_json(documents[0] if len(options.target) == 1 else {"images": documents})
     else:
-        print("\n\n".join(report.inspection(image, source.path) for image in images))
+        texts = [
+            report.inspection(image, source.path, elsewhere, source.attached(image.manifest_digest))
+            for image in images
+        ]
+        print("\n\n".join(texts))
     return 0
 
 
@@ -445,15 +570,17 @@ def verify(options: argparse.Namespace) -> int:
     progress = Progress()
     with progress.stage("verify", source.size()) as meter:
         faults = source.verify(meter.advance)
+    elsewhere = _elsewhere(source)
     if options.json:
-        _print_json({"layout": str(source.path), "faults": faults})
+        _print_json({"layout": str(source.path), "faults": faults, "elsewhere": sorted(elsewhere)})
     if faults:
         raise IntegrityError(
             f"{source.path}: {len(faults)} faults\n" + "\n".join(f"  {fault}" for fault in faults),
             remedy="python build.py gc --damaged, then build the targets again",
         )
     if not options.json:
-        print(f"{source.path}: {size(source.size())}, no fault")
+        away = f"; {len(elsewhere)} layers lie elsewhere" if elsewhere else ""
+        print(f"{source.path}: {size(source.size())}, no fault{away}")
     return 0
 
 
@@ -482,6 +609,19 @@ def _chosen(options: argparse.Namespace) -> tuple[Matrix, list[Target]]:
     return matrix, [matrix.target(name) for name in dict.fromkeys(options.target)]
 
 
+def _elsewhere(source: Store) -> dict[str, Place]:
+    """Where layers lie whose bytes the store does not have, by digest."""
+    return {digest: remote.place for digest, remote in source.remotes().items()}
+
+
+def _complete(source: Store, image: Image, progress: Progress) -> None:
+    """Fetch what an image has elsewhere, before its bytes are needed."""
+    if source.remotes():
+        from images import complete
+
+        complete.complete(source, [layer.blob.digest for layer in image.layers], progress=progress)
+
+
 def _print_json(document: dict[str, Any]) -> None:
     print(json.dumps(document, indent=1))
 
@@ -501,6 +641,10 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "load": load,
     "bundle": bundle,
     "push": push,
+    "promote": promote,
+    "pull": pull,
+    "sbom": sbom,
+    "provenance": provenance,
     "test": test,
     "inspect": inspect,
     "verify": verify,

@@ -1,6 +1,9 @@
 """A cold build from a warm download cache, held against the sum of its floors.
 
-    python benchmarks/cold.py --target torch280-sglang052
+    python benchmarks/cold.py --target torch280-sglang052 --rounds 3
+
+Each round is a build and then its floors, as a machine's speed changes by the hour; the ratio is
+taken within a round.
 
 The floors are the work that no builder of this image can leave out: bootstrapping the base
 (wall seconds), inflating every wheel, and one pass of hashing and compressing every layer. The two
@@ -17,9 +20,11 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
@@ -80,15 +85,43 @@ def spread(work: Callable[[T], float], items: Iterable[T]) -> float:
         return sum(pool.map(work, items)) / CORES
 
 
-def cold_build(options: argparse.Namespace) -> tuple[float, float]:
-    """Wall seconds and peak memory in bytes of a build into an empty store."""
+@dataclass(frozen=True)
+class Build:
+    """A cold build: seconds, processors kept busy on average, peak bytes of a process."""
+
+    seconds: float
+    busy: float
+    memory: float
+
+
+def cold_build(options: argparse.Namespace) -> Build:
+    """Build into an empty store."""
     with TemporaryDirectory(prefix="roll-bench-") as work:
         command = [sys.executable, "build.py", "--target", options.target]
         command += ["--store", f"{work}/store", "--cache", str(options.cache)]
-        begin = time.perf_counter()
+        before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
         seconds = time.perf_counter() - begin
-    return seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024.0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Build(seconds, spent / seconds, after.ru_maxrss * 1024.0)
+
+
+def measured_floors(
+    cache: Path, wheels: Iterable[Distribution], layers: Iterable[Layer], store: Store
+) -> dict[str, float]:
+    """Seconds of each floor."""
+    return {
+        "base bootstrap": bootstrap(cache),
+        "inflate the wheels": spread(lambda item: inflate(item, cache), wheels),
+        "hash and compress": spread(lambda item: compress(item, store), layers),
+    }
+
+
+def spread_of(values: Sequence[float], digits: int = 1) -> str:
+    """Median (lowest to highest)."""
+    low, middle, high = min(values), median(values), max(values)
+    return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def main() -> None:
@@ -97,6 +130,7 @@ def main() -> None:
     parser.add_argument("--target", default="torch280-sglang052")
     parser.add_argument("--store", type=Path, default=ROOT / "store")
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "roll-images")
+    parser.add_argument("--rounds", type=int, default=1)
     options = parser.parse_args()
     whole = matrix.load(ROOT / "matrix.yaml")
     wheels = lock.read(whole, whole.target(options.target)).distributions
@@ -105,19 +139,24 @@ def main() -> None:
     if any(not item.blob.media_type.endswith(layer.COMPRESSIONS[0]) for item in layers):
         parser.error("the store holds the target in another compression than the default")
 
-    seconds, memory = cold_build(options)
-    floors = {
-        "base bootstrap": bootstrap(options.cache),
-        "inflate the wheels": spread(lambda item: inflate(item, options.cache), wheels),
-        "hash and compress": spread(lambda item: compress(item, store), layers),
-    }
-    total = sum(floors.values())
+    builds: list[Build] = []
+    floors: dict[str, list[float]] = {}
+    for _ in range(options.rounds):
+        builds.append(cold_build(options))
+        for name, seconds in measured_floors(options.cache, wheels, layers, store).items():
+            floors.setdefault(name, []).append(seconds)
+    sums = [sum(values) for values in zip(*floors.values(), strict=True)]
     print("| what | seconds |\n|---|---|")
-    for name, value in floors.items():
-        print(f"| floor: {name} | {value:.1f} |")
-    print(f"| sum of the floors | {total:.1f} |")
-    print(f"| cold build, warm downloads | {seconds:.1f} |")
-    print(f"\nratio {seconds / total:.2f}; peak memory of a process {memory / 1e6:.0f} MB")
+    for name, values in floors.items():
+        print(f"| floor: {name} | {spread_of(values)} |")
+    print(f"| sum of the floors | {spread_of(sums)} |")
+    print(f"| cold build, warm downloads | {spread_of([build.seconds for build in builds])} |")
+    ratios = [build.seconds / floor for build, floor in zip(builds, sums, strict=True)]
+    print(
+        f"\nratio {spread_of(ratios, 2)}; {spread_of([build.busy for build in builds], 2)} of "
+        f"{CORES} cores busy; peak memory of a process "
+        f"{max(build.memory for build in builds) / 1e6:.0f} MB"
+    )
 
 
 if __name__ == "__main__":

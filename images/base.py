@@ -36,6 +36,9 @@ _SUITES = (
     apt.Suite(DEBIAN, "bookworm-updates", "main"),
     apt.Suite(SECURITY, "bookworm-security", "main"),
 )
+DISTRO = "debian-12"
+"""The release of those suites, as package URLs name it."""
+
 _INSTALL = "install it: apt-get install mmdebstrap uidmap"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -25,11 +25,16 @@ from images.image import MAX_LAYERS, Layer
 from images.interpreter import Interpreter
 from images.layer import Blob, Compression
 from images.progress import Meter, Progress, size
+from images.remote import Place, Remote
 from images.sources import Arriving
 from images.stack import Recipe, Workshop
 from images.store import Store
 
+Look = Callable[[Sequence[Recipe]], Mapping[str, Remote]]
+"""Finds layers that lie elsewhere, by key."""
+
 _CONNECTIONS = 6
+_FLUSHING = 2  # layers whose bytes are on their way to the disk, beside those that are being made
 _UNPACK_RATIO = 2.2  # content bytes for each byte of a wheel, over torch280-sglang052
 
 
@@ -61,23 +66,33 @@ class Made:
 
     Attributes:
         layer: what goes into the image.
-        reused: whether the store had it.
+        reused: whether it was there before, in the store or elsewhere.
+        key: the digest of its inputs.
+        place: where its bytes are, if they are not in the store.
     """
 
     layer: Layer
     reused: bool
+    key: str
+    place: Place | None = None
 
 
 def make(
-    recipes: Sequence[Recipe], base_debs: Sequence[Deb], settings: Settings, progress: Progress
+    recipes: Sequence[Recipe],
+    base_debs: Sequence[Deb],
+    settings: Settings,
+    progress: Progress,
+    look: Look | None = None,
 ) -> list[Made]:
-    """The layers of the recipes, in their order; those that the store lacks are made.
+    """The layers of the recipes, in their order; those that the store lacks are found or made.
 
     Args:
         recipes: lowest layer first.
         base_debs: the locked base, for the image's interpreter.
         settings: how to build.
         progress: told of the stages.
+        look: finds layers elsewhere; the store then knows them, and does not have their bytes.
+            Without it, whatever the store does not hold itself is made.
 
     Raises:
         BuildError: of the kind that fits; layers that were finished are kept.
@@ -86,11 +101,23 @@ def make(
         raise BuildError(f"{len(recipes)} layers are more than an image may have ({MAX_LAYERS})")
     known = {recipe.key: settings.store.known(recipe.key) for recipe in recipes}
     lacking = [recipe for recipe in recipes if known[recipe.key] is None]
+    remotes: Mapping[str, Remote] = {}
+    if lacking and look is not None:
+        with progress.timed("lookup"):
+            remotes = look(lacking)
+        lacking = [recipe for recipe in lacking if recipe.key not in remotes]
     made = _make_all(lacking, base_debs, settings, progress) if lacking else {}
-    return [
-        Made(Layer(recipe.title, known[recipe.key] or made[recipe.key]), recipe.key not in made)
-        for recipe in recipes
-    ]
+    settings.store.note_remotes(remotes.values())
+    return [_result(recipe, known[recipe.key], made, remotes) for recipe in recipes]
+
+
+def _result(
+    recipe: Recipe, known: Blob | None, made: Mapping[str, Blob], remotes: Mapping[str, Remote]
+) -> Made:
+    if remote := remotes.get(recipe.key):
+        return Made(Layer(recipe.title, remote.blob), True, recipe.key, remote.place)
+    blob = known or made[recipe.key]
+    return Made(Layer(recipe.title, blob), recipe.key not in made, recipe.key)
 
 
 def _make_all(
@@ -155,7 +182,9 @@ class _Maker:
         self._debs: dict[Artifact, Deb] = {}
         self._stop = threading.Event()
         self._stack = ExitStack()
-        self._pool = ThreadPoolExecutor(settings.jobs, thread_name_prefix="layer")
+        self._slots = threading.Semaphore(settings.jobs)
+        self._threads = settings.jobs + _FLUSHING
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="layer")
 
     def __enter__(self) -> _Maker:
         return self
@@ -180,7 +209,7 @@ class _Maker:
         while todo or running:
             self._look_for_losses(arriving)
             ready = [recipe for recipe in todo if _arrived(recipe, arriving)]
-            for recipe in ready[: self._settings.jobs - len(running)]:
+            for recipe in ready[: self._threads - len(running)]:
                 todo.remove(recipe)
                 running[self._pool.submit(self._one, recipe, python, compiler)] = recipe.key
             under_way: list[Future[Any]] = [*running]
@@ -212,14 +241,13 @@ class _Maker:
             if blob := store.known(recipe.key):  # another build has just made it
                 self._meter.advance(recipe.weight)
                 return blob
-            begin = time.monotonic()
-            blob = self._write(recipe, python, compiler)
+            blob, seconds = self._write(recipe, python, compiler)
             store.remember(recipe.key, blob)
-        seconds = time.monotonic() - begin
         self._meter.say(f"  made {recipe.title}: {size(blob.size)} in {seconds:.1f} s")
         return blob
 
-    def _write(self, recipe: Recipe, python: Interpreter, compiler: Compiler) -> Blob:
+    def _write(self, recipe: Recipe, python: Interpreter, compiler: Compiler) -> tuple[Blob, float]:
+        """The layer's blob, in the store, and the seconds that it took."""
         shown = 0
 
         def advance(content: int) -> None:
@@ -234,11 +262,13 @@ class _Maker:
             workdir = stack.enter_context(self._settings.store.workdir())
             shop = Workshop(self._settings.cache, workdir, python, compiler)
             out, commit = stack.enter_context(self._settings.store.new_file())
-            entries = recipe.entries(shop, stack)
-            blob = layer.write(entries, out, self._settings.compression, advance)
-            commit(blob.digest)
+            with self._slots:
+                begin = time.monotonic()
+                entries = recipe.entries(shop, stack)
+                blob = layer.write(entries, out, self._settings.compression, advance)
+            commit(blob.digest)  # waits for the disk, while another layer has the processor
         self._meter.advance(recipe.weight - shown)
-        return blob
+        return blob, time.monotonic() - begin
 
 
 def _arrived(recipe: Recipe, arriving: Arriving) -> bool:

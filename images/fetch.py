@@ -90,6 +90,7 @@ def checked(artifact: Artifact, cache: Path) -> Path:
             f"expected '{artifact.sha256}', got '{found}'",
             remedy=f"rm {path}  # then build again: the file is fetched anew",
         )
+    _checked.add(seen)
     return path
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from images.base_image import Ground
     from images.base_source import Place
     from images.builder import Made, Settings
+    from images.materials import Materials
     from images.store import Store
 
 
@@ -45,6 +46,18 @@ class Inputs:
         """The layers that the target puts on what it stands on."""
         footing = Footing(ground.facts.python, ground.facts.nvcc) if ground else None
         return stack.recipes(self.lock, self.debs, self.tools, self.compression, footing)
+
+    def materials(self, ground: Ground | None) -> Materials:
+        """The locked files that are in the image; on an own base neither Debian's of ours are, nor
+        our compiler where it has one."""
+        from images.materials import Materials
+
+        if ground is None:
+            return Materials(self.lock, self.debs, self.tools)
+        tools = Toolkit(self.tools.version, (), ()) if ground.facts.nvcc else self.tools
+        image = ground.image
+        repository = str(image.reference.repository or "")
+        return Materials(self.lock, (), tools, image.manifest_digest, repository)
 
 
 def ready(
@@ -80,7 +93,7 @@ def put(ground: Ground, settings: Settings) -> list[Made]:
     from images.builder import Made
 
     reused = base_image.put_layers(ground, settings.cache, settings.store)
-    return [Made(*item) for item in zip(ground.layers, reused, strict=True)]
+    return [Made(layer, there, key="") for layer, there in zip(ground.layers, reused, strict=True)]
 
 
 def wanted(inputs: Inputs, place: Place, progress: Progress, *, bring: bool) -> Sources:

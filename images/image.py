@@ -62,7 +62,7 @@ class Image:
     @cached_property
     def config(self) -> bytes:
         """The OCI image config."""
-        return _canonical(
+        return canonical(
             {
                 "architecture": "amd64",
                 "config": {
@@ -91,10 +91,10 @@ class Image:
     def manifest(self) -> bytes:
         """The OCI image manifest."""
         below = len(self.layers) - len(self.own_layers)
-        return _canonical(
+        return canonical(
             {
                 "annotations": dict(self.labels),
-                "config": _descriptor(CONFIG_TYPE, self.config),
+                "config": descriptor(CONFIG_TYPE, self.config),
                 "layers": [
                     {
                         **({"annotations": {_TITLE: layer.title}} if number >= below else {}),
@@ -118,6 +118,11 @@ class Image:
     def manifest_digest(self) -> str:
         """`sha256:…` of the manifest: the name that a registry knows the image by."""
         return digest(self.manifest)
+
+    @property
+    def descriptor(self) -> dict[str, Any]:
+        """The manifest's descriptor."""
+        return descriptor(MANIFEST_TYPE, self.manifest)
 
     @property
     def size(self) -> int:
@@ -161,9 +166,11 @@ def digest(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-def _descriptor(media_type: str, content: bytes) -> dict[str, Any]:
+def descriptor(media_type: str, content: bytes) -> dict[str, Any]:
+    """The OCI descriptor of a document."""
     return {"digest": digest(content), "mediaType": media_type, "size": len(content)}
 
 
-def _canonical(value: Any) -> bytes:
+def canonical(value: Any) -> bytes:
+    """A JSON-able value in the one form that its digest is taken of."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

@@ -34,6 +34,7 @@ _GZIP_LEVEL = 6
 _CHUNK = 1 << 18  # stays in a core's second-level cache on its way through hashes and compressor
 _LARGE = 1 << 16  # from here on copying a piece costs more than one call for it alone
 _MEDIA_TYPE = "application/vnd.oci.image.layer.v1.tar+"
+MEDIA_TYPES = frozenset(_MEDIA_TYPE + compression for compression in COMPRESSIONS)
 # A gzip member's head without name or time: RFC 1952, section 2.3; OS 255 is "unknown".
 _GZIP_HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 

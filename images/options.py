@@ -12,8 +12,8 @@ from images.layer import COMPRESSIONS
 Run = Callable[[argparse.Namespace], int]
 Parser = argparse.ArgumentParser
 
-_UPLOADS = 4
-"""Blobs that a push sends at a time: enough to fill a line, few enough for one disk."""
+UPLOADS = 4
+"""Blobs that go out or come in at a time: enough to fill a line, few enough for one disk."""
 
 _EPILOG = """\
 exit codes:
@@ -27,11 +27,14 @@ exit codes:
 
 examples:
   python build.py --target torch280-sglang052       build one image (the same as `build --target`)
+  python build.py --target torch280-sglang052 --cache-from registry.example.com/team/roll-cache
+                                                    build one image from what others made
   python build.py fetch --target torch280-sglang052 what it needs, to build it without a network
   python build.py list                              what can be built, and what has been
   python build.py load --target torch280-sglang052  give it to the Docker daemon
   python build.py bundle --target torch280-sglang052 --out DIR   for a machine without a registry
   python build.py push --target torch280-sglang052 --to registry.example.com/team/roll-sglang
+  python build.py promote --target torch280-sglang052 --to registry.example.com/team/roll-sglang
   python build.py test --target torch280-sglang052  test it, in a container where there is Docker
   python build.py test --target torch280-sglang052 --gpu    what needs a GPU; keeps evidence
 """
@@ -78,13 +81,25 @@ def _build(parser: Parser) -> None:
         action="store_true",
         help="touch no network; fail, with the command that mends it, when a file is missing",
     )
-    _add_plain_http(parser)
     parser.add_argument(
         "--compression",
         choices=COMPRESSIONS,
         default="zstd",
         help="of layers: gzip for registries and engines without zstd, such as Docker before 23",
     )
+    add = parser.add_argument
+    add(
+        "--cache-from",
+        metavar="REGISTRY/REPO",
+        help="take layers that it has from there; their bytes come when they are needed. Whoever "
+        "may write there decides what is in them",
+    )
+    add(
+        "--cache-to",
+        metavar="REGISTRY/REPO",
+        help="bring the layers that it lacks there after the build; login from `docker login`",
+    )
+    _add_plain_http(parser)
     _add_jobs(parser, "layers at a time")
     _add_mirror(parser)
     _add_json(parser)
@@ -168,8 +183,45 @@ def _push(parser: Parser) -> None:
         help="a repository of that registry to take blobs over from; repeatable. Those that this "
         "store was pushed to are tried in any case",
     )
-    _add_jobs(parser, "uploads at a time", _UPLOADS)
-    add("--plain-http", action="store_true", help="talk without TLS")
+    add(
+        "--no-attest",
+        action="store_false",
+        dest="attest",
+        help="the image alone, without its SBOM and provenance",
+    )
+    _add_jobs(parser, "uploads at a time", UPLOADS)
+    _add_plain_http(parser)
+    _add_json(parser)
+
+
+def _promote(parser: Parser) -> None:
+    add = parser.add_argument
+    add("--target", required=True, metavar="ID", help="what the image is of")
+    add(
+        "--digest",
+        metavar="sha256:…",
+        help="the image's manifest (default: that which evidence/ID.json is of)",
+    )
+    add(
+        "--to",
+        required=True,
+        metavar="REGISTRY/REPO[:TAG]",
+        help="the repository that holds it, and the tag to move (default: the target's id)",
+    )
+    add(
+        "--evidence",
+        type=Path,
+        metavar="FILE",
+        help="the proof (evidence/ID.json beside the matrix)",
+    )
+    add("--unproven", action="store_true", help="move the tag although no GPU has proven the image")
+    _add_plain_http(parser)
+    _add_json(parser)
+
+
+def _pull(parser: Parser) -> None:
+    _add_targets(parser)
+    _add_jobs(parser, "layers at a time", UPLOADS)
     _add_json(parser)
 
 
@@ -199,6 +251,12 @@ def _test(parser: Parser) -> None:
         help="where (evidence/TARGET.json beside the matrix)",
     )
     add("pytest", nargs="*", help="options for pytest, behind --")
+
+
+def _document(parser: Parser) -> None:
+    add = parser.add_argument
+    add("--target", required=True, metavar="ID", help="the image")
+    add("--out", type=Path, metavar="FILE", help="where it goes (standard output)")
 
 
 def _inspect(parser: Parser) -> None:
@@ -248,9 +306,7 @@ def default_cache() -> Path:
 
 
 def _add_plain_http(parser: Parser) -> None:
-    parser.add_argument(
-        "--plain-http", action="store_true", help="talk without TLS to the registry of an own base"
-    )
+    parser.add_argument("--plain-http", action="store_true", help="talk to registries without TLS")
 
 
 def _add_mirror(parser: Parser) -> None:
@@ -290,6 +346,10 @@ _OPTIONS: dict[str, Callable[[Parser], None]] = {
     "load": _load,
     "bundle": _bundle,
     "push": _push,
+    "promote": _promote,
+    "pull": _pull,
+    "sbom": _document,
+    "provenance": _document,
     "test": _test,
     "inspect": _inspect,
     "verify": _add_json,

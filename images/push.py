@@ -7,26 +7,25 @@ of its repositories has is mounted. A push may break off at any moment: the tag 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal
 
-from images import push_memory, upload
+from images import complete, push_memory, registry_referrers, upload
+from images.at_once import QUESTIONS, at_once
 from images.errors import LoginError
 from images.image import Image
 from images.progress import Progress
 from images.reference import Repository
+from images.referrer import Referrer
 from images.registry import Registry
+from images.registry_referrers import Attached
 from images.store import Store
 from images.upload import Sizes, Source
 
-_QUESTIONS = 16  # requests at a time that carry no blob
 _MISSES = 3  # mounts refused in a row, of what should be there, after which no more are tried
 
 State = Literal["sent", "mounted", "present"]
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +49,7 @@ class Pushed:
         blobs: the layers, lowest first, then the config.
         bytes_sent: bodies of requests, with what had to be sent twice.
         unchanged: whether the tag named this very image before.
+        attached: documents about the image that are there as well.
     """
 
     target: str
@@ -59,6 +59,7 @@ class Pushed:
     blobs: tuple[PushedBlob, ...]
     bytes_sent: int
     unchanged: bool
+    attached: tuple[Attached, ...] = ()
 
     @property
     def reference(self) -> str:
@@ -72,6 +73,7 @@ def push(
     registry: Registry,
     tag: str,
     *,
+    referrers: Sequence[Referrer] = (),
     mount_from: Sequence[str] = (),
     jobs: int,
     progress: Progress,
@@ -83,6 +85,7 @@ def push(
         image: the image.
         registry: the repository that it goes to.
         tag: the name that it gets there, last of all.
+        referrers: documents about it, to be there before it has its name.
         mount_from: names of further repositories of that registry that may have its blobs.
         jobs: uploads at a time.
         progress: told of the bytes sent.
@@ -98,12 +101,16 @@ def push(
         states: dict[str, State] = dict.fromkeys(sources, "present")
         sent = 0
     else:
-        states, sent = _blobs(store, registry, list(sources.values()), mount_from, jobs, progress)
+        states, sent = bring(store, registry, list(sources.values()), mount_from, jobs, progress)
         with progress.timed("manifest"):
             # Under its digest first: what a registry would alter never gets the tag.
             registry.put_manifest(image.manifest_digest, image.manifest)
-            registry.put_manifest(tag, image.manifest)
         sent += 2 * len(image.manifest)
+    with progress.timed("attest"):
+        attached, more = registry_referrers.attach(registry, store, referrers)
+    if not unchanged:
+        with progress.timed("tag"):
+            registry.put_manifest(tag, image.manifest)
     push_memory.note(store, registry.repository, sources)
     blobs = (PushedBlob(item.digest, item.size, states[item.digest]) for item in sources.values())
     return Pushed(
@@ -112,8 +119,9 @@ def push(
         tag,
         image.manifest_digest,
         tuple(blobs),
-        sent,
+        sent + more,
         unchanged,
+        tuple(attached),
     )
 
 
@@ -123,7 +131,7 @@ def _sources(store: Store, image: Image) -> dict[str, Source]:
     return {digest: Source(store.blob_path(digest), digest, size) for digest, size in sizes.items()}
 
 
-def _blobs(
+def bring(
     store: Store,
     registry: Registry,
     sources: Sequence[Source],
@@ -131,17 +139,25 @@ def _blobs(
     jobs: int,
     progress: Progress,
 ) -> tuple[dict[str, State], int]:
-    """Bring all blobs there; gives how each got there, and the bytes sent."""
+    """Bring blobs into a repository; gives how each got there, and the bytes sent.
+
+    What the store does not hold itself is fetched only where it can be neither found nor mounted.
+
+    Raises:
+        As `push`.
+    """
+    break_off = registry.exchange.close
     with progress.timed("ask"):
-        there = _at_once(
-            registry, lambda item: registry.has_blob(item.digest, item.size), sources, _QUESTIONS
+        there = at_once(
+            lambda item: registry.has_blob(item.digest, item.size), sources, QUESTIONS, break_off
         )
         lacking = [item for item, has in zip(sources, there, strict=True) if not has]
         mounts = _Mounts(store, registry, mount_from)
-        mounted = _at_once(registry, mounts.mount, lacking, _QUESTIONS)
+        mounted = at_once(mounts.mount, lacking, QUESTIONS, break_off)
     taken = {item.digest for item, done in zip(lacking, mounted, strict=True) if done}
     # The largest first: a large one that begins last would be alone at the end.
     rest = sorted((i for i in lacking if i.digest not in taken), key=lambda item: -item.size)
+    complete.complete(store, (item.digest for item in rest), progress=progress, jobs=jobs)
     sent = _send(registry, rest, jobs, progress) if rest else 0
     states: dict[str, State] = {item.digest: "present" for item in sources}
     states |= dict.fromkeys(taken, "mounted")
@@ -152,11 +168,11 @@ def _blobs(
 def _send(registry: Registry, sources: Sequence[Source], jobs: int, progress: Progress) -> int:
     sizes = Sizes()
     with progress.stage("push", sum(item.size for item in sources)) as meter:
-        sent = _at_once(
-            registry,
+        sent = at_once(
             lambda item: upload.send(registry, item, meter.advance, sizes),
             sources,
             jobs,
+            registry.exchange.close,
         )
     return sum(sent)
 
@@ -167,7 +183,12 @@ class _Mounts:
     def __init__(self, store: Store, registry: Registry, named: Sequence[str]) -> None:
         self._registry = registry
         own = registry.repository
-        self._known = push_memory.known(store, own.registry)
+        self._known = {
+            name: set(digests) for name, digests in push_memory.known(store, own.registry).items()
+        }
+        for digest, remote in store.remotes().items():
+            if remote.place.repository.registry == own.registry:
+                self._known.setdefault(remote.place.repository.name, set()).add(digest)
         self._known.pop(own.name, None)
         self._named = [name for name in named if name != own.name]
         self._given_up: set[str] = set()
@@ -193,19 +214,3 @@ class _Mounts:
         if self._misses[name] >= _MISSES:  # a registry that does not mount, or a repository gone
             self._given_up.add(name)
         return done
-
-
-def _at_once(
-    registry: Registry, work: Callable[[T], R], items: Iterable[T], threads: int
-) -> list[R]:
-    """The results of `work`, in order; the first failure breaks all others off."""
-    with ThreadPoolExecutor(threads, thread_name_prefix="push") as pool:
-        futures = [pool.submit(work, item) for item in items]
-        try:
-            for future in as_completed(futures):
-                future.result()
-        except BaseException:
-            registry.exchange.close()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-        return [future.result() for future in futures]

@@ -7,7 +7,7 @@ Specification: OCI Distribution Spec 1.1, "Pull", "Checking if content exists in
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -94,6 +94,18 @@ class Registry:
 
     def __exit__(self, *_: object) -> None:
         self.exchange.close()
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> requests.Response:
+        """A request below the repository's name, e.g. to `manifests/v1`; see `Exchange.call`."""
+        url = self.exchange.url(f"{self.repository.name}/{path}")
+        return self.exchange.call(method, url, self._scopes, body=body, headers=headers)
 
     # -- manifests ---------------------------------------------------------------------------------
 

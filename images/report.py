@@ -13,19 +13,31 @@ from images.progress import size
 if TYPE_CHECKING:
     from images.artifact import Artifact
     from images.bundle import Made
+    from images.cache_use import Filled
     from images.prefetch import Outcome
+    from images.promote import Promoted
     from images.push import Pushed
+    from images.referrer import Referrer
+    from images.remote import Place, Remote
 
 
-def image_document(image: Image, layout: Path, reused: Sequence[bool] = ()) -> dict[str, Any]:
+Elsewhere = Mapping[str, "Place"]
+"""Where layers lie whose bytes the store does not have, by digest."""
+
+
+def image_document(
+    image: Image, layout: Path, reused: Sequence[bool] = (), elsewhere: Elsewhere | None = None
+) -> dict[str, Any]:
     """An image as one JSON object.
 
     Args:
         image: the image.
         layout: the store that holds it.
-        reused: for each layer whether the store had it; empty when nothing was built.
+        reused: for each layer whether it was there before; empty when nothing was built.
+        elsewhere: where its other layers lie; `complete` is false if there are any.
     """
-    layers = [_layer_document(layer) for layer in image.layers]
+    places = elsewhere or {}
+    layers = [_layer_document(layer, places) for layer in image.layers]
     for document, was_reused in zip(layers, reused, strict=False):
         document["reused"] = was_reused
     return {
@@ -33,6 +45,7 @@ def image_document(image: Image, layout: Path, reused: Sequence[bool] = ()) -> d
         "manifest_digest": image.manifest_digest,
         "config_digest": image.config_digest,
         "layout": str(layout),
+        "complete": not _away(image, places),
         "size": image.size,
         "created": image.created,
         "env": dict(image.env),
@@ -41,34 +54,86 @@ def image_document(image: Image, layout: Path, reused: Sequence[bool] = ()) -> d
     }
 
 
-def _layer_document(layer: Layer) -> dict[str, Any]:
+def _layer_document(layer: Layer, elsewhere: Elsewhere) -> dict[str, Any]:
+    place = elsewhere.get(layer.blob.digest)
     return {
         "title": layer.title,
         "digest": layer.blob.digest,
         "diff_id": layer.blob.diff_id,
         "size": layer.blob.size,
         "media_type": layer.blob.media_type,
+        "elsewhere": str(place) if place else None,
     }
 
 
 def build_summary(
-    image: Image, reused: Sequence[bool], seconds: Mapping[str, float], layout: Path
+    image: Image,
+    reused: Sequence[bool],
+    seconds: Mapping[str, float],
+    layout: Path,
+    elsewhere: Elsewhere | None = None,
+    filled: Filled | None = None,
 ) -> str:
     """What a build did: layers made and reused, sizes, seconds per stage, and what comes next."""
+    away = _away(image, elsewhere or {})
     made = [layer for layer, old in zip(image.layers, reused, strict=True) if not old]
     kept = [layer for layer, old in zip(image.layers, reused, strict=True) if old]
+    here = [layer for layer in kept if layer not in away]
     rows = [("layers made", str(len(made)), size(_total(made)))]
-    rows.append(("layers reused", str(len(kept)), size(_total(kept))))
+    rows.append(("layers reused", str(len(here)), size(_total(here))))
+    if away:
+        rows.append(("layers elsewhere", str(len(away)), size(_total(away))))
     rows.append(("image", f"{len(image.layers)} layers", size(image.size)))
+    if filled:
+        rows.append(("cache", f"{filled.records} new records", f"{size(filled.bytes_sent)} sent"))
     rows += [(stage, "", f"{spent:.2f} s") for stage, spent in seconds.items()]
     return (
         f"{image.ref}\n{table(rows, indent=2)}\n  {image.manifest_digest}\n"
-        f"  oci:{layout}:{image.ref}"
+        f"  oci:{layout}:{image.ref}{_not_whole(image, elsewhere or {})}"
     )
 
 
-def inspection(image: Image, layout: Path) -> str:
-    """An image as people read it: what it is, its environment, its layers."""
+def pull_document(image: Image, layout: Path, fetched: Sequence[Remote]) -> dict[str, Any]:
+    """What was fetched of an image, as one JSON object."""
+    return {
+        "target": image.ref,
+        "manifest_digest": image.manifest_digest,
+        "layout": str(layout),
+        "fetched": [remote.blob.digest for remote in fetched],
+        "bytes": sum(remote.blob.size for remote in fetched),
+    }
+
+
+def pull_summary(image: Image, layout: Path, fetched: Sequence[Remote]) -> str:
+    """What was fetched of an image, and what it is good for now."""
+    got = size(sum(remote.blob.size for remote in fetched))
+    layers = f"fetched {len(fetched)} layers, {got}" if fetched else "nothing lies elsewhere"
+    return f"{image.ref}: {layers}\n  oci:{layout}:{image.ref}"
+
+
+def _not_whole(image: Image, elsewhere: Elsewhere) -> str:
+    """A word for those who would open the layout with another program."""
+    away = _away(image, elsewhere)
+    if not away:
+        return ""
+    places = ", ".join(sorted({str(elsewhere[layer.blob.digest]) for layer in away}))
+    return (
+        f"\n  not whole: {len(away)} layers lie in {places} and come when they are needed;"
+        f"\n  for skopeo and podman: python build.py pull --target {image.ref}"
+    )
+
+
+def _away(image: Image, elsewhere: Elsewhere) -> list[Layer]:
+    return [layer for layer in image.layers if layer.blob.digest in elsewhere]
+
+
+def inspection(
+    image: Image,
+    layout: Path,
+    elsewhere: Elsewhere | None = None,
+    attached: Sequence[Referrer] = (),
+) -> str:
+    """An image as people read it: what it is, its environment, its layers, what lies beside it."""
     head = [("manifest", image.manifest_digest), ("config", image.config_digest)]
     head += [("layout", f"oci:{layout}:{image.ref}"), ("created", image.created)]
     head += [(name, value) for name, value in image.labels.items() if name.startswith("roll.")]
@@ -84,9 +149,15 @@ def inspection(image: Image, layout: Path) -> str:
             "environment",
             table(env, indent=2),
             f"{len(layers)} layers, {size(image.size)} compressed, lowest first",
-            table(layers, indent=2),
+            table(layers, indent=2) + _not_whole(image, elsewhere or {}),
+            *_attached(attached),
         ]
     )
+
+
+def _attached(referrers: Sequence[Referrer]) -> list[str]:
+    rows = [(item.artifact_type, size(len(item.content)), item.digest[7:19]) for item in referrers]
+    return ["about it", table(rows, indent=2)] if rows else []
 
 
 def bundle_document(made: Made) -> dict[str, Any]:
@@ -162,6 +233,7 @@ def push_document(pushed: Pushed) -> dict[str, Any]:
         "blobs": [
             {"digest": blob.digest, "size": blob.size, "state": blob.state} for blob in pushed.blobs
         ],
+        "attached": [asdict(item) for item in pushed.attached],
         "bytes_sent": pushed.bytes_sent,
     }
 
@@ -172,11 +244,38 @@ def push_summary(pushed: Pushed, seconds: Mapping[str, float]) -> str:
     for state, title in (("sent", "sent"), ("mounted", "mounted"), ("present", "there already")):
         sizes = [blob.size for blob in pushed.blobs if blob.state == state]
         rows.append((title, f"{len(sizes)} blobs", size(sum(sizes))))
+    rows += [("attached", item.artifact_type, item.state) for item in pushed.attached]
+    if not pushed.attached:
+        rows.append(("attached", "nothing", ""))
     rows.append(("bytes sent", "", size(pushed.bytes_sent)))
     rows += [(stage, "", f"{spent:.2f} s") for stage, spent in seconds.items()]
     named = f"{pushed.repository}:{pushed.tag}"
     head = f"{pushed.target} -> {named}{' (unchanged)' if pushed.unchanged else ''}"
     return f"{head}\n{table(rows, indent=2)}\n  {pushed.reference}"
+
+
+def promote_document(promoted: Promoted) -> dict[str, Any]:
+    """A promotion as one JSON object."""
+    return {
+        "target": promoted.candidate.target,
+        "reference": promoted.reference,
+        "tag": promoted.tag,
+        "manifest_digest": promoted.candidate.digest,
+        "before": promoted.before,
+        "evidence": promoted.candidate.proof,
+    }
+
+
+def promote_summary(promoted: Promoted) -> str:
+    """What a tag names now, what it named before, and on which GPU that was proven."""
+    if promoted.unchanged:
+        before = "named it before"
+    else:
+        before = f"named {promoted.before} before" if promoted.before else "is new"
+    return (
+        f"{promoted.repository}:{promoted.tag}: {before}\n  {promoted.reference}\n"
+        f"  proven: {promoted.candidate.proof}"
+    )
 
 
 def table(rows: Sequence[Sequence[str]], *, indent: int = 0) -> str:

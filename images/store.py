@@ -2,7 +2,8 @@
 
 Specification: OCI image layout 1.0, https://github.com/opencontainers/image-spec (image-layout.md).
 skopeo, umoci and podman open it as `oci:STORE:TARGET`. Beside the layout's own files there is
-`.roll/`: the layer keys (which blob a set of inputs gave), unfinished blobs, and locks.
+`.roll/`: the layer keys (which blob a set of inputs gave), the layers that lie in a registry
+instead (`images.remote`), unfinished blobs, and locks.
 
 Nothing is ever changed in place. A blob gets its name only when it is whole and on disk; the index
 is replaced by a rename under a lock. So a build may be killed at any moment, and builds may run
@@ -18,16 +19,18 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
-from images import image
+from images import image, referrer, remote
 from images.errors import IntegrityError, StoreError, UsageError
 from images.image import INDEX_TYPE, MANIFEST_TYPE, Image
 from images.layer import Blob
+from images.referrer import Referrer
+from images.remote import Remote
 
 _REF = "org.opencontainers.image.ref.name"
 _LAYOUT = {"imageLayoutVersion": "1.0.0"}
@@ -53,6 +56,7 @@ class Store:
         self.path = path
         self._blobs = path / "blobs" / "sha256"
         self._keys = path / ".roll" / "layers"
+        self._remotes = path / ".roll" / "remotes.json"
         self._locks = path / ".roll" / "locks"
         self._tmp = path / ".roll" / "tmp"
 
@@ -132,6 +136,35 @@ class Store:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
+    # -- layers that lie elsewhere -----------------------------------------------------------------
+
+    def remotes(self) -> dict[str, Remote]:
+        """Layers that are known and lie in a registry, by digest; none whose blob is here."""
+        found = {item.blob.digest: item for item in self._noted()}
+        return {
+            digest: item for digest, item in found.items() if not self.has(digest, item.blob.size)
+        }
+
+    def note_remotes(self, remotes: Iterable[Remote]) -> None:
+        """Remember where layers lie whose blobs are not here."""
+        new = {item.blob.digest: item for item in remotes}
+        if new:
+            with self._index_locked():
+                self._keep_remotes({**self.remotes(), **new})
+
+    def _noted(self) -> list[Remote]:
+        try:
+            found = remote.parse(self._remotes.read_bytes())
+            for item in found:
+                self.blob_path(item.blob.digest)
+            return found
+        except (OSError, *_NOT_A_DOCUMENT):  # then their blobs are missing, says `verify`
+            return []
+
+    def _keep_remotes(self, remotes: dict[str, Remote]) -> None:
+        if remotes or self._remotes.exists():
+            self._replace(self._remotes, remote.dump(remotes.values()))
+
     # -- images --------------------------------------------------------------------------------
 
     def save(self, value: Image) -> None:
@@ -150,8 +183,7 @@ class Store:
             others = [item for item in index["manifests"] if _name(item) != value.ref]
             if [descriptor] == [item for item in index["manifests"] if _name(item) == value.ref]:
                 return
-            index["manifests"] = sorted([*others, descriptor], key=lambda item: _name(item) or "")
-            self._replace(self.path / "index.json", json.dumps(index, indent=1).encode())
+            self._replace_index(index, [*others, descriptor])
 
     def images(self) -> dict[str, str]:
         """Manifest digests by name."""
@@ -185,6 +217,32 @@ class Store:
                 f"{self.path}: {ref}: not a manifest of ours: {error!r}"
             ) from error
 
+    def attach(self, referrers: Sequence[Referrer]) -> None:
+        """Keep documents about an image beside it; they go when it goes."""
+        for item in referrers:
+            for content in (referrer.EMPTY, item.content, item.manifest):
+                self.put(content)
+        with self._index_locked():
+            index = self._index()
+            new = {item.digest: item.descriptor for item in referrers}
+            others = [item for item in index["manifests"] if item["digest"] not in new]
+            self._replace_index(index, [*others, *new.values()])
+
+    def attached(self, subject: str) -> list[Referrer]:
+        """The documents of ours about the image with that manifest digest, sorted by type.
+
+        One that is damaged is left out, as if it were not there: `verify` tells of it.
+        """
+        found = []
+        for item in self._index()["manifests"]:
+            if "artifactType" in item:
+                with suppress(IntegrityError, *_NOT_A_DOCUMENT):
+                    manifest = self.read(item["digest"])
+                    if referrer.subject_of(manifest) == subject:
+                        (content,) = referrer.content_of(manifest)
+                        found.append(referrer.parse(manifest, self.read(content)))
+        return sorted(found, key=lambda item: (item.artifact_type, item.digest))
+
     def layers_of(self, name: str) -> tuple[str, ...]:
         """Digests of the layers of an image, also of one that lost its name to a newer build.
 
@@ -209,12 +267,15 @@ class Store:
     def _unpacked_sizes(self) -> dict[str, int]:
         """Bytes of the tars of known layers, by digest: no OCI document tells them."""
         known = (self.known(path.name) for path in self._keys.iterdir())
-        return {blob.digest: blob.unpacked for blob in known if blob}
+        sizes = {digest: item.blob.unpacked for digest, item in self.remotes().items()}
+        return sizes | {blob.digest: blob.unpacked for blob in known if blob}
 
     # -- upkeep --------------------------------------------------------------------------------
 
     def verify(self, progress: Callable[[int], None] = lambda _: None) -> list[str]:
         """Hash every blob again and follow every reference; gives all faults.
+
+        A layer that is known to lie in a registry is not missing; whether it does is not asked.
 
         Args:
             progress: told of bytes as they are read.
@@ -228,16 +289,20 @@ class Store:
                 continue
             if found != blob.name:
                 faults.append(f"blob sha256:{blob.name}: its bytes have the digest sha256:{found}")
+        elsewhere = self.remotes()
         try:
             for item in self._index()["manifests"]:
-                faults += [f"{_name(item) or 'unnamed'}: {fault}" for fault in self._broken(item)]
+                broken = self._broken(item, elsewhere)
+                faults += [f"{_name(item) or 'unnamed'}: {fault}" for fault in broken]
         except StoreError as error:
             faults.append(error.message)
         return faults
 
-    def _broken(self, item: dict[str, Any]) -> Iterator[str]:
+    def _broken(self, item: dict[str, Any], elsewhere: dict[str, Remote]) -> Iterator[str]:
         for kind, descriptor in self._references(item):
             path, digest = self.blob_path(descriptor["digest"]), descriptor["digest"]
+            if digest in elsewhere and not path.exists():
+                continue
             if not path.exists():
                 yield f"{kind} {digest}: missing"
             elif (size := path.stat().st_size) != descriptor["size"]:
@@ -292,6 +357,10 @@ class Store:
             keys = [path for path in self._keys.iterdir() if self.known(path.name) is None]
             for path in keys:
                 path.unlink()
+            remotes = self.remotes()
+            self._keep_remotes(
+                {digest: item for digest, item in remotes.items() if digest[7:] in needed}
+            )
         return Swept(len(blobs), len(keys), freed)
 
     def _needed(self) -> Iterator[str]:
@@ -375,6 +444,28 @@ class Store:
         except (OSError, *_NOT_A_DOCUMENT) as error:
             raise StoreError(f"{path}: not an OCI image index: {error}") from error
         return index
+
+    def _replace_index(self, index: dict[str, Any], manifests: list[dict[str, Any]]) -> None:
+        here = {item["digest"] for item in manifests}
+        kept = [item for item in manifests if not self._is_lost(item, here)]
+        index["manifests"] = sorted(kept, key=lambda item: _name(item) or "")
+        self._replace(self.path / "index.json", json.dumps(index, indent=1).encode())
+
+    def _is_lost(self, item: dict[str, Any], here: Collection[str]) -> bool:
+        """Whether it is a document about an image that is gone, or itself damaged or missing."""
+        if "artifactType" not in item:
+            return False
+        try:
+            manifest = self.read(item["digest"])
+            if (subject := referrer.subject_of(manifest)) is None:
+                return False
+            for digest in referrer.content_of(manifest):
+                self.read(digest)
+            return subject not in here
+        except (IntegrityError, StoreError):
+            return True
+        except _NOT_A_DOCUMENT:
+            return False  # somebody else's
 
     def _replace(self, path: Path, content: bytes) -> None:
         with self._unfinished() as out:

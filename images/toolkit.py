@@ -28,6 +28,8 @@ RENEW = "python build.py lock --base"
 _HERE = Path(__file__).parent
 _HOME = layout.CUDA_HOME
 _SUITES = (apt.Suite(DEBIAN, "trixie", "non-free"),)
+DISTRO = "debian-13"
+"""The release of that suite, as package URLs name it."""
 
 # nvcc links the static runtime unless told otherwise, which FlashInfer does not do. A linker script
 # in its place links the shared one, of which the image has exactly one.

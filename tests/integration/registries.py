@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -401,3 +402,68 @@ class TokenServer:
             self._left[token], self._scopes[token] = self._uses, granted
         answer = {"token": token, "expires_in": self._lifetime}
         request.answer(200, {}, json.dumps(answer).encode())
+
+
+# -- referrers -------------------------------------------------------------------------------------
+
+
+class ReferrersApi:
+    """The referrers API in the proxy, for a registry without it: it lists what it sees arrive.
+
+    Specification: OCI Distribution Spec 1.1, "Listing Referrers", "Pushing Manifests with Subject".
+
+    Args:
+        state: the proxy.
+        page: entries of a page.
+    """
+
+    def __init__(self, state: Proxy, *, page: int) -> None:
+        self._page = page
+        self._lists: dict[str, list[dict[str, Any]]] = {}
+        state.guard = self
+
+    def listed(self, subject: str) -> list[dict[str, Any]]:
+        """What is about that image."""
+        return self._lists.get(subject, [])
+
+    def __call__(self, request: _Handler) -> bool:
+        parts = urlsplit(request.path)
+        if request.command == "GET" and "/referrers/" in parts.path:
+            self._answer(request, parts.path, parts.query)
+            return True
+        if request.command == "PUT" and "/manifests/" in parts.path:
+            self._take(request)
+            return True
+        return False
+
+    def _answer(self, request: _Handler, path: str, query: str) -> None:
+        first = int(parse_qs(query).get("first", ["0"])[0])
+        following = first + self._page
+        found = self.listed(path.rpartition("/")[2])
+        index = {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.index.v1+json",
+            "manifests": found[first:following],
+        }
+        headers = {"Content-Type": str(index["mediaType"])}
+        if following < len(found):
+            headers["Link"] = f'<{path}?first={following}>; rel="next"'
+        request.answer(200, headers, json.dumps(index).encode())
+
+    def _take(self, request: _Handler) -> None:
+        content = request.rfile.read(int(request.headers["Content-Length"]))
+        connection, response = request._ask(content, len(content))
+        body, headers = response.read(), {"Location": response.headers.get("Location", "")}
+        connection.close()
+        manifest = json.loads(content)
+        if response.status == 201 and (subject := manifest.get("subject")):
+            headers["OCI-Subject"] = subject["digest"]
+            descriptor = {
+                "annotations": manifest["annotations"],
+                "artifactType": manifest["artifactType"],
+                "digest": f"sha256:{hashlib.sha256(content).hexdigest()}",
+                "mediaType": manifest["mediaType"],
+                "size": len(content),
+            }
+            self._lists.setdefault(subject["digest"], []).append(descriptor)
+        request.answer(response.status, headers, body)

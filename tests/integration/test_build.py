@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import TARGET, Cli, SmallImage, other_cache
+from tests.integration.conftest import MATRIX, TARGET, Cli, SmallImage, other_cache
 
 HEAVY = ("Debian bookworm", "CUDA compiler 12.4")
 
@@ -29,7 +30,8 @@ def test_document_names_what_the_store_holds(small: SmallImage) -> None:
     assert document["target"] == TARGET
     assert Path(document["layout"]) == small.cli.store
     index = json.loads((small.cli.store / "index.json").read_text())
-    assert [item["digest"] for item in index["manifests"]] == [document["manifest_digest"]]
+    images = [item for item in index["manifests"] if "artifactType" not in item]
+    assert [item["digest"] for item in images] == [document["manifest_digest"]]
     for layer in document["layers"]:
         blob = small.cli.store / "blobs" / "sha256" / layer["digest"].removeprefix("sha256:")
         assert blob.stat().st_size == layer["size"], layer["title"]
@@ -44,6 +46,24 @@ def test_second_build_makes_nothing(small: SmallImage) -> None:
     assert again["manifest_digest"] == small.document["manifest_digest"]
     assert all(layer["reused"] for layer in again["layers"])
     assert blobs(small.cli.store) == before
+
+
+def test_image_has_its_sbom_and_provenance(small: SmallImage) -> None:
+    """The SBOM names each distribution of the lock, by the hash that the lock has."""
+    digest = small.document["manifest_digest"].removeprefix("sha256:")
+    sbom = json.loads(small.cli.run("sbom", "--target", TARGET).stdout)
+    assert sbom["metadata"]["component"]["hashes"] == [{"alg": "SHA-256", "content": digest}]
+    hashes = {item["hashes"][0]["content"] for item in sbom["components"] if "hashes" in item}
+    lock = (MATRIX.parent / f"{TARGET}.txt").read_text()
+    locked = re.findall(r"^[^#].*--hash=sha256:([0-9a-f]{64})", lock, re.MULTILINE)
+    assert len(locked) > 1
+    assert set(locked) < hashes
+    statement = json.loads(small.cli.run("provenance", "--target", TARGET).stdout)
+    assert statement["subject"][0]["digest"] == {"sha256": digest}
+    metadata = statement["predicate"]["runDetails"]["metadata"]
+    layers = len(small.document["layers"])
+    assert metadata["roll_layers"] == {"made": layers, "reused": 0}
+    assert metadata["startedOn"] < metadata["finishedOn"]
 
 
 def test_gzip_holds_the_same_files(small: SmallImage, tmp_path: Path) -> None:

@@ -52,6 +52,8 @@ def test_same_bytes_elsewhere(small: SmallImage, tmp_path: Path) -> None:
     first = [(layer["title"], layer["digest"]) for layer in small.document["layers"]]
     assert [(layer["title"], layer["digest"]) for layer in again["layers"]] == first
     assert again["manifest_digest"] == small.document["manifest_digest"]
+    sboms = [made.run("sbom", "--target", TARGET).stdout for made in (small.cli, cli)]
+    assert sboms[0] == sboms[1]
 
 
 def test_what_is_missing_is_named_with_the_command_that_mends_it(

@@ -542,7 +542,7 @@ def test_failure_of_one_blob_breaks_the_others_off(
     faulty.faults.append(Fault("status", "PUT", "uploads", status=403, times=99))
     with pytest.raises(LoginError, match="HTTP 403"):
         pushed(layout, make(), faulty.address)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("push")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("registry")]
 
 
 @pytest.mark.parametrize("number", [0, 1], ids=["large", "small"])
@@ -818,8 +818,9 @@ def test_json_and_summary(layout: Store, make: Make, server: str) -> None:
     assert first.returncode == 0, first.stderr
     document = json.loads(first.stdout)
     assert set(document) == {
-        "target", "reference", "tag", "manifest_digest", "blobs", "bytes_sent"
+        "target", "reference", "tag", "manifest_digest", "blobs", "attached", "bytes_sent"
     }  # fmt: skip
+    assert document["attached"] == []
     assert document["target"] == document["tag"] == TARGET
     assert document["reference"] == f"{server}/team/app@{image.manifest_digest}"
     wanted = [(item.blob.digest, item.blob.size, "sent") for item in image.layers]

@@ -20,12 +20,14 @@ import pytest
 
 from images import builder, fetch, interpreter, sources
 from images.artifact import Artifact
-from images.builder import Made, Settings
+from images.builder import Look, Made, Settings
 from images.entry import Entry, of_bytes
 from images.errors import BuildError, FetchError, IntegrityError, StoreError
 from images.interpreter import Interpreter
 from images.lock import Distribution
 from images.progress import Progress
+from images.reference import Repository
+from images.remote import Place, Remote
 from images.retry import Policy
 from images.sources import Sources
 from images.stack import Recipe, Workshop
@@ -70,10 +72,10 @@ class Kitchen:
         key = hashlib.sha256(title.encode()).hexdigest()
         return Recipe(title, key, tuple(files), (), entries, weight)
 
-    def cook(self, recipes: Sequence[Recipe]) -> list[Made]:
+    def cook(self, recipes: Sequence[Recipe], look: Look | None = None) -> list[Made]:
         progress = Progress(self.out)
         with self.settings.store.building():
-            return builder.make(recipes, [], self.settings, progress)
+            return builder.make(recipes, [], self.settings, progress, look)
 
 
 @pytest.fixture
@@ -124,6 +126,60 @@ def test_second_build_makes_and_fetches_nothing(kitchen: Kitchen) -> None:
     assert [item.layer for item in second] == [item.layer for item in first]
     assert all(item.reused for item in second)
     assert (kitchen.made, kitchen.server.seen) == ([], [])
+
+
+PLACE = Place(Repository("localhost:5000", "roll/cache"), plain_http=True)
+
+
+class Library:
+    """Knows layers that lie elsewhere; notes what it was asked for."""
+
+    def __init__(self, *made: Made) -> None:
+        self.remotes = {item.key: Remote(item.key, item.layer.blob, PLACE) for item in made}
+        self.asked: list[list[str]] = []
+
+    def __call__(self, recipes: Sequence[Recipe]) -> dict[str, Remote]:
+        self.asked.append([recipe.title for recipe in recipes])
+        keys = [recipe.key for recipe in recipes]
+        return {key: self.remotes[key] for key in keys if key in self.remotes}
+
+
+def test_layer_that_lies_elsewhere_is_neither_made_nor_fetched(
+    kitchen: Kitchen, tmp_path: Path
+) -> None:
+    recipes = [kitchen.recipe("one", [kitchen.file("a.whl")]), kitchen.recipe("two")]
+    first = kitchen.cook(recipes)
+    kitchen.made.clear()
+    kitchen.server.seen.clear()
+    kitchen.settings = dataclasses.replace(
+        kitchen.settings, store=open_store(tmp_path / "other"), cache=tmp_path / "none"
+    )
+    second = kitchen.cook(recipes, Library(first[0]))
+    assert [item.layer for item in second] == [item.layer for item in first]
+    assert [(item.reused, item.place) for item in second] == [(True, PLACE), (False, None)]
+    assert (kitchen.made, kitchen.server.seen) == (["two"], [])
+    assert [item.key for item in kitchen.settings.store.remotes().values()] == [recipes[0].key]
+
+
+def test_only_what_the_store_lacks_is_looked_for(kitchen: Kitchen) -> None:
+    recipes = [kitchen.recipe("one"), kitchen.recipe("two")]
+    kitchen.cook(recipes[:1])
+    library = Library()
+    kitchen.cook(recipes, library)
+    kitchen.cook(recipes, library)
+    assert library.asked == [["two"]]
+
+
+def test_build_that_looks_nowhere_leaves_a_whole_store(kitchen: Kitchen) -> None:
+    recipes = [kitchen.recipe("one"), kitchen.recipe("two")]
+    first = kitchen.cook(recipes)
+    store = kitchen.settings.store
+    store.blob_path(first[0].layer.blob.digest).unlink()
+    kitchen.cook(recipes, Library(first[0]))
+    assert store.remotes()
+    third = kitchen.cook(recipes)
+    assert [item.reused for item in third] == [False, True]
+    assert store.remotes() == {}
 
 
 def test_lost_blob_is_made_anew_and_no_other(kitchen: Kitchen) -> None:

@@ -21,18 +21,9 @@ from images.store import Store, open_store
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = "torch280-sglang052"
 COMMANDS = (
-    "build",
-    "fetch",
-    "list",
-    "lock",
-    "load",
-    "bundle",
-    "push",
-    "test",
-    "inspect",
-    "verify",
-    "gc",
-)
+    "build", "fetch", "list", "lock", "load", "bundle", "push", "promote", "pull", "sbom",
+    "provenance", "test", "inspect", "verify", "gc",
+)  # fmt: skip
 
 
 def cli(*arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
@@ -82,6 +73,12 @@ def change(path: Path, old: str, new: str) -> None:
 
 
 # -- usage -----------------------------------------------------------------------------------------
+
+
+def test_build_without_a_network_reads_no_registry(tmp_path: Path) -> None:
+    cache = ("--cache-from", "localhost:1/cache")
+    said = failed(2, "build", "--all", "--offline", "--store", tmp_path / "store", *cache)
+    assert "--offline touches no network" in said
 
 
 @pytest.mark.parametrize("option", ["-h", "--help"])

@@ -17,10 +17,10 @@ RUNTIME = sorted((ROOT / "roll_runtime" / "src").rglob("*.py"))
 CORE = ("images.layer", "images.image", "images.store", "images.entry", "images.errors")
 NO_CHANGE = (
     "images.stack images.builder images.matrix images.store images.assemble images.base "
-    "images.toolkit images.lock images.lockfile images.report"
+    "images.toolkit images.lock images.lockfile images.report images.attest"
 )
 SLOW = ("docker", "rich", "requests", "urllib3", "zstandard", "tomli", "installer", "uv", "yaml",
-        "packaging", "pyproject_hooks", "asyncio")  # fmt: skip
+        "packaging", "pyproject_hooks", "asyncio", "cyclonedx", "packageurl")  # fmt: skip
 
 
 def imported(path: Path, *, top_level_only: bool = False) -> Iterator[str]:

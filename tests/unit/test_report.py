@@ -9,10 +9,14 @@ from pathlib import Path
 import pytest
 
 from images import report
+from images.cache_use import Filled
 from images.image import Image, Layer
 from images.layer import Blob
 from images.push import Pushed, PushedBlob, State
 from images.reference import Repository
+from images.referrer import Referrer
+from images.registry_referrers import Attached
+from images.remote import Place, Remote
 
 LAYOUT = Path("/some where/store")
 
@@ -44,14 +48,50 @@ def test_document_tells_all_that_a_program_asks_for() -> None:
         "diff_id": f"sha256:{501:064d}",
         "size": 500,
         "media_type": "t",
+        "elsewhere": None,
         "reused": False,
     }
+    assert document["complete"] is True
 
 
 def test_document_of_an_image_that_was_not_built_tells_nothing_of_reuse() -> None:
     layers = report.image_document(VALUE, LAYOUT)["layers"]
     assert len(layers) == 2
     assert all("reused" not in item for item in layers)
+
+
+PLACE = Place(Repository("localhost:5000", "roll/cache"), plain_http=True)
+
+
+def test_layers_elsewhere_are_told_to_programs_and_people() -> None:
+    elsewhere = {f"sha256:{2_000_000:064d}": PLACE, "sha256:another image's": PLACE}
+    document = report.image_document(VALUE, LAYOUT, [True, False], elsewhere)
+    assert document["complete"] is False
+    assert [item["elsewhere"] for item in document["layers"]] == [str(PLACE), None]
+    filled = Filled(PLACE, 1, 500)
+    text = report.build_summary(VALUE, [True, False], {}, LAYOUT, elsewhere, filled)
+    rows = [line.split() for line in text.splitlines()]
+    assert ["layers", "made", "1", "500", "B"] in rows
+    assert ["layers", "reused", "0", "0", "B"] in rows
+    assert ["layers", "elsewhere", "1", "2", "MB"] in rows
+    assert ["cache", "1", "new", "records", "500", "B", "sent"] in rows
+    for told in (text, report.inspection(VALUE, LAYOUT, elsewhere)):
+        assert "not whole: 1 layers lie in localhost:5000/roll/cache" in told
+        assert "python build.py pull --target one" in told
+
+
+def test_whole_image_has_no_word_of_elsewhere() -> None:
+    assert "whole" not in report.build_summary(VALUE, [True, False], {}, LAYOUT, {})
+    assert "whole" not in report.inspection(VALUE, LAYOUT, {})
+
+
+def test_pull_tells_what_came() -> None:
+    fetched = [Remote("a" * 64, VALUE.layers[0].blob, PLACE)]
+    document = report.pull_document(VALUE, LAYOUT, fetched)
+    assert (document["target"], document["bytes"]) == ("one", 2_000_000)
+    assert document["fetched"] == [VALUE.layers[0].blob.digest]
+    assert "fetched 1 layers, 2 MB" in report.pull_summary(VALUE, LAYOUT, fetched)
+    assert "nothing lies elsewhere" in report.pull_summary(VALUE, LAYOUT, [])
 
 
 def test_summary_tells_what_was_made_and_reused_and_how_long_it_took() -> None:
@@ -77,6 +117,13 @@ def test_inspection_shows_environment_labels_and_layers() -> None:
     assert "other" not in text
 
 
+def test_inspection_shows_what_lies_beside_the_image() -> None:
+    beside = Referrer("application/vnd.cyclonedx+json", "x", b"12345", VALUE.descriptor, {})
+    lines = report.inspection(VALUE, LAYOUT, attached=[beside]).splitlines()
+    assert lines[-2] == "about it"
+    assert lines[-1].split() == [beside.artifact_type, "5", "B", beside.digest[7:19]]
+
+
 def test_inspection_of_an_image_without_anything_works() -> None:
     assert "0 layers" in report.inspection(Image("one", (), {}, {}, "t"), LAYOUT)
 
@@ -96,7 +143,11 @@ def test_push_as_a_document_and_as_text() -> None:
         for number, (digest, state) in enumerate(zip(digests, states, strict=True), 1)
     )
     repository = Repository("host.example:5000", "team/app")
-    pushed = Pushed("t", repository, "v1", image.manifest_digest, blobs, 1234, unchanged=False)
+    attached = Attached("application/vnd.cyclonedx+json", digests[2], "sent")
+    pushed = Pushed(
+        "t", repository, "v1", image.manifest_digest, blobs, 1234, unchanged=False,
+        attached=(attached,),
+    )  # fmt: skip
     reference = f"host.example:5000/team/app@{image.manifest_digest}"
     assert report.push_document(pushed) == {
         "target": "t",
@@ -108,13 +159,18 @@ def test_push_as_a_document_and_as_text() -> None:
             {"digest": digests[1], "size": 2000, "state": "mounted"},
             {"digest": digests[2], "size": 3000, "state": "present"},
         ],
+        "attached": [
+            {"artifact_type": attached.artifact_type, "digest": digests[2], "state": "sent"}
+        ],
         "bytes_sent": 1234,
     }
     text = report.push_summary(pushed, {"push": 1.5})
     lines = text.splitlines()
     assert lines[0] == "t -> host.example:5000/team/app:v1"
     assert lines[-1].strip() == reference
-    for part in ("1 kB", "2 kB", "3 kB", "1.23 kB", "1.50 s"):
+    for part in ("1 kB", "2 kB", "3 kB", "1.23 kB", "1.50 s", "vnd.cyclonedx+json"):
         assert part in text
-    same = replace(pushed, unchanged=True)
-    assert "(unchanged)" in report.push_summary(same, {})
+    same = replace(pushed, unchanged=True, attached=())
+    told = report.push_summary(same, {})
+    assert "(unchanged)" in told
+    assert ["attached", "nothing"] in [line.split() for line in told.splitlines()]

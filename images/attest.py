@@ -1,0 +1,73 @@
+"""What is said about an image beside it: its SBOM and its provenance.
+
+Both are made when the image is: the locks of a checkout go on, the image does not. They lie in the
+store as OCI artifacts with the image as their subject, and are pushed as such.
+"""
+
+from __future__ import annotations
+
+from images import provenance
+from images.errors import UsageError
+from images.image import Image
+from images.materials import Materials
+from images.provenance import PREDICATE_TYPE, Build
+from images.referrer import Referrer
+from images.store import Store
+
+SBOM = "application/vnd.cyclonedx+json"
+PROVENANCE = "application/vnd.in-toto+json"
+
+_CREATED = "org.opencontainers.image.created"
+_PREDICATE = "in-toto.io/predicate-type"  # as BuildKit names it
+
+
+def complete(store: Store, image: Image, made_from: Materials, build: Build) -> None:
+    """Keep what the store lacks of an image's SBOM and provenance.
+
+    The provenance of the first build that gave these bytes stays.
+
+    Args:
+        store: holds the image.
+        image: the image.
+        made_from: the locks that it was made from.
+        build: the run that has just made it.
+    """
+    with store.making(image.manifest_digest.removeprefix("sha256:")):
+        have = {item.artifact_type for item in store.attached(image.manifest_digest)}
+        made = []
+        if SBOM not in have:
+            made.append(_sbom(image, made_from))
+        if PROVENANCE not in have:
+            made.append(_provenance(image, made_from, build))
+        if made:
+            store.attach(made)
+
+
+def _sbom(image: Image, made_from: Materials) -> Referrer:
+    from images import sbom
+
+    content, notes = sbom.document(image, made_from), {_CREATED: image.created}
+    return Referrer(SBOM, f"{image.ref}.cdx.json", content, image.descriptor, notes)
+
+
+def _provenance(image: Image, made_from: Materials, build: Build) -> Referrer:
+    content, notes = provenance.statement(image, made_from, build), {_PREDICATE: PREDICATE_TYPE}
+    return Referrer(PROVENANCE, f"{image.ref}.intoto.json", content, image.descriptor, notes)
+
+
+def find(store: Store, image: Image, artifact_type: str) -> bytes:
+    """The SBOM or the provenance of an image.
+
+    Raises:
+        UsageError: the store has none: the image comes from a builder that made none.
+    """
+    for item in store.attached(image.manifest_digest):
+        if item.artifact_type == artifact_type:
+            return item.content
+    raise UsageError(
+        f"{store.path}: {image.ref}: holds no {_NAMES[artifact_type]} of this image",
+        remedy=f"python build.py --target {image.ref}  # makes no layer anew",
+    )
+
+
+_NAMES = {SBOM: "SBOM", PROVENANCE: "provenance"}

@@ -1,0 +1,148 @@
+"""How a build uses the shared cache: it reads one, and fills one.
+
+A build never fails because of the cache that it reads: what cannot be read there is made here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from images import image, push, push_memory, shared_cache
+from images.at_once import QUESTIONS, at_once
+from images.builder import Made
+from images.errors import IntegrityError, RegistryError, UsageError
+from images.progress import Progress
+from images.reference import parse
+from images.registry import Registry
+from images.remote import Place, Remote
+from images.retry import Policy
+from images.stack import Recipe
+from images.store import Store
+from images.upload import Source
+
+_IMPATIENT = Policy(attempts=3, strangers=2, longest=4.0, patience=10.0)
+"""To read: what a cache saves must not be spent on waiting for it."""
+
+
+def place(text: str, *, plain_http: bool) -> Place:
+    """The cache that an option names.
+
+    Raises:
+        UsageError: it is not `REGISTRY/REPOSITORY`.
+    """
+    repository, tag = parse(text)
+    if tag:
+        raise UsageError(
+            f"{text}: a cache has no tag", remedy=f"name the repository alone: {repository}"
+        )
+    return Place(repository, plain_http)
+
+
+@dataclass
+class CacheFrom:
+    """The cache that a build reads.
+
+    Attributes:
+        place: where it is.
+        say: takes a line for people.
+        policy: how often something is tried.
+    """
+
+    place: Place
+    say: Callable[[str], None]
+    policy: Policy = _IMPATIENT
+    _given_up: bool = field(default=False, init=False)
+
+    def look(self, recipes: Sequence[Recipe]) -> dict[str, Remote]:
+        """The layers that it has, by key; none where it cannot be read."""
+        if self._given_up:
+            return {}
+        try:
+            with Registry(
+                self.place.repository,
+                plain_http=self.place.plain_http,
+                policy=self.policy,
+                actions="pull",
+            ) as registry:
+                found = shared_cache.find(registry, [recipe.key for recipe in recipes])
+        except RegistryError as error:
+            self._given_up = True
+            hint = f" ({error.remedy})" if error.remedy else ""
+            self.say(f"warning: no cache at {self.place}, so layers are made: {error}{hint}")
+            return {}
+        for fault in found.faults:
+            self.say(f"cache: {fault}")
+        return {key: Remote(key, blob, self.place) for key, blob in found.blobs.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """What was written to a cache.
+
+    Attributes:
+        place: which one.
+        records: layers that it did not know before.
+        bytes_sent: bodies of requests, as far as they were blobs.
+    """
+
+    place: Place
+    records: int
+    bytes_sent: int
+
+
+def fill(
+    store: Store, made: Sequence[Made], where: Place, *, jobs: int, progress: Progress
+) -> Filled:
+    """Bring layers that a cache lacks into it: the blobs first, then the records.
+
+    Args:
+        store: where the blobs are.
+        made: a build's layers.
+        where: the cache.
+        jobs: uploads at a time.
+        progress: told of the bytes sent.
+
+    Raises:
+        RegistryError: the registry refuses or cannot be reached.
+        IntegrityError: a blob in the store is damaged.
+    """
+    by_key = {item.key: item for item in made if item.place != where}
+    if not by_key:
+        return Filled(where, 0, 0)
+    with Registry(where.repository, plain_http=where.plain_http) as registry:
+        try:
+            with progress.timed("ask"):
+                known = shared_cache.find(registry, list(by_key)).blobs
+            new = [item for key, item in by_key.items() if key not in known]
+            sent = _write(store, registry, new, jobs, progress) if new else 0
+        except (RegistryError, IntegrityError) as error:
+            message = f"the image is in the store, but not all of it in the cache: {error.message}"
+            raise type(error)(message, remedy=error.remedy) from error
+    return Filled(where, len(new), sent)
+
+
+def _write(
+    store: Store, registry: Registry, new: Sequence[Made], jobs: int, progress: Progress
+) -> int:
+    sizes = {item.layer.blob.digest: item.layer.blob.size for item in new}
+    blobs = [Source(store.blob_path(digest), digest, size) for digest, size in sizes.items()]
+    with store.workdir() as workdir:
+        blobs.append(_empty_config(workdir / "config"))
+        _, sent = push.bring(store, registry, blobs, (), jobs, progress)
+    push_memory.note(store, registry.repository, sizes)
+    with progress.timed("records"):
+        at_once(
+            lambda item: shared_cache.add(registry, item.key, item.layer.title, item.layer.blob),
+            new,
+            QUESTIONS,
+            registry.exchange.close,
+        )
+    return sent
+
+
+def _empty_config(path: Path) -> Source:
+    path.write_bytes(shared_cache.EMPTY_CONFIG)
+    digest = image.digest(shared_cache.EMPTY_CONFIG)
+    return Source(path, digest, len(shared_cache.EMPTY_CONFIG))

@@ -1,0 +1,90 @@
+"""Brings layers into a store that it knows and does not hold, each one checked.
+
+What needs the bytes of an image (Docker, a bundle, tests, another registry, skopeo and podman on
+the layout) asks for them here first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+
+from images import pull
+from images.at_once import at_once
+from images.errors import IntegrityError, RegistryError
+from images.progress import Progress
+from images.registry import MissingError, Registry
+from images.remote import Place, Remote
+from images.store import Store
+
+_MAKE_IT = "python build.py --target ID  # without --cache-from, it makes what the store lacks"
+
+JOBS = 4
+"""Blobs that come at a time: enough to fill a line, few enough for one disk."""
+
+
+def complete(
+    store: Store, digests: Iterable[str], *, progress: Progress, jobs: int = JOBS
+) -> list[Remote]:
+    """Fetch those blobs that lie elsewhere; gives what was fetched.
+
+    Args:
+        store: where they go.
+        digests: of layers; what the store holds is left alone, and so is what nobody has.
+        progress: told of the bytes that arrive.
+        jobs: blobs at a time.
+
+    Raises:
+        RegistryError: a registry has the blob no more, or cannot be reached.
+        IntegrityError: it gave other bytes.
+        StoreError: the disk is full.
+    """
+    elsewhere = store.remotes()
+    wanted = [elsewhere[digest] for digest in dict.fromkeys(digests) if digest in elsewhere]
+    if not wanted:
+        return []
+    # The largest first: a large one that begins last would be alone at the end.
+    wanted.sort(key=lambda remote: -remote.blob.size)
+    total = sum(remote.blob.size for remote in wanted)
+    with ExitStack() as stack:
+        stack.enter_context(store.building())
+        connected = {
+            place: stack.enter_context(_connected(place))
+            for place in dict.fromkeys(remote.place for remote in wanted)
+        }
+        meter = stack.enter_context(progress.stage("pull", total))
+
+        def break_off() -> None:
+            for registry in connected.values():
+                registry.exchange.close()
+
+        at_once(
+            lambda remote: _fetch(store, remote, connected[remote.place], meter.advance),
+            wanted,
+            jobs,
+            break_off,
+        )
+    return wanted
+
+
+def _connected(place: Place) -> Registry:
+    return Registry(place.repository, plain_http=place.plain_http, actions="pull")
+
+
+def _fetch(
+    store: Store, remote: Remote, registry: Registry, advance: Callable[[int], None]
+) -> None:
+    blob = remote.blob
+    with store.making(remote.key):
+        if store.has(blob.digest, blob.size):  # another process has just brought or made it
+            advance(blob.size)
+            return
+        try:
+            with store.new_file() as (out, commit):
+                pull.blob(registry, blob.digest, blob.size, out, advance)
+                commit(blob.digest)
+        except MissingError as error:
+            raise RegistryError(error.message, remedy=_MAKE_IT) from None
+        except IntegrityError as error:
+            raise IntegrityError(error.message, remedy=_MAKE_IT) from None
+        store.remember(remote.key, blob)

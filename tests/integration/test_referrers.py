@@ -1,0 +1,366 @@
+"""SBOM and provenance into a real registry, found again as the specification says."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from images import attest, image, push, store
+from images.errors import RegistryError
+from images.image import INDEX_TYPE, Image
+from images.progress import Progress
+from images.push import Pushed
+from images.reference import Repository
+from images.referrer import Referrer
+from images.registry import Registry
+from images.retry import Policy
+from images.store import Store
+from tests.integration.conftest import TARGET, Cli
+from tests.integration.registries import Fault, Proxy, ReferrersApi, need, proxy, registry
+from tests.unit.attestations import MATERIALS, build_of, image_in
+
+QUICK = Policy(first=0.01, longest=0.05)
+NAME = "team/app"
+
+
+@pytest.fixture(autouse=True)
+def own_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Store:
+    return store.open_store(tmp_path / "store")
+
+
+@pytest.fixture
+def made(layout: Store) -> Image:
+    """An image in the store, with its SBOM and provenance."""
+    found = image_in(layout, ref=TARGET)
+    attest.complete(layout, found, MATERIALS, build_of(layout.path.parent))
+    return found
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    with registry(tmp_path) as address:
+        yield address
+
+
+@pytest.fixture
+def faulty(server: str) -> Iterator[Proxy]:
+    with proxy(server) as found:
+        yield found
+
+
+def pushed(layout: Store, made: Image, address: str, tag: str = "v1", **options: Any) -> Pushed:
+    referrers = options.pop("referrers", layout.attached(made.manifest_digest))
+    with Registry(Repository(address, NAME), plain_http=True, policy=QUICK) as connected:
+        return push.push(
+            layout,
+            made,
+            connected,
+            tag,
+            referrers=referrers,
+            jobs=2,
+            progress=Progress(),
+            **options,
+        )
+
+
+def states(done: Pushed) -> list[str]:
+    return [item.state for item in done.attached]
+
+
+def asked(
+    address: str, method: str, path: str, body: bytes | None = None, kind: str = INDEX_TYPE
+) -> tuple[int, bytes]:
+    """A request to the registry, by nothing of ours."""
+    connection = HTTPConnection(address)
+    headers = {"Accept": kind, **({"Content-Type": kind} if body else {})}
+    connection.request(method, f"/v2/{NAME}/{path}", body, headers)
+    response = connection.getresponse()
+    content = response.read()
+    connection.close()
+    return response.status, content
+
+
+def tag_of(made: Image) -> str:
+    return made.manifest_digest.replace(":", "-")
+
+
+def listed(address: str, made: Image) -> list[dict[str, Any]]:
+    """What the index under the tag lists."""
+    status, content = asked(address, "GET", f"manifests/{tag_of(made)}")
+    assert status == 200
+    index = json.loads(content)
+    assert (index["schemaVersion"], index["mediaType"]) == (2, INDEX_TYPE)
+    found: list[dict[str, Any]] = index["manifests"]
+    return found
+
+
+def wanted(layout: Store, made: Image) -> list[dict[str, Any]]:
+    return [item.descriptor for item in layout.attached(made.manifest_digest)]
+
+
+def others(layout: Store, made: Image, address: str, text: bytes = b"sig") -> Referrer:
+    """A document that somebody else's tool put there, without entering it in the index."""
+    item = Referrer("application/vnd.example.sig", "sig", text, made.descriptor, {"by": "others"})
+    with Registry(Repository(address, NAME), plain_http=True, policy=QUICK) as connected:
+        for content in (text, b"{}"):
+            location, _ = connected.start_upload()
+            connected.finish(location, image.digest(content), content)
+        connected.put_manifest(item.digest, item.manifest)
+    return item
+
+
+def index_of(*items: dict[str, Any]) -> bytes:
+    document = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": list(items)}
+    return json.dumps(document).encode()
+
+
+# -- a registry without the API: Distribution 2.8 --------------------------------------------------
+
+
+def test_first_push_attaches_both_under_the_tag_of_the_digest(
+    layout: Store, made: Image, server: str
+) -> None:
+    done = pushed(layout, made, server)
+    assert states(done) == ["sent", "sent"]
+    assert listed(server, made) == wanted(layout, made)
+
+
+def test_they_are_found_and_whole_by_another_tool(
+    layout: Store, made: Image, server: str, tmp_path: Path
+) -> None:
+    need("skopeo")
+    pushed(layout, made, server)
+    for item in layout.attached(made.manifest_digest):
+        source = f"docker://{server}/{NAME}@{item.digest}"
+        place = tmp_path / item.title
+        command = ["skopeo", "--insecure-policy", "copy", "--src-tls-verify=false", source]
+        subprocess.run([*command, f"dir:{place}"], check=True, capture_output=True)
+        manifest = json.loads((place / "manifest.json").read_bytes())
+        assert manifest["subject"]["digest"] == made.manifest_digest
+        (layer,) = manifest["layers"]
+        assert (place / layer["digest"].removeprefix("sha256:")).read_bytes() == item.content
+
+
+def test_unchanged_push_only_asks(layout: Store, made: Image, faulty: Proxy) -> None:
+    pushed(layout, made, faulty.address)
+    faulty.seen.clear()
+    done = pushed(layout, made, faulty.address)
+    assert (done.unchanged, states(done), done.bytes_sent) == (True, ["present"] * 2, 0)
+    assert [(item.method, item.path.removeprefix(f"/v2/{NAME}/")) for item in faulty.seen] == [
+        ("HEAD", "manifests/v1"),
+        ("GET", f"referrers/{made.manifest_digest}"),
+        ("GET", f"manifests/{tag_of(made)}"),
+    ]
+
+
+def test_image_pushed_without_them_gets_them_later(layout: Store, made: Image, server: str) -> None:
+    pushed(layout, made, server, referrers=())
+    assert asked(server, "GET", f"manifests/{tag_of(made)}")[0] == 404
+    done = pushed(layout, made, server)
+    assert (done.unchanged, states(done)) == (True, ["sent", "sent"])
+    assert listed(server, made) == wanted(layout, made)
+
+
+def test_bytes_sent_are_those_of_the_requests(layout: Store, made: Image, faulty: Proxy) -> None:
+    pushed(layout, made, faulty.address, referrers=())
+    faulty.seen.clear()
+    done = pushed(layout, made, faulty.address)
+    assert done.bytes_sent == sum(item.length for item in faulty.seen) > 0
+
+
+def test_they_are_there_before_the_tag(layout: Store, made: Image, faulty: Proxy) -> None:
+    pushed(layout, made, faulty.address)
+    puts = [item.path.rpartition("/")[2] for item in faulty.requests("PUT", "/manifests/")]
+    about = [item.digest for item in layout.attached(made.manifest_digest)]
+    assert puts == [made.manifest_digest, *about, tag_of(made), "v1"]
+
+
+def test_entries_of_others_stay(layout: Store, made: Image, server: str) -> None:
+    pushed(layout, made, server, referrers=())
+    theirs = others(layout, made, server).descriptor
+    asked(server, "PUT", f"manifests/{tag_of(made)}", index_of(theirs))
+    pushed(layout, made, server)
+    assert listed(server, made) == [theirs, *wanted(layout, made)]
+
+
+def test_entry_that_was_lost_comes_back_with_the_next_push(
+    layout: Store, made: Image, faulty: Proxy
+) -> None:
+    pushed(layout, made, faulty.address)
+    sbom, lost = wanted(layout, made)
+    asked(faulty.upstream, "PUT", f"manifests/{tag_of(made)}", index_of(sbom))
+    faulty.seen.clear()
+    done = pushed(layout, made, faulty.address)
+    assert states(done) == ["present", "sent"]
+    assert listed(faulty.address, made) == [sbom, lost]
+    assert not faulty.count("POST"), "no blob was sent again"
+
+
+@pytest.mark.parametrize("when", ["before our index is put", "before it is read again"])
+def test_client_that_changes_the_index_at_the_same_time(
+    layout: Store, made: Image, faulty: Proxy, when: str
+) -> None:
+    """What it overwrites of ours comes back; what we overwrite of its own is its own to check."""
+    pushed(layout, made, faulty.address, referrers=())
+    theirs = others(layout, made, faulty.upstream).descriptor
+    at = f"manifests/{tag_of(made)}"
+    seen: list[str] = []
+
+    def meanwhile(request: Any) -> bool:
+        if request.path.endswith(at):
+            seen.append(request.command)
+            moment = ["GET", "GET", "PUT"] if "put" in when else ["GET", "GET", "PUT", "GET"]
+            if seen == moment:
+                asked(faulty.upstream, "PUT", at, index_of(theirs))
+        return False
+
+    faulty.guard = meanwhile
+    pushed(layout, made, faulty.address)
+    found = listed(faulty.upstream, made)
+    assert all(item in found for item in wanted(layout, made))
+    assert (theirs in found) == (when == "before it is read again")
+
+
+def test_registry_that_refuses_a_stale_index_is_asked_again(
+    layout: Store, made: Image, faulty: Proxy
+) -> None:
+    pushed(layout, made, faulty.address, referrers=())
+    theirs = others(layout, made, faulty.upstream).descriptor
+    asked(faulty.upstream, "PUT", f"manifests/{tag_of(made)}", index_of(theirs))
+    given: list[str | None] = []
+
+    def look(request: Any) -> bool:
+        if request.command == "PUT" and "/manifests/sha256-" in request.path:
+            given.append(request.headers.get("If-Match"))
+        return False
+
+    faulty.guard = look
+    faulty.faults.append(Fault("status", "PUT", "/manifests/sha256-", status=412))
+    pushed(layout, made, faulty.address)
+    assert listed(faulty.upstream, made) == [theirs, *wanted(layout, made)]
+    assert len(given) == 2
+    assert all(given), "the PUT is conditional"
+
+
+def test_index_that_never_stays_ends_in_an_error(layout: Store, made: Image, faulty: Proxy) -> None:
+    faulty.faults.append(Fault("status", "PUT", "/manifests/sha256-", status=412, times=99))
+    with pytest.raises(RegistryError, match="at the same time"):
+        pushed(layout, made, faulty.address)
+
+
+@pytest.mark.parametrize("kind", ["torn", "deaf", "lost", "cut"])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/referrers/"),
+        ("GET", "/manifests/sha256-"),
+        ("PUT", "/manifests/sha256:"),
+        ("PUT", "/manifests/sha256-"),
+    ],
+)
+def test_any_request_may_break(
+    layout: Store, made: Image, faulty: Proxy, method: str, path: str, kind: str
+) -> None:
+    pushed(layout, made, faulty.address, referrers=())
+    faulty.faults.append(Fault(kind, method, path, after=10))
+    pushed(layout, made, faulty.address)
+    assert not faulty.faults
+    assert listed(faulty.upstream, made) == wanted(layout, made)
+
+
+# -- what cannot be --------------------------------------------------------------------------------
+
+
+def test_tag_that_is_no_index_is_left_alone(layout: Store, made: Image, server: str) -> None:
+    other = image_in(layout, content=b"other", ref="other")
+    pushed(layout, other, server, tag_of(made), referrers=())
+    with pytest.raises(RegistryError, match="no list of referrers") as error:
+        pushed(layout, made, server)
+    assert "--no-attest" in str(error.value.remedy)
+    kind = "application/vnd.oci.image.manifest.v1+json"
+    status, content = asked(server, "GET", f"manifests/{tag_of(made)}", kind=kind)
+    assert (status, content) == (200, other.manifest)
+
+
+def test_registry_that_takes_no_artifacts(layout: Store, made: Image, faulty: Proxy) -> None:
+    """The image has no name there then: who wants it without documents says so."""
+    (sbom, _) = layout.attached(made.manifest_digest)
+    faulty.faults.append(Fault("status", "PUT", sbom.digest, status=400, times=99))
+    with pytest.raises(RegistryError, match="HTTP 400") as error:
+        pushed(layout, made, faulty.address)
+    assert "--no-attest" in str(error.value.remedy)
+    kind = "application/vnd.oci.image.manifest.v1+json"
+    assert asked(faulty.upstream, "GET", "manifests/v1", kind=kind)[0] == 404
+    pushed(layout, made, faulty.address, referrers=())
+    assert asked(faulty.upstream, "GET", "manifests/v1", kind=kind)[0] == 200
+
+
+@pytest.mark.parametrize("status", [200, 400, 404, 405, 406])
+def test_other_answers_than_a_list_mean_that_there_is_no_api(
+    layout: Store, made: Image, faulty: Proxy, status: int
+) -> None:
+    faulty.faults.append(Fault("status", "GET", "/referrers/", status=status))
+    pushed(layout, made, faulty.address)
+    assert listed(faulty.upstream, made) == wanted(layout, made)
+
+
+# -- a registry with the API -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", [100, 1])
+def test_registry_with_the_api_needs_no_index(
+    layout: Store, made: Image, faulty: Proxy, page: int
+) -> None:
+    api = ReferrersApi(faulty, page=page)
+    done = pushed(layout, made, faulty.address)
+    assert states(done) == ["sent", "sent"]
+    assert api.listed(made.manifest_digest) == wanted(layout, made)
+    assert asked(faulty.upstream, "GET", f"manifests/{tag_of(made)}")[0] == 404
+    faulty.seen.clear()
+    done = pushed(layout, made, faulty.address)
+    assert (states(done), done.bytes_sent) == (["present", "present"], 0)
+    assert {item.method for item in faulty.seen} == {"HEAD", "GET"}
+    assert faulty.count("GET", "/referrers/") == (1 if page > 1 else 2)
+
+
+# -- the command line ------------------------------------------------------------------------------
+
+
+def test_push_attaches_unless_told_not_to(layout: Store, made: Image, server: str) -> None:
+    to = ["push", "--target", TARGET, "--to", f"{server}/{NAME}", "--plain-http", "--json"]
+    cli = Cli(layout.path)
+    bare = json.loads(cli.run(*to, "--no-attest").stdout)
+    assert bare["attached"] == []
+    assert asked(server, "GET", f"manifests/{tag_of(made)}")[0] == 404
+    whole = json.loads(cli.run(*to).stdout)
+    assert [item["digest"] for item in whole["attached"]] == [
+        item["digest"] for item in listed(server, made)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("command", "kind"), [("sbom", attest.SBOM), ("provenance", attest.PROVENANCE)]
+)
+def test_documents_on_standard_output_or_in_a_file(
+    layout: Store, made: Image, tmp_path: Path, command: str, kind: str
+) -> None:
+    content = attest.find(layout, made, kind)
+    cli = Cli(layout.path)
+    assert cli.run(command, "--target", TARGET).stdout.encode() == content + b"\n"
+    out = tmp_path / "out.json"
+    assert cli.run(command, "--target", TARGET, "--out", str(out)).returncode == 0
+    assert out.read_bytes() == content
+    missing = cli.run(command, "--target", TARGET, "--out", str(tmp_path / "no" / "out.json"))
+    assert missing.returncode == 1
+    assert "No such file" in missing.stderr

@@ -1,0 +1,124 @@
+"""SBOM and provenance in the store: beside their image, and gone with it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from images import attest
+from images.errors import UsageError
+from images.image import Image
+from images.referrer import EMPTY, Referrer
+from images.store import Store, open_store
+from tests.unit.attestations import MATERIALS, build_of, image_in
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(tmp_path / "store")
+
+
+@pytest.fixture
+def image(store: Store) -> Image:
+    return image_in(store)
+
+
+def complete(store: Store, image: Image) -> list[Referrer]:
+    """What lies beside the image after a build."""
+    attest.complete(store, image, MATERIALS, build_of(store.path.parent))
+    return store.attached(image.manifest_digest)
+
+
+def test_manifest_is_an_artifact_about_the_image(store: Store, image: Image) -> None:
+    for item in complete(store, image):
+        manifest = json.loads(store.read(item.digest))
+        assert manifest["artifactType"] == item.artifact_type
+        assert manifest["subject"]["digest"] == image.manifest_digest
+        assert manifest["subject"]["size"] == len(image.manifest)
+        assert manifest["config"]["mediaType"] == "application/vnd.oci.empty.v1+json"
+        assert store.read(manifest["config"]["digest"]) == EMPTY
+        (layer,) = manifest["layers"]
+        assert store.read(layer["digest"]) == item.content
+
+
+def test_first_build_makes_both_and_the_next_changes_nothing(store: Store, image: Image) -> None:
+    first = complete(store, image)
+    assert [item.artifact_type for item in first] == [attest.SBOM, attest.PROVENANCE]
+    before = (store.path / "index.json").stat()
+    assert complete(store, image) == first
+    after = (store.path / "index.json").stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+
+
+def test_they_are_found_by_their_image(store: Store, image: Image) -> None:
+    other = image_in(store, content=b"other", ref="two")
+    complete(store, image)
+    with pytest.raises(UsageError, match="holds no SBOM") as error:
+        attest.find(store, other, attest.SBOM)
+    assert error.value.remedy is not None
+    assert "--target two" in error.value.remedy
+    complete(store, other)
+    digest = other.manifest_digest.removeprefix("sha256:")
+    for kind in (attest.SBOM, attest.PROVENANCE):
+        assert digest in attest.find(store, other, kind).decode()
+
+
+def test_store_is_whole_and_gc_keeps_them(store: Store, image: Image) -> None:
+    made = complete(store, image)
+    assert store.images() == {"one": image.manifest_digest}
+    assert store.verify() == []
+    assert store.gc().blobs == 0
+    assert store.attached(image.manifest_digest) == made
+
+
+def test_they_go_with_their_image(store: Store, image: Image) -> None:
+    kept = image_in(store, content=b"kept", ref="two")
+    complete(store, image)
+    staying = complete(store, kept)
+    image_in(store, content=b"newer")
+    assert store.attached(image.manifest_digest) == []
+    assert store.attached(kept.manifest_digest) == staying
+    store.gc()
+    assert store.verify() == []
+    assert len(json.loads((store.path / "index.json").read_text())["manifests"]) == 4
+
+
+@pytest.mark.parametrize("part", ["manifest", "content"])
+@pytest.mark.parametrize("fault", ["damaged", "missing"])
+@pytest.mark.parametrize("which", [attest.SBOM, attest.PROVENANCE])
+def test_the_next_build_mends_one_that_is_damaged(
+    store: Store, image: Image, part: str, fault: str, which: str
+) -> None:
+    made = {item.artifact_type: item for item in complete(store, image)}
+    item = made[which]
+    (content,) = json.loads(item.manifest)["layers"]
+    path = store.blob_path(item.digest if part == "manifest" else content["digest"])
+    path.unlink() if fault == "missing" else path.write_bytes(path.read_bytes()[::-1])
+    assert which not in {left.artifact_type for left in store.attached(image.manifest_digest)}
+    assert store.verify() != []
+    store.gc(damaged=True)
+    again = {item.artifact_type: item for item in complete(store, image)}
+    assert set(again) == set(made)
+    assert again[attest.SBOM] == made[attest.SBOM]
+    assert store.verify() == []
+
+
+def test_what_others_attached_stays(store: Store, image: Image) -> None:
+    signature = Referrer("application/vnd.example.sig", "sig", b"sig", image.descriptor, {})
+    store.attach([signature])
+    assert len(complete(store, image)) == 3
+    image_in(store, content=b"second", ref="two")
+    assert signature in store.attached(image.manifest_digest)
+
+
+def test_other_tools_still_read_the_layout(store: Store, image: Image, tmp_path: Path) -> None:
+    complete(store, image)
+    command = ["skopeo", "inspect", "--raw", f"oci:{store.path}:one"]
+    try:
+        done = subprocess.run(command, capture_output=True, check=True)
+    except FileNotFoundError:
+        pytest.skip("no skopeo; on Debian: apt install skopeo")
+    assert done.stdout == image.manifest

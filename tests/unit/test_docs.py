@@ -1,0 +1,95 @@
+"""Documents say what there is: every command, link and environment variable in them exists."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.unit import commands
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+SOURCES = ("build.py", "images", "roll_runtime/src", "tests", "benchmarks", "matrix.yaml")
+_LINK = re.compile(r"\]\(([^)#]+?)(?:#[^)]*)?\)")
+_VARIABLE = re.compile(r"\bROLL_[A-Z0-9_]+")
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=named)
+def test_commands_exist(path: Path) -> None:
+    found = list(commands.of_markdown(path.read_text(encoding="utf-8")))
+    faults = {" ".join(command): commands.fault(command) for command in found}
+    assert {line: fault for line, fault in faults.items() if fault} == {}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=named)
+def test_links_lead_somewhere(path: Path) -> None:
+    links = _LINK.findall(path.read_text(encoding="utf-8"))
+    near = [link for link in links if not re.match(r"[a-z]+:", link)]
+    assert [link for link in near if not (path.parent / link).exists()] == []
+
+
+def test_variables_of_ours_are_read_somewhere() -> None:
+    sources = [ROOT / name for name in SOURCES]
+    files = [
+        file for path in sources for file in ([path] if path.is_file() else path.rglob("*.py"))
+    ]
+    known = set(_VARIABLE.findall("".join(file.read_text(encoding="utf-8") for file in files)))
+    documents = [*DOCUMENTS, *(ROOT / "docs" / "cluster").rglob("*.*")]
+    used = set(_VARIABLE.findall("".join(path.read_text(encoding="utf-8") for path in documents)))
+    prefixes = tuple(name for name in known if name.endswith("_"))
+    assert {name for name in used - known if not name.startswith(prefixes)} == set()
+    assert "ROLL_RUNTIME_MEM_FRACTION_STATIC" in used
+
+
+# -- the search itself -----------------------------------------------------------------------------
+
+README_LIKE = """
+Run `python build.py lock --base`, then
+
+```sh
+python build.py push --target torch280-sglang052 \\
+    --to REGISTRY/repo && python3 build.py list > list.json   # and so on
+docker run image python -m roll_runtime smoke --tp-size 2
+```
+
+    $ python -m roll_runtime doctor --json
+"""
+
+
+def test_commands_are_found_in_every_form() -> None:
+    assert list(commands.of_markdown(README_LIKE)) == [
+        ["build.py", "push", "--target", "torch280-sglang052", "--to", "REGISTRY/repo"],
+        ["build.py", "list"],
+        ["roll_runtime", "smoke", "--tp-size", "2"],
+        ["roll_runtime", "doctor", "--json"],
+        ["build.py", "lock", "--base"],
+    ]
+    assert [commands.fault(found) for found in commands.of_markdown(README_LIKE)] == [None] * 5
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("python build.py puhs --target ID --to R", "invalid choice: 'puhs'"),
+        ("python build.py push --target ID --ot R", "--to"),
+        ("python build.py --target torch280-sglang052 --compresion gzip", "--compresion"),
+        ("python build.py load --target torch280-sglang52", "no such target"),
+        ("python build.py bundle --out DIR --target ID --part-size 60XB", "not a size"),
+        ("python -m roll_runtime smoke --tp-sise 2", "--tp-sise"),
+        ("python -m roll_runtime smoke [--tp-sise N] [--json]", "smoke has no --tp-sise"),
+    ],
+)
+def test_typos_are_found(line: str, told: str) -> None:
+    (command,) = commands.of_shell(line)
+    assert told in (commands.fault(command) or "")
+
+
+def test_documents_are_looked_at() -> None:
+    found = [list(commands.of_markdown(path.read_text(encoding="utf-8"))) for path in DOCUMENTS]
+    assert sum(map(len, found)) > 15
