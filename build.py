@@ -8,9 +8,11 @@ exits.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import errno
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
@@ -29,9 +31,12 @@ from images.errors import (
 from images.progress import Progress, size
 
 if TYPE_CHECKING:
+    from images.base_source import Place as BasePlace
     from images.builder import Made, Settings
     from images.cache_use import CacheFrom, Filled
+    from images.foundation import Inputs
     from images.image import Image
+    from images.layer import Compression
     from images.matrix import Matrix, Target
     from images.mirror import Mirror
     from images.remote import Place
@@ -79,44 +84,46 @@ def build(options: argparse.Namespace) -> int:
         base,
         budget,
         builder,
-        lock,
+        foundation,
         lockfile,
         report,
-        stack,
         store,
         toolkit,
     )
-    from images.materials import Materials
     from images.provenance import Build
 
     matrix, targets = _chosen(options)
     # Every lock is read before anything is made: a stale one must not surface after an hour.
-    locks = {target.id: lock.read(matrix, target) for target in targets}
-    base_debs = base.locked()
-    tools = {target.toolkit: toolkit.locked(target.toolkit) for target in targets}
+    inputs = _inputs(matrix, targets, options.compression)
     settings = builder.Settings(
         store.open_store(options.store),
         options.cache,
         options.compression,
         options.jobs,
         options.debian_mirror,
+        _fetch_command(options) if options.offline else "",
     )
     documents = []
     cache_from, cache_to = _caches(options)
     with settings.store.building():
-        for target in targets:
-            progress = Progress()
+        # And every own base is held against its target, for the same reason.
+        place = _base_place(options, settings.store, offline=options.offline)
+        for one in inputs:
+            if one.target.base:
+                foundation.ready(one, place, settings.store, Progress())
+        for one in inputs:
+            target, progress = one.target, Progress()
             started = datetime.now(timezone.utc)
             with progress.timed("total"):
-                recipes = stack.recipes(
-                    locks[target.id], base_debs, tools[target.toolkit], options.compression
-                )
+                ground, recipes = foundation.ready(one, place, settings.store, progress)
                 look = cache_from.look if cache_from else None
-                made = builder.make(recipes, base_debs, settings, progress, look)
+                ours = builder.make(recipes, one.debs, settings, progress, look)
+                made = [*(foundation.put(ground, settings) if ground else ()), *ours]
                 image = assemble.assemble(
                     target,
                     lockfile.digest_of_file(matrix.lock_path(target.id)),
                     [item.layer for item in made],
+                    ground.image if ground else None,
                 )
                 budget.check(target, image, settings.store)
                 settings.store.save(image)
@@ -125,7 +132,7 @@ def build(options: argparse.Namespace) -> int:
                 attest.complete(
                     settings.store,
                     image,
-                    Materials(locks[target.id], base_debs, tools[target.toolkit]),
+                    one.materials(ground),
                     Build(
                         HERE,
                         (matrix.path, matrix.lock_path(target.id), *shared),
@@ -137,7 +144,7 @@ def build(options: argparse.Namespace) -> int:
                         os.environ,
                     ),
                 )
-                filled = _fill(settings, made, cache_to, progress) if cache_to else None
+                filled = _fill(settings, ours, cache_to, progress) if cache_to else None
             elsewhere = _elsewhere(settings.store)
             path = settings.store.path
             documents.append(report.image_document(image, path, reused, elsewhere))
@@ -148,10 +155,90 @@ def build(options: argparse.Namespace) -> int:
     return 0
 
 
+def fetch(options: argparse.Namespace) -> int:
+    """Bring all that builds need into the download cache: they then need no network."""
+    from images import foundation, prefetch, report
+
+    looking = options.check or options.paths_only
+    place = _base_place(options, offline=looking)
+    wanted = {
+        one.target.id: foundation.wanted(one, place, Progress(), bring=not looking)
+        for one in _inputs(*_chosen(options))
+    }
+    if options.paths_only:
+        files = dict.fromkeys(file for needs in wanted.values() for file in needs.artifacts)
+        print("\n".join(f"{file.sha256}/{file.filename}" for file in files))
+        return 0
+    outcomes = {}
+    for target, needs in wanted.items():
+        if options.check:
+            outcomes[target] = prefetch.look(needs, options.cache, options.jobs, Progress())
+        else:
+            outcomes[target] = prefetch.fill(
+                needs, options.cache, options.debian_mirror, options.jobs, Progress()
+            )
+    summary = f"{report.fetch_summary(outcomes)}\n{options.cache}"
+    print(summary, file=sys.stderr if options.json else sys.stdout)
+    if options.json:
+        documents = [report.fetch_document(*item) for item in outcomes.items()]
+        _print_json(documents[0] if len(documents) == 1 else {"targets": documents})
+    if error := prefetch.failure(outcomes, _fetch_command(options)):
+        raise error
+    return 0
+
+
+def _inputs(
+    matrix: Matrix, targets: Sequence[Target], compression: Compression = "zstd"
+) -> list[Inputs]:
+    """The locks of targets, all read and checked."""
+    from images import base, lock, toolkit
+    from images.foundation import Inputs
+
+    debs = base.locked()
+    tools = {target.toolkit: toolkit.locked(target.toolkit) for target in targets}
+    return [
+        Inputs(target, lock.read(matrix, target), debs, tools[target.toolkit], compression)
+        for target in targets
+    ]
+
+
+def _base_place(
+    options: argparse.Namespace, store: Store | None = None, *, offline: bool
+) -> BasePlace:
+    """Where own bases are looked for: the cache, the store if one is given, and the network."""
+    from images.base_source import Place
+
+    place = Place(
+        options.cache,
+        options.matrix.absolute(),
+        options.plain_http,
+        _fetch_command(options) if offline else "",
+    )
+    return dataclasses.replace(place, has=store.has) if store else place
+
+
+def _fetch_command(options: argparse.Namespace) -> str:
+    """The command that fetches what the builds of these options need."""
+    from images.options import default_cache
+
+    command = ["python", "build.py", "fetch"]
+    command += ["--all"] if options.all else []
+    for target in dict.fromkeys(options.target):
+        command += ["--target", target]
+    if options.cache != default_cache():
+        command += ["--cache", str(options.cache)]
+    command += ["--plain-http"] if options.plain_http else []
+    if options.matrix != HERE / "matrix.yaml":
+        command += ["--matrix", str(options.matrix)]
+    return shlex.join(command)
+
+
 def _caches(options: argparse.Namespace) -> tuple[CacheFrom | None, Place | None]:
     """The caches that a build reads and fills; without them no code for registries is loaded."""
     if not (options.cache_from or options.cache_to):
         return None, None
+    if options.offline:
+        raise UsageError("--offline touches no network, and a shared cache lies in a registry")
     from images import cache_use
 
     source, target = (
@@ -317,6 +404,7 @@ def bundle(options: argparse.Namespace) -> int:
 
     source = store.open_store(options.store, create=False)
     image = source.load(options.target)
+    bundle.check(image)
     layers = source.layers_of(options.since) if options.since else ()
     known = held.held(options.have, layers)
     progress = Progress()
@@ -608,6 +696,7 @@ def parser() -> argparse.ArgumentParser:
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "build": build,
+    "fetch": fetch,
     "list": list_targets,
     "lock": lock_targets,
     "load": load,

@@ -9,29 +9,26 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from images import deb, fetch, interpreter, layer
+from images import fetch, interpreter, layer, sources
 from images.artifact import Artifact
 from images.bytecode import Compiler
 from images.deb import Deb
-from images.errors import BuildError, FetchError
+from images.errors import BuildError
 from images.image import MAX_LAYERS, Layer
 from images.interpreter import Interpreter
 from images.layer import Blob, Compression
-from images.lock import Distribution
 from images.progress import Meter, Progress, size
 from images.remote import Place, Remote
+from images.sources import Arriving
 from images.stack import Recipe, Workshop
 from images.store import Store
-
-Arriving = dict[Artifact, Future[Path]]
-"""Downloads under way, by what they bring."""
 
 Look = Callable[[Sequence[Recipe]], Mapping[str, Remote]]
 """Finds layers that lie elsewhere, by key."""
@@ -51,6 +48,8 @@ class Settings:
         compression: of the layers.
         jobs: layers at a time.
         mirror: what a person set as the Debian mirror, if anything.
+        offline: the command that brings what the cache lacks, when no network may be used; "" when
+            one may.
     """
 
     store: Store
@@ -58,6 +57,7 @@ class Settings:
     compression: Compression
     jobs: int
     mirror: str | None
+    offline: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,24 +139,19 @@ def _start_downloads(
     stack: ExitStack,
 ) -> Arriving:
     """Begin to fetch what the cache lacks; heavy files first, as their layers take longest."""
-    debs = {deb.artifact: deb for recipe in lacking for deb in recipe.debs}
-    debs |= {deb.artifact: deb for deb in interpreter.missing(base_debs, settings.cache)}
-    files = {item.artifact: item for recipe in lacking for item in recipe.distributions}
-    absent = fetch.missing([*debs, *files], settings.cache)
-    if not absent:
+    cache = settings.cache
+    absent = sources.of(lacking, interpreter.missing(base_debs, cache)).absent(cache)
+    if not absent.artifacts:
         return {}
+    if settings.offline:
+        raise sources.not_here(absent, cache, settings.offline)
     with progress.timed("index"):
-        urls = _locations(
-            [files[artifact] for artifact in absent if artifact in files],
-            [debs[artifact] for artifact in absent if artifact in debs],
-            settings,
-        )
-    meter = stack.enter_context(progress.stage("fetch", sum(file.size for file in absent)))
+        urls = sources.locate(absent, settings.mirror, cache)
+    meter = stack.enter_context(progress.stage("fetch", absent.size))
     downloads = stack.enter_context(
-        fetch.Downloads(settings.cache, jobs=_CONNECTIONS, advance=meter.advance)
+        fetch.Downloads(cache, jobs=_CONNECTIONS, advance=meter.advance)
     )
-    absent.sort(key=lambda artifact: (artifact not in debs, -artifact.size))
-    arriving = {artifact: downloads.start(artifact, urls[artifact]) for artifact in absent}
+    arriving = {file: downloads.start(file, urls[file]) for file in absent.artifacts}
     _when_all_done(arriving, meter.end)
     return arriving
 
@@ -173,29 +168,6 @@ def _when_all_done(arriving: Arriving, call: Callable[[], None]) -> None:
         future.add_done_callback(count)
 
 
-def _locations(
-    distributions: Sequence[Distribution], debs: Sequence[Deb], settings: Settings
-) -> dict[Artifact, str]:
-    urls: dict[Artifact, str] = {}
-    if distributions:
-        from images import uv
-
-        urls |= uv.locate({item.pin: item.artifact for item in distributions})
-    if gone := [item for item in distributions if item.artifact not in urls]:
-        lines = "".join(f"\n  {item.pin}: {item.artifact.filename}" for item in gone)
-        raise FetchError(
-            f"the index has no file with the locked hash for:{lines}",
-            remedy="lock again (python build.py lock), use an index that still has them, or bring "
-            f"back the download cache of an earlier build: {settings.cache}",
-        )
-    if debs:
-        from images import mirror
-
-        where = mirror.find(settings.mirror)
-        urls |= {package.artifact: deb.url(package, where) for package in debs}
-    return urls
-
-
 class _CancelledError(Exception):
     """Another layer failed, or the person pressed Ctrl-C."""
 
@@ -207,7 +179,7 @@ class _Maker:
         self._base_debs = base_debs
         self._settings = settings
         self._meter = meter
-        self._debs: set[Deb] = set()
+        self._debs: dict[Artifact, Deb] = {}
         self._stop = threading.Event()
         self._stack = ExitStack()
         self._slots = threading.Semaphore(settings.jobs)
@@ -228,7 +200,7 @@ class _Maker:
         Raises:
             BuildError: a layer's own, or one that lists all files that did not arrive.
         """
-        self._debs = {*self._base_debs, *(item for recipe in lacking for item in recipe.debs)}
+        self._debs = dict(sources.of(lacking, self._base_debs).debs)
         python = self._interpreter(arriving)
         compiler = self._stack.enter_context(Compiler(python.command, python.env))
         todo = sorted(lacking, key=lambda recipe: (not recipe.debs, -recipe.weight))
@@ -261,7 +233,7 @@ class _Maker:
         for what, future in arriving.items():
             if future.done() and (error := future.exception()):
                 self._meter.say(f"  {what.filename}: {error}; the other downloads go on")
-                raise _not_arrived(arriving, self._debs, self._settings.cache)
+                raise sources.lost(arriving, self._debs, self._settings.cache) or error
 
     def _one(self, recipe: Recipe, python: Interpreter, compiler: Compiler) -> Blob:
         store = self._settings.store
@@ -301,23 +273,3 @@ class _Maker:
 
 def _arrived(recipe: Recipe, arriving: Arriving) -> bool:
     return all(arriving[need].done() for need in recipe.needs if need in arriving)
-
-
-def _not_arrived(arriving: Arriving, debs: Iterable[Deb], cache: Path) -> BaseException:
-    """One error of all failed downloads, after the others have ended: what arrives is kept."""
-    wait(arriving.values())
-    errors = {what: error for what, future in arriving.items() if (error := future.exception())}
-    for error in errors.values():
-        if not isinstance(error, FetchError):  # a full disk, a wrong hash: worse than a lost file
-            return error
-    lost = {what: error for what, error in errors.items() if isinstance(error, FetchError)}
-    if packages := [(item, lost[item.artifact]) for item in debs if item.artifact in lost]:
-        return deb.unavailable(packages, cache, "python build.py lock --base")
-    if len(lost) == 1:
-        return next(iter(lost.values()))
-    lines = "".join(
-        f"\n  {message}" for message in sorted(error.message for error in lost.values())
-    )
-    return FetchError(
-        f"{len(lost)} files did not arrive:{lines}", remedy=next(iter(lost.values())).remedy
-    )

@@ -70,6 +70,21 @@ class Made:
         return sum(part.size for part in self.bundle.parts)
 
 
+def check(image: Image) -> None:
+    """Refuse an image whose layers the bundle's unpacker may not be able to lay out.
+
+    Raises:
+        UsageError: it stands on an own base: such layers may remove files and hold devices.
+    """
+    if image.inherited:
+        raise UsageError(
+            f"{image.ref}: stands on an own base, and a bundle's unpacker lays out only layers "
+            "that we made",
+            remedy="push it, or copy it as an archive that podman and Docker load: "
+            f"skopeo copy oci:STORE:{image.ref} oci-archive:{image.ref}.tar",
+        )
+
+
 def plan(
     store: Store,
     image: Image,

@@ -7,14 +7,13 @@ in pieces of a megabyte and is never on disk a second time.
 from __future__ import annotations
 
 import json
-import os
 import tarfile
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from images import inflate
 from images.errors import IntegrityError
 from images.image import INDEX_TYPE, MANIFEST_TYPE, Image
 from images.layer import MTIME, Blob
@@ -128,38 +127,7 @@ def unpacked(store: Store, blob: Blob) -> Iterator[bytes]:
             type says.
     """
     path = store.blob_path(blob.digest)
-    try:
-        with path.open("rb", buffering=0) as stream:
-            if (found := os.fstat(stream.fileno()).st_size) != blob.size:
-                raise _DamagedError(f"it has {found} bytes instead of {blob.size}")
-            yield from _zstd(stream) if blob.media_type.endswith("zstd") else _gzip(stream)
-    except (_DamagedError, OSError, zlib.error) as error:
-        raise IntegrityError(f"{path}: a layer cannot be read: {error}", remedy=_REMEDY) from error
-
-
-class _DamagedError(Exception):
-    pass
-
-
-def _zstd(stream: IO[bytes]) -> Iterator[bytes]:
-    import zstandard
-
-    reader = zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
-    try:
-        while piece := reader.read(_CHUNK):
-            yield piece
-    except zstandard.ZstdError as error:
-        raise _DamagedError(error) from error
-
-
-def _gzip(stream: IO[bytes]) -> Iterator[bytes]:
-    inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)
-    while piece := stream.read(_CHUNK):
-        while piece:
-            yield inflater.decompress(piece, _CHUNK)
-            piece = inflater.unconsumed_tail
-    if not inflater.eof:
-        raise _DamagedError("its end is missing")
+    return inflate.tar(path, blob.size, blob.media_type, remedy=_REMEDY)
 
 
 def _raw(path: Path) -> Iterator[bytes]:

@@ -21,19 +21,20 @@ from urllib.parse import unquote, urlsplit
 
 from images.artifact import Artifact
 from images.errors import FetchError, IntegrityError, StoreError
+from images.retry import PASSING, PassingError, Policy, retry_after
 from images.web import public_text, public_url, session
 
 if TYPE_CHECKING:
     import requests
 
+POLICY = Policy()
+"""Of downloads that are not given one of their own."""
+
 Advance = Callable[[int], None]
 """Told of each piece that arrives, in bytes; a negative number takes bytes back."""
 
-_ATTEMPTS = 5  # in a row that bring nothing new
-_PAUSE = 1.0  # seconds before the second attempt; doubled for each one after it
 _CHUNK = 1 << 20
 _TIMEOUT = (15.0, 60.0)  # seconds to connect, and between two reads
-_RETRY_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 _CHANGED = "if the index was right to change the file, lock again: python build.py lock"
 
@@ -103,14 +104,19 @@ class Downloads:
         cache: the download cache's directory, made when missing.
         jobs: connections at a time.
         advance: told of bytes as they arrive.
+        policy: how often and after which pauses something is tried again.
     """
 
-    def __init__(self, cache: Path, *, jobs: int, advance: Advance) -> None:
+    def __init__(
+        self, cache: Path, *, jobs: int, advance: Advance, policy: Policy | None = None
+    ) -> None:
         self._cache = cache
         self._advance = advance
         self._pool = ThreadPoolExecutor(jobs, thread_name_prefix="download")
         self._session = session()
         self._stop = threading.Event()
+        self._policy = policy or POLICY
+        self._answered: set[str] = set()
 
     def __enter__(self) -> Downloads:
         return self
@@ -134,7 +140,7 @@ class Downloads:
         part = path.with_name(path.name + ".part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _locked(part) as stream:
+            with locked_part(part) as stream:
                 if is_cached(artifact, self._cache):  # another build was quicker
                     part.unlink()
                     self._advance(artifact.size)
@@ -151,18 +157,16 @@ class Downloads:
         import requests
         import urllib3
 
-        reason, failures, most = "", 0, 0
-        while failures < _ATTEMPTS:
-            if failures:
-                self._stop.wait(_PAUSE * 2.0 ** (failures - 1))
+        failures, most = 0, 0
+        while True:
             try:
                 digest = self._attempt(artifact, url, stream)
             except _PermanentError as error:
                 raise FetchError(f"{artifact.filename}: {public_text(str(error))}") from None
-            except (requests.RequestException, urllib3.exceptions.HTTPError, _AgainError) as error:
-                reason = public_text(str(error))
+            except (requests.RequestException, urllib3.exceptions.HTTPError, PassingError) as error:
                 have = stream.seek(0, os.SEEK_END)
                 failures, most = (1, have) if have > most else (failures + 1, most)
+                self._pause(failures, error, artifact, url)
                 continue
             if digest == artifact.sha256:
                 return
@@ -173,11 +177,21 @@ class Downloads:
                 f"expected '{artifact.sha256}', got '{digest}' from {public_url(url)}",
                 remedy=_CHANGED,
             )
-        raise FetchError(
-            f"{artifact.filename}: {_ATTEMPTS} attempts failed, the last one: {reason}",
-            remedy="check the network and the index's settings, then run the same command: "
-            "what has arrived is kept",
-        )
+
+    def _pause(self, failures: int, error: Exception, artifact: Artifact, url: str) -> None:
+        """Wait before the next attempt, unless this was the last one that the policy allows."""
+        known = urlsplit(url).netloc in self._answered
+        if failures >= (self._policy.attempts if known else self._policy.strangers):
+            raise FetchError(
+                f"{artifact.filename}: {failures} attempts failed, the last one: "
+                f"{public_text(str(error))}",
+                remedy="check the network and the index's settings, then run the same command: "
+                "what has arrived is kept",
+            ) from None
+        after = error.after if isinstance(error, PassingError) else None
+        self._stop.wait(self._policy.pause(failures, after))
+        if self._stop.is_set():
+            raise CancelledError
 
     def _attempt(self, artifact: Artifact, url: str, stream: IO[bytes]) -> str:
         """One request, from where the part file ends; gives the SHA-256 of the whole file."""
@@ -192,7 +206,7 @@ class Downloads:
                     stream.truncate(0)
                     too_long = f"more than the locked {artifact.size} bytes from {public_url(url)}"
                     if have:
-                        raise _AgainError(too_long)
+                        raise PassingError(too_long)
                     raise IntegrityError(f"{artifact.filename}: {too_long}", remedy=_CHANGED)
                 stream.write(piece)
                 digest.update(piece)
@@ -200,10 +214,10 @@ class Downloads:
                 self._advance(len(piece))
             stream.flush()
             if counted != artifact.size:
-                raise _AgainError(f"{counted} of {artifact.size} bytes arrived")
+                raise PassingError(f"{counted} of {artifact.size} bytes arrived")
             if have and digest.hexdigest() != artifact.sha256:
                 stream.truncate(0)
-                raise _AgainError("what had arrived earlier was of another file; starting over")
+                raise PassingError("what had arrived earlier was of another file; starting over")
         except BaseException:
             self._advance(-counted)
             raise
@@ -219,14 +233,16 @@ class Downloads:
         if have:
             headers["Range"] = f"bytes={have}-"
         with self._get(url, headers) as response:
-            if response.status_code in _RETRY_STATUS:
-                raise _AgainError(f"HTTP {response.status_code} from {public_url(url)}")
+            self._answered.add(urlsplit(url).netloc)
+            if response.status_code in PASSING:
+                told = f"HTTP {response.status_code} from {public_url(url)}"
+                raise PassingError(told, retry_after(response.headers.get("Retry-After")))
             if response.status_code >= 400:
                 raise _PermanentError(f"HTTP {response.status_code} from {public_url(url)}")
             if have and response.status_code != 206:
                 stream.seek(0)
                 stream.truncate()
-                raise _AgainError("the server does not resume; starting over")
+                raise PassingError("the server does not resume; starting over")
             # As it is: some servers call a .tar.gz a file with a Content-Encoding.
             yield from response.raw.stream(_CHUNK, decode_content=False)
 
@@ -239,10 +255,6 @@ class Downloads:
             raise
         except OSError as error:  # a CA bundle that is not there
             raise _PermanentError(str(error)) from error
-
-
-class _AgainError(Exception):
-    """Worth another attempt."""
 
 
 class _PermanentError(Exception):
@@ -272,8 +284,11 @@ def _hash_so_far(stream: IO[bytes], size: int) -> tuple[hashlib._Hash, int]:
 
 
 @contextmanager
-def _locked(part: Path) -> Iterator[IO[bytes]]:
-    """Open a part file for one process at a time; two builds then fetch a file once."""
+def locked_part(part: Path) -> Iterator[IO[bytes]]:
+    """Open a part file for one process at a time; two builds then fetch a file once.
+
+    What is in it when the context is left stays, unless it was given its name.
+    """
     while True:
         with part.open("a+b") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)

@@ -18,6 +18,7 @@ from images.layer import Blob
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
+_TITLE = "org.opencontainers.image.title"
 MAX_LAYERS = 100
 """Docker refuses more than 125; a derived image needs room for its own."""
 
@@ -41,6 +42,8 @@ class Image:
         labels: image labels; also put on the manifest as annotations, where a registry shows
             them without a pull.
         created: RFC 3339 time; a property of the inputs, not of the build.
+        inherited: the history of an own base, as its config has it. Its layers are the lowest, one
+            for each entry that is not empty; they have no titles.
     """
 
     ref: str
@@ -48,6 +51,13 @@ class Image:
     env: Mapping[str, str]
     labels: Mapping[str, str]
     created: str
+    inherited: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def own_layers(self) -> tuple[Layer, ...]:
+        """The layers above those of an own base."""
+        below = sum(not entry.get("empty_layer") for entry in self.inherited)
+        return self.layers[below:]
 
     @cached_property
     def config(self) -> bytes:
@@ -63,7 +73,11 @@ class Image:
                 },
                 "created": self.created,
                 "history": [
-                    {"created": self.created, "created_by": layer.title} for layer in self.layers
+                    *self.inherited,
+                    *(
+                        {"created": self.created, "created_by": layer.title}
+                        for layer in self.own_layers
+                    ),
                 ],
                 "os": "linux",
                 "rootfs": {
@@ -76,18 +90,19 @@ class Image:
     @cached_property
     def manifest(self) -> bytes:
         """The OCI image manifest."""
+        below = len(self.layers) - len(self.own_layers)
         return canonical(
             {
                 "annotations": dict(self.labels),
                 "config": descriptor(CONFIG_TYPE, self.config),
                 "layers": [
                     {
-                        "annotations": {"org.opencontainers.image.title": layer.title},
+                        **({"annotations": {_TITLE: layer.title}} if number >= below else {}),
                         "digest": layer.blob.digest,
                         "mediaType": layer.blob.media_type,
                         "size": layer.blob.size,
                     }
-                    for layer in self.layers
+                    for number, layer in enumerate(self.layers)
                 ],
                 "mediaType": MANIFEST_TYPE,
                 "schemaVersion": 2,
@@ -131,7 +146,7 @@ def parse(ref: str, manifest: bytes, config: bytes, unpacked: Sequence[int] = ()
     sizes = tuple(unpacked) or (0,) * len(head["layers"])
     layers = tuple(
         Layer(
-            (item.get("annotations") or {}).get("org.opencontainers.image.title", ""),
+            (item.get("annotations") or {}).get(_TITLE, ""),
             Blob(item["digest"], diff_id, item["size"], size, item["mediaType"]),
         )
         for item, diff_id, size in zip(
@@ -140,7 +155,10 @@ def parse(ref: str, manifest: bytes, config: bytes, unpacked: Sequence[int] = ()
     )
     settings = body["config"]
     env = dict(line.split("=", 1) for line in (settings.get("Env") or []))
-    return Image(ref, layers, env, settings.get("Labels") or {}, body["created"])
+    own = sum(_TITLE in (item.get("annotations") or {}) for item in head["layers"])
+    history = body.get("history") or []
+    inherited = tuple(history[: len(history) - own])
+    return Image(ref, layers, env, settings.get("Labels") or {}, body["created"], inherited)
 
 
 def digest(content: bytes) -> str:

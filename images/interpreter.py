@@ -70,13 +70,28 @@ class Interpreter:
     version: str
 
 
+def needed(debs: Sequence[Deb]) -> list[Deb]:
+    """The packages that the interpreter is made of.
+
+    Raises:
+        LockError: the base does not have one of them.
+    """
+    found = {deb.package: deb for deb in debs if deb.package in _PACKAGES}
+    if absent := [package for package in _PACKAGES if package not in found]:
+        raise LockError(
+            f"the base has no {', '.join(absent)}, which its Python is made of",
+            remedy="python build.py lock --base",
+        )
+    return [found[package] for package in _PACKAGES]
+
+
 def missing(debs: Sequence[Deb], cache: Path) -> list[Deb]:
     """The packages that `extracted` will read: none when the interpreter is there already.
 
     Raises:
         LockError: the base does not have a package that the interpreter is made of.
     """
-    return [] if _home(debs, cache).is_dir() else _chosen(debs)
+    return [] if _home(debs, cache).is_dir() else needed(debs)
 
 
 def extracted(debs: Sequence[Deb], cache: Path) -> Interpreter:
@@ -93,7 +108,7 @@ def extracted(debs: Sequence[Deb], cache: Path) -> Interpreter:
     """
     home = _home(debs, cache)
     if not home.is_dir():
-        packages = [fetch.checked(deb.artifact, cache) for deb in _chosen(debs)]
+        packages = [fetch.checked(deb.artifact, cache) for deb in needed(debs)]
         try:
             _extract(packages, home)
         except OSError as error:
@@ -101,18 +116,8 @@ def extracted(debs: Sequence[Deb], cache: Path) -> Interpreter:
     return Interpreter(_command(home), _environment(), _version(debs))
 
 
-def _chosen(debs: Sequence[Deb]) -> list[Deb]:
-    found = {deb.package: deb for deb in debs if deb.package in _PACKAGES}
-    if absent := [package for package in _PACKAGES if package not in found]:
-        raise LockError(
-            f"the base has no {', '.join(absent)}, which its Python is made of",
-            remedy="python build.py lock --base",
-        )
-    return [found[package] for package in _PACKAGES]
-
-
 def _home(debs: Sequence[Deb], cache: Path) -> Path:
-    hashes = [deb.artifact.sha256 for deb in _chosen(debs)]
+    hashes = [deb.artifact.sha256 for deb in needed(debs)]
     key = lockfile.digest_of({"format": FORMAT, "debs": hashes})
     return cache.absolute() / "interpreters" / key
 

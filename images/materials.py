@@ -35,11 +35,16 @@ class Materials:
         lock: the target's.
         base: the Debian packages of the root file system.
         tools: the CUDA compiler's sources; of these only parts are in the image.
+        own_base: the digest of the own base's manifest; "" if it stands on ours.
+        base_repository: where that base is in a registry, e.g. `registry.example.com/team/base`;
+            "" if it is in a layout.
     """
 
     lock: Lock
     base: Sequence[Deb]
     tools: Toolkit
+    own_base: str = ""
+    base_repository: str = ""
 
     def distributions(self) -> Iterator[Distribution]:
         """What is in the image of them, those of the compiler last; each file once."""
@@ -78,6 +83,16 @@ def of_runtime() -> PackageURL:
     from packageurl import PackageURL
 
     return PackageURL("generic", None, "roll-runtime", runtime.version())
+
+
+def of_base(made_from: Materials) -> PackageURL:
+    """`pkg:oci/…` of an own base; what is in it is for its own SBOM to tell."""
+    from packageurl import PackageURL
+
+    repository = made_from.base_repository
+    qualifiers = {"arch": "amd64", **({"repository_url": repository} if repository else {})}
+    name = repository.rpartition("/")[2] or "base"
+    return PackageURL("oci", None, name, made_from.own_base, qualifiers)
 
 
 def of_image(image: Image) -> PackageURL:

@@ -22,9 +22,15 @@ _RUNTIME_VERSIONS = Path(__file__).parent.parent / "roll_runtime/src/roll_runtim
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """What every image stands on: a Debian suite."""
+    """What images stand on unless their rows say otherwise: one of the two, the other is "".
+
+    Attributes:
+        suite: Debian's, of our own base.
+        image: an own base, by its digest.
+    """
 
     suite: str
+    image: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +90,7 @@ def load(path: Path, runtime_versions: Path | None = None) -> Matrix:
     matrix = Matrix(
         path=here,
         python=document.python,
-        base=Base(document.suite),
+        base=Base(document.suite, document.base),
         toolkits=tuple(document.toolkits.values()),
         locks=document.locks,
         targets=document.targets,

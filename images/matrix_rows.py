@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from images import base_reference, matrix_entries, toolkit_sources
 from images import matrix_check as check
-from images import matrix_entries, toolkit_sources
 from images.matrix_entries import Entries, Entry
 from images.matrix_target import Budget, EnvDefault, Pin, Sdist, Target
 from images.yaml_lines import Faults, Mapping, Node, suggest
@@ -17,7 +17,7 @@ from images.yaml_table import Table
 
 _TOP = ("platform", "python", "base", "toolkit", "locks", "defaults", "targets")
 _DEFAULTS = (*matrix_entries.KEYS, "dependencies")
-_ROW = ("id", "sglang", "torch", "cuda", *matrix_entries.KEYS)
+_ROW = ("id", "sglang", "torch", "cuda", "base", *matrix_entries.KEYS)
 
 
 class _Row(NamedTuple):
@@ -28,6 +28,7 @@ class _Row(NamedTuple):
     torch: str
     cuda: str
     own: Entries
+    base: tuple[str, str]
     table: Table
 
     @property
@@ -55,7 +56,9 @@ class Document:
         self._faults = faults
         top.text("platform", check.platform)
         self.toolkits = _toolkits(top)
-        self.suite, self.python, self._platform_tag = _base(top)
+        self.python = top.text("python")
+        self.suite, self.base = _base(top, required=True)
+        self._platform_tag = _platform_tag(top, self.python)
         self.locks = Path(os.path.normpath(path.parent / _locks(top)))
         node = top.get("defaults", required=False) or Mapping({}, {}, top.line)
         defaults = Table(node, "defaults", _DEFAULTS, faults, check.other_platform)
@@ -76,6 +79,7 @@ class Document:
             torch=table.text("torch", check.version),
             cuda=table.text("cuda", check.cuda),
             own=matrix_entries.read(table),
+            base=_base(table, required=False),
             table=table,
         )
 
@@ -149,6 +153,7 @@ class Document:
             env=tuple(EnvDefault(e.name, e.filled(versions), e.why) for e in env),
             budget=Budget(*own.budget) if own.budget[0] else None,
             line=row.table.line,
+            base=row.base[1] if "base" in row.table else self.base,
         )
 
     def _pick(self, shared: Iterable[Entry], own: Iterable[Entry], row: _Row) -> list[Entry]:
@@ -202,20 +207,28 @@ def _toolkits(top: Table) -> dict[str, str]:
     }
 
 
-def _base(top: Table) -> tuple[str, str, str]:
-    """The suite, the minor version of Python and the platform tag that follow from it."""
-    python = top.text("python")
-    node = top.get("base")
+def _base(table: Table, *, required: bool) -> tuple[str, str]:
+    """The suite and the own base, of which there is one, that the file or a row asks for."""
+    node = table.get("base", required=required)
     if node is None:
-        return "", python, ""
-    base = Table(node, "base", ("suite",), top.faults)
-    suite = base.text("suite")
-    if suite not in check.SUITES:
-        if suite:
-            hint = suggest(suite, check.SUITES)
-            base.fault("suite", f"{suite!r} is not one of {', '.join(check.SUITES)}{hint}")
-        return suite, python, ""
-    its_python, platform_tag = check.SUITES[suite]
+        return "", ""
+    base = Table(node, "base", ("suite", "image"), table.faults)
+    if "suite" in base and "image" in base:
+        base.fault("image", "either a suite or an image, not both")
+    if "image" in base:
+        return "", base.text("image", base_reference.wrong)
+    return base.text("suite", _suite), ""
+
+
+def _suite(text: str) -> str | None:
+    if text in check.SUITES:
+        return None
+    return f"{text!r} is not one of {', '.join(check.SUITES)}{suggest(text, check.SUITES)}"
+
+
+def _platform_tag(top: Table, python: str) -> str:
+    """What wheels are locked for: an own base changes nothing of it, and is held against them."""
+    ((suite, (its_python, platform_tag)),) = check.SUITES.items()
     if python not in ("", its_python):
         top.fault("python", f"{python!r} is not supported: {suite} has {its_python}")
-    return suite, python, platform_tag
+    return platform_tag

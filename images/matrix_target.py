@@ -72,6 +72,7 @@ class Target:
         env: environment defaults, in the order of the file.
         budget: what the image may weigh, if the matrix says; it changes no lock and no image.
         line: where the row begins in matrix.yaml.
+        base: the own base that it stands on, as it is written there; "" for our Debian base.
     """
 
     id: str
@@ -92,6 +93,7 @@ class Target:
     env: tuple[EnvDefault, ...]
     budget: Budget | None
     line: int
+    base: str = ""
 
     def resolve_inputs(self) -> dict[str, Any]:
         """Exactly what the lock depends on, JSON-able: no reasons, no environment, no lines."""

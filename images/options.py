@@ -31,6 +31,7 @@ examples:
   python build.py --target torch280-sglang052       build one image (the same as `build --target`)
   python build.py --target torch280-sglang052 --cache-from registry.example.com/team/roll-cache
                                                     build one image from what others made
+  python build.py fetch --target torch280-sglang052 what it needs, to build it without a network
   python build.py list                              what can be built, and what has been
   python build.py diff torch280-sglang052 torch280-sglang055   what moving costs
   python build.py load --target torch280-sglang052  give it to the Docker daemon
@@ -77,9 +78,11 @@ def _add_places(parser: Parser, root: Path) -> None:
 
 def _build(parser: Parser) -> None:
     _add_targets(parser)
-    default_cache = os.environ.get("ROLL_IMAGES_CACHE") or Path.home() / ".cache" / "roll-images"
+    _add_cache(parser)
     parser.add_argument(
-        "--cache", type=Path, default=Path(default_cache), help="downloads (%(default)s)"
+        "--offline",
+        action="store_true",
+        help="touch no network; fail, with the command that mends it, when a file is missing",
     )
     _add_compression(
         parser, "of layers: gzip for registries and engines without zstd, such as Docker before 23"
@@ -98,6 +101,25 @@ def _build(parser: Parser) -> None:
     )
     _add_plain_http(parser)
     _add_jobs(parser, "layers at a time")
+    _add_mirror(parser)
+    _add_json(parser)
+
+
+def _fetch(parser: Parser) -> None:
+    _add_targets(parser)
+    _add_cache(parser)
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
+        "--check", action="store_true", help="fetch nothing; fail when something is missing"
+    )
+    how.add_argument(
+        "--list",
+        action="store_true",
+        dest="paths_only",
+        help="print the files' paths below the cache, for tar -T - or rsync --files-from=-",
+    )
+    _add_jobs(parser, "files to hash at a time")
+    _add_plain_http(parser)
     _add_mirror(parser)
     _add_json(parser)
 
@@ -286,6 +308,17 @@ def _add_jobs(parser: Parser, what: str, default: int | None = None) -> None:
     )
 
 
+def _add_cache(parser: Parser) -> None:
+    parser.add_argument(
+        "--cache", type=Path, default=default_cache(), help="downloads (%(default)s)"
+    )
+
+
+def default_cache() -> Path:
+    """Where downloads are kept unless `--cache` names another place."""
+    return Path(os.environ.get("ROLL_IMAGES_CACHE") or Path.home() / ".cache" / "roll-images")
+
+
 def _add_plain_http(parser: Parser) -> None:
     parser.add_argument("--plain-http", action="store_true", help="talk to registries without TLS")
 
@@ -325,6 +358,7 @@ def _size(text: str) -> int:
 
 _OPTIONS: dict[str, Callable[[Parser], None]] = {
     "build": _build,
+    "fetch": _fetch,
     "list": _add_json,
     "lock": _lock,
     "load": _load,

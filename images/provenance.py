@@ -123,6 +123,10 @@ def _locked(made_from: Materials) -> list[dict[str, Any]]:
     """Every locked file, those that only build sdists included."""
     needed = dict.fromkeys([*made_from.distributions(), *made_from.lock.build])
     found = [_resource(materials.of_distribution(item), item.artifact) for item in needed]
+    if made_from.own_base:
+        purl = materials.of_base(made_from)
+        digest = {"sha256": made_from.own_base.removeprefix("sha256:")}
+        found.insert(0, {"name": purl.name, "uri": str(purl), "digest": digest})
     return found + [
         _resource(materials.of_deb(item, distro), item.artifact)
         for item, distro in made_from.debs()

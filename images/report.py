@@ -11,8 +11,10 @@ from images.image import Image, Layer
 from images.progress import size
 
 if TYPE_CHECKING:
+    from images.artifact import Artifact
     from images.bundle import Made
     from images.cache_use import Filled
+    from images.prefetch import Outcome
     from images.promote import Promoted
     from images.push import Pushed
     from images.referrer import Referrer
@@ -188,6 +190,37 @@ def bundle_summary(made: Made) -> str:
         lines.append(f"  in part: their tars are put together there from its files: {some}")
     lines.append(f"  send {made.path}, in any order, and there: python3 unpack.py --rootfs DIR")
     return "\n".join(lines)
+
+
+def fetch_document(target: str, outcome: Outcome) -> dict[str, Any]:
+    """What the download cache has for a target, as one JSON object."""
+    return {
+        "target": target,
+        "cache": str(outcome.cache),
+        "present": _amount(outcome.present),
+        "fetched": _amount(outcome.fetched),
+        "missing": [
+            {**asdict(file), "damaged": file in outcome.damaged} for file in outcome.lacking
+        ],
+    }
+
+
+def _amount(files: Sequence[Artifact]) -> dict[str, int]:
+    return {"files": len(files), "bytes": sum(file.size for file in files)}
+
+
+def fetch_summary(outcomes: Mapping[str, Outcome]) -> str:
+    """What a fetch did: by target, the files that were there, have arrived, and are missing."""
+    rows = [("TARGET", "THERE ALREADY", "FETCHED", "MISSING")]
+    rows += [
+        (target, _files(one.present), _files(one.fetched), _files(one.lacking))
+        for target, one in outcomes.items()
+    ]
+    return table(rows)
+
+
+def _files(files: Sequence[Artifact]) -> str:
+    return f"{len(files)} files, {size(_amount(files)['bytes'])}" if files else "0"
 
 
 def push_document(pushed: Pushed) -> dict[str, Any]:

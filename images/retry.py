@@ -1,4 +1,4 @@
-"""How often something is tried, and how long the pauses are: the one policy of a push."""
+"""How often something is tried, and how long the pauses are: one policy for all of HTTP here."""
 
 from __future__ import annotations
 

@@ -73,9 +73,20 @@ def _parts(made_from: Materials) -> Iterator[Component]:
     from cyclonedx.model.component import Component, ComponentType
 
     system, _, release = base.DISTRO.partition("-")
-    yield Component(
-        type=ComponentType.OPERATING_SYSTEM, name=system, version=release, bom_ref=base.DISTRO
-    )
+    if made_from.own_base:
+        purl = materials.of_base(made_from)
+        yield Component(
+            type=ComponentType.CONTAINER,
+            name=purl.name,
+            version=made_from.own_base,
+            purl=purl,
+            bom_ref="base",
+            hashes=[_sha256(made_from.own_base.removeprefix("sha256:"))],
+        )
+    else:
+        yield Component(
+            type=ComponentType.OPERATING_SYSTEM, name=system, version=release, bom_ref=base.DISTRO
+        )
     installed = set(made_from.lock.distributions)
     for item in made_from.distributions():
         notes = {} if item in installed else {"part": f"/{CUDA_HOME}"}

@@ -6,6 +6,7 @@ recipes alone: whether a layer must be made is decided without opening one wheel
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -62,7 +63,7 @@ RUNTIME = "roll_runtime"
 """Titles of the layers that are not of wheels; the compiler's has its version in it."""
 
 _COMPILER = "CUDA compiler "
-_VENV_CONFIG = b"home = /usr/bin\ninclude-system-site-packages = false\n"
+_VENV_CONFIG = "home = {home}\ninclude-system-site-packages = false\n"
 _RUNTIME_WEIGHT = 100_000
 
 
@@ -111,8 +112,26 @@ class Recipe:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Footing:
+    """What an own base has of what our layers stand on.
+
+    Attributes:
+        python: absolute path of its Python.
+        compiler: whether it has a CUDA compiler; then it gets none of ours, and no link below
+            /usr/local/cuda, which may be a link of its own.
+    """
+
+    python: str
+    compiler: bool
+
+
 def recipes(
-    lock: Lock, base_debs: Sequence[Deb], tools: toolkit.Toolkit, compression: Compression
+    lock: Lock,
+    base_debs: Sequence[Deb],
+    tools: toolkit.Toolkit,
+    compression: Compression,
+    footing: Footing | None = None,
 ) -> list[Recipe]:
     """The layers of a target, lowest first.
 
@@ -121,6 +140,7 @@ def recipes(
         base_debs: the base's lock.
         tools: the CUDA compiler's lock.
         compression: how the layers are compressed.
+        footing: of the own base below them; None for our Debian base, which is then the lowest.
     """
     common = {
         "bytecode": bytecode.FORMAT,
@@ -147,11 +167,16 @@ def recipes(
         return recipe(*_group(group, lock), distributions=needs)
 
     grouped = plan.groups(lock.distributions)
+    compiler = recipe(*_tools(tools), distributions=tools.wheels, debs=tools.debs)
+    if footing is None:
+        lowest = [recipe(*_base(base_debs), debs=base_debs), compiler]
+    else:
+        lowest = [recipe(*_own_venv(footing.python), weight=_RUNTIME_WEIGHT)]
+        lowest += [] if footing.compiler else [compiler]
     return [
-        recipe(*_base(base_debs), debs=base_debs),
-        recipe(*_tools(tools), distributions=tools.wheels, debs=tools.debs),
+        *lowest,
         *(of_group(group) for group in grouped if group.is_torch_stack),
-        _links(recipe, lock, tools),
+        _links(recipe, lock, tools, home=footing is None or not footing.compiler),
         *(of_group(group) for group in grouped if not group.is_torch_stack),
         recipe(*_runtime(), weight=_RUNTIME_WEIGHT),
     ]
@@ -180,16 +205,24 @@ def _base(debs: Sequence[Deb]) -> tuple[str, Any, Entries]:
         yield from _venv()
 
     links = {entry.path: entry.target for entry in _venv()}
-    inputs = {"base": base.key(debs), "venv": [links, _VENV_CONFIG.decode()]}
+    inputs = {"base": base.key(debs), "venv": [links, _VENV_CONFIG.format(home="/usr/bin")]}
     return BASE, inputs, entries
 
 
-def _venv() -> Iterator[Entry]:
+def _own_venv(python: str) -> tuple[str, Any, Entries]:
+    def entries(shop: Workshop, opened: ExitStack) -> Iterator[Entry]:
+        yield from _venv(python)
+
+    return f"virtual environment of {python}", {"venv": python, "format": "1"}, entries
+
+
+def _venv(python: str = f"/usr/bin/python{layout.PYTHON}") -> Iterator[Entry]:
     """The virtual environment that the distributions go into (PEP 405)."""
-    yield of_symlink(f"{layout.BIN}/python", f"/usr/bin/python{layout.PYTHON}")
+    yield of_symlink(f"{layout.BIN}/python", python)
     yield of_symlink(f"{layout.BIN}/python3", "python")
     yield of_symlink(f"{layout.BIN}/python{layout.PYTHON}", "python")
-    yield of_bytes(f"{layout.PREFIX}/pyvenv.cfg", _VENV_CONFIG)
+    config = _VENV_CONFIG.format(home=posixpath.dirname(python))
+    yield of_bytes(f"{layout.PREFIX}/pyvenv.cfg", config.encode())
 
 
 def _tools(tools: toolkit.Toolkit) -> tuple[str, Any, Entries]:
@@ -199,7 +232,7 @@ def _tools(tools: toolkit.Toolkit) -> tuple[str, Any, Entries]:
     return compiler_title(tools.version), {"toolkit": toolkit.key(tools)}, entries
 
 
-def _links(recipe: _Maker, lock: Lock, tools: toolkit.Toolkit) -> Recipe:
+def _links(recipe: _Maker, lock: Lock, tools: toolkit.Toolkit, *, home: bool) -> Recipe:
     own = {wheel.name for wheel in tools.header_wheels}
     nvidia = [item for item in lock.distributions if item.name.startswith("nvidia-")]
 
@@ -210,9 +243,12 @@ def _links(recipe: _Maker, lock: Lock, tools: toolkit.Toolkit) -> Recipe:
         for item in nvidia:
             wheel = opened.enter_context(wheels.opened(fetch_path(item, shop.cache)))
             members[item.name] = sorted(wheel.members)
-        return toolkit_links.entries(members, own)
+        found = toolkit_links.entries(members, own)
+        return found if home else toolkit_links.of_the_loader(found)
 
-    inputs = {"links": toolkit_links.FORMAT, "wheels": _hashes(nvidia)}
+    inputs: dict[str, Any] = {"links": toolkit_links.FORMAT, "wheels": _hashes(nvidia)}
+    if not home:
+        inputs["home"] = False
     return recipe(LINKS, inputs, entries, distributions=nvidia, weight=_RUNTIME_WEIGHT)
 
 

@@ -7,7 +7,7 @@ is ever copied.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from posixpath import relpath
 
 from images import layout
@@ -53,6 +53,11 @@ def entries(wheel_members: Mapping[str, Sequence[str]], own: Collection[str]) ->
                     raise IntegrityError(f"{name}: {member}: another wheel brings {place} as well")
     for place, target in sorted(links.items()):
         yield of_symlink(place, relpath(target, place.rpartition("/")[0]))
+
+
+def of_the_loader(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Those of the links that are not below /usr/local/cuda, for a base that has its own there."""
+    return (entry for entry in entries if not entry.path.startswith(f"{_HOME}/"))
 
 
 def header(member: str) -> str | None:

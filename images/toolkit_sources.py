@@ -26,6 +26,8 @@ class Sources:
             version, so that its headers do not fit the compiler.
         format: part of the compiler layer's key. Raise it when `toolkit.entries` makes other bytes
             of the same files.
+        glibc: the minor version of glibc 2 that the programs of `debs` need; 0 if there are none.
+            What wheels need stands in their names.
     """
 
     version: str
@@ -35,6 +37,7 @@ class Sources:
     profile: bool
     runtime: str
     format: str
+    glibc: int
 
 
 # No single source has all of CUDA 12: Debian packages the programs, NVIDIA's wheels hold the
@@ -66,6 +69,7 @@ _CUDA_12 = Sources(
     profile=True,
     runtime="",
     format="1",
+    glibc=34,
 )
 
 # NVIDIA's wheels for CUDA 13 hold the whole compiler, laid out as below /usr/local/cuda. The
@@ -108,6 +112,7 @@ _CUDA_13 = Sources(
     profile=False,
     runtime="nvidia-cuda-runtime",
     format="1",
+    glibc=0,
 )
 
 BY_VERSION: Mapping[str, Sources] = {item.version: item for item in (_CUDA_12, _CUDA_13)}

@@ -30,13 +30,20 @@ def unpack(store: Store, image: Image, destination: Path, progress: Progress) ->
         progress: told of the compressed bytes.
 
     Raises:
-        UsageError: the destination is not an empty directory.
+        UsageError: the destination is not an empty directory, or the image stands on an own base,
+            whose layers may remove files.
         IntegrityError: a layer is damaged, holds something that ours never hold, or would write
             outside of the destination.
         StoreError: the file system of the destination is full or read-only.
     """
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise UsageError(f"{destination}: not an empty directory", remedy="name another one")
+    if image.inherited:
+        raise UsageError(
+            f"{image.ref}: stands on an own base: only layers that we made can be unpacked here",
+            remedy=f"a container engine can: podman pull oci:{store.path}:{image.ref}, "
+            "or test with --backend docker",
+        )
     try:
         destination.mkdir(parents=True, exist_ok=True)
         with progress.stage("unpack", image.size) as meter:

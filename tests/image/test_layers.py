@@ -32,15 +32,19 @@ def test_labels_are_readable_without_a_pull(subject: Subject) -> None:
 
 
 def test_history_names_every_layer(subject: Subject) -> None:
+    own = subject.image.own_layers
     history = json.loads(subject.image.config)["history"]
-    assert [item["created_by"] for item in history] == [x.title for x in subject.image.layers]
+    assert history[: -len(own)] == list(subject.image.inherited)
+    history = history[-len(own) :]
+    assert [item["created_by"] for item in history] == [layer.title for layer in own]
     assert all(item["created_by"] for item in history)
     assert {item["created"] for item in history} == {subject.image.created}
 
 
 def test_base_is_lowest_and_the_runtime_on_top(subject: Subject) -> None:
-    titles = [layer.title for layer in subject.image.layers]
-    assert titles[0].startswith("Debian ")
+    titles = [layer.title for layer in subject.image.own_layers]
+    lowest = "virtual environment" if subject.image.inherited else "Debian "
+    assert titles[0].startswith(lowest)
     assert titles[-1] == "roll_runtime"
 
 

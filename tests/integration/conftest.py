@@ -20,6 +20,13 @@ TARGET = "torch280-sglang052"
 CACHE = Path(os.environ.get("ROLL_IMAGES_CACHE") or Path.home() / ".cache" / "roll-images")
 
 
+def other_cache(place: Path) -> Path:
+    """A download cache of links to the real one's files; a test may damage its own links."""
+    cache = place / "cache"
+    shutil.copytree(CACHE, cache, copy_function=os.link, symlinks=True)
+    return cache
+
+
 @dataclass(frozen=True)
 class Cli:
     """`build.py` as a user runs it, on one store and one download cache."""
@@ -29,10 +36,10 @@ class Cli:
     matrix: Path = MATRIX
 
     def command(self, *arguments: str) -> list[str]:
-        """The command line; `build` gets the cache as well."""
+        """The command line; `build` and `fetch` get the cache as well."""
         name, *rest = arguments
         options = ["--store", str(self.store), "--matrix", str(self.matrix)]
-        options += ["--cache", str(self.cache)] if name == "build" else []
+        options += ["--cache", str(self.cache)] if name in ("build", "fetch") else []
         return [sys.executable, str(ROOT / "build.py"), name, *options, *rest]
 
     def run(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import CACHE, MATRIX, TARGET, Cli, SmallImage
+from tests.integration.conftest import MATRIX, TARGET, Cli, SmallImage, other_cache
 
 HEAVY = ("Debian bookworm", "CUDA compiler 12.4")
 
@@ -64,19 +64,6 @@ def test_image_has_its_sbom_and_provenance(small: SmallImage) -> None:
     layers = len(small.document["layers"])
     assert metadata["roll_layers"] == {"made": layers, "reused": 0}
     assert metadata["startedOn"] < metadata["finishedOn"]
-
-
-def test_same_bytes_elsewhere(small: SmallImage, tmp_path: Path) -> None:
-    """Another place, umask, time zone, locale, working directory and number of jobs."""
-    elsewhere = Cli(tmp_path / "another place ü" / "store")
-    env = {"TZ": "Pacific/Kiritimati", "LC_ALL": "C", "LANG": "C", "PYTHONHASHSEED": "77"}
-    again = elsewhere.build("--jobs", "1", env=env, umask=0o077, cwd=tmp_path)
-    assert not any(layer["reused"] for layer in again["layers"])
-    first = [(layer["title"], layer["digest"]) for layer in small.document["layers"]]
-    assert [(layer["title"], layer["digest"]) for layer in again["layers"]] == first
-    assert again["manifest_digest"] == small.document["manifest_digest"]
-    sboms = [cli.run("sbom", "--target", TARGET).stdout for cli in (small.cli, elsewhere)]
-    assert sboms[0] == sboms[1]
 
 
 def test_gzip_holds_the_same_files(small: SmallImage, tmp_path: Path) -> None:
@@ -133,13 +120,6 @@ def test_two_builds_at_once(small: SmallImage, tmp_path: Path) -> None:
     titles = [line.split("made ", 1)[1].split(":")[0] for line in made]
     assert len(titles) == len(set(titles)), "a layer was made twice"
     assert cli.verified()
-
-
-def other_cache(place: Path) -> Path:
-    """A download cache of links to the real one's files; a test may damage its own links."""
-    cache = place / "cache"
-    shutil.copytree(CACHE, cache, copy_function=os.link, symlinks=True)
-    return cache
 
 
 def test_a_corrupted_wheel_is_named_and_mended(small: SmallImage, tmp_path: Path) -> None:

@@ -18,10 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from images import builder, fetch, interpreter
+from images import builder, fetch, interpreter, sources
 from images.artifact import Artifact
 from images.builder import Look, Made, Settings
-from images.deb import Deb
 from images.entry import Entry, of_bytes
 from images.errors import BuildError, FetchError, IntegrityError, StoreError
 from images.interpreter import Interpreter
@@ -29,6 +28,8 @@ from images.lock import Distribution
 from images.progress import Progress
 from images.reference import Repository
 from images.remote import Place, Remote
+from images.retry import Policy
+from images.sources import Sources
 from images.stack import Recipe, Workshop
 from images.store import open_store
 from tests.unit.conftest import Faulty
@@ -79,10 +80,8 @@ class Kitchen:
 
 @pytest.fixture
 def kitchen(server: Faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kitchen:
-    def locations(
-        distributions: Sequence[Distribution], debs: Sequence[Deb], settings: Settings
-    ) -> dict[Artifact, str]:
-        return {item.artifact: server.url(f"/{item.name}") for item in distributions}
+    def locations(wanted: Sources, mirror: str | None, cache: Path) -> dict[Artifact, str]:
+        return {file: server.url(f"/{item.name}") for file, item in wanted.distributions.items()}
 
     def noted(self: fetch.Downloads, artifact: Artifact, url: str) -> Future[Path]:
         kitchen.downloads.append(start(self, artifact, url))
@@ -98,8 +97,8 @@ def kitchen(server: Faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(interpreter, "missing", lambda *_: [])
     monkeypatch.setattr(interpreter, "extracted", lambda *_: late(python))
     monkeypatch.setattr(fetch.Downloads, "start", noted)
-    monkeypatch.setattr(builder, "_locations", locations)
-    monkeypatch.setattr(fetch, "_PAUSE", 0.0)
+    monkeypatch.setattr(sources, "locate", locations)
+    monkeypatch.setattr(fetch, "POLICY", Policy(first=0.0))
     return kitchen
 
 
@@ -231,6 +230,21 @@ def test_all_files_that_are_gone_are_listed(kitchen: Kitchen) -> None:
         del kitchen.server.files[f"/{item.name}"]
     error = failure(kitchen, [kitchen.recipe(item.name, [item]) for item in gone])
     assert all(item.name in error.message for item in gone)
+
+
+def test_offline_build_asks_nobody_and_names_what_is_missing(kitchen: Kitchen) -> None:
+    here, gone = kitchen.file("here.whl", b"1"), kitchen.file("gone.whl", b"2")
+    kitchen.cook([kitchen.recipe("first", [here])])
+    kitchen.server.seen.clear()
+    kitchen.settings = dataclasses.replace(kitchen.settings, offline="build.py fetch --all")
+    error = failure(kitchen, [kitchen.recipe("one", [here, gone])])
+    assert isinstance(error, FetchError)
+    assert "1 files that the build needs" in error.message
+    assert "gone.whl==1.0: gone.whl" in error.message
+    assert "here.whl" not in error.message
+    assert error.remedy == "where there is a network: build.py fetch --all"
+    assert kitchen.server.seen == []
+    assert len(kitchen.cook([kitchen.recipe("two", [here])])) == 1
 
 
 def test_wrong_bytes_are_worse_than_a_lost_file(kitchen: Kitchen) -> None:

@@ -22,8 +22,8 @@ from tests.unit.outlines import Workplace, wheel
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = "torch280-sglang052"
 COMMANDS = (
-    "build", "list", "lock", "load", "bundle", "push", "promote", "pull", "sbom", "provenance",
-    "test", "inspect", "plan", "diff", "sizes", "verify", "gc",
+    "build", "fetch", "list", "lock", "load", "bundle", "push", "promote", "pull", "sbom",
+    "provenance", "test", "inspect", "plan", "diff", "sizes", "verify", "gc",
 )  # fmt: skip
 
 
@@ -74,6 +74,12 @@ def change(path: Path, old: str, new: str) -> None:
 
 
 # -- usage -----------------------------------------------------------------------------------------
+
+
+def test_build_without_a_network_reads_no_registry(tmp_path: Path) -> None:
+    cache = ("--cache-from", "localhost:1/cache")
+    said = failed(2, "build", "--all", "--offline", "--store", tmp_path / "store", *cache)
+    assert "--offline touches no network" in said
 
 
 @pytest.mark.parametrize("option", ["-h", "--help"])

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import pytest
 from images import fetch, web
 from images.artifact import Artifact
 from images.errors import BuildError, FetchError, IntegrityError, StoreError
+from images.retry import Policy
 from tests.unit.conftest import Faulty
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +29,7 @@ BODY = bytes(range(256)) * (3 * MIB // 256) + b"end"
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "_PAUSE", 0.0)
+    monkeypatch.setattr(fetch, "POLICY", Policy(first=0.0))
 
 
 @pytest.fixture
@@ -284,7 +286,7 @@ def test_fault_that_does_not_pass_ends_and_keeps_what_arrived(
     server.faults["/demo"] = ["drop", *[503] * 20]
     error = error_of(cache, *published)
     assert isinstance(error, FetchError)
-    assert "5 attempts" in error.message
+    assert "6 attempts" in error.message
     assert "HTTP 503" in error.message
     assert "what has arrived is kept" in (error.remedy or "")
     path = fetch.cached(published[0], cache)
@@ -292,6 +294,21 @@ def test_fault_that_does_not_pass_ends_and_keeps_what_arrived(
     server.faults.clear()
     assert download(cache, *published).read_bytes() == BODY
     assert server.seen[-1][1]
+
+
+def test_host_that_never_answers_is_given_up_sooner(cache: Path) -> None:
+    error = error_of(cache, artifact_of(BODY), f"http://127.0.0.1:{closed_port()}/demo")
+    assert "3 attempts" in error.message
+
+
+def test_pause_that_a_server_asks_for_is_made(
+    cache: Path, server: Faulty, published: tuple[Artifact, str]
+) -> None:
+    server.faults["/demo"] = [503]
+    server.headers["/demo"] = {"Retry-After": "1"}
+    begin = time.monotonic()
+    download(cache, *published)
+    assert time.monotonic() - begin >= 1
 
 
 def test_body_that_is_always_too_short_ends(cache: Path, server: Faulty) -> None:

@@ -109,6 +109,18 @@ def test_what_was_written_is_read_back(
     assert image.parse("ref", value.manifest, value.config) == value
 
 
+def test_history_of_an_own_base_comes_first_and_its_layers_have_no_titles() -> None:
+    inherited = ({"created_by": "FROM x"}, {"created_by": "ENV", "empty_layer": True})
+    layers = (Layer("", blob(1)), Layer("ours", blob(2)))
+    value = dataclasses.replace(VALUE, layers=layers, inherited=inherited)
+    history = json.loads(value.config)["history"]
+    assert history == [*inherited, {"created": VALUE.created, "created_by": "ours"}]
+    first, second = json.loads(value.manifest)["layers"]
+    assert "annotations" not in first
+    assert second["annotations"] == {"org.opencontainers.image.title": "ours"}
+    assert image.parse(value.ref, value.manifest, value.config) == value
+
+
 def test_unpacked_sizes_are_taken_over_where_they_are_known() -> None:
     found = image.parse("ref", VALUE.manifest, VALUE.config, [7, 8])
     assert [layer.blob.unpacked for layer in found.layers] == [7, 8]

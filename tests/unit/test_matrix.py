@@ -260,6 +260,27 @@ def test_an_unknown_target_is_answered_with_the_list(read: Reader, word: str, hi
     assert caught.value.remedy == "targets: torch260-sglang046, torch280-sglang052"
 
 
+OWN = f"reg.example.com/base@sha256:{'a' * 64}"
+
+
+def test_own_base_of_all_or_of_one_row(read: Reader) -> None:
+    every = read(SMALL.replace("suite: bookworm", f"image: {OWN}"))
+    assert (every.base.suite, every.base.image) == ("", OWN)
+    assert [target.base for target in every.targets] == [OWN, OWN]
+    row = "    torch: 2.8.0"
+    one = read(SMALL.replace(row, f"    base: {{image: {OWN!r}}}\n{row}"))
+    assert [target.base for target in one.targets] == ["", OWN]
+    back = SMALL.replace("suite: bookworm", f"image: {OWN}")
+    back = back.replace(row, f"    base: {{suite: bookworm}}\n{row}")
+    assert [target.base for target in read(back).targets] == [OWN, ""]
+
+
+def test_own_base_makes_no_lock_stale(read: Reader) -> None:
+    before = [target.resolve_inputs() for target in read().targets]
+    after = read(SMALL.replace("suite: bookworm", f"image: {OWN}")).targets
+    assert [target.resolve_inputs() for target in after] == before
+
+
 # Faults
 
 
@@ -278,6 +299,12 @@ def test_an_unknown_target_is_answered_with_the_list(read: Reader, word: str, hi
         ("requirements: [numpy]", "requirements:", "requirements:\n    over", "not empty"),
         ("torch: 2.8.0", "torch: ~", "torch: ~", "torch: empty"),
         ("suite: bookworm", "suite: trixie", "suite", "not one of bookworm"),
+        ("suite: bookworm", "image: reg.io/a:1", "image", "names no digest"),
+        ("suite: bookworm", "image: ubuntu@sha256:1", "image", "is no digest"),
+        ("suite: bookworm", "suite: bookworm\n  image: r.io/a@sha256:1", "image", "not both"),
+        ("suite: bookworm", "imagee: r.io/a", "imagee", "did you mean 'image'?"),
+        ("    torch: 2.8.0", "    base: {image: r.io/a}\n    torch: 2.8.0", "base: {", "no digest"),
+        ("    torch: 2.8.0", "    base: r.io/a\n    torch: 2.8.0", "base: r.", "must be a mapping"),
         ('python: "3.11"', "python: 3.10", "python", "'3.10' is not supported: bookworm has 3.11"),
         ("id: torch280-sglang052", "id: torch28-sglang052", "id: torch28-", "'torch280-sglang052'"),
         ("torch: 2.8.0", "torch: 2.8.o", "torch: 2.8.o", "not a version"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 from dataclasses import replace
@@ -175,3 +176,12 @@ def test_no_document_holds_a_credential(
     documents = provenance.statement(image, MATERIALS, build) + sbom.document(image, MATERIALS)
     assert b"s3cr3t" not in documents
     assert b"example.com/simple" not in documents
+
+
+def test_own_base_is_among_what_went_in(image: Image, tmp_path: Path) -> None:
+    own = dataclasses.replace(MATERIALS, base=(), own_base=f"sha256:{'b' * 64}")
+    document = json.loads(provenance.statement(image, own, build_of(tmp_path)))
+    resolved = document["predicate"]["buildDefinition"]["resolvedDependencies"]
+    (found,) = [item for item in resolved if item["name"] == "base"]
+    assert found["digest"] == {"sha256": "b" * 64}
+    assert found["uri"].startswith("pkg:oci/base@sha256")

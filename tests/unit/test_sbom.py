@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -139,3 +140,16 @@ def test_hash_is_that_of_the_locked_file(image: Image) -> None:
     found = by_name(parsed(image))["torch"]
     wanted = sha256("torch-2.8.0-py3-none-any.whl")
     assert found["hashes"] == [{"alg": "SHA-256", "content": wanted}]
+
+
+def test_own_base_is_named_instead_of_debians_packages(image: Image) -> None:
+    digest = f"sha256:{'b' * 64}"
+    own = dataclasses.replace(
+        MATERIALS, base=(), own_base=digest, base_repository="reg.example.com/team/approved"
+    )
+    document = parsed(image, own)
+    assert "operating-system" not in {item["type"] for item in document["components"]}
+    found = by_name(document)["approved"]
+    assert (found["type"], found["version"]) == ("container", digest)
+    purl = PackageURL.from_string(found["purl"])
+    assert purl.qualifiers["repository_url"] == "reg.example.com/team/approved"

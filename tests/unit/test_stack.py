@@ -179,7 +179,7 @@ def test_other_content_of_the_virtual_environment_changes_the_base(
     value: Lock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = keys(value)
-    monkeypatch.setattr(stack, "_VENV_CONFIG", b"include-system-site-packages = true\n")
+    monkeypatch.setattr(stack, "_VENV_CONFIG", "include-system-site-packages = true\n")
     assert set(before) - set(keys(value)) == {before[0]}
 
 

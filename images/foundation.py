@@ -1,0 +1,127 @@
+"""What a target stands on, and the layers that it puts there: the start of a build and a fetch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from images import interpreter, sources, stack
+from images.deb import Deb
+from images.layer import Compression
+from images.lock import Lock
+from images.matrix_target import Target
+from images.progress import Progress
+from images.sources import Sources
+from images.stack import Footing, Recipe
+from images.toolkit import Toolkit
+
+if TYPE_CHECKING:
+    from images.base_image import Ground
+    from images.base_source import Place
+    from images.builder import Made, Settings
+    from images.materials import Materials
+    from images.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The locks of one target.
+
+    Attributes:
+        target: the target.
+        lock: its lock.
+        debs: the lock of our Debian base, of which the image's interpreter is made in any case.
+        tools: the lock of the CUDA compiler.
+        compression: of the layers.
+    """
+
+    target: Target
+    lock: Lock
+    debs: Sequence[Deb]
+    tools: Toolkit
+    compression: Compression = "zstd"
+
+    def recipes(self, ground: Ground | None) -> list[Recipe]:
+        """The layers that the target puts on what it stands on."""
+        footing = Footing(ground.facts.python, ground.facts.nvcc) if ground else None
+        return stack.recipes(self.lock, self.debs, self.tools, self.compression, footing)
+
+    def materials(self, ground: Ground | None) -> Materials:
+        """The locked files that are in the image; on an own base neither Debian's of ours are, nor
+        our compiler where it has one."""
+        from images.materials import Materials
+
+        if ground is None:
+            return Materials(self.lock, self.debs, self.tools)
+        tools = Toolkit(self.tools.version, (), ()) if ground.facts.nvcc else self.tools
+        image = ground.image
+        repository = str(image.reference.repository or "")
+        return Materials(self.lock, (), tools, image.manifest_digest, repository)
+
+
+def ready(
+    inputs: Inputs, place: Place, store: Store, progress: Progress
+) -> tuple[Ground | None, list[Recipe]]:
+    """The own base, whole and fit, if the target has one; and the recipes of the target's layers.
+
+    Raises:
+        MatrixError: the base cannot carry the target.
+        FetchError, RegistryError, IntegrityError, StoreError: it cannot be had, read or kept.
+    """
+    if not inputs.target.base:
+        return None, inputs.recipes(None)
+    from images import base_image, base_reference
+
+    image = base_image.describe(base_reference.parse(inputs.target.base), place)
+    base_image.check_platform(image)
+    base_image.bring(image, place, progress)
+    return _fit(inputs, base_image.survey(image, place.cache, store, progress))
+
+
+def _fit(inputs: Inputs, ground: Ground) -> tuple[Ground, list[Recipe]]:
+    from images import base_image
+
+    recipes = inputs.recipes(ground)
+    base_image.check(inputs.target, ground, inputs.lock, inputs.tools, len(recipes))
+    return ground, recipes
+
+
+def put(ground: Ground, settings: Settings) -> list[Made]:
+    """Put the layers of an own base into the store, lowest first."""
+    from images import base_image
+    from images.builder import Made
+
+    reused = base_image.put_layers(ground, settings.cache, settings.store)
+    return [Made(layer, there, key="") for layer, there in zip(ground.layers, reused, strict=True)]
+
+
+def wanted(inputs: Inputs, place: Place, progress: Progress, *, bring: bool) -> Sources:
+    """All files that a build of the target needs.
+
+    Args:
+        inputs: the target's locks.
+        place: where an own base is looked for; with `offline`, its documents must be in the cache.
+        progress: told of the stages.
+        bring: whether an own base is fetched, and hashed again where it is there.
+
+    Raises:
+        MatrixError: the base cannot carry the target.
+        FetchError, RegistryError, IntegrityError, StoreError: it cannot be had, read or kept.
+    """
+    python = interpreter.needed(inputs.debs)
+    if not inputs.target.base:
+        return sources.of(inputs.recipes(None), python)
+    from images import base_image, base_reference, fetch
+
+    image = base_image.describe(base_reference.parse(inputs.target.base), place)
+    base_image.check_platform(image)
+    if bring:
+        base_image.bring(image, place, progress, verify=True)
+    if fetch.missing(image.artifacts, place.cache):
+        # Whether it has a compiler is not known yet: then ours is counted among what is needed.
+        footing = Footing("", compiler=False)
+        recipes = stack.recipes(inputs.lock, inputs.debs, inputs.tools, "zstd", footing)
+    else:
+        _, recipes = _fit(inputs, base_image.survey(image, place.cache, None, progress))
+    return sources.of(recipes, python, image.artifacts)
