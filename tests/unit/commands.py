@@ -101,24 +101,7 @@ def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentPar
 @cache
 def _build_parser() -> argparse.ArgumentParser:
     parser = build.parser()
-    _announce(parser)
     return parser
-
-
-COMING = {
-    "fetch": ("--target",),
-    "sbom": ("--target", "--out"),
-}
-"""What the workflows and docs/cluster.md use, and the parser may not have yet."""
-
-
-def _announce(parser: argparse.ArgumentParser) -> None:
-    (commands,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
-    for name, wanted in COMING.items():
-        one = commands.choices.get(name) or commands.add_parser(name)
-        for option in wanted:
-            if option not in one._option_string_actions:
-                one.add_argument(option)
 
 
 @cache
