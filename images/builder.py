@@ -151,9 +151,10 @@ def _locations(
 ) -> dict[Artifact, str]:
     urls: dict[Artifact, str] = {}
     if distributions:
-        from images import uv
+        from images import index_login, uv
 
-        urls |= uv.locate({item.pin: item.artifact for item in distributions})
+        found = uv.locate({item.pin: item.artifact for item in distributions})
+        urls |= index_login.with_logins(found)
     if gone := [item for item in distributions if item.artifact not in urls]:
         lines = "".join(f"\n  {item.pin}: {item.artifact.filename}" for item in gone)
         raise FetchError(

@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
-from images import image
+from images import image, jsontext
 from images.errors import IntegrityError, StoreError, UsageError
 from images.image import INDEX_TYPE, MANIFEST_TYPE, Image
 from images.layer import Blob
@@ -115,7 +115,7 @@ class Store:
     def known(self, key: str) -> Blob | None:
         """The blob that these inputs gave before, if it is still here."""
         try:
-            blob = Blob(**json.loads((self._keys / key).read_bytes()))
+            blob = Blob(**jsontext.loads((self._keys / key).read_bytes()))
             return blob if self.has(blob.digest, blob.size) else None
         except (OSError, ValueError, TypeError, AttributeError, StoreError):
             return None
@@ -175,7 +175,7 @@ class Store:
             )
         manifest = self.read(found)
         try:
-            head = json.loads(manifest)
+            head = jsontext.loads(manifest)
             config = self.read(head["config"]["digest"])
             sizes = self._unpacked_sizes()
             unpacked = [sizes.get(layer["digest"], 0) for layer in head["layers"]]
@@ -202,7 +202,9 @@ class Store:
                 remedy="python build.py list  # what the store holds",
             )
         try:
-            return tuple(str(layer["digest"]) for layer in json.loads(self.read(digest))["layers"])
+            return tuple(
+                str(layer["digest"]) for layer in jsontext.loads(self.read(digest))["layers"]
+            )
         except (ValueError, KeyError, TypeError) as error:
             raise IntegrityError(f"{self.path}: {name}: not a manifest: {error!r}") from error
 
@@ -246,7 +248,7 @@ class Store:
     def _references(self, item: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         yield "manifest", item
         with suppress(OSError, *_NOT_A_DOCUMENT):
-            manifest = json.loads(self.blob_path(item["digest"]).read_bytes())
+            manifest = jsontext.loads(self.blob_path(item["digest"]).read_bytes())
             if "config" in manifest:
                 yield "config", self._descriptor(manifest["config"])
             for kind in ("layers", "manifests"):
@@ -368,7 +370,7 @@ class Store:
     def _index(self) -> dict[str, Any]:
         path = self.path / "index.json"
         try:
-            index: dict[str, Any] = json.loads(path.read_bytes())
+            index: dict[str, Any] = jsontext.loads(path.read_bytes())
             for item in index["manifests"]:
                 self._descriptor(item)
                 _name(item)

@@ -70,6 +70,8 @@ class Member:
         if piece:
             self._crc = isal_zlib.crc32(piece, self._crc)
             self._size += len(piece)
+            if self._size > self._info.file_size:
+                raise self._broken(f"more than the {self._info.file_size} bytes that it tells of")
         elif size:
             self._compare()
         return piece
@@ -77,6 +79,8 @@ class Member:
     def _seek(self) -> None:
         """Go to the first byte of content; it stands behind a second, local header."""
         info = self._info
+        if info.header_offset < 0:
+            raise self._broken("its header lies before the file")
         self._file.seek(info.header_offset)
         head = self._file.read(_HEADER.size)
         if len(head) < _HEADER.size or not head.startswith(_SIGNATURE):
