@@ -188,7 +188,7 @@ DOCUMENTS = ("index", "manifest", "config")
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-@fuzz(25, 1500)
+@fuzz(20, 300)
 @given(data=st.data())
 def test_any_value_in_any_place(layout: Layout, name: str, data: st.DataObject) -> None:
     layout.reset()
@@ -199,7 +199,7 @@ def test_any_value_in_any_place(layout: Layout, name: str, data: st.DataObject) 
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-@fuzz(15, 1000)
+@fuzz(10, 300)
 @given(data=st.data())
 def test_any_bytes(layout: Layout, name: str, data: st.DataObject) -> None:
     layout.reset()

@@ -113,7 +113,7 @@ READERS: dict[str, tuple[str, Callable[[Path], bytes], Read]] = {
 
 
 @pytest.mark.parametrize("name", READERS)
-@fuzz(60, 20_000)
+@fuzz(50, 3000)
 @given(data=st.data())
 def test_any_damage(tmp_path: Path, name: str, data: st.DataObject) -> None:
     file_name, make, read = READERS[name]
@@ -177,7 +177,7 @@ def test_base_tar_that_lies(tmp_path: Path, name: str) -> None:
 # -- the matrix and the locks, by the command line -------------------------------------------------
 
 
-@fuzz(40, 5000)
+@fuzz(30, 2000)
 @given(data=st.data())
 def test_any_matrix(tmp_path: Path, data: st.DataObject) -> None:
     """What the reader makes of it: tests/unit/test_matrix.py. Here, what a person sees."""
@@ -221,7 +221,7 @@ def test_matrix_that_bombs_or_constructs_objects(tmp_path: Path, name: str) -> N
     assert not Path("evil").exists()
 
 
-@fuzz(40, 5000)
+@fuzz(30, 500)
 @given(data=st.data())
 def test_any_lock(target: Tiny, tmp_path: Path, data: st.DataObject) -> None:
     path = tmp_path / "matrix.yaml"

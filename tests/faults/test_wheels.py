@@ -121,7 +121,8 @@ def wheel_metadata(place: Path) -> dict[str, bytes]:
 
 
 def many_files(place: Path) -> Path:
-    return write_wheel(place, {f"one/{number}": b"" for number in range(100_000)}, name="one")
+    path = write_wheel(place, {"one/data": b""}, name="one")
+    return with_more_names(path, "one/data", 100_000)
 
 
 def bomb(place: Path) -> Path:
@@ -134,8 +135,8 @@ def large_source(place: Path) -> Path:
 
 
 def hidden_bomb(place: Path) -> Path:
-    """The zip's directory tells of 10 bytes, and 200 MB come out."""
-    content = bytes(200 << 20)
+    """The zip's directory tells of 10 bytes, and 60 MB come out."""
+    content = bytes(60 << 20)
     path = write_wheel(place, {"one/data": content}, name="one")
     raw = bytearray(path.read_bytes())
     with zipfile.ZipFile(path) as archive:
@@ -149,10 +150,14 @@ def hidden_bomb(place: Path) -> Path:
 def overlapping(place: Path) -> Path:
     """Many names for the same compressed bytes, as in Fifield's bomb."""
     path = write_wheel(place, {"one/data": bytes(20 << 20)}, name="one")
+    return with_more_names(path, "one/data", 20)
+
+
+def with_more_names(path: Path, member: str, count: int) -> Path:
+    """Let a zip's directory name the same bytes again and again."""
     with zipfile.ZipFile(path, "a") as archive:
-        (info,) = (info for info in archive.infolist() if info.filename == "one/data")
-        for number in range(20):
-            archive.filelist.append(renamed(info, f"one/{number:03}"))
+        info = archive.getinfo(member)
+        archive.filelist += [renamed(info, f"one/{number}") for number in range(count)]
         archive._didModify = True  # type: ignore[attr-defined]
     return path
 
@@ -251,7 +256,7 @@ def sdist_bomb() -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w:gz") as archive:
         info = tarfile.TarInfo("sourced-1.0/zeros")
-        info.size = 200 << 20
+        info.size = 110 << 20
         archive.addfile(info, io.BytesIO(bytes(info.size)))
     return out.getvalue()
 
