@@ -165,12 +165,8 @@ def test_store_cache_and_temporary_files_on_three_disks(
 
 
 NAMES: dict[str, str | bytes] = {
-    "spaces": "  two  spaces  ",
-    "unicode": "ünïcødé 文件 🦥",
-    "shell": "quote' \" $HOME `id` ; & * ? [x] \\ %s {0}",
-    "line": "new\nline\ttab",
-    "dash": "-rf",
-    "colon": "a:b@c#d",
+    "spaces and unicode": "  two  spaces, ünïcødé 文件 🦥",
+    "shell": "-rf quote' \" $HOME `id` ; & * ? [x] \\ %s {0} a:b@c#d new\nline\ttab",
     "bytes": b"no utf-8 \xff\xfe",
 }
 
@@ -182,7 +178,7 @@ def test_any_path_will_do(target: Tiny, digest: str, tmp_path: Path, name: str |
     done = tiny.run("build")
     assert done.code == 0, done.said
     assert digest in done.out
-    for command in ("inspect", "list", "verify", "gc"):
+    for command in ("inspect", "verify", "gc"):
         assert tiny.run(command).code == 0
     assert tiny.build() == digest
 

@@ -20,6 +20,7 @@ import pytest
 from images import lock, lockfile
 from images.artifact import Artifact
 from images.lock import Distribution
+from tests.faults.fuzz import run
 from tests.faults.tiny import TARGET, Tiny, fetch_into
 from tests.unit.conftest import record_of, write_wheel
 
@@ -78,9 +79,10 @@ def files_in(place: Path) -> set[str]:
 def refused(tiny: Tiny, place: Path, name: str) -> str:
     """Build, which must fail by the file's name and leave nothing; gives what was said."""
     before, images = files_in(place), (tiny.store / "index.json").read_bytes()
-    done = tiny.run("build")
-    assert done.code == 6, done.said
-    (line,) = (line for line in done.said.splitlines() if line.startswith("error: "))
+    places = ("--matrix", tiny.matrix, "--store", tiny.store, "--cache", tiny.cache)
+    code, said = run("--target", TARGET, *places)
+    assert code == 6, said
+    (line,) = (line for line in said.splitlines() if line.startswith("error: "))
     assert name in line
     assert files_in(place) - {"store/.roll/in-use"} == before - {"store/.roll/in-use"}
     assert (tiny.store / "index.json").read_bytes() == images
