@@ -115,6 +115,8 @@ def _members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]
     unpacked = sum(info.file_size for info in infos)
     limits.check(name, len(infos), unpacked, path.stat().st_size)
     for info in infos:
+        if info.header_offset < 0:  # neither zipfile nor the system takes it for damage
+            raise zipfile.BadZipFile(f"{info.filename}: its header lies before the file")
         if info.is_dir():
             continue
         kind = stat.S_IFMT(info.external_attr >> 16)

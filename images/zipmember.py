@@ -79,8 +79,6 @@ class Member:
     def _seek(self) -> None:
         """Go to the first byte of content; it stands behind a second, local header."""
         info = self._info
-        if info.header_offset < 0:
-            raise self._broken("its header lies before the file")
         self._file.seek(info.header_offset)
         head = self._file.read(_HEADER.size)
         if len(head) < _HEADER.size or not head.startswith(_SIGNATURE):
