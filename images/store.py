@@ -470,16 +470,23 @@ def _hash(path: Path, progress: Callable[[int], None]) -> str:
     return digest.hexdigest()
 
 
+def _belongs(place: Path, store: Path) -> bool:
+    """Whether a path is in the store or leads to it."""
+    return store in (place, *place.parents) or place in store.parents
+
+
 @contextmanager
 def _disk(path: Path) -> Iterator[None]:
     """Turn the system's word for a full or read-only disk into one that names the remedy."""
     try:
         yield
     except OSError as error:
-        name = error.filename
-        place = Path(os.fsdecode(name)) if isinstance(name, (str, bytes)) else None
-        here = place is not None and (path in (place, *place.parents) or place in path.parents)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT) and (here or place is None):
+        # Of two names the second is where it was to be copied or renamed to.
+        names = [name for name in (error.filename2, error.filename) if name is not None]
+        places = [Path(os.fsdecode(name)) for name in names if isinstance(name, (str, bytes))]
+        place = next((place for place in places if _belongs(place, path)), None)
+        here = place is not None
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) and (here or not places):
             raise StoreError(
                 f"{path}: no space left on the disk that holds the store",
                 remedy="python build.py gc, or another place with --store DIR; "
