@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import posixpath
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from images import layout
+from images import jsontext, layout
 from images.base_tree import Tree
 
 FORMAT = "1"
@@ -148,7 +147,7 @@ def _magic(tree: Tree, python: str) -> str:
 
 def _compiler(tree: Tree) -> str:
     try:
-        document = json.loads(tree.content(f"{layout.CUDA_HOME}/version.json"))
+        document = jsontext.loads(tree.content(f"{layout.CUDA_HOME}/version.json"))
         return ".".join(str(document["cuda"]["version"]).split(".")[:2])
     except (ValueError, KeyError, TypeError):
         return ""

@@ -19,7 +19,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from images import base_check, base_facts, base_source, base_tree, fetch, inflate, lockfile
+from images import (
+    base_check,
+    base_facts,
+    base_source,
+    base_tree,
+    fetch,
+    inflate,
+    jsontext,
+    lockfile,
+)
 from images.artifact import Artifact
 from images.base_check import Candidate
 from images.base_facts import Facts
@@ -122,16 +131,16 @@ def _described(reference: BaseReference, keeper: Keeper) -> BaseImage:
     digest, documents = reference.digest, []
     content = keeper.manifest(digest)
     documents.append(base_source.document_artifact("manifest", digest, content))
-    head = json.loads(content)
+    head = jsontext.loads(content)
     if "manifests" in head:
         digest = _for_us(reference, head)
         content = keeper.manifest(digest)
         documents.append(base_source.document_artifact("manifest", digest, content))
-        head = json.loads(content)
+        head = jsontext.loads(content)
     described = head["config"]
     raw = keeper.config(_digest(described["digest"]), int(described["size"]))
     documents.append(base_source.document_artifact("config", described["digest"], raw))
-    body = json.loads(raw)
+    body = jsontext.loads(raw)
     settings = body.get("config") or {}
     blobs = tuple(
         Blob(_digest(item["digest"]), _digest(diff_id), int(item["size"]), 0, kind)
@@ -277,7 +286,7 @@ def survey(image: BaseImage, cache: Path, store: Store | None, progress: Progres
 
 def _read_facts(path: Path) -> tuple[Facts, list[int]] | None:
     try:
-        document = json.loads(path.read_bytes())
+        document = jsontext.loads(path.read_bytes())
         told: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in document["facts"].items()

@@ -10,6 +10,7 @@ import gzip
 import io
 import lzma
 import tarfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,15 @@ from images.errors import IntegrityError
 
 _AR_MAGIC = b"!<arch>\n"
 _AR_HEADER = 60
+_DAMAGED = (
+    tarfile.TarError,
+    lzma.LZMAError,
+    zlib.error,
+    gzip.BadGzipFile,
+    EOFError,
+    ValueError,  # of numbers in a tar's headers, and of text that is not UTF-8
+    OverflowError,
+)
 
 
 def control(path: Path) -> str:
@@ -61,7 +71,7 @@ def _tar(path: Path, name: str) -> Iterator[tarfile.TarFile]:
                 yield tar
         except KeyError:
             raise _broken(path, f"cannot read {full_name}") from None
-        except (tarfile.TarError, lzma.LZMAError, EOFError) as error:
+        except _DAMAGED as error:
             raise _broken(path, str(error)) from error
 
 
@@ -73,8 +83,10 @@ def _seek_member(archive: IO[bytes], path: Path, prefix: str) -> str:
         name = header[:16].decode("ascii", "replace").rstrip().rstrip("/")
         if name.startswith(prefix):
             return name
-        size = int(header[48:58])
-        archive.seek(size + size % 2, io.SEEK_CUR)
+        size = header[48:58].strip()
+        if not size.isdigit():
+            raise _broken(path, "the size of a member is not a number")
+        archive.seek(int(size) + int(size) % 2, io.SEEK_CUR)
     raise _broken(path, f"it has no {prefix}.*")
 
 

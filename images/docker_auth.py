@@ -7,12 +7,12 @@ of an error.
 
 from __future__ import annotations
 
-import json
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from images import jsontext
 from images.errors import LoginError
 
 
@@ -62,7 +62,7 @@ def _config_path() -> Path | None:
 def _read(path: Path) -> dict[str, Any]:
     # The SDK takes a file that is not JSON for an old one, and silently finds no login in it.
     try:
-        content = json.loads(path.read_bytes())
+        content = jsontext.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         # A JSON error tells line and column; it quotes nothing.
         raise LoginError(

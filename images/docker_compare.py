@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from images import jsontext
 from images.errors import BuildError, UsageError
 from images.image import Image
 from images.store import Store
@@ -57,7 +57,7 @@ def is_same(attributes: Mapping[str, Any], image: Image) -> bool:
 def blobs_of(manifest_digest: str, store: Store) -> list[str]:
     """The layers of an image of the store, of this build or an earlier one."""
     try:
-        manifest = json.loads(store.read(manifest_digest))
+        manifest = jsontext.loads(store.read(manifest_digest))
         return [str(layer["digest"]) for layer in manifest["layers"]]
     except (BuildError, ValueError, KeyError):
         return []

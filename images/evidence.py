@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from images import jsontext
 from images.errors import EvidenceError
 
 PASSED, FAILED, SKIPPED, NOT_RUN = "passed", "failed", "skipped", "not run"
@@ -179,7 +180,7 @@ def read(path: Path) -> Evidence | None:
         EvidenceError: it holds something else.
     """
     try:
-        return _parse(json.loads(path.read_bytes()))
+        return _parse(jsontext.loads(path.read_bytes()))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

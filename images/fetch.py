@@ -305,4 +305,7 @@ def _cannot_write(path: Path, error: OSError) -> StoreError:
             remedy="free some space or choose another place with --cache DIR; "
             "what has arrived is kept",
         )
-    return StoreError(f"{path}: cannot be written: {error}")
+    return StoreError(
+        f"{path}: cannot be written: {error}",
+        remedy="choose a place that you may write with --cache DIR",
+    )

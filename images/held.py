@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from images import jsontext
 from images.docker_archive import unpacked
 from images.errors import IntegrityError, UsageError
 from images.layer import Blob, Compression, compressor
@@ -94,7 +94,7 @@ def _lines(inventory: Path) -> Iterator[tuple[str, int, str]]:
     try:
         with inventory.open("rb") as stream:
             for line in stream:
-                record = json.loads(line)
+                record = jsontext.loads(line)
                 if isinstance(record, dict):
                     whole = record["files"] == count
                     continue

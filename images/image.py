@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from images import jsontext
 from images.layer import Blob
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 _TITLE = "org.opencontainers.image.title"
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 MAX_LAYERS = 100
 """Docker refuses more than 125; a derived image needs room for its own."""
 
@@ -142,23 +145,44 @@ def parse(ref: str, manifest: bytes, config: bytes, unpacked: Sequence[int] = ()
     Raises:
         ValueError, KeyError, TypeError, AttributeError: the documents are not JSON of that form.
     """
-    head, body = json.loads(manifest), json.loads(config)
+    head, body = jsontext.loads(manifest), jsontext.loads(config)
     sizes = tuple(unpacked) or (0,) * len(head["layers"])
     layers = tuple(
-        Layer(
-            (item.get("annotations") or {}).get(_TITLE, ""),
-            Blob(item["digest"], diff_id, item["size"], size, item["mediaType"]),
-        )
+        _layer(item, diff_id, size)
         for item, diff_id, size in zip(
             head["layers"], body["rootfs"]["diff_ids"], sizes, strict=True
         )
     )
     settings = body["config"]
-    env = dict(line.split("=", 1) for line in (settings.get("Env") or []))
+    env = dict(_text(line).split("=", 1) for line in (settings.get("Env") or []))
+    labels = {name: _text(value) for name, value in (settings.get("Labels") or {}).items()}
     own = sum(_TITLE in (item.get("annotations") or {}) for item in head["layers"])
     history = body.get("history") or []
     inherited = tuple(history[: len(history) - own])
-    return Image(ref, layers, env, settings.get("Labels") or {}, body["created"], inherited)
+    return Image(ref, layers, env, labels, _text(body["created"]), inherited)
+
+
+def _layer(item: Any, diff_id: Any, unpacked: int) -> Layer:
+    title = (item.get("annotations") or {}).get(_TITLE, "")
+    size = item["size"]
+    if type(size) is not int or not 0 <= size < 1 << 63:
+        raise ValueError(f"{size!r} is not the size of a layer")
+    blob = Blob(_digest(item["digest"]), _digest(diff_id), size, unpacked, _text(item["mediaType"]))
+    return Layer(_text(title), blob)
+
+
+def _digest(value: Any) -> str:
+    if not _DIGEST.fullmatch(_text(value)):
+        raise ValueError(f"{value!r} is not a sha256 digest")
+    return _text(value)
+
+
+def _text(value: Any) -> str:
+    """The value, which is text that can be shown and written."""
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not text")
+    value.encode()  # not half of a surrogate pair
+    return value
 
 
 def digest(content: bytes) -> str:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable
 from contextlib import suppress
 
+from images import jsontext
 from images.errors import StoreError
 from images.reference import Repository
 from images.store import Store
@@ -23,7 +24,7 @@ def known(store: Store, registry: str) -> dict[str, frozenset[str]]:
     found = {}
     for path in sorted((store.path / ".roll" / _PLACE).glob("*.json")):
         with suppress(OSError, ValueError, KeyError, TypeError):
-            document = json.loads(path.read_bytes())
+            document = jsontext.loads(path.read_bytes())
             if document["registry"] == registry:
                 found[str(document["repository"])] = frozenset(map(str, document["blobs"]))
     return found

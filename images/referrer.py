@@ -6,13 +6,12 @@ Empty Descriptor"): an image manifest with `artifactType`, an empty config and `
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from images import image
+from images import image, jsontext
 from images.image import MANIFEST_TYPE
 
 EMPTY = b"{}"
@@ -74,7 +73,7 @@ class Referrer:
 def subject_of(manifest: bytes) -> str | None:
     """The digest of what a manifest is about; None if it is about nothing, or no manifest."""
     try:
-        return str(json.loads(manifest)["subject"]["digest"])
+        return str(jsontext.loads(manifest)["subject"]["digest"])
     except (ValueError, KeyError, TypeError):
         return None
 
@@ -85,7 +84,7 @@ def content_of(manifest: bytes) -> list[str]:
     Raises:
         ValueError, KeyError, TypeError: it is no manifest.
     """
-    return [str(layer["digest"]) for layer in json.loads(manifest)["layers"]]
+    return [str(layer["digest"]) for layer in jsontext.loads(manifest)["layers"]]
 
 
 def parse(manifest: bytes, content: bytes) -> Referrer:
@@ -94,7 +93,7 @@ def parse(manifest: bytes, content: bytes) -> Referrer:
     Raises:
         ValueError, KeyError, TypeError: it is not one of ours.
     """
-    head = json.loads(manifest)
+    head = jsontext.loads(manifest)
     (layer,) = head["layers"]
     title, annotations = layer["annotations"][_TITLE], head["annotations"]
     found = Referrer(head["artifactType"], title, content, head["subject"], annotations)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from images import jsontext
 from images.errors import LoginError, RegistryError
 from images.retry import PASSING, PassingError, retry_after
 from images.web import public_url
@@ -228,7 +229,7 @@ def _parsed(challenge: str) -> tuple[str, dict[str, str]]:
 
 def _token_of(response: requests.Response, begin: float, where: str) -> _Token:
     try:
-        document: dict[str, Any] = response.json()
+        document: dict[str, Any] = jsontext.loads(response.content)
         value = document.get("token") or document["access_token"]
         lifetime = float(document.get("expires_in") or _LIFETIME)
     except (ValueError, KeyError, TypeError, AttributeError):

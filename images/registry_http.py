@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
-from images import docker_auth, web
+from images import docker_auth, jsontext, web
 from images.errors import LoginError, RegistryError
 from images.registry_auth import Authorization, Header, Scopes, login_remedy
 from images.retry import PASSING, PassingError, Policy, retry_after
@@ -295,7 +295,7 @@ def _reason(error: BaseException) -> str:
 def _told(response: requests.Response) -> str:
     """What a registry says of a failure, in one line."""
     try:
-        errors = response.json()["errors"]
+        errors = jsontext.loads(response.content)["errors"]
         words = "; ".join(f"{item['code']}: {item.get('message') or ''}" for item in errors)
     except (ValueError, KeyError, TypeError, AttributeError):
         words = response.reason or ""

@@ -12,12 +12,11 @@ missing. Should one be lost all the same, the next push of the image brings it b
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from images import image, referrer, upload
+from images import image, jsontext, referrer, upload
 from images.errors import LoginError, RegistryError
 from images.image import INDEX_TYPE, MANIFEST_TYPE
 from images.referrer import Referrer
@@ -153,7 +152,7 @@ def _tagged(registry: Registry, subject: str) -> tuple[dict[str, Any], str | Non
 
 def _index(registry: Registry, where: str, content: bytes) -> dict[str, Any]:
     try:
-        index: dict[str, Any] = json.loads(content)
+        index: dict[str, Any] = jsontext.loads(content)
         if (kind := index.get("mediaType", INDEX_TYPE)) != INDEX_TYPE:
             raise ValueError(f"its type is {kind}")
         for item in index["manifests"]:

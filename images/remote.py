@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from images import jsontext
 from images.layer import Blob
 from images.reference import Repository
 
@@ -70,7 +71,7 @@ def parse(content: bytes) -> list[Remote]:
     Raises:
         ValueError, KeyError, TypeError: it is none.
     """
-    return [_remote(item) for item in json.loads(content)["layers"]]
+    return [_remote(item) for item in jsontext.loads(content)["layers"]]
 
 
 def _remote(item: dict[str, Any]) -> Remote:

@@ -26,10 +26,10 @@ def entries(tar: Path) -> Iterator[Entry]:
     try:
         with tarfile.open(tar, "r:", encoding="utf-8") as archive:
             members = [member for member in archive if not member.ischr() and not member.isblk()]
-    except (OSError, tarfile.TarError) as error:
+    except (OSError, tarfile.TarError, ValueError, OverflowError) as error:
         raise IntegrityError(f"{tar}: cannot be read as a tar: {error}") from error
     found = [_entry_of(member, tar) for member in members]
-    named = [entry for entry in found if entry.path != "."]
+    named = [entry for entry in found if (entry.path, entry.kind) != (".", "dir")]
     yield from sorted(_relinked(named), key=_order)
 
 
@@ -59,6 +59,10 @@ def _relinked(found: list[Entry]) -> Iterator[Entry]:
     names: dict[str, list[Entry]] = {}
     for entry in found:
         if entry.kind == "hardlink":
+            if entry.target not in files:
+                raise IntegrityError(
+                    f"{entry.path}: a hard link to {entry.target}, which is no file"
+                )
             names.setdefault(entry.target, [files[entry.target]]).append(entry)
     for entry in found:
         if entry.path not in names and entry.kind != "hardlink":

@@ -69,7 +69,8 @@ def build(workdir: Path) -> Path:
         copy.chmod(0o644)
     env = {**os.environ, "SOURCE_DATE_EPOCH": _EPOCH}
     try:
-        uv.run(["build", "--wheel", "--out-dir", str(output), str(source)], cwd=workdir, env=env)
+        # By names of ours: uv takes no path that is not UTF-8, and `workdir` is a person's choice.
+        uv.run(["build", "--wheel", "--out-dir", output.name, source.name], cwd=workdir, env=env)
     except LockError as error:
         raise ToolError(error.message) from None
     wheels = list(output.glob("*.whl"))

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from images import limits
 from images.errors import IntegrityError, ToolError
 from images.interpreter import Interpreter
 
@@ -102,8 +103,11 @@ def _build_system(name: str, source: Path) -> dict[str, Any]:
 def _unpacked(sdist: Path, destination: Path) -> Path:
     """The source tree, without links and devices, in modes that do not tell of a umask."""
     try:
+        packed, unpacked = sdist.stat().st_size, 0
         with tarfile.open(sdist, "r:gz") as archive:
-            for member in archive:
+            for number, member in enumerate(archive, 1):
+                unpacked += member.size
+                limits.check(sdist.name, number, unpacked, packed)
                 parts = member.name.split("/")
                 if not (member.isfile() or member.isdir()) or ".." in parts or parts[0] == "":
                     raise ValueError(f"{member.name}: a link, a device, or outside the source")

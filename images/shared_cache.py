@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from images import image, layer, pull
+from images import image, jsontext, layer, pull
 from images.at_once import QUESTIONS, at_once
 from images.errors import IntegrityError
 from images.image import MANIFEST_TYPE
@@ -138,7 +138,7 @@ def parse(content: bytes, key: str) -> Blob:
     Raises:
         ValueError, KeyError, TypeError, AttributeError: it is no record, or another key's.
     """
-    document: dict[str, Any] = json.loads(content)
+    document: dict[str, Any] = jsontext.loads(content)
     notes = document["annotations"]
     if notes["roll.layer.key"] != key:
         raise ValueError("of another key")

@@ -96,9 +96,10 @@ def locate(wanted: Sources, mirror: str | None, cache: Path) -> dict[Artifact, s
     """
     urls: dict[Artifact, str] = {}
     if wanted.distributions:
-        from images import uv
+        from images import index_login, uv
 
-        urls |= uv.locate({item.pin: file for file, item in wanted.distributions.items()})
+        found = uv.locate({item.pin: file for file, item in wanted.distributions.items()})
+        urls |= index_login.with_logins(found)
     if gone := [item for file, item in wanted.distributions.items() if file not in urls]:
         lines = "".join(f"\n  {item.pin}: {item.artifact.filename}" for item in gone)
         raise FetchError(

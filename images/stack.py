@@ -288,7 +288,7 @@ def _without_repetition(entries: Iterable[Entry]) -> Iterator[Entry]:
         first = seen.setdefault(entry.path, entry)
         if first is entry:
             yield entry
-        elif _content(first) != _content(entry):
+        elif first.size != entry.size or _content(first) != _content(entry):
             raise IntegrityError(
                 f"{entry.path}: two distributions of one layer bring it, with other content"
             )

@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
-from images import image, referrer, remote
+from images import image, jsontext, referrer, remote
 from images.errors import IntegrityError, StoreError, UsageError
 from images.image import INDEX_TYPE, MANIFEST_TYPE, Image
 from images.layer import Blob
@@ -120,7 +120,7 @@ class Store:
     def known(self, key: str) -> Blob | None:
         """The blob that these inputs gave before, if it is still here."""
         try:
-            blob = Blob(**json.loads((self._keys / key).read_bytes()))
+            blob = Blob(**jsontext.loads((self._keys / key).read_bytes()))
             return blob if self.has(blob.digest, blob.size) else None
         except (OSError, ValueError, TypeError, AttributeError, StoreError):
             return None
@@ -235,7 +235,7 @@ class Store:
     def _image(self, ref: str, digest: str) -> Image:
         manifest = self.read(digest)
         try:
-            head = json.loads(manifest)
+            head = jsontext.loads(manifest)
             config = self.read(head["config"]["digest"])
             sizes = self._unpacked_sizes()
             unpacked = [sizes.get(layer["digest"], 0) for layer in head["layers"]]
@@ -288,7 +288,9 @@ class Store:
                 remedy="python build.py list  # what the store holds",
             )
         try:
-            return tuple(str(layer["digest"]) for layer in json.loads(self.read(digest))["layers"])
+            return tuple(
+                str(layer["digest"]) for layer in jsontext.loads(self.read(digest))["layers"]
+            )
         except (ValueError, KeyError, TypeError) as error:
             raise IntegrityError(f"{self.path}: {name}: not a manifest: {error!r}") from error
 
@@ -339,7 +341,7 @@ class Store:
     def _references(self, item: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         yield "manifest", item
         with suppress(OSError, *_NOT_A_DOCUMENT):
-            manifest = json.loads(self.blob_path(item["digest"]).read_bytes())
+            manifest = jsontext.loads(self.blob_path(item["digest"]).read_bytes())
             if "config" in manifest:
                 yield "config", self._descriptor(manifest["config"])
             for kind in ("layers", "manifests"):
@@ -465,7 +467,7 @@ class Store:
     def _index(self) -> dict[str, Any]:
         path = self.path / "index.json"
         try:
-            index: dict[str, Any] = json.loads(path.read_bytes())
+            index: dict[str, Any] = jsontext.loads(path.read_bytes())
             for item in index["manifests"]:
                 self._descriptor(item)
                 _name(item)
@@ -587,16 +589,23 @@ def _hash(path: Path, progress: Callable[[int], None]) -> str:
     return digest.hexdigest()
 
 
+def _belongs(place: Path, store: Path) -> bool:
+    """Whether a path is in the store or leads to it."""
+    return store in (place, *place.parents) or place in store.parents
+
+
 @contextmanager
 def _disk(path: Path) -> Iterator[None]:
     """Turn the system's word for a full or read-only disk into one that names the remedy."""
     try:
         yield
     except OSError as error:
-        name = error.filename
-        place = Path(os.fsdecode(name)) if isinstance(name, (str, bytes)) else None
-        here = place is not None and (path in (place, *place.parents) or place in path.parents)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT) and (here or place is None):
+        # Of two names the second is where it was to be copied or renamed to.
+        names = [name for name in (error.filename2, error.filename) if name is not None]
+        places = [Path(os.fsdecode(name)) for name in names if isinstance(name, (str, bytes))]
+        place = next((place for place in places if _belongs(place, path)), None)
+        here = place is not None
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) and (here or not places):
             raise StoreError(
                 f"{path}: no space left on the disk that holds the store",
                 remedy="python build.py gc, or another place with --store DIR; "

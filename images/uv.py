@@ -6,6 +6,8 @@ netrc).
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -23,7 +25,7 @@ from packaging.utils import BuildTag, canonicalize_name, parse_wheel_filename
 
 from images import layout
 from images.artifact import Artifact
-from images.errors import FetchError, LockError, ToolError
+from images.errors import FetchError, LockError, StoreError, ToolError
 
 PLATFORM = "x86_64-manylinux_2_36"
 """What wheels are chosen for: the glibc of Debian bookworm."""
@@ -160,6 +162,7 @@ def run(arguments: Sequence[str], *, cwd: Path, env: dict[str, str] | None = Non
 
     Raises:
         LockError: uv says no; the message is its own.
+        StoreError: the disk of uv's cache or of temporary files is full.
         ToolError: uv is not installed.
     """
     try:
@@ -169,7 +172,13 @@ def run(arguments: Sequence[str], *, cwd: Path, env: dict[str, str] | None = Non
     except OSError as error:
         raise ToolError(f"uv cannot be run: {error}", remedy="pip install -e .") from error
     if done.returncode:
-        raise LockError(f"uv {' '.join(arguments[:2])} failed:\n{done.stderr.strip()}")
+        told = f"uv {' '.join(arguments[:2])} failed:\n{done.stderr.strip()}"
+        if os.strerror(errno.ENOSPC) in done.stderr:
+            raise StoreError(
+                f"no space left on a disk that uv writes to: {told}",
+                remedy="free some space, or choose other places with UV_CACHE_DIR and TMPDIR",
+            )
+        raise LockError(told)
 
 
 def find() -> str:

@@ -33,12 +33,13 @@ from installer.utils import (
     parse_metadata_file,
 )
 
-from images import layout, zipmember
+from images import layout, limits, zipmember
 from images.entry import Entry, of_bytes
 from images.errors import IntegrityError
 
 _INSTALLER = b"roll-sglang-images\n"
 _PYTHON = f"/{layout.BIN}/python"
+_CHUNK = 1 << 20
 _HASHES = frozenset({"sha256", "sha384", "sha512"})  # RECORD's must be SHA-256 or better
 _MALFORMED = (
     zipfile.BadZipFile,
@@ -89,25 +90,33 @@ def opened(path: Path, *, misrecorded: bool = False) -> Iterator[Wheel]:
 
     Raises:
         IntegrityError: not a zip, no wheel's metadata, a member that leaves the prefix, is a
-            link or device or comes twice, a RECORD that does not list exactly what the zip holds,
-            or content with another hash than RECORD's.
+            link or device or comes twice, names that differ in case alone, more or larger files
+            than software has, a RECORD that does not list exactly what the zip holds, or content
+            with another hash than RECORD's.
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            members = _members(path, archive)
             source = WheelFile(archive)
             version = str(parse_metadata_file(source.read_dist_info("WHEEL"))["Wheel-Version"])
             if not version.startswith("1."):
                 raise ValueError(f"Wheel-Version {version}")
-            members = _members(path.name, archive)
             records = _records(path.name, source, members)
             yield Wheel(path, source, members, records, misrecorded)
     except _MALFORMED as error:
         raise IntegrityError(f"{path.name}: not a valid wheel: {error}") from error
 
 
-def _members(name: str, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+def _members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    name = path.name
     members: dict[str, zipfile.ZipInfo] = {}
-    for info in archive.infolist():
+    cases: dict[str, str] = {}
+    infos = archive.infolist()
+    unpacked = sum(info.file_size for info in infos)
+    limits.check(name, len(infos), unpacked, path.stat().st_size)
+    for info in infos:
+        if info.header_offset < 0:  # neither zipfile nor the system takes it for damage
+            raise zipfile.BadZipFile(f"{info.filename}: its header lies before the file")
         if info.is_dir():
             continue
         kind = stat.S_IFMT(info.external_attr >> 16)
@@ -118,8 +127,24 @@ def _members(name: str, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
             raise IntegrityError(f"{name}: {info.filename}: leaves the prefix")
         if info.filename in members:
             raise IntegrityError(f"{name}: {info.filename}: comes twice")
+        # One file would replace the other on a disk that knows no case: no image depends on it.
+        first = cases.setdefault(info.filename.casefold(), info.filename)
+        if first != info.filename:
+            raise IntegrityError(
+                f"{name}: {info.filename}: differs from {first} in upper and lower case alone"
+            )
+        if info.file_size > limits.IN_MEMORY and _is_read_whole(info.filename):
+            raise IntegrityError(
+                f"{name}: {info.filename}: {info.file_size} bytes; {limits.IN_MEMORY} are the "
+                "limit of a source, a script or metadata"
+            )
         members[info.filename] = info
     return members
+
+
+def _is_read_whole(member: str) -> bool:
+    head, _, rest = member.partition("/")
+    return member.endswith(".py") or head.endswith(".dist-info") or rest.startswith("scripts/")
 
 
 def _records(
@@ -221,8 +246,11 @@ def _row(path: str, digest: Hash | None, size: int | None) -> tuple[Scheme, Reco
 
 
 def _hash_of(entry: Entry) -> Hash:
+    found = hashlib.sha256()
     with entry.open() as stream:
-        value = base64.urlsafe_b64encode(hashlib.sha256(stream.read()).digest())
+        while piece := stream.read(_CHUNK):
+            found.update(piece)
+    value = base64.urlsafe_b64encode(found.digest())
     return Hash("sha256", value.decode().rstrip("="))
 
 

@@ -15,6 +15,7 @@ from images.errors import MatrixError
 
 MAX_BYTES = 1_000_000
 _MAX_DEPTH = 12
+_LONGEST = 1000  # characters of a message
 _CORE = "tag:yaml.org,2002:"
 _CORE_TAGS = {_CORE + name for name in ("str", "int", "float", "bool", "null", "seq", "map")}
 _NULLS = {"", "~", "null", "Null", "NULL"}
@@ -55,6 +56,8 @@ class Faults:
 
     def add(self, line: int, message: str) -> None:
         """Note a fault on a line; line 0 is the file as a whole."""
+        if len(message) > _LONGEST:  # what is quoted in it
+            message = f"{message[: _LONGEST // 2]} … {message[-_LONGEST // 2 :]}"
         self._found[line, message] = None
 
     def stop(self) -> None:

@@ -70,6 +70,8 @@ class Member:
         if piece:
             self._crc = isal_zlib.crc32(piece, self._crc)
             self._size += len(piece)
+            if self._size > self._info.file_size:
+                raise self._broken(f"more than the {self._info.file_size} bytes that it tells of")
         elif size:
             self._compare()
         return piece

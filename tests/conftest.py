@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,6 +45,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="keep the outcome of the GPU tests there; with --gpu alone evidence/ID.json beside "
         "the matrix",
     )
+
+
+def pytest_configure() -> None:
+    # A shell that starts a job in the background has it ignore these, and all its children with
+    # it: tests that interrupt a process would wait for ever.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:

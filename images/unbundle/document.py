@@ -159,7 +159,7 @@ def decode(content: bytes) -> Bundle:
             value["libzstd_needs"],
         )
         fault = _contradiction(bundle, value)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise IntegrityError(f"{NAME}: not a bundle's: {error!r}", remedy=_RESEND) from error
     if fault:
         raise IntegrityError(f"{NAME}: contradicts itself: {fault}", remedy=_RESEND)

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from images import base, deb, fetch, mirror
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 MATRIX = Path(__file__).parent / "small" / "matrix.yaml"
 TARGET = "torch280-sglang052"
@@ -102,3 +104,14 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> SmallImage:
     """The small target in a store of its own; no test may change that store."""
     cli = Cli(tmp_path_factory.mktemp("small") / "store")
     return SmallImage(cli, cli.build())
+
+
+@pytest.fixture(scope="session")
+def base_tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tar that mmdebstrap makes of the locked base, made once for all tests that look at it."""
+    if shutil.which("mmdebstrap") is None:
+        pytest.skip("needs mmdebstrap")
+    debs = base.locked()
+    if fetch.missing([package.artifact for package in debs], CACHE):
+        deb.download(debs, mirror.find(), CACHE, jobs=6, advance=lambda _: None, renew=base.RENEW)
+    return base.build(debs, CACHE, tmp_path_factory.mktemp("base"))

@@ -23,6 +23,10 @@ import pytest
 
 from tests.integration import dockerd
 
+USER, PASSWORD = "user", "s3cr3t-pass"
+HTPASSWD = "user:$2b$04$abcdefghijklmnopqrstuupbtxNs0Xh3WxtcDqV/YqkG.kt1gyOnS\n"
+"""The line of that login in a registry's file of users."""
+
 
 def need(program: str) -> None:
     """Skip, or fail where that is asked for, when a program is not installed."""

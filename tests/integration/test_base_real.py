@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from images import base, deb, fetch, interpreter, mirror
+from images import base, fetch, interpreter, mirror
+from tests.integration.conftest import CACHE
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -30,20 +31,9 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def cache() -> Path:
-    default = Path.home() / ".cache" / "roll-images"
-    path = Path(os.environ.get("ROLL_IMAGES_CACHE", default))
-    debs = base.locked()
-    if fetch.missing([package.artifact for package in debs], path):
-        deb.download(debs, mirror.find(), path, jobs=6, advance=lambda _: None, renew=base.RENEW)
-    return path
-
-
-@pytest.fixture(scope="module")
-def tar(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    workdir = tmp_path_factory.mktemp("base")
-    yield base.build(base.locked(), cache, workdir)
-    shutil.rmtree(workdir)
+def tar(base_tar: Path) -> Path:
+    """The base, and with it a full cache."""
+    return base_tar
 
 
 @pytest.fixture(scope="module")
@@ -56,20 +46,6 @@ def read(tar: Path, name: str) -> str:
     found = {entry.path: entry for entry in base.entries(tar)}
     with found[name].open() as stream:
         return stream.read().decode()
-
-
-def test_another_umask_zone_and_locale_give_the_same_bytes(
-    tar: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TZ", "Asia/Tokyo")
-    monkeypatch.setenv("LANG", "tr_TR.UTF-8")
-    old = os.umask(0o077)
-    try:
-        again = base.build(base.locked(), cache, tmp_path)
-    finally:
-        os.umask(old)
-    assert fetch.file_sha256(again) == fetch.file_sha256(tar)
-    again.unlink()
 
 
 @pytest.fixture
@@ -91,20 +67,21 @@ def ordinary_user() -> Iterator[str]:
         shutil.rmtree(home)
 
 
-def test_an_ordinary_user_makes_the_same_bytes(tar: Path, cache: Path, ordinary_user: str) -> None:
+def test_an_ordinary_user_makes_the_same_bytes(tar: Path, ordinary_user: str) -> None:
+    """With a umask, a time zone, a locale and a home of his own."""
     user = pwd.getpwnam(ordinary_user)
     home = Path(user.pw_dir)
     shutil.copytree(ROOT / "images", home / "images")
     for package in base.locked():
         copy = fetch.cached(package.artifact, home / "cache")
         copy.parent.mkdir(parents=True)
-        shutil.copyfile(fetch.cached(package.artifact, cache), copy)
+        shutil.copyfile(fetch.cached(package.artifact, CACHE), copy)
     (home / "work").mkdir()
     for directory, _, names in os.walk(home):
         for path in (Path(directory), *(Path(directory) / name for name in names)):
             os.chown(path, user.pw_uid, user.pw_gid)
             path.chmod(0o700 if path.is_dir() else 0o600)
-    python = interpreter.extracted(base.locked(), cache)
+    python = interpreter.extracted(base.locked(), CACHE)
     shared = Path(tempfile.mkdtemp(prefix="roll-images-python-"))
     try:
         # The interpreter of whoever runs the tests may lie where this user cannot go.
@@ -199,8 +176,8 @@ def test_it_works_in_a_plain_chroot(tar: Path, tmp_path: Path) -> None:
     shutil.rmtree(root)
 
 
-def test_the_interpreter_is_whole_and_uses_no_library_of_the_hosts(cache: Path) -> None:
-    python = interpreter.extracted(base.locked(), cache)
+def test_the_interpreter_is_whole_and_uses_no_library_of_the_hosts(tar: Path) -> None:
+    python = interpreter.extracted(base.locked(), CACHE)
     script = (
         "import glob, importlib, os, sys\n"
         "for path in glob.glob(f'{sys.prefix}/lib/python3.11/lib-dynload/*.so'):\n"

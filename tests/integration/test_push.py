@@ -31,13 +31,20 @@ from images.registry import Registry
 from images.retry import Policy
 from images.store import Store
 from tests.integration.conftest import MATRIX, TARGET, Cli
-from tests.integration.registries import Fault, Proxy, TokenServer, need, proxy, registry
+from tests.integration.registries import (
+    HTPASSWD,
+    PASSWORD,
+    Fault,
+    Proxy,
+    TokenServer,
+    need,
+    proxy,
+    registry,
+)
 
 MIB = 1 << 20
 BULK = 12 * MIB
 QUICK = Policy(first=0.01, longest=0.05)
-PASSWORD = "s3cr3t-pass"
-HTPASSWD = "user:$2b$04$abcdefghijklmnopqrstuupbtxNs0Xh3WxtcDqV/YqkG.kt1gyOnS\n"
 
 Make = Callable[..., Image]
 

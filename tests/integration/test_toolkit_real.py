@@ -142,14 +142,6 @@ def put(entries: Iterable[Entry], root: Path) -> None:
             path.chmod(entry.mode)
 
 
-@pytest.fixture(scope="module")
-def base_tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The base, made once for all compilers."""
-    if fetch.missing([item.artifact for item in base.locked()], CACHE):
-        download_debs(base.locked())
-    return base.build(base.locked(), CACHE, tmp_path_factory.mktemp("base"))
-
-
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: str(case.version))
 def case(request: pytest.FixtureRequest) -> Case:
     found: Case = request.param

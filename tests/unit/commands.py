@@ -100,8 +100,7 @@ def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentPar
 
 @cache
 def _build_parser() -> argparse.ArgumentParser:
-    parser = build.parser()
-    return parser
+    return build.parser()
 
 
 @cache

@@ -99,6 +99,7 @@ def run(suite: Path, *options: str, passing: str = "", digest: str = "sha256:m")
     command += ["-p", "tests.gpu.conftest", "-p", "plugin", "-p", "no:cacheprovider"]
     command += ["--evidence", str(suite / "x.json"), *options]
     env = {**os.environ, "PYTHONPATH": f"{suite}:{ROOT}", "PASS": passing, "DIGEST": digest}
+    env["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # hypothesis and testinfra take most of a start
     done = subprocess.run(command, cwd=suite, env=env, capture_output=True, text=True, check=False)
     assert "INTERNALERROR" not in done.stdout, done.stdout
     return done.stdout + done.stderr

@@ -905,6 +905,16 @@ def test_full_disk_that_is_not_the_stores_is_not_blamed_on_it(
     assert not isinstance(error.value, StoreError)
 
 
+def test_full_disk_under_a_copy_from_elsewhere_is_the_stores(
+    tmp_path: Path, tiny_disk: Path
+) -> None:
+    big = tmp_path / "big"
+    big.write_bytes(bytes(2 << 20))
+    store = open_store(tiny_disk / "store")
+    with pytest.raises(StoreError, match="no space left"), store.workdir() as place:
+        shutil.copyfile(big, place / "big")
+
+
 def test_store_on_a_disk_without_any_room_is_refused(tiny_disk: Path) -> None:
     with suppress(OSError), (tiny_disk / "fill").open("wb", buffering=0) as out:
         for _ in range(300):

@@ -256,6 +256,12 @@ def test_size_that_the_zip_lies_about_is_refused(make_wheel: MakeWheel) -> None:
     refused(path)
 
 
+def test_wheel_without_its_first_bytes_is_refused(rich: Path) -> None:
+    for gone in (1, 64, 500):
+        rich.write_bytes(rich.read_bytes()[gone:])
+        assert "not a valid wheel" in refused(rich)
+
+
 def broken(make_wheel: MakeWheel, change: Callable[[list[str]], list[str]]) -> Path:
     record = zipfile.ZipFile(make_wheel(RICH)).read(f"{INFO}/RECORD").decode()
     return make_wheel(RICH, record="\n".join(change(record.splitlines())) + "\n")
