@@ -26,6 +26,11 @@ CONFLICTS: dict[str, Conflict] = {
         ("torch260-sglang046",),
         "its file name says py3, its WHEEL file cp36: it is Python and a library for ctypes",
     ),
+    "sglang 0.5.4.post2 has requirement flashinfer_python==0.4.1, "
+    "but you have flashinfer-python 0.5.0.": Conflict(
+        ("torch280-sglang054",),
+        "the row's override: what 0.4.1 itself needs is gone from the index (matrix.yaml)",
+    ),
 }
 """By the line that `pip check` prints."""
 

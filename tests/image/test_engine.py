@@ -78,6 +78,8 @@ def need_import_without_gpu(subject: Subject) -> None:
     subject.need_engine()
     if Version(subject.target.sglang) < Version("0.4.10"):
         pytest.skip("where torch sees no GPU, SGLang 0.4.6 imports vLLM, which no image has")
+    if Version(subject.target.torch).release[:2] == (2, 7):
+        pytest.skip("SGLang tunes a kernel at import, and Triton 3.3 asks for a GPU's driver then")
 
 
 def test_engine_can_be_imported(with_driver: Box, subject: Subject) -> None:
