@@ -1,0 +1,187 @@
+"""`build` makes images; `fetch` brings what that needs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import partial
+from typing import TYPE_CHECKING
+
+from images.commands.common import (
+    ROOT,
+    base_place,
+    chosen,
+    elsewhere_of,
+    fetch_command,
+    inputs_of,
+    print_json,
+)
+from images.errors import UsageError
+from images.progress import Progress
+
+if TYPE_CHECKING:
+    from images.base_source import Place as BasePlace
+    from images.builder import Made, Settings
+    from images.cache_use import CacheFrom, Filled
+    from images.foundation import Inputs
+    from images.image import Image
+    from images.matrix import Matrix
+    from images.provenance import Build
+    from images.remote import Place
+
+
+@dataclass(frozen=True)
+class _Built:
+    """What a build of one target came to."""
+
+    image: Image
+    reused: list[bool]
+    filled: Filled | None
+
+
+def build(options: argparse.Namespace) -> int:
+    """Build images into the store."""
+    from images import builder, foundation, report, store
+
+    matrix, targets = chosen(options)
+    # Every lock is read before anything is made: a stale one must not surface after an hour.
+    inputs = inputs_of(matrix, targets, options.compression)
+    settings = builder.Settings(
+        store.open_store(options.store),
+        options.cache,
+        options.compression,
+        options.jobs,
+        options.debian_mirror,
+        fetch_command(options) if options.offline else "",
+    )
+    caches = _caches(options)
+    documents = []
+    with settings.store.building():
+        # And every own base is held against its target, for the same reason.
+        place = base_place(options, settings.store, offline=options.offline)
+        for one in inputs:
+            if one.target.base:
+                foundation.ready(one, place, settings.store, Progress())
+        for one in inputs:
+            progress = Progress()
+            with progress.timed("total"):
+                built = _build(one, matrix, place, settings, caches, progress)
+            path, elsewhere = settings.store.path, elsewhere_of(settings.store)
+            documents.append(report.image_document(built.image, path, built.reused, elsewhere))
+            summary = report.build_summary(
+                built.image, built.reused, progress.seconds, path, elsewhere, built.filled
+            )
+            print(summary, file=sys.stderr if options.json else sys.stdout)
+    if options.json:
+        print_json(documents[0] if len(documents) == 1 else {"images": documents})
+    return 0
+
+
+def _build(
+    one: Inputs,
+    matrix: Matrix,
+    place: BasePlace,
+    settings: Settings,
+    caches: tuple[CacheFrom | None, Place | None],
+    progress: Progress,
+) -> _Built:
+    """Make one target's image, name it, and put beside it what is said about it."""
+    from images import assemble, attest, budget, builder, foundation, lockfile
+
+    started = datetime.now(timezone.utc)
+    cache_from, cache_to = caches
+    ground, recipes = foundation.ready(one, place, settings.store, progress)
+    look = cache_from.look if cache_from else None
+    ours = builder.make(recipes, one.debs, settings, progress, look)
+    made = [*(foundation.put(ground, settings) if ground else ()), *ours]
+    image = assemble.assemble(
+        one.target,
+        lockfile.digest_of_file(matrix.lock_path(one.target.id)),
+        [item.layer for item in made],
+        ground.image if ground else None,
+    )
+    budget.check(one.target, image, settings.store)
+    settings.store.save(image)
+    reused = [item.reused for item in made]
+    run = _run(one, matrix, settings, started, reused)
+    attest.complete(settings.store, image, one.materials(ground), run)
+    return _Built(image, reused, _fill(settings, ours, cache_to, progress) if cache_to else None)
+
+
+def _run(
+    one: Inputs, matrix: Matrix, settings: Settings, started: datetime, reused: list[bool]
+) -> Build:
+    """This run, for the provenance."""
+    from images import base, toolkit
+    from images.provenance import Build
+
+    locks = (matrix.lock_path(one.target.id), base.LOCK, toolkit.lock_path(one.target.toolkit))
+    return Build(
+        ROOT,
+        (matrix.path, *locks),
+        {"target": one.target.id, "compression": settings.compression},
+        started,
+        datetime.now(timezone.utc),
+        reused.count(False),
+        reused.count(True),
+        os.environ,
+    )
+
+
+def fetch(options: argparse.Namespace) -> int:
+    """Bring all that builds need into the download cache: they then need no network."""
+    from images import foundation, prefetch, report
+
+    looking = options.check or options.paths_only
+    place = base_place(options, offline=looking)
+    wanted = {
+        one.target.id: foundation.wanted(one, place, Progress(), bring=not looking)
+        for one in inputs_of(*chosen(options))
+    }
+    if options.paths_only:
+        files = dict.fromkeys(file for needs in wanted.values() for file in needs.artifacts)
+        print("\n".join(f"{file.sha256}/{file.filename}" for file in files))
+        return 0
+    outcomes = {}
+    for target, needs in wanted.items():
+        if options.check:
+            outcomes[target] = prefetch.look(needs, options.cache, options.jobs, Progress())
+        else:
+            outcomes[target] = prefetch.fill(
+                needs, options.cache, options.debian_mirror, options.jobs, Progress()
+            )
+    summary = f"{report.fetch_summary(outcomes)}\n{options.cache}"
+    print(summary, file=sys.stderr if options.json else sys.stdout)
+    if options.json:
+        documents = [report.fetch_document(*item) for item in outcomes.items()]
+        print_json(documents[0] if len(documents) == 1 else {"targets": documents})
+    if error := prefetch.failure(outcomes, fetch_command(options)):
+        raise error
+    return 0
+
+
+def _caches(options: argparse.Namespace) -> tuple[CacheFrom | None, Place | None]:
+    """The caches that a build reads and fills; without them no code for registries is loaded."""
+    if not (options.cache_from or options.cache_to):
+        return None, None
+    if options.offline:
+        raise UsageError("--offline touches no network, and a shared cache lies in a registry")
+    from images import cache_use
+
+    source, target = (
+        cache_use.place(text, plain_http=options.plain_http) if text else None
+        for text in (options.cache_from, options.cache_to)
+    )
+    say = partial(print, file=sys.stderr)
+    return cache_use.CacheFrom(source, say) if source else None, target
+
+
+def _fill(settings: Settings, made: Sequence[Made], cache_to: Place, progress: Progress) -> Filled:
+    from images import cache_use
+    from images.options import UPLOADS
+
+    return cache_use.fill(settings.store, made, cache_to, jobs=UPLOADS, progress=progress)

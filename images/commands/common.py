@@ -1,0 +1,112 @@
+"""What several commands need: the matrix, the targets and the store that options name."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from images.progress import Progress
+
+if TYPE_CHECKING:
+    from images.base_source import Place as BasePlace
+    from images.foundation import Inputs
+    from images.image import Image
+    from images.layer import Compression
+    from images.matrix import Matrix, Target
+    from images.remote import Place
+    from images.store import Store
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The checkout."""
+
+
+def matrix_of(options: argparse.Namespace) -> Matrix:
+    """The matrix that the options name, validated."""
+    from images import matrix
+
+    return matrix.load(options.matrix)
+
+
+def chosen(options: argparse.Namespace) -> tuple[Matrix, list[Target]]:
+    """The matrix, and the targets that the options name of it, each once."""
+    matrix = matrix_of(options)
+    if options.all:
+        return matrix, list(matrix.targets)
+    return matrix, [matrix.target(name) for name in dict.fromkeys(options.target)]
+
+
+def store_if_there(options: argparse.Namespace) -> Store | None:
+    """The store, unless there is none yet."""
+    from images import store
+
+    there = (options.store / "oci-layout").is_file()
+    return store.open_store(options.store, create=False) if there else None
+
+
+def inputs_of(
+    matrix: Matrix, targets: Sequence[Target], compression: Compression = "zstd"
+) -> list[Inputs]:
+    """The locks of targets, all read and checked."""
+    from images import base, lock, toolkit
+    from images.foundation import Inputs
+
+    debs = base.locked()
+    tools = {target.toolkit: toolkit.locked(target.toolkit) for target in targets}
+    return [
+        Inputs(target, lock.read(matrix, target), debs, tools[target.toolkit], compression)
+        for target in targets
+    ]
+
+
+def base_place(
+    options: argparse.Namespace, store: Store | None = None, *, offline: bool
+) -> BasePlace:
+    """Where own bases are looked for: the cache, the store if one is given, and the network."""
+    from images.base_source import Place
+
+    place = Place(
+        options.cache,
+        options.matrix.absolute(),
+        options.plain_http,
+        fetch_command(options) if offline else "",
+    )
+    return dataclasses.replace(place, has=store.has) if store else place
+
+
+def fetch_command(options: argparse.Namespace) -> str:
+    """The command that fetches what the builds of these options need."""
+    from images.options import default_cache
+
+    command = ["python", "build.py", "fetch"]
+    command += ["--all"] if options.all else []
+    for target in dict.fromkeys(options.target):
+        command += ["--target", target]
+    if options.cache != default_cache():
+        command += ["--cache", str(options.cache)]
+    command += ["--plain-http"] if options.plain_http else []
+    if options.matrix != ROOT / "matrix.yaml":
+        command += ["--matrix", str(options.matrix)]
+    return shlex.join(command)
+
+
+def elsewhere_of(source: Store) -> dict[str, Place]:
+    """Where layers lie whose bytes the store does not have, by digest."""
+    return {digest: remote.place for digest, remote in source.remotes().items()}
+
+
+def completed(source: Store, image: Image, progress: Progress) -> None:
+    """Fetch what an image has elsewhere, before its bytes are needed."""
+    if source.remotes():
+        from images import complete
+
+        complete.complete(source, [layer.blob.digest for layer in image.layers], progress=progress)
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """One document on standard output."""
+    print(json.dumps(document, indent=1))

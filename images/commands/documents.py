@@ -1,0 +1,35 @@
+"""`sbom` and `provenance`: what is said about an image."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+
+
+def sbom(options: argparse.Namespace) -> int:
+    """Write an image's bill of materials (CycloneDX)."""
+    from images import attest
+
+    return _write_document(options, attest.SBOM)
+
+
+def provenance(options: argparse.Namespace) -> int:
+    """Write how an image was made (SLSA provenance, not signed)."""
+    from images import attest
+
+    return _write_document(options, attest.PROVENANCE)
+
+
+def _write_document(options: argparse.Namespace, artifact_type: str) -> int:
+    from images import attest, store
+
+    source = store.open_store(options.store, create=False)
+    content = attest.find(source, source.load(options.target), artifact_type)
+    if options.out:
+        options.out.write_bytes(content)
+    else:
+        print(content.decode())
+    return 0

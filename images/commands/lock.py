@@ -1,0 +1,92 @@
+"""`lock` makes and checks the locks."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from images.commands.common import matrix_of
+from images.errors import LockError
+
+if TYPE_CHECKING:
+    from images.matrix import Matrix, Target
+    from images.mirror import Mirror
+
+
+def lock_targets(options: argparse.Namespace) -> int:
+    """Make the locks, or check that they are those of the sources."""
+    from images import lock, lockfile, mirror
+
+    matrix = matrix_of(options)
+    named = bool(options.target)
+    targets = [matrix.target(name) for name in options.target] if named else matrix.targets
+    if options.check:
+        return _check_locks(matrix, targets)
+    if not options.base_only:
+        for target in targets:
+            changed = lock.make(matrix, target)
+            print(f"{matrix.lock_path(target.id)}: {'locked' if changed else 'unchanged'}")
+    if options.base_only or not named:
+        where = mirror.find(options.debian_mirror)
+        for shared in _shared_locks(matrix):
+            if not options.base_only and _reads(shared.read):
+                print(f"{shared.path}: up to date ({shared.name}; newest packages: lock --base)")
+                continue
+            lockfile.write(shared.path, shared.make(where))
+            print(f"{shared.path}: locked")
+    return 0
+
+
+class _SharedLock(NamedTuple):
+    """A lock of what several targets have in common."""
+
+    name: str
+    path: Path
+    make: Callable[[Mirror], str]
+    read: Callable[[], object]
+
+
+def _shared_locks(matrix: Matrix) -> list[_SharedLock]:
+    from images import base, toolkit
+
+    compilers = [
+        _SharedLock(
+            f"CUDA compiler {version}",
+            toolkit.lock_path(version),
+            partial(toolkit.lock, version),
+            partial(toolkit.locked, version),
+        )
+        for version in matrix.toolkits
+    ]
+    return [_SharedLock("base", base.LOCK, base.lock, base.locked), *compilers]
+
+
+def _check_locks(matrix: Matrix, targets: Sequence[Target]) -> int:
+    from images import lock
+
+    faults: list[LockError] = []
+    checks = [shared.read for shared in _shared_locks(matrix)]
+    checks += [partial(lock.read, matrix, target) for target in targets]
+    for check in checks:
+        try:
+            check()
+        except LockError as error:
+            faults.append(error)
+    if faults:
+        raise LockError(
+            "\n".join(fault.message for fault in faults),
+            remedy=" && ".join(dict.fromkeys(fault.remedy for fault in faults if fault.remedy)),
+        )
+    print(f"{len(checks)} locks are those of their inputs")
+    return 0
+
+
+def _reads(read: Callable[[], object]) -> bool:
+    try:
+        read()
+    except LockError:
+        return False
+    return True

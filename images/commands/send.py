@@ -1,0 +1,137 @@
+"""`load`, `bundle`, `push`, `promote` and `pull`: images on their way to where they run."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from images.commands.common import chosen, completed, matrix_of, print_json
+from images.errors import UsageError
+from images.progress import Progress
+
+if TYPE_CHECKING:
+    pass
+
+
+def load(options: argparse.Namespace) -> int:
+    """Give images to the Docker daemon."""
+    from images import docker, store
+
+    _, targets = chosen(options)
+    source = store.open_store(options.store, create=False)
+    documents = []
+    for target in targets:
+        image = source.load(target.id)
+        tags = options.tag or [f"roll-sglang:{target.id}"]
+        progress = Progress()
+        completed(source, image, progress)
+        loaded = docker.load(source, image, tags, progress=progress)
+        documents.append({"target": target.id, "tags": tags, "id": loaded.id})
+        print(f"{', '.join(tags)}: {loaded.describe()}", file=sys.stderr)
+    if options.json:
+        print_json(documents[0] if len(documents) == 1 else {"images": documents})
+    return 0
+
+
+def bundle(options: argparse.Namespace) -> int:
+    """Write an image as part files with their own unpacker, for a machine without a registry."""
+    from images import bundle, held, report, store
+
+    source = store.open_store(options.store, create=False)
+    image = source.load(options.target)
+    bundle.check(image)
+    layers = source.layers_of(options.since) if options.since else ()
+    known = held.held(options.have, layers)
+    progress = Progress()
+    completed(source, image, progress)
+    if known.sizes:
+        with progress.stage("compare", image.size) as meter:
+            plans = bundle.plan(source, image, known, options.jobs, meter.advance)
+    else:
+        plans = bundle.plan(source, image, known)
+    with progress.stage("bundle", image.size) as meter:
+        made = bundle.write(
+            source, image, options.out, options.part_size, known, plans, meter.advance
+        )
+    print(report.bundle_summary(made), file=sys.stderr)
+    if options.json:
+        print_json(report.bundle_document(made))
+    return 0
+
+
+def push(options: argparse.Namespace) -> int:
+    """Push images to a registry, without Docker."""
+    from images import push, reference, registry, report, store
+
+    _, targets = chosen(options)
+    repository, tag = reference.parse(options.to)
+    if tag and len(targets) > 1:
+        raise UsageError(
+            f"{options.to}: one tag for {len(targets)} images",
+            remedy="leave the tag out: each image gets its target's id as its tag",
+        )
+    mount_from = [
+        reference.repository_name(name, repository.registry) for name in options.mount_from
+    ]
+    source = store.open_store(options.store, create=False)
+    images = [source.load(target.id) for target in targets]
+    documents = []
+    with (
+        source.building(),
+        registry.Registry(repository, plain_http=options.plain_http) as connected,
+    ):
+        for image in images:
+            progress = Progress()
+            with progress.timed("total"):
+                pushed = push.push(
+                    source,
+                    image,
+                    connected,
+                    tag or image.ref,
+                    referrers=source.attached(image.manifest_digest) if options.attest else (),
+                    mount_from=mount_from,
+                    jobs=options.jobs,
+                    progress=progress,
+                )
+            documents.append(report.push_document(pushed))
+            summary = report.push_summary(pushed, progress.seconds)
+            print(summary, file=sys.stderr if options.json else sys.stdout)
+    if options.json:
+        print_json(documents[0] if len(documents) == 1 else {"images": documents})
+    return 0
+
+
+def promote(options: argparse.Namespace) -> int:
+    """Move a tag in a registry to an image that a GPU has proven."""
+    from images import evidence, promote, reference, registry, report
+
+    target = matrix_of(options).target(options.target)
+    repository, tag = reference.parse(options.to)
+    kept = options.evidence or evidence.path_of(options.matrix, target.id)
+    chosen = promote.candidate(target.id, options.digest, kept, unproven=options.unproven)
+    with registry.Registry(repository, plain_http=options.plain_http) as connected:
+        done = promote.promote(chosen, connected, tag or target.id)
+    if options.json:
+        print_json(report.promote_document(done))
+    else:
+        print(report.promote_summary(done))
+    return 0
+
+
+def pull(options: argparse.Namespace) -> int:
+    """Fetch the layers of built images that lie in a shared cache."""
+    from images import complete, report, store
+
+    _, targets = chosen(options)
+    source = store.open_store(options.store, create=False)
+    documents = []
+    for image in [source.load(target.id) for target in targets]:
+        layers = [layer.blob.digest for layer in image.layers]
+        fetched = complete.complete(source, layers, progress=Progress(), jobs=options.jobs)
+        documents.append(report.pull_document(image, source.path, fetched))
+        summary = report.pull_summary(image, source.path, fetched)
+        print(summary, file=sys.stderr if options.json else sys.stdout)
+    if options.json:
+        print_json(documents[0] if len(documents) == 1 else {"images": documents})
+    return 0
