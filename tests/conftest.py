@@ -55,6 +55,18 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With `-n auto --dist loadgroup`: what shares a Debian base, a Docker daemon or a module's
+    fixtures stays in one process."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        place = item.path.relative_to(ROOT)
+        shared = place.is_relative_to("tests/integration")
+        group = "integration" if shared else str(place)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 def pytest_report_header(config: pytest.Config) -> str | None:
     target = config.getoption("--target")
     if target is None:
