@@ -55,6 +55,7 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """With `-n auto --dist loadgroup`: what shares a Debian base, a Docker daemon or a module's
     fixtures stays in one process."""
