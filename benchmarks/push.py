@@ -14,100 +14,27 @@ import argparse
 import json
 import os
 import shutil
-import socket
-import subprocess
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory, TemporaryFile
+from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.loopback import registry  # noqa: E402
+from benchmarks.processes import Run, timed  # noqa: E402
 from images import layer  # noqa: E402
 from images.entry import of_bytes  # noqa: E402
 from images.image import Image, Layer  # noqa: E402
 from images.store import Store, open_store  # noqa: E402
 
 
-@dataclass(frozen=True)
-class Run:
-    """One process: what it was, wall and CPU seconds, peak memory and sent bytes."""
-
-    what: str
-    seconds: float
-    cpu: float
-    peak: int
-    sent: int | None = None
-
-    def row(self) -> str:
-        """A line of the table."""
-        sent = "" if self.sent is None else f"{self.sent:,}"
-        figures = (f"{self.seconds:.2f}", f"{self.cpu:.1f}", f"{self.peak / 1e6:.0f}", sent)
-        return f"| {' | '.join((self.what, *figures))} |"
-
-
-@contextmanager
-def registry(place: Path) -> Iterator[str]:
-    """An empty registry; gives its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    with TemporaryDirectory(prefix="registry-", dir=place) as data:
-        config = Path(data) / "config.json"
-        settings = {
-            "version": 0.1,
-            "log": {"level": "error", "accesslog": {"disabled": True}},
-            "storage": {"filesystem": {"rootdirectory": data}},
-            "http": {"addr": address},
-        }
-        config.write_text(json.dumps(settings))
-        command = ["setpriv", "--pdeathsig", "KILL", "docker-registry", "serve", str(config)]
-        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server:
-            try:
-                _wait(int(address.rpartition(":")[2]))
-                yield address
-            finally:
-                server.terminate()
-
-
-def _wait(port: int) -> None:
-    for _ in range(200):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    sys.exit("docker-registry did not come up")
-
-
-def timed(what: str, command: Sequence[str]) -> tuple[Run, str]:
-    """Run a process that must succeed; gives its figures and its output."""
-    # The disk of one run must not be busy with what the one before left to be written.
-    os.sync()
-    begin = time.perf_counter()
-    with (
-        TemporaryFile() as errors,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors) as child,
-    ):
-        output = child.stdout.read().decode() if child.stdout else ""
-        _, status, used = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-        errors.seek(0)
-        said = errors.read().decode()
-    seconds = time.perf_counter() - begin
-    if child.returncode:
-        sys.exit(f"{what}: {said}")
-    return Run(what, seconds, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024), output
-
-
-def pushed(what: str, store: Path, target: str, to: str) -> Run:
+def pushed(what: str, store: Path, target: str, to: str, *options: str) -> Run:
     """Push as a user does."""
     command = [sys.executable, str(ROOT / "build.py"), "push", "--store", str(store)]
     command += ["--target", target, "--to", to, "--plain-http", "--json"]
-    run, output = timed(what, command)
+    run, output = timed(what, [*command, *options])
     return replace(run, sent=json.loads(output)["bytes_sent"])
 
 

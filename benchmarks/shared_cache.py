@@ -14,13 +14,10 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import socket
 import statistics
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,7 +27,9 @@ import requests
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.push import Run, linked, registry, timed  # noqa: E402
+from benchmarks.loopback import Relay, registry, relay  # noqa: E402
+from benchmarks.processes import Run, timed  # noqa: E402
+from benchmarks.push import linked  # noqa: E402
 from images import shared_cache  # noqa: E402
 from images.image import INDEX_TYPE, MANIFEST_TYPE, digest  # noqa: E402
 from images.reference import Repository  # noqa: E402
@@ -38,60 +37,6 @@ from images.registry import Registry  # noqa: E402
 
 CACHE, APP = "roll/cache", "roll/app"
 LOOKUPS = 9
-_PIECE = 1 << 18
-
-
-class Relay:
-    """Passes TCP connections on to a registry.
-
-    Attributes:
-        address: what clients are told.
-        up: bytes of clients.
-        down: bytes of the registry.
-    """
-
-    def __init__(self, listener: socket.socket, upstream: str) -> None:
-        self.address = f"127.0.0.1:{listener.getsockname()[1]}"
-        self.up = self.down = 0
-        self._listener = listener
-        host, _, port = upstream.rpartition(":")
-        self._upstream = host, int(port)
-        self._lock = threading.Lock()
-
-    def serve(self) -> None:
-        """Take connections until the listener is closed."""
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                server = socket.create_connection(self._upstream)
-                for source, sink, down in ((client, server, False), (server, client, True)):
-                    arguments = (source, sink, down)
-                    threading.Thread(target=self._pass, args=arguments, daemon=True).start()
-
-    def _pass(self, source: socket.socket, sink: socket.socket, down: bool) -> None:
-        with suppress(OSError):
-            while piece := source.recv(_PIECE):
-                with self._lock:
-                    self.down += len(piece) * down
-                    self.up += len(piece) * (not down)
-                sink.sendall(piece)
-            sink.shutdown(socket.SHUT_WR)
-
-    def counted(self) -> tuple[int, int]:
-        """Bytes down and up since the last call."""
-        with self._lock:
-            told = self.down, self.up
-            self.down = self.up = 0
-        return told
-
-
-@contextmanager
-def relay(upstream: str) -> Iterator[Relay]:
-    """A relay before a registry."""
-    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
-        made = Relay(listener, upstream)
-        threading.Thread(target=made.serve, daemon=True).start()
-        yield made
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,102 @@
+"""A registry on the loopback interface, and a relay before it that counts bytes."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+_PIECE = 1 << 18
+
+
+@contextmanager
+def registry(place: Path) -> Iterator[str]:
+    """An empty registry; gives its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    with TemporaryDirectory(prefix="registry-", dir=place) as data:
+        config = Path(data) / "config.json"
+        settings = {
+            "version": 0.1,
+            "log": {"level": "error", "accesslog": {"disabled": True}},
+            "storage": {"filesystem": {"rootdirectory": data}},
+            "http": {"addr": address},
+        }
+        config.write_text(json.dumps(settings))
+        command = ["setpriv", "--pdeathsig", "KILL", "docker-registry", "serve", str(config)]
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server:
+            try:
+                _wait(int(address.rpartition(":")[2]))
+                yield address
+            finally:
+                server.terminate()
+
+
+def _wait(port: int) -> None:
+    for _ in range(200):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    sys.exit("docker-registry did not come up")
+
+
+class Relay:
+    """Passes TCP connections on to a registry.
+
+    Attributes:
+        address: what clients are told.
+        up: bytes of clients.
+        down: bytes of the registry.
+    """
+
+    def __init__(self, listener: socket.socket, upstream: str) -> None:
+        self.address = f"127.0.0.1:{listener.getsockname()[1]}"
+        self.up = self.down = 0
+        self._listener = listener
+        host, _, port = upstream.rpartition(":")
+        self._upstream = host, int(port)
+        self._lock = threading.Lock()
+
+    def serve(self) -> None:
+        """Take connections until the listener is closed."""
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(self._upstream)
+                for source, sink, down in ((client, server, False), (server, client, True)):
+                    arguments = (source, sink, down)
+                    threading.Thread(target=self._pass, args=arguments, daemon=True).start()
+
+    def _pass(self, source: socket.socket, sink: socket.socket, down: bool) -> None:
+        with suppress(OSError):
+            while piece := source.recv(_PIECE):
+                with self._lock:
+                    self.down += len(piece) * down
+                    self.up += len(piece) * (not down)
+                sink.sendall(piece)
+            sink.shutdown(socket.SHUT_WR)
+
+    def counted(self) -> tuple[int, int]:
+        """Bytes down and up since the last call."""
+        with self._lock:
+            told = self.down, self.up
+            self.down = self.up = 0
+        return told
+
+
+@contextmanager
+def relay(upstream: str) -> Iterator[Relay]:
+    """A relay before a registry."""
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+        made = Relay(listener, upstream)
+        threading.Thread(target=made.serve, daemon=True).start()
+        yield made
