@@ -167,12 +167,13 @@ class Registry:
             RegistryError: it is refused, or is there with another digest afterwards.
         """
         doing = f"putting the manifest of {self.repository.name}:{reference}"
-        url = self._url("manifests", reference)
-        response = self.exchange.call(
-            "PUT", url, self._scopes, body=content, headers={"Content-Type": MANIFEST_TYPE}
-        )
-        if response.status_code != 201:
-            raise self.exchange.refused(response, doing)
+        failures = 0
+        while (refused := self._put_manifest(reference, content, doing)) is not None:
+            # docker-registry's word to one of two clients that bring the same bytes at once.
+            if "DIGEST_INVALID" not in refused.message:
+                raise refused
+            failures += 1
+            self.exchange.pause(failures, PassingError(refused.message), doing)
         found, wanted = self.manifest_digest(reference), image.digest(content)
         if found != wanted:
             raise RegistryError(
@@ -180,6 +181,16 @@ class Registry:
                 f"instead of {wanted}",
                 remedy="does somebody else push that tag, or does the registry convert images?",
             )
+
+    def _put_manifest(self, reference: str, content: bytes, doing: str) -> RegistryError | None:
+        response = self.exchange.call(
+            "PUT",
+            self._url("manifests", reference),
+            self._scopes,
+            body=content,
+            headers={"Content-Type": MANIFEST_TYPE},
+        )
+        return None if response.status_code == 201 else self.exchange.refused(response, doing)
 
     # -- blobs -------------------------------------------------------------------------------------
 

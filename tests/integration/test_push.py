@@ -719,6 +719,26 @@ def test_token_server_that_is_down_for_a_moment(
     assert states(pushed(layout, make(), faulty.address)) == ["sent"] * 4
 
 
+def test_manifest_that_another_brings_at_the_same_moment(
+    layout: Store, make: Make, faulty: Proxy
+) -> None:
+    """Distribution 2.8 tells one of two clients that what both bring has another digest."""
+    said = {"errors": [{"code": "DIGEST_INVALID", "message": "provided digest did not match"}]}
+    left = [1]
+
+    def guard(request: Any) -> bool:
+        if request.command == "PUT" and "/manifests/" in request.path and left[0]:
+            left[0] -= 1
+            request.answer(400, {"Content-Type": "application/json"}, json.dumps(said).encode())
+            return True
+        return False
+
+    faulty.guard = guard
+    image = make()
+    assert pushed(layout, image, faulty.address).manifest_digest == image.manifest_digest
+    assert left == [0]
+
+
 def test_netrc_is_not_for_registries(
     layout: Store, make: Make, faulty: Proxy, own_config: Path
 ) -> None:

@@ -9,6 +9,7 @@ import random
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -176,8 +177,9 @@ def test_with_the_oldest_python(out: Path, tmp_path: Path, expected: object) -> 
 def test_as_an_ordinary_user(out: Path, tmp_path: Path, expected: dict[str, object]) -> None:
     if os.geteuid() != 0:
         pytest.skip("the tests run as an ordinary user already")
-    for path in (tmp_path, *tmp_path.parents[:2]):
-        path.chmod(0o755)
+    for path in (tmp_path, *tmp_path.parents):
+        if path.is_relative_to(tempfile.gettempdir()) and path != Path(tempfile.gettempdir()):
+            path.chmod(0o755)
     place = tmp_path / "of user"
     place.mkdir()
     os.chown(place, 12345, 12345)
