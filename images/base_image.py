@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +26,7 @@ from images import (
     fetch,
     inflate,
     jsontext,
+    layer,
     lockfile,
 )
 from images.artifact import Artifact
@@ -35,7 +35,7 @@ from images.base_facts import Facts
 from images.base_reference import BaseReference
 from images.base_source import Keeper, Place
 from images.errors import FetchError, IntegrityError, MatrixError, StoreError
-from images.image import Layer
+from images.image import Layer, checked_digest
 from images.layer import Blob
 from images.progress import Progress
 
@@ -46,21 +46,11 @@ if TYPE_CHECKING:
     from images.toolkit import Toolkit
 
 _CONNECTIONS = 4
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_LAYER_TYPES = {
-    **{
-        f"application/vnd.oci.image.layer.v1.tar+{kind}": (
-            f"application/vnd.oci.image.layer.v1.tar+{kind}"
-        )
-        for kind in ("gzip", "zstd")
-    },
+_DOCKERS = "application/vnd.docker.image.rootfs.diff.tar."
+_LAYER_TYPES = {kind: kind for kind in layer.MEDIA_TYPES} | {
     # Docker's name for the same bytes: a manifest of OCI's names them as OCI does.
-    "application/vnd.docker.image.rootfs.diff.tar.gzip": (
-        "application/vnd.oci.image.layer.v1.tar+gzip"
-    ),
-    "application/vnd.docker.image.rootfs.diff.tar.zstd": (
-        "application/vnd.oci.image.layer.v1.tar+zstd"
-    ),
+    f"{_DOCKERS}{compression}": layer.MEDIA_TYPE + compression
+    for compression in layer.COMPRESSIONS
 }
 
 
@@ -138,12 +128,12 @@ def _described(reference: BaseReference, keeper: Keeper) -> BaseImage:
         documents.append(base_source.document_artifact("manifest", digest, content))
         head = jsontext.loads(content)
     described = head["config"]
-    raw = keeper.config(_digest(described["digest"]), int(described["size"]))
+    raw = keeper.config(checked_digest(described["digest"]), int(described["size"]))
     documents.append(base_source.document_artifact("config", described["digest"], raw))
     body = jsontext.loads(raw)
     settings = body.get("config") or {}
     blobs = tuple(
-        Blob(_digest(item["digest"]), _digest(diff_id), int(item["size"]), 0, kind)
+        Blob(checked_digest(item["digest"]), checked_digest(diff_id), int(item["size"]), 0, kind)
         for item, diff_id, kind in zip(
             head["layers"], body["rootfs"]["diff_ids"], _kinds(reference, head), strict=True
         )
@@ -166,7 +156,7 @@ def _for_us(reference: BaseReference, index: Mapping[str, Any]) -> str:
     for item in index["manifests"]:
         platform = item.get("platform") or {}
         name = f"{platform.get('os')}/{platform.get('architecture')}"
-        platforms.setdefault(name, _digest(item["digest"]))
+        platforms.setdefault(name, checked_digest(item["digest"]))
     if "linux/amd64" not in platforms:
         raise _refusal(reference, [f"it is for {', '.join(platforms)}, not for linux/amd64"])
     return platforms["linux/amd64"]
@@ -190,12 +180,6 @@ def _history(told: list[dict[str, Any]], layers: int) -> tuple[dict[str, Any], .
     if sum(not item.get("empty_layer") for item in told) == layers:
         return tuple(told)
     return tuple({"created_by": "base image"} for _ in range(layers))
-
-
-def _digest(text: str) -> str:
-    if not _DIGEST.fullmatch(text):
-        raise ValueError(f"{text!r} is not a sha256 digest")
-    return text
 
 
 # -- layers ----------------------------------------------------------------------------------------
@@ -332,8 +316,8 @@ def put_layers(ground: Ground, cache: Path, store: Store) -> list[bool]:
         IntegrityError: the cache's file is damaged.
     """
     known = []
-    for layer in ground.layers:
-        blob = layer.blob
+    for item in ground.layers:
+        blob = item.blob
         there = store.has(blob.digest, blob.size)
         if not there:
             artifact = base_source.layer_artifact(blob.digest, blob.size)

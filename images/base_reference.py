@@ -6,15 +6,14 @@ counts: of a manifest, or of an index that has one for linux/amd64. A tag only h
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from images import reference
 from images.errors import UsageError
+from images.image import DIGEST
 from images.reference import Repository
 
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _LAYOUT = "oci:"
 
 
@@ -55,7 +54,7 @@ def parse(text: str) -> BaseReference:
             remedy=f"write {text}@sha256:…, with the digest that this prints: "
             f"skopeo inspect --format '{{{{.Digest}}}}' {_transport(text)}",
         )
-    if not _DIGEST.fullmatch(digest):
+    if not DIGEST.fullmatch(digest):
         raise UsageError(f"{text!r}: {digest!r} is no digest: sha256: and 64 hexadecimal digits")
     if name.startswith(_LAYOUT):
         layout = name.removeprefix(_LAYOUT).partition(":")[0]

@@ -33,7 +33,6 @@ from images.store import Store
 Look = Callable[[Sequence[Recipe]], Mapping[str, Remote]]
 """Finds layers that lie elsewhere, by key."""
 
-_CONNECTIONS = 6
 _FLUSHING = 2  # layers whose bytes are on their way to the disk, beside those that are being made
 _UNPACK_RATIO = 2.2  # content bytes for each byte of a wheel, over torch280-sglang052
 
@@ -149,7 +148,7 @@ def _start_downloads(
         urls = sources.locate(absent, settings.mirror, cache)
     meter = stack.enter_context(progress.stage("fetch", absent.size))
     downloads = stack.enter_context(
-        fetch.Downloads(cache, jobs=_CONNECTIONS, advance=meter.advance)
+        fetch.Downloads(cache, jobs=fetch.CONNECTIONS, advance=meter.advance)
     )
     arriving = {file: downloads.start(file, urls[file]) for file in absent.artifacts}
     _when_all_done(arriving, meter.end)

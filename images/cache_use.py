@@ -15,6 +15,7 @@ from images.builder import Made
 from images.errors import IntegrityError, RegistryError, UsageError
 from images.progress import Progress
 from images.reference import parse
+from images.referrer import EMPTY
 from images.registry import Registry
 from images.remote import Place, Remote
 from images.retry import Policy
@@ -143,6 +144,6 @@ def _write(
 
 
 def _empty_config(path: Path) -> Source:
-    path.write_bytes(shared_cache.EMPTY_CONFIG)
-    digest = image.digest(shared_cache.EMPTY_CONFIG)
-    return Source(path, digest, len(shared_cache.EMPTY_CONFIG))
+    path.write_bytes(EMPTY)
+    digest = image.digest(EMPTY)
+    return Source(path, digest, len(EMPTY))

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 POLICY = Policy()
 """Of downloads that are not given one of their own."""
 
+CONNECTIONS = 6
+"""Downloads at a time, where all of them come from one index and one mirror."""
+
 Advance = Callable[[int], None]
 """Told of each piece that arrives, in bytes; a negative number takes bytes back."""
 

@@ -21,7 +21,9 @@ MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 _TITLE = "org.opencontainers.image.title"
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+"""OCI Image Format 1.1, descriptor.md, "Digests": the one algorithm that is taken here."""
+
 MAX_LAYERS = 100
 """Docker refuses more than 125; a derived image needs room for its own."""
 
@@ -167,12 +169,23 @@ def _layer(item: Any, diff_id: Any, unpacked: int) -> Layer:
     size = item["size"]
     if type(size) is not int or not 0 <= size < 1 << 63:
         raise ValueError(f"{size!r} is not the size of a layer")
-    blob = Blob(_digest(item["digest"]), _digest(diff_id), size, unpacked, _text(item["mediaType"]))
+    blob = Blob(
+        checked_digest(item["digest"]),
+        checked_digest(diff_id),
+        size,
+        unpacked,
+        _text(item["mediaType"]),
+    )
     return Layer(_text(title), blob)
 
 
-def _digest(value: Any) -> str:
-    if not _DIGEST.fullmatch(_text(value)):
+def checked_digest(value: Any) -> str:
+    """The value, which is a digest.
+
+    Raises:
+        ValueError, TypeError: it is none.
+    """
+    if not DIGEST.fullmatch(_text(value)):
         raise ValueError(f"{value!r} is not a sha256 digest")
     return _text(value)
 

@@ -33,8 +33,10 @@ _ZSTD_LEVEL = 3
 _GZIP_LEVEL = 6
 _CHUNK = 1 << 18  # stays in a core's second-level cache on its way through hashes and compressor
 _LARGE = 1 << 16  # from here on copying a piece costs more than one call for it alone
-_MEDIA_TYPE = "application/vnd.oci.image.layer.v1.tar+"
-MEDIA_TYPES = frozenset(_MEDIA_TYPE + compression for compression in COMPRESSIONS)
+MEDIA_TYPE = "application/vnd.oci.image.layer.v1.tar+"
+"""Before the compression's name (OCI Image Format 1.1, layer.md)."""
+
+MEDIA_TYPES = frozenset(MEDIA_TYPE + compression for compression in COMPRESSIONS)
 # A gzip member's head without name or time: RFC 1952, section 2.3; OS 255 is "unknown".
 _GZIP_HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 
@@ -119,7 +121,7 @@ class _Sink:
         self._blob_hash = hashlib.sha256()
         self._buffer = bytearray()
         self._unpacked = self._size = 0
-        self._media_type = _MEDIA_TYPE + compression
+        self._media_type = MEDIA_TYPE + compression
 
     def write(self, data: bytes) -> None:
         """Small pieces (tar heads, small files) are gathered: each call costs the same."""

@@ -17,8 +17,6 @@ from images.errors import FetchError, IntegrityError
 from images.progress import Progress
 from images.sources import Sources
 
-_CONNECTIONS = 6
-
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -124,7 +122,7 @@ def _fetch(
         urls = sources.locate(absent, mirror, cache)
     with (
         progress.stage("fetch", absent.size) as meter,
-        fetch.Downloads(cache, jobs=_CONNECTIONS, advance=meter.advance) as downloads,
+        fetch.Downloads(cache, jobs=fetch.CONNECTIONS, advance=meter.advance) as downloads,
     ):
         arriving = {file: downloads.start(file, urls[file]) for file in absent.artifacts}
         error = sources.lost(arriving, absent.debs, cache)

@@ -6,16 +6,14 @@ bytes of the manifest under it: no store, no layer and no Docker take part.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from images import evidence, pull
 from images.errors import EvidenceError, RegistryError, UsageError
+from images.image import DIGEST
 from images.reference import Repository
 from images.registry import Registry
-
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +78,7 @@ def candidate(target: str, digest: str | None, kept: Path, *, unproven: bool) ->
             f"{target}: no evidence in {kept} names an image",
             remedy=f"prove one: python build.py test --target {target} --gpu",
         )
-    if not _DIGEST.fullmatch(wanted):
+    if not DIGEST.fullmatch(wanted):
         raise UsageError(
             f"{wanted}: is no digest", remedy="write sha256: and 64 hexadecimal digits"
         )

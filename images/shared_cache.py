@@ -18,8 +18,6 @@ that it has its digest and its size.
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,17 +25,15 @@ from typing import Any
 from images import image, jsontext, layer, pull
 from images.at_once import QUESTIONS, at_once
 from images.errors import IntegrityError
-from images.image import MANIFEST_TYPE
+from images.image import DIGEST, MANIFEST_TYPE
 from images.layer import Blob
+from images.referrer import EMPTY, EMPTY_TYPE
 from images.registry import Registry
 
 FORMAT = "1"
 """Part of every tag. Raise it when a record's form changes: older builders then do not see it."""
 
-EMPTY_CONFIG = b"{}"
-_EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 _ARTIFACT_TYPE = "application/vnd.roll.layer.v1+json"
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 NOT_A_RECORD = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 """What comes up when a manifest has another form than a record has."""
 
@@ -98,7 +94,7 @@ def _find(registry: Registry, key: str) -> Blob | str | None:
 
 
 def add(registry: Registry, key: str, title: str, blob: Blob) -> None:
-    """Write a layer's record; its blob and `EMPTY_CONFIG` must be in the repository.
+    """Write a layer's record; its blob and `referrer.EMPTY` must be in the repository.
 
     Raises:
         RegistryError: the registry refuses it.
@@ -116,16 +112,12 @@ def record(key: str, title: str, blob: Blob) -> bytes:
             "roll.layer.unpacked": str(blob.unpacked),
         },
         "artifactType": _ARTIFACT_TYPE,
-        "config": {
-            "digest": image.digest(EMPTY_CONFIG),
-            "mediaType": _EMPTY_TYPE,
-            "size": len(EMPTY_CONFIG),
-        },
+        "config": image.descriptor(EMPTY_TYPE, EMPTY),
         "layers": [{"digest": blob.digest, "mediaType": blob.media_type, "size": blob.size}],
         "mediaType": MANIFEST_TYPE,
         "schemaVersion": 2,
     }
-    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+    return image.canonical(document)
 
 
 def parse(content: bytes, key: str) -> Blob:
@@ -150,6 +142,6 @@ def parse(content: bytes, key: str) -> Blob:
     if media_type not in layer.MEDIA_TYPES:
         raise ValueError(f"{media_type!r} is no layer of ours")
     digest, diff_id = descriptor["digest"], notes["roll.layer.diff-id"]
-    if not (_DIGEST.fullmatch(digest) and _DIGEST.fullmatch(diff_id)):
+    if not (DIGEST.fullmatch(digest) and DIGEST.fullmatch(diff_id)):
         raise ValueError("a digest is none")
     return Blob(digest, diff_id, size, unpacked, media_type)

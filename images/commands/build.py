@@ -18,7 +18,7 @@ from images.commands.common import (
     elsewhere_of,
     fetch_command,
     inputs_of,
-    print_json,
+    print_documents,
 )
 from images.errors import UsageError
 from images.progress import Progress
@@ -77,7 +77,7 @@ def build(options: argparse.Namespace) -> int:
             )
             print(summary, file=sys.stderr if options.json else sys.stdout)
     if options.json:
-        print_json(documents[0] if len(documents) == 1 else {"images": documents})
+        print_documents(documents)
     return 0
 
 
@@ -158,7 +158,7 @@ def fetch(options: argparse.Namespace) -> int:
     print(summary, file=sys.stderr if options.json else sys.stdout)
     if options.json:
         documents = [report.fetch_document(*item) for item in outcomes.items()]
-        print_json(documents[0] if len(documents) == 1 else {"targets": documents})
+        print_documents(documents, "targets")
     if error := prefetch.failure(outcomes, fetch_command(options)):
         raise error
     return 0

@@ -107,6 +107,16 @@ def completed(source: Store, image: Image, progress: Progress) -> None:
         complete.complete(source, [layer.blob.digest for layer in image.layers], progress=progress)
 
 
+def print_documents(documents: Sequence[dict[str, Any]], several: str = "images") -> None:
+    """That of one image or target as it is; of several an object that lists them.
+
+    Args:
+        documents: one each.
+        several: the list's name.
+    """
+    print_json(documents[0] if len(documents) == 1 else {several: documents})
+
+
 def print_json(document: dict[str, Any]) -> None:
     """One document on standard output."""
     print(json.dumps(document, indent=1))

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
 from images.commands.common import elsewhere_of, print_json
 from images.errors import IntegrityError
 from images.progress import Progress, size
-
-if TYPE_CHECKING:
-    pass
 
 
 def verify(options: argparse.Namespace) -> int:

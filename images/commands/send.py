@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
 
-from images.commands.common import chosen, completed, matrix_of, print_json
+from images.commands.common import chosen, completed, matrix_of, print_documents, print_json
 from images.errors import UsageError
 from images.progress import Progress
-
-if TYPE_CHECKING:
-    pass
 
 
 def load(options: argparse.Namespace) -> int:
@@ -30,7 +26,7 @@ def load(options: argparse.Namespace) -> int:
         documents.append({"target": target.id, "tags": tags, "id": loaded.id})
         print(f"{', '.join(tags)}: {loaded.describe()}", file=sys.stderr)
     if options.json:
-        print_json(documents[0] if len(documents) == 1 else {"images": documents})
+        print_documents(documents)
     return 0
 
 
@@ -98,7 +94,7 @@ def push(options: argparse.Namespace) -> int:
             summary = report.push_summary(pushed, progress.seconds)
             print(summary, file=sys.stderr if options.json else sys.stdout)
     if options.json:
-        print_json(documents[0] if len(documents) == 1 else {"images": documents})
+        print_documents(documents)
     return 0
 
 
@@ -133,5 +129,5 @@ def pull(options: argparse.Namespace) -> int:
         summary = report.pull_summary(image, source.path, fetched)
         print(summary, file=sys.stderr if options.json else sys.stdout)
     if options.json:
-        print_json(documents[0] if len(documents) == 1 else {"images": documents})
+        print_documents(documents)
     return 0

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from images.commands.common import chosen, elsewhere_of, matrix_of, print_json, store_if_there
+from images.commands.common import (
+    chosen,
+    elsewhere_of,
+    matrix_of,
+    print_documents,
+    print_json,
+    store_if_there,
+)
 from images.errors import EvidenceError
-
-if TYPE_CHECKING:
-    pass
 
 
 def list_targets(options: argparse.Namespace) -> int:
@@ -90,7 +94,7 @@ def plan(options: argparse.Namespace) -> int:
     found = [outline.of_target(matrix, one, here, options.compression) for one in targets]
     if options.json:
         documents = [report_outline.plan_document(item) for item in found]
-        print_json(documents[0] if len(documents) == 1 else {"targets": documents})
+        print_documents(documents, "targets")
     else:
         print("\n\n".join(report_outline.plan_text(item) for item in found))
     return 0

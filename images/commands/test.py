@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
 from images.commands.common import chosen, completed
 from images.errors import UsageError
 from images.progress import Progress
-
-if TYPE_CHECKING:
-    pass
 
 
 def test(options: argparse.Namespace) -> int:

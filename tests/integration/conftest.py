@@ -1,4 +1,4 @@
-"""The small real target, built once for all tests that need an image."""
+"""The small real target, built once for all tests that need an image; a store, a registry."""
 
 from __future__ import annotations
 
@@ -7,19 +7,41 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from images import base, deb, fetch, mirror
+from images import base, deb, fetch, mirror, store
+from images.store import Store
+from tests.integration.registries import Proxy, proxy, registry
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MATRIX = Path(__file__).parent / "small" / "matrix.yaml"
 TARGET = "torch280-sglang052"
 CACHE = Path(os.environ.get("ROLL_IMAGES_CACHE") or Path.home() / ".cache" / "roll-images")
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Store:
+    """An empty store."""
+    return store.open_store(tmp_path / "store")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """The address of a real registry of the test's own."""
+    with registry(tmp_path) as address:
+        yield address
+
+
+@pytest.fixture
+def faulty(server: str) -> Iterator[Proxy]:
+    """A proxy before it, with which things go wrong."""
+    with proxy(server) as found:
+        yield found
 
 
 def other_cache(place: Path) -> Path:

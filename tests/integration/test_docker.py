@@ -73,11 +73,6 @@ def programs() -> list[Entry]:
 
 
 @pytest.fixture
-def layout(tmp_path: Path) -> Store:
-    return store.open_store(tmp_path / "store")
-
-
-@pytest.fixture
 def make(layout: Store, programs: list[Entry], bulk: bytes) -> Make:
     def put(entries: Sequence[Entry], compression: Compression) -> Blob:
         with layout.new_file() as (out, commit):

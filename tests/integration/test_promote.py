@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +34,6 @@ UNKNOWN = f"sha256:{'0' * 64}"
 def own_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No login of the machine's user takes part."""
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
-    with registry(tmp_path) as address:
-        yield address
-
-
-@pytest.fixture
-def layout(tmp_path: Path) -> Store:
-    return store.open_store(tmp_path / "store")
 
 
 @pytest.fixture

@@ -43,12 +43,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
-@pytest.fixture
-def faulty(server: str) -> Iterator[Proxy]:
-    with proxy(server) as found:
-        yield found
-
-
 def connect(address: str) -> Registry:
     return Registry(Repository(address, "team/app"), plain_http=True, policy=QUICK)
 

@@ -60,11 +60,6 @@ def own_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def layout(tmp_path: Path) -> Store:
-    return store.open_store(tmp_path / "store")
-
-
-@pytest.fixture
 def make(layout: Store) -> Make:
     """Makes an image of three layers: one that is sent as a stream, two that are not."""
 
@@ -87,18 +82,6 @@ def make(layout: Store) -> Make:
         return layout.load(ref)
 
     return made
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
-    with registry(tmp_path) as address:
-        yield address
-
-
-@pytest.fixture
-def faulty(server: str) -> Iterator[Proxy]:
-    with proxy(server) as found:
-        yield found
 
 
 class Shown(Progress):

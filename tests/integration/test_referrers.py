@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from images import attest, image, push, store
+from images import attest, image, push
 from images.errors import RegistryError
 from images.image import INDEX_TYPE, Image
 from images.progress import Progress
@@ -22,7 +21,7 @@ from images.registry import Registry
 from images.retry import Policy
 from images.store import Store
 from tests.integration.conftest import TARGET, Cli
-from tests.integration.registries import Fault, Proxy, ReferrersApi, need, proxy, registry
+from tests.integration.registries import Fault, Proxy, ReferrersApi, need
 from tests.unit.attestations import MATERIALS, build_of, image_in
 
 QUICK = Policy(first=0.01, longest=0.05)
@@ -35,28 +34,11 @@ def own_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def layout(tmp_path: Path) -> Store:
-    return store.open_store(tmp_path / "store")
-
-
-@pytest.fixture
 def made(layout: Store) -> Image:
     """An image in the store, with its SBOM and provenance."""
     found = image_in(layout, ref=TARGET)
     attest.complete(layout, found, MATERIALS, build_of(layout.path.parent))
     return found
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
-    with registry(tmp_path) as address:
-        yield address
-
-
-@pytest.fixture
-def faulty(server: str) -> Iterator[Proxy]:
-    with proxy(server) as found:
-        yield found
 
 
 def pushed(layout: Store, made: Image, address: str, tag: str = "v1", **options: Any) -> Pushed:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from images import builder, cache_use, complete, image, layer, push, shared_cache, store
+from images import builder, cache_use, complete, image, layer, push, referrer, shared_cache, store
 from images.builder import Made, Settings
 from images.cache_use import CacheFrom, Filled
 from images.entry import of_bytes
@@ -29,7 +29,7 @@ from images.retry import Policy
 from images.stack import Recipe
 from images.store import Store
 from tests.integration.conftest import TARGET, Cli, SmallImage
-from tests.integration.registries import Fault, Proxy, TokenServer, need, proxy, registry
+from tests.integration.registries import Fault, Proxy, TokenServer, need, registry
 from tests.integration.test_push import Shown
 
 MIB = 1 << 20
@@ -56,12 +56,6 @@ def data(tmp_path: Path) -> Path:
 def server(data: Path) -> Iterator[str]:
     with registry(data) as address:
         yield address
-
-
-@pytest.fixture
-def faulty(server: str) -> Iterator[Proxy]:
-    with proxy(server) as found:
-        yield found
 
 
 def key_of(title: str, content: bytes) -> str:
@@ -154,7 +148,7 @@ def test_second_builder_gets_the_same_image_without_its_bytes(
     value, made = first.build()
     filled = first.fill(made, faulty.address)
     assert filled.records == 3
-    assert filled.bytes_sent == value.size + len(shared_cache.EMPTY_CONFIG)
+    assert filled.bytes_sent == value.size + len(referrer.EMPTY)
     faulty.seen.clear()
     again, found = second.build(faulty.address)
     assert again.manifest == value.manifest
@@ -211,7 +205,7 @@ def test_blobs_that_were_pushed_are_not_sent_again(
 ) -> None:
     value, made = first.build()
     first.push(value, faulty.address, name)
-    assert first.fill(made, faulty.address).bytes_sent == len(shared_cache.EMPTY_CONFIG)
+    assert first.fill(made, faulty.address).bytes_sent == len(referrer.EMPTY)
 
 
 def test_builders_that_fill_at_once_lose_nothing(tmp_path: Path, server: str) -> None:
@@ -273,7 +267,7 @@ def test_one_cache_fills_another(first: Builder, second: Builder, server: str) -
     first.fill(first.build()[1], server)
     _, found = second.build(server)
     filled = second.fill(found, server, "roll/copy")
-    assert (filled.records, filled.bytes_sent) == (3, len(shared_cache.EMPTY_CONFIG))
+    assert (filled.records, filled.bytes_sent) == (3, len(referrer.EMPTY))
     assert len(second.store.remotes()) == 3
 
 
