@@ -264,7 +264,7 @@ class _Maker:
             with self._slots:
                 begin = time.monotonic()
                 entries = recipe.entries(shop, stack)
-                blob = layer.write(entries, out, self._settings.compression, advance)
+                blob = layer.write(entries, out, self._settings.compression, advance, recipe.effort)
             commit(blob.digest)  # waits for the disk, while another layer has the processor
         self._meter.advance(recipe.weight - shown)
         return blob, time.monotonic() - begin

@@ -19,6 +19,8 @@ from images.errors import IntegrityError, ToolError
 
 Compression = Literal["zstd", "gzip"]
 COMPRESSIONS: tuple[Compression, ...] = ("zstd", "gzip")
+Effort = Literal["fast", "dense"]
+"""How hard to compress. `dense` is for what is small and goes over the wire at each commit."""
 
 MTIME = 315_532_800
 """Seconds since the epoch of every member: 1980-01-01, the first date that a zip file can hold."""
@@ -29,8 +31,8 @@ FORMAT = "1"
 ZSTANDARD = "0.25.0"
 """The version of python-zstandard, which decides the bytes. pyproject.toml pins it, too."""
 
-_ZSTD_LEVEL = 3
-_GZIP_LEVEL = 6
+_ZSTD_LEVELS: dict[Effort, int] = {"fast": 3, "dense": 9}
+_GZIP_LEVELS: dict[Effort, int] = {"fast": 6, "dense": 9}
 _CHUNK = 1 << 18  # stays in a core's second-level cache on its way through hashes and compressor
 _LARGE = 1 << 16  # from here on copying a piece costs more than one call for it alone
 MEDIA_TYPE = "application/vnd.oci.image.layer.v1.tar+"
@@ -73,8 +75,8 @@ class Compressor(Protocol):
 class _Gzip:
     """gzip with a fixed head; `gzip.GzipFile` writes the level and the system into it."""
 
-    def __init__(self) -> None:
-        self._deflate = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
+    def __init__(self, level: int) -> None:
+        self._deflate = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS)
         self._crc = self._size = 0
         self._head = _GZIP_HEAD
 
@@ -89,7 +91,7 @@ class _Gzip:
         return self._deflate.flush() + tail
 
 
-def _zstd() -> Compressor:
+def _zstd(level: int) -> Compressor:
     import zstandard
 
     if zstandard.__version__ != ZSTANDARD:
@@ -97,26 +99,23 @@ def _zstd() -> Compressor:
             f"python-zstandard {zstandard.__version__} makes other bytes than {ZSTANDARD}",
             remedy=f"pip install zstandard=={ZSTANDARD}",
         )
-    compressor: Compressor = zstandard.ZstdCompressor(
-        level=_ZSTD_LEVEL, write_checksum=True
-    ).compressobj()
-    return compressor
+    made: Compressor = zstandard.ZstdCompressor(level=level, write_checksum=True).compressobj()
+    return made
 
 
-_COMPRESSORS: dict[Compression, Callable[[], Compressor]] = {"zstd": _zstd, "gzip": _Gzip}
-
-
-def compressor(compression: Compression) -> Compressor:
+def compressor(compression: Compression, effort: Effort = "fast") -> Compressor:
     """What layers are compressed with."""
-    return _COMPRESSORS[compression]()
+    if compression == "gzip":
+        return _Gzip(_GZIP_LEVELS[effort])
+    return _zstd(_ZSTD_LEVELS[effort])
 
 
 class _Sink:
     """Takes a tar's bytes; hashes them, compresses them, hashes and writes what comes out."""
 
-    def __init__(self, out: IO[bytes], compression: Compression) -> None:
+    def __init__(self, out: IO[bytes], compression: Compression, effort: Effort) -> None:
         self._out = out
-        self._compressor = compressor(compression)
+        self._compressor = compressor(compression, effort)
         self._tar_hash = hashlib.sha256()
         self._blob_hash = hashlib.sha256()
         self._buffer = bytearray()
@@ -164,6 +163,7 @@ def write(
     out: IO[bytes],
     compression: Compression,
     progress: Callable[[int], None] = lambda _: None,
+    effort: Effort = "fast",
 ) -> Blob:
     """Write a layer's compressed tar to `out`.
 
@@ -173,15 +173,16 @@ def write(
     Args:
         entries: the members, in the order in which they are to stand.
         out: takes the compressed bytes.
-        compression: `zstd` (level 3, with checksum) or `gzip` (level 6).
+        compression: `zstd` (with checksum) or `gzip`.
         progress: told of content bytes as they are written.
+        effort: `fast` (level 3 of zstd, 6 of gzip) or `dense` (9 of either).
 
     Raises:
         IntegrityError: a path leaves the root or comes twice (a directory may, as long as both
             say the same), a hard link's target does not come before it, or content has another
             size than its entry says.
     """
-    sink = _Sink(out, compression)
+    sink = _Sink(out, compression, effort)
     seen: dict[str, _Form] = {}
     for entry in entries:
         for parent in _parents(entry.path):
@@ -251,8 +252,8 @@ def _copy(entry: Entry, sink: _Sink, progress: Callable[[int], None]) -> None:
     sink.write(bytes(-entry.size % tarfile.BLOCKSIZE))
 
 
-def compressor_id(compression: Compression) -> dict[str, str | int]:
+def compressor_id(compression: Compression, effort: Effort = "fast") -> dict[str, str | int]:
     """What decides the compressed bytes, for a layer's key: level and library version."""
     if compression == "gzip":
-        return {"gzip": _GZIP_LEVEL, "zlib": zlib.ZLIB_RUNTIME_VERSION}
-    return {"zstd": _ZSTD_LEVEL, "python-zstandard": ZSTANDARD}
+        return {"gzip": _GZIP_LEVELS[effort], "zlib": zlib.ZLIB_RUNTIME_VERSION}
+    return {"zstd": _ZSTD_LEVELS[effort], "python-zstandard": ZSTANDARD}

@@ -5,9 +5,11 @@ from the target's own lock alone, never from what else the matrix holds: adding 
 image.
 
 The order decides what is shared on a node. An engine knows an unpacked layer by the whole chain
-below it, so two images share on disk only as far as their stacks begin alike. Hence: first what
-torch pins (most targets on one torch have it in common, and it is the bulk of the bytes), then the
-rest by size, the small ones above them, and what changes with each commit on top.
+below it, so two images share on disk only as far as their stacks begin alike. Hence, from the
+lowest: what torch pins and its next release may leave alone (torch 2.8 and 2.9 have all but two of
+NVIDIA's libraries in common, 2.5 GB of wheels), what each release of torch brings anew, torch; then
+the rest by size, SGLang's kernels and SGLang last; the small ones above them, and what changes with
+each commit on top.
 """
 
 from __future__ import annotations
@@ -32,6 +34,11 @@ _TORCH_STACK = re.compile(
     r"torch|triton|nvidia-(cublas|cuda-cupti|cuda-nvrtc|cuda-runtime|cudnn|cufft|cufile|curand|"
     r"cusolver|cusparse|cusparselt|nccl|nvjitlink|nvshmem|nvtx)(-cu\d+)?"
 )
+
+_NEW_WITH_TORCH = ("nvidia-nccl", "nvidia-nvshmem", "triton", "torch")
+"""Of torch's stack, how the names begin that each release of it pins anew; torch is the last."""
+
+_NEW_WITH_SGLANG = re.compile(r"flashinfer-.+|sgl-kernel|sglang(-kernel)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +69,7 @@ def groups(distributions: Iterable[Distribution]) -> list[Group]:
     """The layers of a lock's distributions, lowest first."""
     every = list(distributions)
     large = [item for item in every if item.artifact.size >= OWN_LAYER]
-    large.sort(key=lambda item: (not is_torch_stack(item), -item.artifact.size, item.name))
+    large.sort(key=lambda item: (_rank(item), -item.artifact.size, item.name))
     own = [Group(f"{item.name} {item.version}", (item,)) for item in large]
     return own + _shelves(item for item in every if item.artifact.size < OWN_LAYER)
 
@@ -70,6 +77,15 @@ def groups(distributions: Iterable[Distribution]) -> list[Group]:
 def is_torch_stack(distribution: Distribution) -> bool:
     """Whether the distribution is torch or what torch pins exactly."""
     return _TORCH_STACK.fullmatch(distribution.name) is not None
+
+
+def _rank(distribution: Distribution) -> tuple[bool, int]:
+    """Where a large one stands, whatever its size: what changes less often stands lower."""
+    name = distribution.name
+    if not is_torch_stack(distribution):
+        return True, int(_NEW_WITH_SGLANG.fullmatch(name) is not None)
+    new = [rank for rank, start in enumerate(_NEW_WITH_TORCH, 1) if name.startswith(start)]
+    return False, max(new, default=0)
 
 
 def is_shelf(title: str) -> bool:

@@ -167,8 +167,12 @@ def test_order_of_entries_is_kept() -> None:
 
 
 def test_compressor_id_changes_with_what_decides_the_bytes() -> None:
-    ids = [layer.compressor_id(compression) for compression in layer.COMPRESSIONS]
-    assert ids[0] != ids[1]
+    ids = [
+        layer.compressor_id(compression, effort)
+        for compression in layer.COMPRESSIONS
+        for effort in ("fast", "dense")
+    ]
+    assert len({json.dumps(item) for item in ids}) == 4
     assert ids[0]["python-zstandard"] == zstandard.__version__
     assert json.loads(json.dumps(ids)) == ids
 
@@ -178,6 +182,20 @@ def test_other_version_of_the_compressor_is_refused(monkeypatch: pytest.MonkeyPa
     with pytest.raises(ToolError, match=r"0\.1 .* 0\.25\.0") as error:
         written(FIXED, "zstd")
     assert error.value.remedy == "pip install zstandard==0.25.0"
+
+
+@pytest.mark.parametrize("compression", layer.COMPRESSIONS)
+def test_dense_is_smaller_and_the_same_tar(compression: Compression) -> None:
+    """The layer that each commit changes is compressed harder; its tar is any other layer's."""
+    content = Path(layer.__file__).read_bytes()
+    made = {}
+    for effort in ("fast", "dense"):
+        out = io.BytesIO()
+        blob = layer.write([of_bytes("a", content)], out, compression, effort=effort)
+        assert unpacked(out.getvalue(), compression)[512 : 512 + len(content)] == content
+        made[effort] = blob
+    assert made["dense"].size < made["fast"].size
+    assert made["dense"].diff_id == made["fast"].diff_id
 
 
 # -- what a reader finds ---------------------------------------------------------------------------

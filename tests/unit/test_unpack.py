@@ -43,7 +43,7 @@ def of_members(layout: Store, *members: tarfile.TarInfo) -> Blob:
 
 
 def of_tar(layout: Store, content: bytes) -> Blob:
-    compressed = layer._Gzip()
+    compressed = layer.compressor("gzip")
     data = compressed.compress(content) + compressed.flush()
     digest = layout.put(data)
     diff_id = f"sha256:{hashlib.sha256(content).hexdigest()}"
