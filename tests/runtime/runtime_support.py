@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import roll_runtime
-from roll_runtime import env
+from roll_runtime import policy
 
 PACKAGE = Path(__file__).resolve().parents[2] / "roll_runtime"
 DOCUMENT = PACKAGE.parent / "docs" / "roll-runtime.md"
@@ -25,7 +25,7 @@ Run = Callable[..., dict[str, Any]]
 
 def clean_environ() -> dict[str, str]:
     """Return this process's environment without anything that the tests are about."""
-    names = {*env.NAMES, "SGLANG_CACHE_DIR", "WORKER_NAME", "PYTHONPATH"}
+    names = {*policy.NAMES, "SGLANG_CACHE_DIR", "WORKER_NAME", "PYTHONPATH"}
     return {
         name: value
         for name, value in os.environ.items()

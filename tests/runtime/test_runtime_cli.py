@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from roll_runtime.doctor import Status
+from roll_runtime.findings import Check, Status
 from runtime_support import run_module as run
 
-from roll_runtime import doctor, gpu
+from roll_runtime import doctor, doctor_gpu, doctor_software, gpu
 
 
 def test_doctor_json(python: Path) -> None:
@@ -50,13 +50,13 @@ def test_doctor_text_names_the_remedy(python: Path) -> None:
 def test_driver_against_image(
     driver: tuple[int, int], image: tuple[int, int] | None, status: Status, text: str
 ) -> None:
-    check = doctor.driver_check(driver, image)
+    check = doctor_gpu.driver_check(driver, image)
     assert check.status is status
     assert text in check.found + check.remedy
 
 
-def gpu_checks(answer: dict[str, Any]) -> list[doctor.Check]:
-    return list(doctor.check_gpu(lambda: answer))
+def gpu_checks(answer: dict[str, Any]) -> list[Check]:
+    return list(doctor_gpu.check_gpu(lambda: answer))
 
 
 @pytest.mark.parametrize(
@@ -77,13 +77,13 @@ def gpu_checks(answer: dict[str, Any]) -> list[doctor.Check]:
     ],
 )
 def test_architectures(capability: tuple[int, int], archs: list[str], runs: bool) -> None:
-    assert doctor.runs_on(capability, archs) == runs
+    assert doctor_gpu.runs_on(capability, archs) == runs
 
 
 def test_gpu_without_code_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "torch_cuda", lambda: (12, 8))
-    monkeypatch.setattr(doctor, "torch_archs", lambda: ["sm_80", "sm_90"])
-    monkeypatch.setattr(doctor, "_nvcc_release", lambda: (12, 4))
+    monkeypatch.setattr(doctor_gpu, "torch_cuda", lambda: (12, 8))
+    monkeypatch.setattr(doctor_gpu, "torch_archs", lambda: ["sm_80", "sm_90"])
+    monkeypatch.setattr(doctor_gpu, "_nvcc_release", lambda: (12, 4))
     device = {"name": "B200", "capability": [10, 0], "memory_gib": 180.0}
     checks = {check.name: check for check in gpu_checks({"cuda": [13, 0], "devices": [device]})}
     assert checks["torch architectures"].status is Status.FAIL
@@ -92,9 +92,9 @@ def test_gpu_without_code_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "torch_cuda", lambda: (12, 6))
-    monkeypatch.setattr(doctor, "torch_archs", lambda: ["sm_80", "sm_90"])
-    monkeypatch.setattr(doctor, "_nvcc_release", lambda: (12, 4))
+    monkeypatch.setattr(doctor_gpu, "torch_cuda", lambda: (12, 6))
+    monkeypatch.setattr(doctor_gpu, "torch_archs", lambda: ["sm_80", "sm_90"])
+    monkeypatch.setattr(doctor_gpu, "_nvcc_release", lambda: (12, 4))
 
     def answer(*capability: int) -> dict[str, Any]:
         device = {"name": "GPU", "capability": list(capability), "memory_gib": 80.0}
@@ -115,20 +115,23 @@ def test_torch_cuda_is_read_without_importing_torch(
     folder = tmp_path / "torch"
     folder.mkdir()
     (folder / "__init__.py").write_text("raise SystemError\n")
-    monkeypatch.setattr(doctor, "_package_folder", lambda name: folder)
+    monkeypatch.setattr(doctor_software, "_package_folder", lambda name: folder)
     file = folder / "version.py"
     file.write_text("__version__ = '2.8.0+cu128'\ncuda: Optional[str] = '12.8'\nhip = None\n")
-    assert doctor.torch_cuda() == (12, 8)
+    assert doctor_software.torch_cuda() == (12, 8)
     file.write_text("__version__ = '2.8.0+cpu'\ncuda: Optional[str] = None\n")
-    assert doctor.torch_cuda() is None
+    assert doctor_software.torch_cuda() is None
 
 
 def test_pins_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     pins = ["sgl-kernel==0.3.9.post2; extra == 'srt'", "flashinfer_python==0.3.1", "torch==2.8.0"]
+    pins += ["sgl-kernel==0.3.9.post2; extra == 'blackwell'"]
     found = {"sgl-kernel": "0.3.9.post2+cu128", "flashinfer-python": "0.3.0"}
-    monkeypatch.setattr(doctor, "_requirements", lambda name: pins)
-    monkeypatch.setattr(doctor, "_installed", found.get)
-    checks = {check.name: check for check in doctor.check_packages()}
+    monkeypatch.setattr(doctor_software, "_requirements", lambda name: pins)
+    monkeypatch.setattr(doctor_software, "_installed", found.get)
+    found_checks = list(doctor_software.check_packages())
+    checks = {check.name: check for check in found_checks}
+    assert len(checks) == len(found_checks), "each is told once"
     assert checks["sgl-kernel"].status is Status.OK
     assert checks["flashinfer-python"].status is Status.WARN
     assert checks["flashinfer-python"].remedy == "pip install flashinfer-python==0.3.1"
@@ -136,11 +139,11 @@ def test_pins_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_broken_check_does_not_end_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    def check_this() -> Iterator[doctor.Check]:
+    def check_this() -> Iterator[Check]:
         raise OSError("no such thing")
         yield
 
-    monkeypatch.setattr(doctor, "CHECKS", (check_this, doctor.check_python))
+    monkeypatch.setattr(doctor, "CHECKS", (check_this, doctor_software.check_python))
     first, second = doctor.diagnosis()
     assert first.status is Status.FAIL
     assert "no such thing" in first.found

@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import statistics
 import subprocess
 import sys
 import textwrap
-import time
 import zipfile
 from pathlib import Path
 
@@ -139,14 +137,14 @@ def test_plugin_entry_point(python: Path, fake_sglang: Path) -> None:
 
 
 def test_unrelated_process_loads_two_small_modules(python: Path) -> None:
-    code = """
-        import sys
-        print(sorted(name for name in sys.modules if name.startswith("roll_runtime")))
-        print("typing" in sys.modules)
-    """
-    done = execute(python, code)
-    assert done.stdout.splitlines() == ["['roll_runtime', 'roll_runtime._hooks']", "False"]
-    assert done.stderr == ""
+    """What it costs every start of Python; `benchmarks/hook_start.py` has the milliseconds."""
+    code = "import sys; print(*sorted(sys.modules))"
+    loaded = {}
+    for switch in ("0", "1"):
+        done = execute(python, code, ROLL_RUNTIME_AUTOLOAD=switch)
+        assert done.stderr == ""
+        loaded[switch] = set(done.stdout.split())
+    assert loaded["1"] - loaded["0"] == {"roll_runtime", "roll_runtime._hooks"}
 
 
 @pytest.mark.parametrize("damage", ["gone", "broken", "unreadable"])
@@ -263,21 +261,6 @@ def test_process_wide_signal_is_untouched(python: Path, fake_sglang: Path) -> No
 def test_apply_without_sglang(python: Path) -> None:
     done = execute(python, "import roll_runtime; roll_runtime.apply()")
     assert "ModuleNotFoundError: roll_runtime.apply() patches SGLang" in done.stderr
-
-
-def test_start_costs_less_than_five_milliseconds(python: Path) -> None:
-    """The promise; `benchmarks/hook_start.py` measures it against an environment without it."""
-    subprocess.run([str(python), "-c", "pass"], check=True)
-    differences = []
-    for _ in range(25):
-        times = []
-        for switch in ("0", "1"):
-            env = {**clean_environ(), "ROLL_RUNTIME_AUTOLOAD": switch}
-            begin = time.perf_counter()
-            subprocess.run([str(python), "-c", "pass"], check=True, env=env)
-            times.append(time.perf_counter() - begin)
-        differences.append((times[1] - times[0]) * 1000)
-    assert statistics.median(differences) < 5
 
 
 def test_wheel_holds_the_pth_at_the_root_of_site_packages(

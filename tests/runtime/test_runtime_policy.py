@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from runtime_support import DOCUMENT, PACKAGE, Run
 
-from roll_runtime import env, tables, versions
+from roll_runtime import env, flashinfer_base, policy, tables, versions
 
 DEFAULT = "FLASHINFER_WORKSPACE_BASE"
 
@@ -84,21 +84,21 @@ def test_message_names_the_nearest_version(text: str, nearest: str) -> None:
 
 
 def test_at_most_one_rule_for_a_variable(version: str) -> None:
-    names = [rule.name for rule in env.rules_for(version)]
+    names = [rule.name for rule in policy.rules_for(version)]
     assert len(names) == len(set(names))
-    assert set(env.NAMES) - set(names) <= {"TRTLLM_ENABLE_PDL"}
+    assert set(policy.NAMES) - set(names) <= {"TRTLLM_ENABLE_PDL"}
 
 
 def test_unknown_version_gets_the_newest_rules() -> None:
-    assert env.rules_for("unknown") == env.rules_for(versions.SUPPORTED[-1])
+    assert policy.rules_for("unknown") == policy.rules_for(versions.SUPPORTED[-1])
 
 
 def test_no_nccl_variable_has_a_fixed_value() -> None:
-    for rule in env.POLICY:
+    for rule in policy.POLICY:
         assert rule.reason
         assert rule.upstream
         if rule.name.startswith("NCCL_"):
-            assert rule.kind in (env.Kind.DERIVE, env.Kind.UPSTREAM)
+            assert rule.kind in (policy.Kind.DERIVE, policy.Kind.UPSTREAM)
             assert not rule.value
 
 
@@ -142,50 +142,50 @@ WORKER = {"WORKER_NAME": "actor_infer-0"}
 
 
 def test_cold_cache_is_per_worker(home: Path) -> None:
-    assert env.flashinfer_base(dict(WORKER)) == str(home / ".cache" / "actor_infer-0")
+    assert flashinfer_base.choose(dict(WORKER)) == str(home / ".cache" / "actor_infer-0")
     other = {"WORKER_NAME": "actor_infer-1"}
-    assert env.flashinfer_base(other) != env.flashinfer_base(dict(WORKER))
+    assert flashinfer_base.choose(other) != flashinfer_base.choose(dict(WORKER))
 
 
 def test_without_worker_name_flashinfer_decides(home: Path) -> None:
-    assert env.flashinfer_base({}) is None
+    assert flashinfer_base.choose({}) is None
 
 
 @pytest.mark.parametrize("middle", [("90a",), ("0.3.1", "90a")])
 def test_warm_cache_is_shared(home: Path, middle: tuple[str, ...]) -> None:
     warm(home, *middle)
-    assert env.flashinfer_base(dict(WORKER)) == str(home)
+    assert flashinfer_base.choose(dict(WORKER)) == str(home)
 
 
 def test_empty_cache_is_not_warm(home: Path) -> None:
     (home / ".cache" / "flashinfer" / "90a" / "cached_ops").mkdir(parents=True)
-    assert env.flashinfer_base(dict(WORKER)) == str(home / ".cache" / "actor_infer-0")
+    assert flashinfer_base.choose(dict(WORKER)) == str(home / ".cache" / "actor_infer-0")
 
 
 def test_rolls_default_is_no_wish(home: Path) -> None:
     """ROLL assigns its own default before each engine; a warm cache is used all the same."""
     environ = {**WORKER, DEFAULT: str(home / ".cache" / "actor_infer-0")}
-    assert env.flashinfer_base(environ) == environ[DEFAULT]
+    assert flashinfer_base.choose(environ) == environ[DEFAULT]
     warm(home, "90a")
-    assert env.flashinfer_base(environ) == str(home)
+    assert flashinfer_base.choose(environ) == str(home)
 
 
 def test_sglangs_default_is_no_wish(home: Path) -> None:
     environ = {**WORKER, DEFAULT: str(home / ".cache" / "sglang")}
-    assert env.flashinfer_base(environ) == str(home / ".cache" / "actor_infer-0")
+    assert flashinfer_base.choose(environ) == str(home / ".cache" / "actor_infer-0")
     warm(home / ".cache" / "sglang", "0.6.17", "90a")
-    assert env.flashinfer_base(environ) == str(home / ".cache" / "sglang")
-    assert env.flashinfer_base({DEFAULT: environ[DEFAULT]}) == environ[DEFAULT]
+    assert flashinfer_base.choose(environ) == str(home / ".cache" / "sglang")
+    assert flashinfer_base.choose({DEFAULT: environ[DEFAULT]}) == environ[DEFAULT]
 
 
 def test_operators_value_is_kept(home: Path) -> None:
     warm(home, "90a")
-    assert env.flashinfer_base({**WORKER, DEFAULT: "/opt/cache"}) == "/opt/cache"
+    assert flashinfer_base.choose({**WORKER, DEFAULT: "/opt/cache"}) == "/opt/cache"
 
 
 def test_operators_value_survives_rolls_assignment(home: Path) -> None:
     environ = {**WORKER, DEFAULT: str(home / ".cache" / "actor_infer-0")}
-    assert env.flashinfer_base(environ, initial="/opt/cache") == "/opt/cache"
+    assert flashinfer_base.choose(environ, initial="/opt/cache") == "/opt/cache"
 
 
 def test_unwritable_warm_cache_is_named(
@@ -194,7 +194,7 @@ def test_unwritable_warm_cache_is_named(
     warm(home, "90a")
     # Tests may run as root, for whom everything is writable.
     monkeypatch.setattr("os.access", lambda path, mode: False)
-    assert env.flashinfer_base(dict(WORKER)) == str(home / ".cache" / "actor_infer-0")
+    assert flashinfer_base.choose(dict(WORKER)) == str(home / ".cache" / "actor_infer-0")
     assert "not writable for uid" in caplog.text
 
 
@@ -226,7 +226,7 @@ def test_documented_upstream_values(run_engine: Run, version: str) -> None:
     """What the table says that SGLang itself does, executed without the patch."""
     off = {"ROLL_RUNTIME_AUTOLOAD": "0"}
     result = run_engine(version, {**off, "CUDA_DEVICE_MAX_CONNECTIONS": "5"}, thread="main")
-    for rule in env.rules_for(version):
+    for rule in policy.rules_for(version):
         if rule.name == "CUDA_DEVICE_MAX_CONNECTIONS":
             assert f"sets {result['env'][rule.name]}, always" == rule.upstream
         if rule.name == "CUDA_MODULE_LOADING":

@@ -29,7 +29,7 @@ def environments() -> list[dict[str, Any]]:
         For each ``{"process": "sglang::scheduler", "env": {…}}``: the title that it gave itself (or
         ``python``), and the policy's variables as it started with them.
     """
-    from roll_runtime.env import NAMES
+    from roll_runtime.policy import NAMES
 
     seen = []
     for pid in _descendants():
@@ -63,7 +63,7 @@ def check(version: str, seen: list[dict[str, Any]]) -> list[str]:
         version: SGLang's version.
         seen: what :func:`environments` returned.
     """
-    from roll_runtime.env import Kind, rules_for
+    from roll_runtime.policy import Kind, rules_for
 
     if not seen:
         return ["the engine has no child process"]

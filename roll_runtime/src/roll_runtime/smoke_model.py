@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 #: Sizes that every supported release can run: head_dim 128 (0.5.5 and earlier import vLLM for
-#: others), and every partition a multiple of 128 at up to two GPUs, for block FP8.
+#: others), and every partition a multiple of 128 at up to two GPUs, for block FP8. More positions
+#: than a prefill takes in one piece (``chunked_prefill_size``, 16384 on the largest GPUs): 0.5.12
+#: captures graphs of prefills up to it, and FlashAttention 3 refuses more tokens than positions.
 MODEL: dict[str, Any] = {
     "architectures": ["Qwen2ForCausalLM"],
     "model_type": "qwen2",
@@ -19,7 +21,7 @@ MODEL: dict[str, Any] = {
     "num_key_value_heads": 2,
     "head_dim": 128,
     "vocab_size": 1024,
-    "max_position_embeddings": 2048,
+    "max_position_embeddings": 32768,
     "rms_norm_eps": 1e-6,
     "rope_theta": 10000.0,
     "hidden_act": "silu",

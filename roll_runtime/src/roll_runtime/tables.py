@@ -9,7 +9,8 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from roll_runtime import args, env, remedies, versions
+from roll_runtime import args, remedies, versions
+from roll_runtime.policy import NAMES, POLICY, Kind, rules_for
 
 _PART = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -47,21 +48,21 @@ def policy() -> str:
             f"`{rule.name}`",
             _range(rule.since, rule.before),
             rule.upstream,
-            rule.kind.value + (f" `{rule.value}`" if rule.kind is env.Kind.KEEP else ""),
+            rule.kind.value + (f" `{rule.value}`" if rule.kind is Kind.KEEP else ""),
             rule.reason,
         )
-        for rule in env.POLICY
+        for rule in POLICY
     )
     return _table(("variable", "SGLang", "SGLang itself", "roll_runtime", "why"), rows)
 
 
 def expected(version: str) -> dict[str, str]:
     """Return what an engine's children see when nobody set anything; ``-`` means unset."""
-    seen = dict.fromkeys(env.NAMES, "-")
-    for rule in env.rules_for(version):
-        if rule.kind is env.Kind.KEEP:
+    seen = dict.fromkeys(NAMES, "-")
+    for rule in rules_for(version):
+        if rule.kind is Kind.KEEP:
             seen[rule.name] = rule.value
-        elif rule.kind in (env.Kind.DERIVE, env.Kind.UPSTREAM):
+        elif rule.kind in (Kind.DERIVE, Kind.UPSTREAM):
             # No symmetric memory and no NVLS asked for.
             seen[rule.name] = "0"
     return seen
@@ -69,7 +70,7 @@ def expected(version: str) -> dict[str, str]:
 
 def defaults() -> str:
     """Return the outcome per version, with no argument and no variable set."""
-    names = [name for name in env.NAMES if name != "FLASHINFER_WORKSPACE_BASE"]
+    names = [name for name in NAMES if name != "FLASHINFER_WORKSPACE_BASE"]
     rows = (
         (version, *(expected(version)[name] for name in names)) for version in versions.SUPPORTED
     )
