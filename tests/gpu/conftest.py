@@ -79,12 +79,12 @@ def _need_gpu(config: pytest.Config) -> None:
 def gpu(
     pytestconfig: pytest.Config, request: pytest.FixtureRequest, recorder: Recorder
 ) -> Iterator[Box]:
-    """The image with all GPUs of this machine, as root; HOME is what a container engine sets."""
+    """The image with the GPUs that are ours, as root; HOME is what a container engine sets."""
     _need_gpu(pytestconfig)
     # Behind the question above: unpacking an image takes minutes.
     subject: Subject = request.getfixturevalue("subject")
     new_box: Box = request.getfixturevalue("new_box")
-    with new_box.started(gpus=True, env={"HOME": "/root"}) as started:
+    with new_box.started(gpus=True, env={"HOME": "/root", **_ours()}) as started:
         driver = started.ask(
             "import json; from roll_runtime import gpu; print(json.dumps(gpu.ask()))"
         )
@@ -96,6 +96,12 @@ def gpu(
         except EvidenceError as error:
             pytest.fail(f"{error.message}; {error.remedy}", pytrace=False)
         yield started
+
+
+def _ours() -> dict[str, str]:
+    """How a batch system, or a person with several GPUs, says which of them are to be used."""
+    name = "CUDA_VISIBLE_DEVICES"
+    return {name: os.environ[name]} if name in os.environ else {}
 
 
 def _how(config: pytest.Config, box: Box) -> str:
