@@ -71,6 +71,6 @@ def test_nvml_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(name)
 
     monkeypatch.setattr("ctypes.CDLL", missing)
-    assert nvml.used_mib() is None
+    assert nvml.used_mib(["0000:0F:00.0"]) is None
     assert nvml.driver_version() is None
     assert "cannot be loaded" in gpu.ask()["error"]

@@ -81,7 +81,7 @@ FAKE = {
                 self.content.add("weights")
                 return True, "done", 0
 
-        nvml.used_mib = lambda: 500 + sum(Manager.held.values())
+        nvml.used_mib = lambda gpus: 500 + sum(Manager.held.values())
 
         class Engine:
             def __init__(self, **kwargs):
@@ -225,7 +225,7 @@ def test_memory_is_judged(released: int, resumed: int, faults: list[str]) -> Non
 
 
 def test_memory_that_is_not_told_is_a_fault(python: Path, tmp_path: Path) -> None:
-    silent = "nvml.used_mib = lambda: None"
+    silent = "nvml.used_mib = lambda gpus: None"
     done = run(python, "smoke", "--release-memory", PYTHONPATH=fake(tmp_path, silent))
     assert done.returncode == 1
     assert "does not tell the GPU memory in use" in done.stdout

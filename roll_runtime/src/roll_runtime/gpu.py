@@ -19,8 +19,8 @@ def ask() -> dict[str, Any]:
 
     Returns:
         ``{"cuda": [12, 8], "driver": "570.86.15", "devices": [{"name": …, "capability": [9, 0],
-        "memory_gib": …}]}``, with ``None`` for the driver's version where NVML does not tell it, or
-        ``{"error": …}``.
+        "memory_gib": …, "pci": "0000:0F:00.0"}]}``, with ``None`` for the driver's version where
+        NVML does not tell it, or ``{"error": …}``.
     """
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
@@ -41,10 +41,11 @@ def ask() -> dict[str, Any]:
 
 def _device(cuda: Any, index: int) -> dict[str, Any]:
     handle, number, size = ctypes.c_int(), ctypes.c_int(), ctypes.c_size_t()
-    name = ctypes.create_string_buffer(100)
+    name, pci = ctypes.create_string_buffer(100), ctypes.create_string_buffer(32)
     cuda.cuDeviceGet(ctypes.byref(handle), index)
     cuda.cuDeviceGetName(name, len(name), handle)
     cuda.cuDeviceTotalMem_v2(ctypes.byref(size), handle)
+    cuda.cuDeviceGetPCIBusId(pci, len(pci), handle)
     capability = []
     for attribute in (_MAJOR, _MINOR):
         cuda.cuDeviceGetAttribute(ctypes.byref(number), attribute, handle)
@@ -53,6 +54,7 @@ def _device(cuda: Any, index: int) -> dict[str, Any]:
         "name": name.value.decode(),
         "capability": capability,
         "memory_gib": round(size.value / 2**30, 1),
+        "pci": pci.value.decode(),
     }
 
 

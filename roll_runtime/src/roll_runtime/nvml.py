@@ -5,7 +5,7 @@ hold is counted.
 """
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -46,18 +46,22 @@ def driver_version() -> str | None:
     return text.value.decode()
 
 
-def used_mib() -> int | None:
-    """Return the MiB in use on all GPUs of this machine together, by whomever.
+def used_mib(gpus: Sequence[str]) -> int | None:
+    """Return the MiB in use on some GPUs together, by whomever.
+
+    Args:
+        gpus: PCI bus ids. On a machine that several jobs share the other GPUs are not ours to
+            count, and NVML, which knows no CUDA_VISIBLE_DEVICES, numbers all there are.
 
     Returns:
-        ``None`` where NVML does not tell.
+        ``None`` where NVML does not tell, or there is no GPU to ask for.
     """
-    count, handle, memory, used = ctypes.c_uint(), ctypes.c_void_p(), _Memory(), 0
+    handle, memory, used = ctypes.c_void_p(), _Memory(), 0
     with _library() as nvml:
-        if nvml is None or nvml.nvmlDeviceGetCount_v2(ctypes.byref(count)):
+        if nvml is None or not gpus:
             return None
-        for index in range(count.value):
-            if nvml.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(handle)):
+        for gpu in gpus:
+            if nvml.nvmlDeviceGetHandleByPciBusId_v2(gpu.encode(), ctypes.byref(handle)):
                 return None
             if nvml.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory)):
                 return None

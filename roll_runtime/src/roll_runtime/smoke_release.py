@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from roll_runtime import nvml, smoke_model
+from roll_runtime import gpu, nvml, smoke_model
 
 #: The KV cache's size in this test: 2 GiB, well above what else moves meanwhile.
 POOL_TOKENS = 1 << 20
@@ -57,16 +57,17 @@ async def cycle(
     if not arguments["enable_memory_saver"]:
         result["faults"].append("torch_memory_saver is not installed: memory cannot be released")
         return
-    used = {"running": nvml.used_mib()}
+    gpus = [device["pci"] for device in gpu.ask_in_child().get("devices", [])]
+    used = {"running": nvml.used_mib(gpus)}
     await asyncio.sleep(_SETTLE)
     before = time.monotonic()
     await _release(engine)
     result["release_s"] = round(time.monotonic() - before, 3)
-    used["released"] = nvml.used_mib()
+    used["released"] = nvml.used_mib(gpus)
     before = time.monotonic()
     await _resume(engine, arguments["model_path"])
     result["resume_s"] = round(time.monotonic() - before, 3)
-    used["resumed"] = nvml.used_mib()
+    used["resumed"] = nvml.used_mib(gpus)
     result["memory_mib"] = used
     known = {name: value for name, value in used.items() if value is not None}
     if len(known) < len(used):
