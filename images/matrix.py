@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from images import matrix_rows, yaml_lines
+from images import matrix_rows, suggest, yaml_lines
 from images.errors import UsageError
 from images.matrix_target import Budget, EnvDefault, Pin, Sdist, Target
 
@@ -62,7 +62,7 @@ class Matrix:
         ids = [target.id for target in self.targets]
         if target_id in ids:
             return self.targets[ids.index(target_id)]
-        hint = yaml_lines.suggest(target_id, ids)
+        hint = suggest.nearest(target_id, ids)
         raise UsageError(
             f"no target {target_id!r} in {self.path.name}{hint}",
             remedy=f"targets: {', '.join(ids)}",

@@ -415,7 +415,11 @@ def test_command_refuses_what_is_no_size(tmp_path: Path, size: str) -> None:
 
 def test_command_names_an_unknown_target(small: tuple[Store, Image], tmp_path: Path) -> None:
     options = ("--store", small[0].path, "--out", tmp_path / "out")
-    assert "holds no image" in failed(2, "bundle", "--target", "other", *options)
+    said = failed(2, "bundle", "--target", "smal", *options)
+    assert "no image 'smal'; did you mean 'small'?" in said
+    said = failed(2, "bundle", "--target", "small", "--since", "torch280-sglang52", *options)
+    assert "did you mean 'torch280-sglang052'?" in said
+    assert "holds no image" in failed(2, "bundle", "--target", "torch280-sglang052", *options)
     assert not (tmp_path / "out").exists()
     said = failed(2, "bundle", "--target", "small", *options, "--have", tmp_path / "none")
     assert "cannot be read" in said
