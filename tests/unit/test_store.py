@@ -25,7 +25,8 @@ from images.image import Image, Layer, digest
 from images.layer import Blob
 from images.reference import Repository
 from images.remote import Place, Remote
-from images.store import Store, Swept, open_store
+from images.store import Store, open_store
+from images.store_upkeep import Swept
 
 ROOT = Path(__file__).resolve().parents[2]
 
