@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-from images import apt, bootstrap, deb, debfile, fetch, lockfile, rootfs
+from images import apt, bootstrap, deb, debfile, fetch, lockfile, rootfs, sha256
 from images.deb import Deb
 from images.entry import Entry
 from images.mirror import DEBIAN, SECURITY, Mirror
@@ -51,7 +51,7 @@ def inputs_digest() -> str:
 
 def key(debs: Sequence[Deb]) -> str:
     """The digest of all that decides about the base's bytes; hexadecimal SHA-256."""
-    recipe = {path.name: fetch.file_sha256(path) for path in sorted(_RECIPE.iterdir())}
+    recipe = {path.name: sha256.of_file(path) for path in sorted(_RECIPE.iterdir())}
     del recipe["packages.txt"]  # what it chose is in `debs`; its comments may change
     hashes = sorted(package.artifact.sha256 for package in debs)
     return lockfile.digest_of({"debs": hashes, "epoch": EPOCH, "format": FORMAT, "recipe": recipe})

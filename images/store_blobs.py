@@ -6,7 +6,6 @@ Specification: OCI image layout 1.0, https://github.com/opencontainers/image-spe
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +17,6 @@ from images.store_files import Files, disk, finish
 
 NOT_A_DOCUMENT = (ValueError, KeyError, TypeError, AttributeError, StoreError)
 """What comes up when JSON has another form than an index or a manifest has."""
-
-_CHUNK = 1 << 20
 
 
 class Blobs(Files):
@@ -77,18 +74,3 @@ class Blobs(Files):
     def size(self) -> int:
         """Bytes of all blobs."""
         return sum(path.stat().st_size for path in self._blobs.iterdir())
-
-
-def sha256_of(path: Path, progress: Callable[[int], None] = lambda _: None) -> str:
-    """The digest of a file's bytes; hexadecimal SHA-256.
-
-    Args:
-        path: the file.
-        progress: told of bytes as they are read.
-    """
-    digest = hashlib.sha256()
-    with path.open("rb", buffering=0) as stream:
-        while piece := stream.read(_CHUNK):
-            digest.update(piece)
-            progress(len(piece))
-    return digest.hexdigest()

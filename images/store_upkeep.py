@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from images import sha256
 from images.errors import IntegrityError, StoreError
 from images.remote import Remote
-from images.store_blobs import sha256_of
 from images.store_index import Index, name_of
 from images.store_layers import Layers
 
@@ -37,7 +37,7 @@ class Upkeep(Layers, Index):
         faults = []
         for blob in sorted(self._blobs.iterdir()):
             try:
-                found = sha256_of(blob, progress)
+                found = sha256.of_file(blob, progress)
             except OSError as error:
                 faults.append(f"blob sha256:{blob.name}: cannot be read: {error}")
                 continue
@@ -77,7 +77,7 @@ class Upkeep(Layers, Index):
             blobs = [
                 path
                 for path in self._blobs.iterdir()
-                if path.name not in needed or (damaged and sha256_of(path) != path.name)
+                if path.name not in needed or (damaged and sha256.of_file(path) != path.name)
             ]
             freed = sum(path.stat().st_size for path in blobs)
             for path in [*blobs, *self._locks.iterdir()]:

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from images import base, fetch, interpreter, mirror
+from images import base, fetch, interpreter, mirror, sha256
 from tests.integration.conftest import CACHE
 
 ROOT = Path(__file__).parent.parent.parent
@@ -114,7 +114,7 @@ def test_an_ordinary_user_makes_the_same_bytes(tar: Path, ordinary_user: str) ->
         )
     finally:
         shutil.rmtree(shared)
-    assert fetch.file_sha256(home / "work" / "base.tar") == fetch.file_sha256(tar)
+    assert sha256.of_file(home / "work" / "base.tar") == sha256.of_file(tar)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, as which mmdebstrap mounts")
