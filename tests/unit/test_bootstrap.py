@@ -91,21 +91,21 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
-def mounts() -> list[str]:
-    return Path("/proc/self/mounts").read_text().splitlines()
+def mounts(place: Path) -> list[str]:
+    """What the host has mounted below a directory, or where mmdebstrap sees it."""
+    lines = Path("/proc/self/mounts").read_text().splitlines()
+    found = [line.split()[1].encode().decode("unicode_escape") for line in lines]
+    return [path for path in found if Path(path).is_relative_to(place) or path == "/mnt/new"]
 
 
 @pytest.fixture
-def root() -> Iterator[None]:
+def root(tmp_path: Path) -> Iterator[None]:
     """Root that may mount; whatever a test leaves mounted is taken away."""
     if os.geteuid() != 0 or subprocess.run(["unshare", "--mount", "true"], check=False).returncode:
         pytest.skip("needs a root that may mount")
-    before = mounts()
     yield
-    for line in mounts():
-        if line not in before:
-            place = line.split()[1].encode().decode("unicode_escape")
-            subprocess.run(["umount", place], check=False)
+    for path in reversed(mounts(tmp_path)):
+        subprocess.run(["umount", path], check=False)
 
 
 MOUNT = 'mkdir "$TMPDIR/new"; mount -t tmpfs new "$TMPDIR/new"; : > "$TMPDIR/new/here"; '
@@ -116,7 +116,6 @@ def test_killed_it_leaves_no_mount_and_nothing_outside_its_directory(
     tmp_path: Path, workdir: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(tmp_path, monkeypatch, f'{MOUNT}echo mounted > "$result"; sleep 600')
-    before = mounts()
     with subprocess.Popen(
         [sys.executable, "-c", RUN, str(workdir)], cwd=ROOT, start_new_session=True
     ) as build:
@@ -125,7 +124,7 @@ def test_killed_it_leaves_no_mount_and_nothing_outside_its_directory(
             time.sleep(0.01)
         assert build.poll() is None
         os.killpg(build.pid, signal.SIGKILL)
-    assert mounts() == before
+    assert mounts(tmp_path) == []
     assert not list(temporary.iterdir())
     assert (workdir / "new").is_dir()
     shutil.rmtree(workdir)
@@ -156,11 +155,10 @@ def test_directory_that_cannot_hold_a_root_holds_the_result_alone(
 ) -> None:
     """As on a file system of a network; nothing stays mounted all the same."""
     stand_in(tmp_path, monkeypatch, MOUNT + TOLD)
-    before = mounts()
     without("mknod", workdir)
     result = workdir / bootstrap.RESULT
     assert result.read_text() == f"{temporary}\n{result}\n"
-    assert mounts() == before
+    assert mounts(tmp_path) == []
     assert [path.name for path in temporary.iterdir()] == ["new"]
     assert not list((temporary / "new").iterdir())
 
