@@ -1,24 +1,20 @@
 """The image's Debian root file system: bookworm for amd64, from locked packages only.
 
-mmdebstrap puts it together offline. Nothing of the host takes part: not its time, its user, its
-umask, its locale, its apt or its mirror.
+mmdebstrap puts it together offline (`images.bootstrap`). Nothing of the host takes part: not its
+time, its user, its umask, its locale, its apt or its mirror.
 """
 
 from __future__ import annotations
 
 import io
-import os
-import shlex
-import subprocess
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-from images import apt, deb, debfile, fetch, lockfile, rootfs
+from images import apt, bootstrap, deb, debfile, fetch, lockfile, rootfs, sha256
 from images.deb import Deb
 from images.entry import Entry
-from images.errors import BuildError, StoreError, ToolError
 from images.mirror import DEBIAN, SECURITY, Mirror
 
 LOCK = Path(__file__).parent / "locks" / "base-bookworm.txt"
@@ -39,8 +35,6 @@ _SUITES = (
 DISTRO = "debian-12"
 """The release of those suites, as package URLs name it."""
 
-_INSTALL = "install it: apt-get install mmdebstrap uidmap"
-
 
 def packages() -> list[str]:
     """The names in `recipe/base/packages.txt`."""
@@ -57,7 +51,7 @@ def inputs_digest() -> str:
 
 def key(debs: Sequence[Deb]) -> str:
     """The digest of all that decides about the base's bytes; hexadecimal SHA-256."""
-    recipe = {path.name: fetch.file_sha256(path) for path in sorted(_RECIPE.iterdir())}
+    recipe = {path.name: sha256.of_file(path) for path in sorted(_RECIPE.iterdir())}
     del recipe["packages.txt"]  # what it chose is in `debs`; its comments may change
     hashes = sorted(package.artifact.sha256 for package in debs)
     return lockfile.digest_of({"debs": hashes, "epoch": EPOCH, "format": FORMAT, "recipe": recipe})
@@ -88,23 +82,21 @@ def build(debs: Sequence[Deb], cache: Path, workdir: Path) -> Path:
     Args:
         debs: the locked packages; all of them are in `cache` already.
         cache: the download cache.
-        workdir: a directory for what is made; about 700 MB.
+        workdir: a directory for what is made; about 1.2 GB.
 
     Returns:
         An uncompressed tar in `workdir`. Read it by `entries`.
 
     Raises:
-        ToolError: mmdebstrap is missing or failed; the message ends with its last lines.
+        ToolError, StoreError: as `bootstrap.run`.
         IntegrityError: a cached file is not a .deb.
     """
-    repository = workdir / "packages.tar"
-    result = workdir / "base.tar"
+    repository = workdir / bootstrap.REPOSITORY
     try:
         _write_repository(debs, cache, repository)
-        _bootstrap(repository, result)
+        return bootstrap.run(workdir, _RECIPE, EPOCH)
     finally:
         repository.unlink(missing_ok=True)
-    return result
 
 
 def entries(tar: Path) -> Iterator[Entry]:
@@ -137,77 +129,3 @@ def _add(tar: tarfile.TarFile, name: str, stream: IO[bytes], size: int) -> None:
     info = tarfile.TarInfo(name)
     info.size, info.mode = size, 0o644
     tar.addfile(info, stream)
-
-
-def _bootstrap(repository: Path, result: Path) -> None:
-    log = result.with_suffix(".log")
-    environment = {
-        "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin",  # users lack chroot in theirs
-        "HOME": "/",  # else dpkg would read the builder's ~/.dpkg.cfg
-        "TMPDIR": os.environ.get("TMPDIR", "/tmp"),  # noqa: S108  # mmdebstrap's own default
-        "LC_ALL": "C.UTF-8",
-        "TZ": "UTC0",
-        "SOURCE_DATE_EPOCH": str(EPOCH),
-    }
-    try:
-        with log.open("wb") as stream:
-            done = subprocess.run(
-                _command(repository, result),
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                check=False,
-                cwd="/",  # the unprivileged user may not be able to enter where we are
-                umask=0o022,
-            )
-    except FileNotFoundError:
-        raise ToolError("mmdebstrap: no such program", remedy=_INSTALL) from None
-    if done.returncode != 0:
-        raise _failed(done.returncode, log)
-
-
-def _command(repository: Path, result: Path) -> list[str]:
-    return [
-        "mmdebstrap",
-        f"--architectures={apt.ARCHITECTURE}",
-        "--variant=essential",
-        "--format=tar",
-        '--setup-hook=mkdir -m 755 "$1/packages"',
-        f"--setup-hook=tar-in {shlex.quote(str(repository.absolute()))} /packages",
-        f"--setup-hook={_writing('dpkg.cfg', 'etc/dpkg/dpkg.cfg.d/roll-images')}",
-        f"--setup-hook={_recipe('setup.sh')}",
-        f"--extract-hook={_recipe('extract.sh')}",
-        f"--customize-hook={_recipe('customize.sh')}",
-        f"--customize-hook={_writing('sources.list', 'etc/apt/sources.list')}",
-        "",
-        str(result.absolute()),
-        "deb [trusted=yes] copy:///packages ./",  # setup.sh puts the true path in its place
-    ]
-
-
-def _writing(name: str, path: str) -> str:
-    """A hook that writes a file of the recipe into the new root.
-
-    As text: the unprivileged user that mmdebstrap becomes may not be able to read the builder's
-    files.
-    """
-    return f'printf %s {shlex.quote(_recipe(name))} > "$1/{path}"'
-
-
-def _recipe(name: str) -> str:
-    return (_RECIPE / name).read_text(encoding="utf-8")
-
-
-def _failed(status: int, log: Path) -> BuildError:
-    lines = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n").splitlines()
-    if any("No space left on device" in line for line in lines):
-        return StoreError(
-            "no space left on the disk while the base was put together (about 1 GB is needed)",
-            remedy="free some space on the disks of the store and of TMPDIR, which may be set",
-        )
-    return ToolError(
-        f"mmdebstrap failed with status {status}; the end of {log}:\n" + "\n".join(lines[-20:]),
-        remedy="as an ordinary user it needs the package uidmap and a line for you in /etc/subuid "
-        "and /etc/subgid; or run as root",
-    )

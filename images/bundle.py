@@ -24,7 +24,6 @@ from images.unbundle import document
 from images.unbundle.document import BLOB, HELD, RECIPE, Bundle
 
 MAX_PARTS = 100_000
-DEFAULT_PART_SIZE = 60_000_000
 
 _CHUNK = 1 << 20
 _WORTH = 0.01

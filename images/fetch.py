@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from images import sha256
 from images.artifact import Artifact
 from images.errors import FetchError, IntegrityError, StoreError
 from images.retry import PASSING, PassingError, Policy, retry_after
@@ -60,15 +61,6 @@ def missing(artifacts: Iterable[Artifact], cache: Path) -> list[Artifact]:
     return [artifact for artifact in dict.fromkeys(artifacts) if not is_cached(artifact, cache)]
 
 
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb", buffering=0) as stream:
-        while piece := stream.read(_CHUNK):
-            digest.update(piece)
-    return digest.hexdigest()
-
-
 _checked: set[tuple[str, int, int]] = set()
 """Files that this process has hashed: (SHA-256, inode, modification time in nanoseconds)."""
 
@@ -84,7 +76,7 @@ def checked(artifact: Artifact, cache: Path) -> Path:
     try:
         status = path.stat()
         seen = (artifact.sha256, status.st_ino, status.st_mtime_ns)
-        found = artifact.sha256 if seen in _checked else file_sha256(path)
+        found = artifact.sha256 if seen in _checked else sha256.of_file(path)
     except OSError as error:
         raise FetchError(f"{path}: cannot be read: {error}") from error
     if found != artifact.sha256:

@@ -160,7 +160,7 @@ def parse(ref: str, manifest: bytes, config: bytes, unpacked: Sequence[int] = ()
     labels = {name: _text(value) for name, value in (settings.get("Labels") or {}).items()}
     own = sum(_TITLE in (item.get("annotations") or {}) for item in head["layers"])
     history = body.get("history") or []
-    inherited = tuple(history[: len(history) - own])
+    inherited = tuple(_history_entry(item) for item in history[: len(history) - own])
     return Image(ref, layers, env, labels, _text(body["created"]), inherited)
 
 
@@ -177,6 +177,13 @@ def _layer(item: Any, diff_id: Any, unpacked: int) -> Layer:
         _text(item["mediaType"]),
     )
     return Layer(_text(title), blob)
+
+
+def _history_entry(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{value!r} is not an entry of a history")
+    canonical(value)  # text in it can be written
+    return value
 
 
 def checked_digest(value: Any) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from images import sha256
 from images.errors import LockError
 
 _TITLE = "# Locked by `build.py lock`. Do not edit: change the inputs and lock again.\n"
@@ -93,4 +94,4 @@ def is_locked(path: Path, inputs: str) -> bool:
 
 def digest_of_file(path: Path) -> str:
     """SHA-256, in hexadecimal, of a lock that was read before."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return sha256.of_file(path)

@@ -11,13 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from images import matrix_rows, yaml_lines
+from images import matrix_rows, runtime, suggest, yaml_lines
 from images.errors import UsageError
 from images.matrix_target import Budget, EnvDefault, Pin, Sdist, Target
 
 __all__ = ["Base", "Budget", "EnvDefault", "Matrix", "Pin", "Sdist", "Target", "load"]
-
-_RUNTIME_VERSIONS = Path(__file__).parent.parent / "roll_runtime/src/roll_runtime/versions.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +60,7 @@ class Matrix:
         ids = [target.id for target in self.targets]
         if target_id in ids:
             return self.targets[ids.index(target_id)]
-        hint = yaml_lines.suggest(target_id, ids)
+        hint = suggest.nearest(target_id, ids)
         raise UsageError(
             f"no target {target_id!r} in {self.path.name}{hint}",
             remedy=f"targets: {', '.join(ids)}",
@@ -86,7 +84,7 @@ def load(path: Path, runtime_versions: Path | None = None) -> Matrix:
     faults = yaml_lines.Faults(path)
     root = yaml_lines.read(path, faults)
     here = path.absolute()
-    document = matrix_rows.Document(root, here, runtime_versions or _RUNTIME_VERSIONS, faults)
+    document = matrix_rows.Document(root, here, runtime_versions or runtime.VERSIONS, faults)
     matrix = Matrix(
         path=here,
         python=document.python,

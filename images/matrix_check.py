@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from images import toolkit_sources, units, yaml_lines
+from images import suggest, toolkit_sources, units
 
 # A Debian suite gives the minor version of Python and, by its glibc, the wheels that fit.
 SUITES = {"bookworm": ("3.11", "x86_64-manylinux_2_36")}
@@ -110,7 +110,7 @@ def compiler(major: str, text: str) -> str | None:
     known = toolkit_sources.versions(major)
     if text in known:
         return None
-    hint = yaml_lines.suggest(text, known)
+    hint = suggest.nearest(text, known)
     return f"{text!r} is not a compiler for CUDA {major}: there is {', '.join(known)}{hint}"
 
 
@@ -220,7 +220,7 @@ def budget(text: str) -> tuple[str | None, int]:
     """What is wrong with the size of a budget, and its bytes. It has a unit: 4300 is of what?"""
     unit = text.lstrip("0123456789. ")
     if text != unit and unit and unit.upper() not in units.UNITS:
-        near = yaml_lines.suggest(unit, ("kB", "MB", "GB", "KiB", "MiB", "GiB"))
+        near = suggest.nearest(unit, ("kB", "MB", "GB", "KiB", "MiB", "GiB"))
         return f"{text!r}: {unit!r} is not a unit of bytes{near}", 0
     try:
         if unit:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from images import matrix_check as check
-from images.yaml_lines import Node, Scalar, suggest
+from images.suggest import nearest
+from images.yaml_lines import Node, Scalar
 from images.yaml_table import Table
 
 KEYS = (
@@ -148,7 +149,7 @@ def _template(text: str, rule: Callable[[str], str | None], table: Table, line: 
     """The template when it gives an acceptable text, or "" with the fault noted."""
     unknown = [name for name in _PLACEHOLDER.findall(text) if name not in _SAMPLE]
     for name in unknown:
-        message = f"unknown placeholder '{{{name}}}'{suggest(name, _SAMPLE)}"
+        message = f"unknown placeholder '{{{name}}}'{nearest(name, _SAMPLE)}"
         table.faults.add(line, f"{text!r}: {message}")
     if unknown:
         return ""

@@ -12,7 +12,8 @@ from images import base_reference, matrix_entries, toolkit_sources
 from images import matrix_check as check
 from images.matrix_entries import Entries, Entry
 from images.matrix_target import Budget, EnvDefault, Pin, Sdist, Target
-from images.yaml_lines import Faults, Mapping, Node, suggest
+from images.suggest import nearest
+from images.yaml_lines import Faults, Mapping, Node
 from images.yaml_table import Table
 
 _TOP = ("platform", "python", "base", "toolkit", "locks", "defaults", "targets")
@@ -223,7 +224,7 @@ def _base(table: Table, *, required: bool) -> tuple[str, str]:
 def _suite(text: str) -> str | None:
     if text in check.SUITES:
         return None
-    return f"{text!r} is not one of {', '.join(check.SUITES)}{suggest(text, check.SUITES)}"
+    return f"{text!r} is not one of {', '.join(check.SUITES)}{nearest(text, check.SUITES)}"
 
 
 def _platform_tag(top: Table, python: str) -> str:

@@ -10,16 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
-from images import base, lock, plan, runtime, stack, toolkit
+from images import base, lock, plan, runtime, stack, suggest, toolkit
 from images.artifact import Artifact
 from images.deb import Deb
-from images.errors import LockError, UsageError
+from images.errors import LockError
 from images.image import Image
 from images.layer import Blob, Compression
 from images.lock import Distribution
 from images.matrix import Matrix, Target
 from images.store import Store
-from images.yaml_lines import suggest
 
 Kind = Literal["distribution", "debian", "toolkit"]
 
@@ -175,11 +174,7 @@ def find(name: str, matrix: Matrix, store: Store | None, compression: Compressio
         return replace(found, renewed=name in ids and _is_renewed(found, matrix, name, store))
     if name in ids:
         return of_target(matrix, matrix.target(name), store, compression)
-    known = list(dict.fromkeys([*ids, *names]))
-    raise UsageError(
-        f"no target and no image {name!r}{suggest(name, known)}",
-        remedy=f"name one of {', '.join(known)}, or the digest of an image in the store",
-    )
+    raise suggest.no_image(name, ids, names, also=", or the digest of an image in the store")
 
 
 def _is_renewed(built: Outline, matrix: Matrix, name: str, store: Store) -> bool:

@@ -1,14 +1,13 @@
 """Manifests and blobs out of a registry, over whatever breaks on the way.
 
-Specification: OCI Distribution Spec 1.1, "Pull". A manifest and a small blob come into memory, a
-large blob into a file; when the connection breaks, the rest is asked for by its range (RFC 9110,
-section 14). Every byte is held against its digest before it is given to anybody.
+Specification: OCI Distribution Spec 1.1, "Pull". A manifest comes into memory, a blob into a file;
+when the connection breaks, the rest is asked for by its range (RFC 9110, section 14). Every byte is
+held against its digest before it is given to anybody.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable, Sequence
 from typing import IO
 
@@ -16,9 +15,6 @@ from images.errors import IntegrityError
 from images.image import MANIFEST_TYPE
 from images.registry import Manifest, MissingError, Registry
 from images.retry import PassingError
-
-_SMALL = 4 << 20
-"""Bytes of a blob that comes into memory: a config or a record of ours is far smaller."""
 
 
 def manifest(
@@ -54,25 +50,6 @@ def find_manifest(
         except PassingError as error:
             failures += 1
             registry.exchange.pause(failures, error, f"getting the manifest {reference}")
-
-
-def small_blob(registry: Registry, digest: str, size: int, limit: int = _SMALL) -> bytes:
-    """Get a blob into memory.
-
-    Args:
-        registry: the repository.
-        digest: of the blob.
-        size: its bytes, as a descriptor tells them.
-        limit: bytes that are the most.
-
-    Raises:
-        MissingError, IntegrityError, RegistryError: as `blob`.
-    """
-    if size > limit:
-        raise IntegrityError(f"{registry.repository}: blob {digest}: {size} bytes are too many")
-    out = io.BytesIO()
-    blob(registry, digest, size, out)
-    return out.getvalue()
 
 
 def blob(

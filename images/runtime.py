@@ -16,6 +16,8 @@ wheel of the same sources."""
 
 SOURCE = Path(__file__).parent.parent / "roll_runtime"
 VERSIONS = SOURCE / "src" / "roll_runtime" / "versions.py"
+"""The table of the SGLang versions that it knows."""
+
 _EPOCH = "315532800"
 _IGNORED = frozenset({"__pycache__", "build", "dist", ".mypy_cache", ".ruff_cache"})
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from images import apt, deb, debfile, elfstub, fetch, layout, lockfile, toolkit_links
+from images import apt, deb, debfile, elfstub, fetch, layout, lockfile, sha256, toolkit_links
 from images import lock as locks
 from images.deb import Deb
 from images.entry import Entry, of_bytes
@@ -126,7 +126,7 @@ def key(tools: Toolkit) -> str:
         "format": tools.sources.format,
     }
     if tools.sources.profile:
-        inputs["recipe"] = fetch.file_sha256(_profile(tools.version))
+        inputs["recipe"] = sha256.of_file(_profile(tools.version))
     return lockfile.digest_of(inputs)
 
 

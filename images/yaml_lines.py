@@ -7,7 +7,7 @@ is noted with its line, and nothing but `MatrixError` is raised.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -77,14 +77,6 @@ class Faults:
                 for line, message in sorted(self._found)
             )
         )
-
-
-def suggest(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` when one of the known words is near, or nothing."""
-    import difflib  # only a faulty file needs it
-
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def kind(node: Node) -> str:

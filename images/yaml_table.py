@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from images.yaml_lines import Faults, Mapping, Node, Scalar, Sequence, kind, suggest
+from images.suggest import nearest
+from images.yaml_lines import Faults, Mapping, Node, Scalar, Sequence, kind
 
 Rule = Callable[[str], "str | None"]
 
@@ -37,7 +38,7 @@ class Table:
             faults.add(node.line, f"{what} must be a mapping, not {kind(node)}")
         for key in self._node.entries:
             if key not in known:
-                said = unknown(key) or f"unknown key {key!r} in {what}{suggest(key, known)}"
+                said = unknown(key) or f"unknown key {key!r} in {what}{nearest(key, known)}"
                 faults.add(self.line_of(key), said)
 
     def __contains__(self, key: str) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import struct
 import zipfile
 from pathlib import Path
-from types import TracebackType
 from typing import cast
 
 from isal import isal_zlib
@@ -49,12 +48,7 @@ class Member:
     def __enter__(self) -> Member:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -48,6 +48,30 @@ def store_if_there(options: argparse.Namespace) -> Store | None:
     return store.open_store(options.store, create=False) if there else None
 
 
+def image_of(options: argparse.Namespace, source: Store, name: str) -> Image:
+    """The image of the store with that name.
+
+    Raises:
+        UsageError: there is none; names the nearest where no target is called so either.
+    """
+    check_name(options, source, name)
+    return source.load(name)
+
+
+def check_name(options: argparse.Namespace, source: Store, name: str) -> None:
+    """See that an image of the store or a target is called so.
+
+    A target that is not built is for the store to tell: it says what builds it.
+    """
+    images = source.images()
+    if name not in images:  # else the matrix need not be read
+        targets = [target.id for target in matrix_of(options).targets]
+        if name not in targets:
+            from images import suggest
+
+            raise suggest.no_image(name, targets, images)
+
+
 def inputs_of(
     matrix: Matrix, targets: Sequence[Target], compression: Compression = "zstd"
 ) -> list[Inputs]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from images.commands.common import image_of
+
 
 def sbom(options: argparse.Namespace) -> int:
     """Write an image's bill of materials (CycloneDX)."""
@@ -23,7 +25,7 @@ def _write_document(options: argparse.Namespace, artifact_type: str) -> int:
     from images import attest, store
 
     source = store.open_store(options.store, create=False)
-    content = attest.find(source, source.load(options.target), artifact_type)
+    content = attest.find(source, image_of(options, source, options.target), artifact_type)
     if options.out:
         options.out.write_bytes(content)
     else:

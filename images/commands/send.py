@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 
-from images.commands.common import chosen, completed, matrix_of, print_documents, print_json
+from images.commands.common import (
+    check_name,
+    chosen,
+    completed,
+    image_of,
+    matrix_of,
+    print_documents,
+    print_json,
+)
 from images.errors import UsageError
 from images.progress import Progress
 
@@ -35,8 +43,10 @@ def bundle(options: argparse.Namespace) -> int:
     from images import bundle, held, report, store
 
     source = store.open_store(options.store, create=False)
-    image = source.load(options.target)
+    image = image_of(options, source, options.target)
     bundle.check(image)
+    if options.since and not options.since.startswith("sha256:"):
+        check_name(options, source, options.since)
     layers = source.layers_of(options.since) if options.since else ()
     known = held.held(options.have, layers)
     progress = Progress()

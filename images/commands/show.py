@@ -9,6 +9,7 @@ from typing import Any
 from images.commands.common import (
     chosen,
     elsewhere_of,
+    image_of,
     matrix_of,
     print_documents,
     print_json,
@@ -69,7 +70,7 @@ def inspect(options: argparse.Namespace) -> int:
 
     source = store.open_store(options.store, create=False)
     wanted = options.target or sorted(source.images())
-    images = [source.load(name) for name in wanted]
+    images = [image_of(options, source, name) for name in wanted]
     elsewhere = elsewhere_of(source)
     if options.json:
         documents = [

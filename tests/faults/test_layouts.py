@@ -1,6 +1,7 @@
 """OCI layouts that lie: every command tells of it, none is misled, and no traceback is shown.
 
-Hostile tar headers in layers: tests/unit/test_unpack.py and tests/unit/test_unbundle.py.
+Hostile tar headers in layers: tests/unit/test_unpack.py and
+tests/unit/unbundle/test_hostile.py.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from images.image import MAX_LAYERS
+from tests.damage import flip
 from tests.faults.fuzz import altered, damaged, fuzz, run
 from tests.faults.tiny import TARGET, Tiny
 
@@ -144,20 +146,13 @@ def first_layer(**fields: Any) -> Spoil:
     return layers_changed(lambda layers: [{**layers[0], **fields}, *layers[1:]])
 
 
-def flipped(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.unlink()
-    path.write_bytes(content)
-
-
 LIES: dict[str, Spoil] = {
     "layer missing": lambda layout: layout.blob(layout.manifest["layers"][-1]["digest"]).unlink(),
-    "layer flipped": lambda layout: flipped(layout.blob(layout.manifest["layers"][-1]["digest"])),
+    "layer flipped": lambda layout: flip(layout.blob(layout.manifest["layers"][-1]["digest"])),
     "manifest missing": lambda layout: layout.blob(layout._descriptor["digest"]).unlink(),
-    "manifest flipped": lambda layout: flipped(layout.blob(layout._descriptor["digest"])),
+    "manifest flipped": lambda layout: flip(layout.blob(layout._descriptor["digest"])),
     "config missing": lambda layout: layout.blob(layout.manifest["config"]["digest"]).unlink(),
-    "config flipped": lambda layout: flipped(layout.blob(layout.manifest["config"]["digest"])),
+    "config flipped": lambda layout: flip(layout.blob(layout.manifest["config"]["digest"])),
     "size too small": first_layer(size=1),
     "size negative": first_layer(size=-1),
     "size beyond 64 bits": first_layer(size=1 << 70),

@@ -1,7 +1,7 @@
 """Many pushes of small images through a proxy that breaks requests at random.
 
 Each kind of fault on its own, with what is told and what is sent again: tests/integration/
-test_push.py.
+push/test_broken.py.
 """
 
 from __future__ import annotations

@@ -180,7 +180,7 @@ def test_base_tar_that_lies(tmp_path: Path, name: str) -> None:
 @fuzz(30, 2000)
 @given(data=st.data())
 def test_any_matrix(tmp_path: Path, data: st.DataObject) -> None:
-    """What the reader makes of it: tests/unit/test_matrix.py. Here, what a person sees."""
+    """What the reader makes of it: tests/unit/matrix/. Here, what a person sees."""
     text = MATRIX.format(requirements='"sglang=={sglang}"')
     for _ in range(data.draw(st.integers(1, 3))):
         at, gone = data.draw(st.integers(0, len(text))), data.draw(st.integers(0, 12))

@@ -27,7 +27,6 @@ from images import (
     interpreter,
     layer,
     lock,
-    lockfile,
     matrix,
     mirror,
     stack,
@@ -313,6 +312,3 @@ def _sdist(path: Path) -> Path:
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
     return path
-
-
-__all__ = ["CACHE", "KEPT", "ROOT", "TARGET", "Done", "Tiny", "fetch_into", "lockfile", "make"]

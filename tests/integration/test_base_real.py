@@ -10,16 +10,20 @@ import os
 import pwd
 import re
 import shutil
+import signal
 import subprocess
+import sys
 import tarfile
 import tempfile
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from images import base, fetch, interpreter, mirror
+from images import base, fetch, interpreter, mirror, sha256
 from tests.integration.conftest import CACHE
 
 ROOT = Path(__file__).parent.parent.parent
@@ -110,7 +114,48 @@ def test_an_ordinary_user_makes_the_same_bytes(tar: Path, ordinary_user: str) ->
         )
     finally:
         shutil.rmtree(shared)
-    assert fetch.file_sha256(home / "work" / "base.tar") == fetch.file_sha256(tar)
+    assert sha256.of_file(home / "work" / "base.tar") == sha256.of_file(tar)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, as which mmdebstrap mounts")
+def test_killed_while_it_has_mounts_it_leaves_none(
+    tar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it leaves lies in its directory, with nothing of the host below it."""
+    work, temporary = tmp_path / "work", tmp_path / "tmp"
+    work.mkdir()
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    script = (
+        "import sys; from pathlib import Path; from images import base\n"
+        "base.build(base.locked(), Path(sys.argv[1]), Path(sys.argv[2]))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(CACHE), str(work)], cwd=ROOT, start_new_session=True
+    ) as build:
+        while build.poll() is None and not mounted(build.pid):
+            time.sleep(0.1)
+        assert build.poll() is None
+        os.killpg(build.pid, signal.SIGKILL)
+    mounts = Path("/proc/self/mounts").read_text()
+    assert str(tmp_path) not in mounts
+    assert "/mnt/mmdebstrap." not in mounts
+    assert not list(temporary.iterdir())
+    (left,) = work.glob("mmdebstrap.*")
+    assert (left / "usr").is_dir()
+    assert not list((left / "proc").iterdir())
+    shutil.rmtree(work)
+
+
+def mounted(session: int) -> bool:
+    """Whether a process of a session sees the new root's /proc."""
+    for place in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if os.getsid(int(place.name)) == session:
+                lines = (place / "mounts").read_text().splitlines()
+                if any(re.match(r"\S+ /mnt/mmdebstrap\.\S+/proc ", line) for line in lines):
+                    return True
+    return False
 
 
 def test_nothing_of_the_builder_is_left(tar: Path, members: dict[str, tarfile.TarInfo]) -> None:

@@ -18,6 +18,7 @@ from images import base, lock, matrix, stack, toolkit
 from images import store as stores
 from images.entry import of_bytes
 from images.layer import write
+from tests.damage import flip
 from tests.integration.conftest import MATRIX, TARGET, Cli, SmallImage, other_cache
 
 HEAVY = ("Debian bookworm", "CUDA compiler 12.4")
@@ -114,10 +115,7 @@ def test_a_corrupted_wheel_is_named_and_mended(small: SmallImage, tmp_path: Path
     cache = other_cache(tmp_path)
     cli = Cli(small.copy_to(tmp_path, keep=HEAVY).store, cache)
     (wheel,) = cache.glob("*/sglang-0.5.2-py3-none-any.whl")
-    content = bytearray(wheel.read_bytes())
-    content[len(content) // 2] ^= 1
-    wheel.unlink()
-    wheel.write_bytes(content)
+    flip(wheel)
 
     failed = cli.run("build", "--target", TARGET)
     assert failed.returncode == 6
@@ -144,9 +142,7 @@ def test_damage_is_found_and_mended(small: SmallImage, tmp_path: Path) -> None:
     cli = Cli(store)
     victims = [layer["digest"].removeprefix("sha256:") for layer in small.document["layers"]][3:5]
     flipped, missing = (store / "blobs" / "sha256" / name for name in victims)
-    content = bytearray(flipped.read_bytes())
-    content[len(content) // 2] ^= 1
-    flipped.write_bytes(content)
+    flip(flipped)
     missing.unlink()
 
     found = cli.run("verify", "--json")

@@ -192,13 +192,6 @@ def test_registry_that_stays_down_ends_it(faulty: Proxy) -> None:
     assert faulty.count("GET", "blobs") == QUICK.attempts
 
 
-def test_small_blob_has_a_limit(faulty: Proxy) -> None:
-    with reader(faulty.address) as connected:
-        assert pull.small_blob(connected, image.digest(b"{}"), 2) == b"{}"
-        with pytest.raises(IntegrityError, match="too many"):
-            pull.small_blob(connected, DIGEST, len(CONTENT))
-
-
 def test_reading_asks_for_no_right_to_write(faulty: Proxy, own_config: Path) -> None:
     auth = base64.b64encode(b"user:s3cr3t-pass").decode()
     own_config.write_text(json.dumps({"auths": {faulty.address: {"auth": auth}}}))

@@ -29,8 +29,8 @@ from images.retry import Policy
 from images.stack import Recipe
 from images.store import Store
 from tests.integration.conftest import TARGET, Cli, SmallImage
+from tests.integration.push.conftest import Shown
 from tests.integration.registries import Fault, Proxy, TokenServer, need, registry
-from tests.integration.test_push import Shown
 
 MIB = 1 << 20
 NOISE = random.Random(7).randbytes(6 * MIB)

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from images import bundle, held, layer, store
 from images.bundle import Made
 from images.entry import Entry, of_bytes, of_symlink
@@ -128,3 +130,10 @@ def parts(out: Path) -> list[Path]:
 
 def files(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in out.iterdir()}
+
+
+def host_library() -> Path:
+    """The libzstd of this machine."""
+    for path in Path("/usr/lib/x86_64-linux-gnu").glob("libzstd.so.1.*"):
+        return path
+    pytest.skip("this machine has no Debian libzstd1 to make a bundle's from")

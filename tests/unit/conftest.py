@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from images.store import Store, open_store
+
 MakeWheel = Callable[..., Path]
 """`make_wheel(files, name=…, version=…, tag=…, record=…, modes=…)`: the path of the wheel."""
 
@@ -62,6 +64,12 @@ def write_wheel(
             entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, content)
     return path
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty store."""
+    return open_store(tmp_path / "store")
 
 
 @pytest.fixture

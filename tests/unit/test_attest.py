@@ -12,13 +12,8 @@ from images import attest
 from images.errors import UsageError
 from images.image import Image
 from images.referrer import EMPTY, Referrer
-from images.store import Store, open_store
+from images.store import Store
 from tests.unit.attestations import MATERIALS, build_of, image_in
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(tmp_path / "store")
 
 
 @pytest.fixture

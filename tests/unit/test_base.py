@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 import stat
 import tarfile
@@ -11,7 +10,7 @@ import pytest
 
 from images import base, rootfs
 from images.entry import Entry
-from images.errors import IntegrityError, LockError, ToolError
+from images.errors import IntegrityError, LockError
 from tests.unit.fake_debs import cached_deb
 
 # -- the recipe ----------------------------------------------------------------------------------
@@ -59,36 +58,7 @@ def test_no_recipe_names_a_mirror() -> None:
         assert not re.search("https?://", path.read_text()), path
 
 
-# -- running mmdebstrap --------------------------------------------------------------------------
-
-
-def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    """A program named mmdebstrap that is first in PATH."""
-    program = tmp_path / "bin" / "mmdebstrap"
-    program.parent.mkdir()
-    program.write_text(f"#!/bin/sh\n{script}\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
-
-
-def test_the_builders_environment_stays_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    dump = tmp_path / "dump"
-    stand_in(tmp_path, monkeypatch, f"(env; umask; pwd) > {dump}; : > {tmp_path}/base.tar")
-    monkeypatch.setenv("TZ", "Asia/Tokyo")
-    monkeypatch.setenv("LANG", "tr_TR.UTF-8")
-    monkeypatch.setenv("HOME", "/home/somebody")
-    old = os.umask(0o077)
-    try:
-        package = cached_deb(tmp_path / "cache", "hello", {})
-        base.build([package], tmp_path / "cache", tmp_path)
-    finally:
-        os.umask(old)
-    lines = dump.read_text().splitlines()
-    assert {"TZ=UTC0", "LC_ALL=C.UTF-8", "HOME=/", f"SOURCE_DATE_EPOCH={base.EPOCH}"} <= set(lines)
-    assert not [line for line in lines if line.startswith("LANG=")]
-    assert lines[-2:] == ["0022", "/"]
+# -- the packages ---------------------------------------------------------------------------------
 
 
 def test_the_offline_repository_lists_each_package(tmp_path: Path) -> None:
@@ -102,27 +72,6 @@ def test_the_offline_repository_lists_each_package(tmp_path: Path) -> None:
         text = index.read().decode()
     assert text.startswith("Package: hello\n")
     assert f"SHA256: {package.artifact.sha256}" in text
-
-
-def test_a_failure_shows_the_end_of_the_log(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stand_in(tmp_path, monkeypatch, "echo first; seq 100; echo 'E: no such uid range'; exit 25")
-    with pytest.raises(ToolError, match="status 25") as caught:
-        base.build([], tmp_path / "cache", tmp_path)
-    assert caught.value.message.endswith("E: no such uid range")
-    assert "first" not in caught.value.message
-    assert "uidmap" in (caught.value.remedy or "")
-    assert not (tmp_path / "packages.tar").exists()
-
-
-def test_a_missing_program_says_how_to_get_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ToolError, match="no such program") as caught:
-        base.build([], tmp_path / "cache", tmp_path)
-    assert "apt-get install mmdebstrap" in (caught.value.remedy or "")
 
 
 # -- reading the result --------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from images.errors import BuildError, FetchError, IntegrityError, MatrixError, U
 from images.foundation import Inputs
 from images.matrix import load
 from images.progress import Progress
-from images.store import Store, open_store
+from images.store import Store
 from tests.unit.layouts import ELF_ARM64, ELF_X86_64, FIT, GZIP, LIBC, Layout, libc, tar_of
 
 MATRIX = load(Path(__file__).resolve().parents[2] / "matrix.yaml")
@@ -41,11 +41,6 @@ def layout(tmp_path: Path) -> Layout:
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     return Place(tmp_path / "cache", tmp_path / "matrix.yaml")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(tmp_path / "store")
 
 
 def inputs(reference: str) -> Inputs:

@@ -22,6 +22,7 @@ from images.errors import IntegrityError, StoreError, UsageError
 from images.image import Image
 from images.store import Store
 from images.unbundle import document, inventory
+from tests.damage import flip
 from tests.unit import bundles
 from tests.unit.test_cli import cli, failed
 
@@ -140,9 +141,7 @@ def test_killed_at_every_file_it_never_looks_whole_and_can_be_finished(
 def test_a_damaged_or_missing_layer_stops_it(small: tuple[Store, Image], tmp_path: Path) -> None:
     layout, image = small
     path = layout.blob_path(image.layers[1].blob.digest)
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
+    flip(path)
     with pytest.raises(IntegrityError, match=path.name):
         bundles.make(layout, image, tmp_path / "out")
     assert not (tmp_path / "out" / "bundle.json").exists()
@@ -415,7 +414,11 @@ def test_command_refuses_what_is_no_size(tmp_path: Path, size: str) -> None:
 
 def test_command_names_an_unknown_target(small: tuple[Store, Image], tmp_path: Path) -> None:
     options = ("--store", small[0].path, "--out", tmp_path / "out")
-    assert "holds no image" in failed(2, "bundle", "--target", "other", *options)
+    said = failed(2, "bundle", "--target", "smal", *options)
+    assert "no image 'smal'; did you mean 'small'?" in said
+    said = failed(2, "bundle", "--target", "small", "--since", "torch280-sglang52", *options)
+    assert "did you mean 'torch280-sglang052'?" in said
+    assert "holds no image" in failed(2, "bundle", "--target", "torch280-sglang052", *options)
     assert not (tmp_path / "out").exists()
     said = failed(2, "bundle", "--target", "small", *options, "--have", tmp_path / "none")
     assert "cannot be read" in said

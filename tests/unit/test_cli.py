@@ -291,7 +291,14 @@ def test_inspect_gives_one_document(store: Store) -> None:
 
 
 def test_inspect_of_what_is_not_there_is_wrong_usage(store: Store, tmp_path: Path) -> None:
-    assert "holds no image" in failed(2, "inspect", "--target", "x", "--store", store.path)
+    given = ("--store", store.path)
+    for command in ("inspect", "sbom", "provenance"):
+        said = failed(2, command, "--target", "torch280-sglang52", *given)
+        assert f"no image 'torch280-sglang52'; did you mean '{TARGET}'?" in said
+        said = failed(2, command, "--target", "torch280-sglang054", *given)
+        assert "holds no image torch280-sglang054" in said
+        assert "python build.py --target torch280-sglang054" in said
+        assert "did you mean" not in failed(2, command, "--target", "x", *given)
     assert "no store there" in failed(2, "inspect", "--store", tmp_path / "none")
 
 

@@ -34,6 +34,14 @@ def test_links_lead_somewhere(path: Path) -> None:
     assert [link for link in near if not (path.parent / link).exists()] == []
 
 
+def test_tests_that_are_named_exist() -> None:
+    """In the table of what goes wrong on purpose, below tests/."""
+    named = re.findall(r"`(\w+/[\w/]+\.py)`", (ROOT / "docs" / "reliability.md").read_text())
+    inside = [name for name in named if not name.startswith(("images/", "tests/"))]
+    assert len(inside) > 30
+    assert [name for name in inside if not (ROOT / "tests" / name).is_file()] == []
+
+
 def test_variables_of_ours_are_read_somewhere() -> None:
     sources = [ROOT / name for name in SOURCES]
     files = [

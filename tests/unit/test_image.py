@@ -136,6 +136,13 @@ def test_documents_of_other_tools_may_leave_out_or_empty_what_is_optional() -> N
     assert [layer.title for layer in found.layers] == ["", ""]
 
 
+@pytest.mark.parametrize("entry", ["text", 5, None, [], {"created_by": "\ud800"}])
+def test_history_that_is_none_is_refused(entry: object) -> None:
+    config = {**json.loads(VALUE.config), "history": [entry] * 3}
+    with pytest.raises((TypeError, ValueError)):
+        image.parse("ref", VALUE.manifest, json.dumps(config).encode())
+
+
 def test_documents_that_do_not_belong_together_are_refused() -> None:
     other = dataclasses.replace(VALUE, layers=VALUE.layers[:1])
     with pytest.raises(ValueError, match="zip"):

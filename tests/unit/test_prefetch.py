@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from images import fetch, prefetch, sources
+from images import fetch, prefetch, sha256, sources
 from images.artifact import Artifact
 from images.deb import Deb
 from images.errors import FetchError
@@ -106,7 +106,7 @@ def test_damaged_file_is_fetched_anew(shop: Shop) -> None:
     path.write_bytes(bytes(file.size))
     outcome = shop.fill()
     assert outcome.fetched == (file,)
-    assert fetch.file_sha256(path) == file.sha256
+    assert sha256.of_file(path) == file.sha256
 
 
 def test_what_is_gone_does_not_keep_the_rest_away(shop: Shop) -> None:

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from images import push_memory
 from images.errors import StoreError
 from images.reference import Repository
-from images.store import Store, open_store
+from images.store import Store
 
 APP = Repository("host.example", "team/app")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(tmp_path / "store")
 
 
 def test_each_repository_of_a_registry_is_remembered(store: Store) -> None:

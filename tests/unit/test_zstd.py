@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from images.errors import IntegrityError, ToolError
 from images.unbundle import zstd
 from images.unbundle.zstd import Decompress
-from tests.unit.test_unbundle import host_library
+from tests.damage import flipped
+from tests.unit.bundles import host_library
 
 
 class _Frame:
@@ -100,9 +101,7 @@ def test_damage_is_found(decompress: Decompress) -> None:
     for cut in (1, 10, len(frame) // 2, len(frame) - 1):
         with pytest.raises(IntegrityError, match="not whole zstd"):
             read(decompress, frame[:cut])
-    wrong = bytearray(frame)
-    wrong[len(wrong) // 2] ^= 1
-    for content in (bytes(wrong), b"no zstd", frame + b"rubbish"):
+    for content in (flipped(frame), b"no zstd", frame + b"rubbish"):
         with pytest.raises(IntegrityError, match="not whole zstd"):
             read(decompress, content)
 

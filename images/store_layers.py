@@ -1,0 +1,85 @@
+"""What a store knows of layers: which blob some inputs gave, and which layers lie in a registry.
+
+The first are the layer keys, a file each in `.roll/layers`; the second (`images.remote`) are noted
+in `.roll/remotes.json`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from images import jsontext, remote
+from images.layer import Blob
+from images.remote import Remote
+from images.store_blobs import NOT_A_DOCUMENT, Blobs
+from images.store_files import disk
+
+
+class Layers(Blobs):
+    """A store as the layers that were made for it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._keys = path / ".roll" / "layers"
+        self._remotes = path / ".roll" / "remotes.json"
+        self._locks = path / ".roll" / "locks"
+
+    def known(self, key: str) -> Blob | None:
+        """The blob that these inputs gave before, if it is still here."""
+        try:
+            blob = Blob(**jsontext.loads((self._keys / key).read_bytes()))
+            return blob if self.has(blob.digest, blob.size) else None
+        except (OSError, *NOT_A_DOCUMENT):
+            return None
+
+    def remember(self, key: str, blob: Blob) -> None:
+        """Note which blob a key gave."""
+        with disk(self.path):
+            self._replace(self._keys / key, json.dumps(asdict(blob), sort_keys=True).encode())
+
+    @contextmanager
+    def making(self, key: str) -> Iterator[None]:
+        """Hold the right to make the layer `key`: a second build waits and then finds it."""
+        with disk(self.path), (self._locks / key).open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    # -- layers that lie elsewhere -----------------------------------------------------------------
+
+    def remotes(self) -> dict[str, Remote]:
+        """Layers that are known and lie in a registry, by digest; none whose blob is here."""
+        found = {item.blob.digest: item for item in self._noted()}
+        return {
+            digest: item for digest, item in found.items() if not self.has(digest, item.blob.size)
+        }
+
+    def note_remotes(self, remotes: Iterable[Remote]) -> None:
+        """Remember where layers lie whose blobs are not here."""
+        new = {item.blob.digest: item for item in remotes}
+        if new:
+            with self._index_locked():
+                self._keep_remotes({**self.remotes(), **new})
+
+    def _noted(self) -> list[Remote]:
+        try:
+            found = remote.parse(self._remotes.read_bytes())
+            for item in found:
+                self.blob_path(item.blob.digest)
+            return found
+        except (OSError, *NOT_A_DOCUMENT):  # then their blobs are missing, says `verify`
+            return []
+
+    def _keep_remotes(self, remotes: dict[str, Remote]) -> None:
+        if remotes or self._remotes.exists():
+            self._replace(self._remotes, remote.dump(remotes.values()))
+
+    def _unpacked_sizes(self) -> dict[str, int]:
+        """Bytes of the tars of known layers, by digest: no OCI document tells them."""
+        known = (self.known(path.name) for path in self._keys.iterdir())
+        sizes = {digest: item.blob.unpacked for digest, item in self.remotes().items()}
+        return sizes | {blob.digest: blob.unpacked for blob in known if blob}

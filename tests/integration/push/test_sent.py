@@ -1,0 +1,104 @@
+"""What a push sends: the image's own bytes, and none that the registry has."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from images import layer
+from images.layer import Compression
+from images.store import Store
+from tests.integration.push.conftest import Make, Shown, digest_in, pushed, states, whole_in
+from tests.integration.registries import Proxy, need
+
+
+@pytest.mark.parametrize("compression", layer.COMPRESSIONS)
+def test_pushed_image_is_the_same_bytes(
+    layout: Store, make: Make, server: str, tmp_path: Path, compression: Compression
+) -> None:
+    image = make(compression=compression)
+    shown = Shown()
+    done = pushed(layout, image, server, progress=shown)
+    assert states(done) == ["sent"] * 4
+    assert done.reference == f"{server}/team/app@{image.manifest_digest}"
+    assert (shown.done, shown.most) == (shown.total, shown.total)
+    assert shown.total == image.size + len(image.config)
+    assert done.bytes_sent == shown.total + 2 * len(image.manifest)
+    assert whole_in(server, tmp_path / "back").images() == {"back": image.manifest_digest}
+    by_digest = f"team/app@{image.manifest_digest}"
+    assert digest_in(server, by_digest) == image.manifest_digest
+
+
+def test_podman_pulls_what_was_pushed(
+    layout: Store, make: Make, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need("podman")
+    monkeypatch.delenv("DOCKER_CONFIG")  # podman wants a file where that leads
+    image = make()
+    done = pushed(layout, image, server)
+    place = Path(tempfile.mkdtemp(prefix="podman-"))  # podman takes no longer paths
+    podman = ["podman", "--root", f"{place}/root", "--runroot", f"{place}/run"]
+    podman += ["--cgroup-manager=cgroupfs", "--events-backend=file"]
+    try:
+        pull = [*podman, "pull", "--quiet", "--tls-verify=false", done.reference]
+        told = subprocess.run(pull, check=True, capture_output=True, text=True).stdout.strip()
+        assert f"sha256:{told}" == image.config_digest
+    finally:
+        subprocess.run([*podman, "system", "reset", "--force"], capture_output=True, check=False)
+        shutil.rmtree(place)
+
+
+def test_unchanged_image_costs_one_question(layout: Store, make: Make, faulty: Proxy) -> None:
+    image = make()
+    pushed(layout, image, faulty.address)
+    faulty.seen.clear()
+    done = pushed(layout, image, faulty.address)
+    assert [(item.method, item.path) for item in faulty.seen] == [
+        ("HEAD", "/v2/team/app/manifests/v1")
+    ]
+    assert (done.unchanged, done.bytes_sent, states(done)) == (True, 0, ["present"] * 4)
+
+
+def test_another_tag_of_it_sends_no_blob(layout: Store, make: Make, faulty: Proxy) -> None:
+    image = make()
+    pushed(layout, image, faulty.address)
+    faulty.seen.clear()
+    done = pushed(layout, image, faulty.address, tag="v2")
+    assert states(done) == ["present"] * 4
+    assert not faulty.requests("POST")
+    assert digest_in(faulty.address, "team/app:v2") == image.manifest_digest
+
+
+def test_only_the_changed_layer_is_sent(layout: Store, make: Make, faulty: Proxy) -> None:
+    pushed(layout, make(), faulty.address)
+    faulty.seen.clear()
+    image = make(top="2")
+    done = pushed(layout, image, faulty.address)
+    assert states(done) == ["present", "present", "sent", "sent"]
+    assert done.bytes_sent == sum(item.length for item in faulty.seen)
+    assert done.bytes_sent < 10_000
+    assert digest_in(faulty.address) == image.manifest_digest
+
+
+def test_layer_that_only_the_registry_has_is_no_hindrance(
+    layout: Store, make: Make, server: str
+) -> None:
+    pushed(layout, make(), server)
+    image = make(top="2")
+    layout.blob_path(image.layers[0].blob.digest).unlink()
+    assert states(pushed(layout, image, server))[0] == "present"
+
+
+def test_tag_comes_last(layout: Store, make: Make, faulty: Proxy) -> None:
+    image = make()
+    pushed(layout, image, faulty.address)
+    writes = [item.path for item in faulty.seen if item.method in ("POST", "PUT", "PATCH")]
+    assert writes[-2:] == [
+        f"/v2/team/app/manifests/{image.manifest_digest}",
+        "/v2/team/app/manifests/v1",
+    ]
+    assert not [path for path in writes[:-2] if "/manifests/" in path]

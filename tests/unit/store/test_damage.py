@@ -1,0 +1,87 @@
+"""An index, manifests and configs with other bytes: told, never a traceback."""
+
+from __future__ import annotations
+
+import json
+import random
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from images.errors import IntegrityError, StoreError
+from images.image import digest
+from images.store import Store
+from tests.damage import flip
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"nonsense", b'{"manifests": 5}', b"\xff",
+                                     b'{"manifests": [5]}', b'{"manifests": [{}]}',
+                                     b'{"manifests": [{"digest": "x", "size": 1}]}'])  # fmt: skip
+def test_verify_lists_a_broken_index_beside_damaged_blobs(full: Store, content: bytes) -> None:
+    flip(full.blob_path(digest(b"base")))
+    (full.path / "index.json").write_bytes(content)
+    faults = full.verify()
+    assert len(faults) == 2
+    assert "index.json: not an OCI image index" in faults[1]
+    for use in (full.images, full.gc, lambda: full.load("first")):
+        with pytest.raises(StoreError, match="not an OCI image index"):
+            use()
+
+
+def test_verify_lists_a_missing_index(full: Store) -> None:
+    (full.path / "index.json").unlink()
+    assert len(full.verify()) == 1
+
+
+@pytest.mark.parametrize("document", ["manifest", "config"])
+def test_no_flipped_bit_of_a_document_escapes_verify_or_breaks_it(
+    full: Store, document: str
+) -> None:
+    value = full.load("first")
+    path = full.blob_path(value.manifest_digest if document == "manifest" else value.config_digest)
+    content = path.read_bytes()
+    rng = random.Random(3)
+    for position in range(len(content)):
+        path.write_bytes(
+            content[:position]
+            + bytes([content[position] ^ 1 << rng.randrange(8)])
+            + content[position + 1 :]
+        )
+        assert any(path.name in fault for fault in full.verify())
+        with pytest.raises((IntegrityError, StoreError)):
+            full.load("first")
+
+
+def test_no_flipped_bit_of_the_index_breaks_verify(full: Store) -> None:
+    index = full.path / "index.json"
+    content = index.read_bytes()
+    for position in range(len(content)):
+        index.write_bytes(
+            content[:position] + bytes([content[position] ^ 4]) + content[position + 1 :]
+        )
+        full.verify()
+        with suppress(StoreError):
+            full.images()
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [[], 5, None, {}, {"config": None}, {"config": {}}, {"config": {"digest": 5, "size": 1}},
+     {"layers": None}, {"layers": [5]}, {"layers": [{"digest": "sha256:x", "size": 1}]},
+     {"manifests": [{}]}],
+)  # fmt: skip
+def test_foreign_documents_under_a_true_digest_break_nothing(store: Store, manifest: Any) -> None:
+    content = json.dumps(manifest).encode()
+    store.put(content)
+    entry = {
+        "digest": digest(content),
+        "size": len(content),
+        "annotations": {"org.opencontainers.image.ref.name": "foreign"},
+    }
+    (store.path / "index.json").write_text(json.dumps({"manifests": [entry]}))
+    store.verify()
+    store.gc()
+    assert store.read(digest(content)) == content
+    with pytest.raises((IntegrityError, StoreError)):
+        store.load("foreign")

@@ -1,0 +1,33 @@
+"""`verify` finds every fault."""
+
+from __future__ import annotations
+
+from images.image import digest
+from images.store import Store
+from tests.damage import flip
+
+
+def test_verify_finds_every_fault_at_once(full: Store) -> None:
+    first, second = full.load("first"), full.load("second")
+    flip(full.blob_path(digest(b"base")))
+    full.blob_path(digest(b"one")).unlink()
+    full.blob_path(digest(b"two")).write_bytes(b"t")
+    flip(full.blob_path(first.config_digest))
+    full.blob_path(second.config_digest).unlink()
+    faults = "\n".join(full.verify())
+    for fault in (
+        f"blob {digest(b'base')}: its bytes have the digest",
+        f"first: layer {digest(b'one')}: missing",
+        f"blob {digest(b'two')}: its bytes have the digest",
+        f"second: layer {digest(b'two')}: 1 bytes instead of 3",
+        f"blob {first.config_digest}: its bytes have the digest",
+        f"second: config {second.config_digest}: missing",
+    ):
+        assert fault in faults
+    assert len(full.verify()) == 6
+
+
+def test_verify_tells_bytes_as_it_reads_them(full: Store) -> None:
+    told: list[int] = []
+    full.verify(told.append)
+    assert sum(told) == full.size()
