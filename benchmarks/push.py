@@ -108,10 +108,12 @@ def main() -> None:
             runs.append(pushed("again, unchanged", store.path, target, f"{address}/a"))
             runs.append(pushed("to another repository", store.path, target, f"{address}/b"))
             change_top(store, image, matrix.target(target), matrix)
+            runs.append(pushed("top layer changed", store.path, target, f"{address}/a"))
+            change_top(store, image, matrix.target(target), matrix)
             with relay(address) as counting:
                 to = f"{counting.address}/a"
                 runs.append(
-                    pushed("top layer changed, alone", store.path, target, to, NO_DOCUMENTS)
+                    pushed("and again, the image alone", store.path, target, to, NO_DOCUMENTS)
                 )
                 alone = counting.counted()[1]
                 runs.append(pushed("its SBOM and provenance", store.path, target, to))

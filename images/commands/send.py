@@ -36,7 +36,6 @@ def bundle(options: argparse.Namespace) -> int:
 
     source = store.open_store(options.store, create=False)
     image = source.load(options.target)
-    bundle.check(image)
     layers = source.layers_of(options.since) if options.since else ()
     known = held.held(options.have, layers)
     progress = Progress()
