@@ -4,8 +4,10 @@
 
 Starts a registry (`docker-registry`, its data below --place, removed afterwards) on the loopback
 interface for each first push. Measured as whole processes: a first push, a second one of the same
-image, one after the top layer changed, a mount into another repository, and `skopeo copy` of the
-same layout into an empty registry. The store is not changed: pushes go from a copy of hard links.
+image, one after the top layer changed (as `roll_runtime` does: the locks are the same), a mount
+into another repository, and `skopeo copy` of the same layout into an empty registry. That one push
+goes through a relay, which counts all bytes on the wire, headers of requests included. The store is
+not changed: pushes go from a copy of hard links.
 """
 
 from __future__ import annotations
@@ -16,18 +18,25 @@ import os
 import shutil
 import sys
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.loopback import registry  # noqa: E402
+from benchmarks.loopback import registry, relay  # noqa: E402
 from benchmarks.processes import Run, timed  # noqa: E402
-from images import layer  # noqa: E402
+from images import attest, base, layer, toolkit  # noqa: E402
+from images import matrix as matrices  # noqa: E402
+from images.commands.common import inputs_of  # noqa: E402
 from images.entry import of_bytes  # noqa: E402
 from images.image import Image, Layer  # noqa: E402
+from images.matrix import Matrix, Target  # noqa: E402
+from images.provenance import Build  # noqa: E402
 from images.store import Store, open_store  # noqa: E402
+
+NO_DOCUMENTS = "--no-attest"
 
 
 def pushed(what: str, store: Path, target: str, to: str, *options: str) -> Run:
@@ -54,14 +63,20 @@ def _link(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def change_top(store: Store, image: Image) -> None:
-    """Put an image in whose top layer is another one, of about the same size."""
+def change_top(store: Store, image: Image, target: Target, matrix: Matrix) -> None:
+    """Put an image in whose top layer is another one, of about the same size, as a build would."""
     old = image.layers[-1]
     content = os.urandom(old.blob.size)
     with store.new_file() as (out, commit):
         blob = layer.write([of_bytes("opt/changed", content)], out, "zstd")
         commit(blob.digest)
-    store.save(replace(image, layers=(*image.layers[:-1], Layer(old.title, blob))))
+    changed = replace(image, layers=(*image.layers[:-1], Layer(old.title, blob)))
+    store.save(changed)
+    (inputs,) = inputs_of(matrix, [target])
+    files = (matrix.path, matrix.lock_path(target.id), base.LOCK, toolkit.lock_path(target.toolkit))
+    parameters, now = {"target": target.id, "compression": "zstd"}, datetime.now(timezone.utc)
+    run = Build(ROOT, files, parameters, now, now, 1, len(image.layers) - 1, os.environ)
+    attest.complete(store, changed, inputs.materials(None), run)
 
 
 def main() -> None:
@@ -73,7 +88,7 @@ def main() -> None:
         "--place", type=Path, required=True, help="on the store's disk, with room for the image"
     )
     options = parser.parse_args()
-    target = options.target
+    target, matrix = options.target, matrices.load(ROOT / "matrix.yaml")
     options.place.mkdir(parents=True, exist_ok=True)
     runs = []
     with TemporaryDirectory(prefix="push-", dir=options.place) as work:
@@ -92,12 +107,22 @@ def main() -> None:
             runs.append(pushed("first push", store.path, target, f"{address}/a"))
             runs.append(pushed("again, unchanged", store.path, target, f"{address}/a"))
             runs.append(pushed("to another repository", store.path, target, f"{address}/b"))
-            change_top(store, image)
+            change_top(store, image, matrix.target(target), matrix)
             runs.append(pushed("top layer changed", store.path, target, f"{address}/a"))
+            change_top(store, image, matrix.target(target), matrix)
+            with relay(address) as counting:
+                to = f"{counting.address}/a"
+                runs.append(
+                    pushed("and again, the image alone", store.path, target, to, NO_DOCUMENTS)
+                )
+                alone = counting.counted()[1]
+                runs.append(pushed("its SBOM and provenance", store.path, target, to))
+                documents = counting.counted()[1]
     print(f"{target}: {len(image.layers)} layers, {image.size / 1e9:.2f} GB\n")
     print("| what | seconds | CPU seconds | peak memory, MB | bytes sent |\n|---|---|---|---|---|")
     for run in runs:
         print(run.row())
+    print(f"\non the wire: top layer changed {alone:,} bytes, its documents {documents:,}")
 
 
 if __name__ == "__main__":

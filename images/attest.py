@@ -33,12 +33,13 @@ def complete(store: Store, image: Image, made_from: Materials, build: Build) -> 
         build: the run that has just made it.
     """
     with store.making(image.manifest_digest.removeprefix("sha256:")):
-        have = {item.artifact_type for item in store.attached(image.manifest_digest)}
+        have = {item.artifact_type: item for item in store.attached(image.manifest_digest)}
         made = []
         if SBOM not in have:
             made.append(_sbom(image, made_from))
         if PROVENANCE not in have:
-            made.append(_provenance(image, made_from, build))
+            sbom = have[SBOM] if SBOM in have else made[0]
+            made.append(_provenance(image, made_from, build, sbom))
         if made:
             store.attach(made)
 
@@ -50,8 +51,9 @@ def _sbom(image: Image, made_from: Materials) -> Referrer:
     return Referrer(SBOM, f"{image.ref}.cdx.json", content, image.descriptor, notes)
 
 
-def _provenance(image: Image, made_from: Materials, build: Build) -> Referrer:
-    content, notes = provenance.statement(image, made_from, build), {_PREDICATE: PREDICATE_TYPE}
+def _provenance(image: Image, made_from: Materials, build: Build, sbom: Referrer) -> Referrer:
+    content = provenance.statement(image, made_from, build, sbom)
+    notes = {_PREDICATE: PREDICATE_TYPE}
     return Referrer(PROVENANCE, f"{image.ref}.intoto.json", content, image.descriptor, notes)
 
 

@@ -69,21 +69,6 @@ class Made:
         return sum(part.size for part in self.bundle.parts)
 
 
-def check(image: Image) -> None:
-    """Refuse an image whose layers the bundle's unpacker may not be able to lay out.
-
-    Raises:
-        UsageError: it stands on an own base: such layers may remove files and hold devices.
-    """
-    if image.inherited:
-        raise UsageError(
-            f"{image.ref}: stands on an own base, and a bundle's unpacker lays out only layers "
-            "that we made",
-            remedy="push it, or copy it as an archive that podman and Docker load: "
-            f"skopeo copy oci:STORE:{image.ref} oci-archive:{image.ref}.tar",
-        )
-
-
 def plan(
     store: Store,
     image: Image,
@@ -210,8 +195,8 @@ def _write(
         bundle,
         out,
         sum(layer.size - layer.length for layer in layers),
-        tuple(layer.title for layer in layers if layer.travels == HELD),
-        tuple(layer.title for layer in layers if layer.travels == RECIPE),
+        tuple(layer.name for layer in layers if layer.travels == HELD),
+        tuple(layer.name for layer in layers if layer.travels == RECIPE),
     )
 
 
@@ -222,7 +207,7 @@ def _tools(store: Store, image: Image) -> tuple[dict[str, bytes], str]:
         return files, ""
     library = unpacker.libzstd(store, image)
     if library is None:
-        return files, "one in the image's lowest layer, and there is none"
+        return files, "one in the image's base, and there is none"
     return {**files, document.LIBZSTD: library}, unpacker.needs(library)
 
 

@@ -1,6 +1,7 @@
-"""How a build uses the shared cache: it reads one, and fills one.
+"""How a build uses shared caches: it reads any number, and fills one.
 
-A build never fails because of the cache that it reads: what cannot be read there is made here.
+A build never fails because of a cache that it reads: what cannot be read there comes from the next
+one, or is made here.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from images import image, push, push_memory, shared_cache
 from images.at_once import QUESTIONS, at_once
-from images.builder import Made
+from images.builder import Look, Made
 from images.errors import IntegrityError, RegistryError, UsageError
 from images.progress import Progress
 from images.reference import parse
@@ -49,11 +50,13 @@ class CacheFrom:
         place: where it is.
         say: takes a line for people.
         policy: how often something is tried.
+        otherwise: what happens to layers that it cannot give, for people.
     """
 
     place: Place
     say: Callable[[str], None]
     policy: Policy = _IMPATIENT
+    otherwise: str = "layers are made"
     _given_up: bool = field(default=False, init=False)
 
     def look(self, recipes: Sequence[Recipe]) -> dict[str, Remote]:
@@ -71,11 +74,40 @@ class CacheFrom:
         except RegistryError as error:
             self._given_up = True
             hint = f" ({error.remedy})" if error.remedy else ""
-            self.say(f"warning: no cache at {self.place}, so layers are made: {error}{hint}")
+            self.say(f"warning: no cache at {self.place}, so {self.otherwise}: {error}{hint}")
             return {}
         for fault in found.faults:
             self.say(f"cache: {fault}")
         return {key: Remote(key, blob, self.place) for key, blob in found.blobs.items()}
+
+
+def read_all(
+    places: Sequence[Place], say: Callable[[str], None], policy: Policy = _IMPATIENT
+) -> Look:
+    """Look layers up in several caches: the first that has one gives it.
+
+    Args:
+        places: the caches, in the order in which they are asked; each only for what those before
+            it lack.
+        say: takes a line for people.
+        policy: how often something is tried.
+    """
+    last = len(places) - 1
+    caches = [
+        CacheFrom(place, say, policy)
+        if number == last
+        else CacheFrom(place, say, policy, "the next one is asked")
+        for number, place in enumerate(places)
+    ]
+
+    def look(recipes: Sequence[Recipe]) -> dict[str, Remote]:
+        found: dict[str, Remote] = {}
+        for cache in caches:
+            lacking = [recipe for recipe in recipes if recipe.key not in found]
+            found |= cache.look(lacking) if lacking else {}
+        return found
+
+    return look
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,3 +100,10 @@ def of_image(image: Image) -> PackageURL:
     from packageurl import PackageURL
 
     return PackageURL("oci", None, REPOSITORY, image.manifest_digest, {"arch": "amd64"})
+
+
+def of_tag(image: Image) -> PackageURL:
+    """`pkg:oci/…` of whatever image has the target's name: it stays when the digest does not."""
+    from packageurl import PackageURL
+
+    return PackageURL("oci", None, REPOSITORY, None, {"arch": "amd64", "tag": image.ref})

@@ -90,9 +90,12 @@ def _build(parser: Parser) -> None:
     add = parser.add_argument
     add(
         "--cache-from",
+        action="append",
+        default=[],
         metavar="REGISTRY/REPO",
-        help="take layers that it has from there; their bytes come when they are needed. Whoever "
-        "may write there decides what is in them",
+        help="take layers that it has from there; their bytes come when they are needed; "
+        "repeatable, the first that has a layer gives it. Whoever may write there decides what is "
+        "in them",
     )
     add(
         "--cache-to",

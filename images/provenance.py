@@ -2,8 +2,10 @@
 
 Specification: in-toto Attestation Framework, Statement v1; SLSA 1.0, "Provenance"
 (https://slsa.dev/provenance/v1). What differs from one build to the next (times, builder, what was
-already made) is here alone: no image and no SBOM holds it. The statement is not signed: that is for
-whoever runs the build, see docs/supply-chain.md.
+already made) is here alone: no image and no SBOM holds it. It is another one for every image, so it
+is small: it names the locks, each by its SHA-256, and a lock names every file by its own. The SBOM
+is named as well. The statement is not signed: that is for whoever runs the build, see
+docs/supply-chain.md.
 """
 
 from __future__ import annotations
@@ -17,15 +19,15 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from images import checkout, materials
-from images.artifact import Artifact
+from images import checkout, materials, runtime
 from images.checkout import CiRun
 from images.image import Image
 from images.materials import Materials
+from images.referrer import Referrer
 
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
 _STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
-BUILD_TYPE = "urn:roll-sglang-images:build:1"
+BUILD_TYPE = "urn:roll-sglang-images:build:2"
 """Names the meaning of the parameters, as docs/supply-chain.md tells it. Another meaning: another
 number."""
 
@@ -39,7 +41,7 @@ class Build:
 
     Attributes:
         root: the checkout that it ran from.
-        files: what it read there (matrix, locks).
+        files: what it read there: the matrix, and the locks, which name every file that went in.
         parameters: what the person chose.
         started, finished: with time zone.
         made: layers that it made itself.
@@ -57,13 +59,14 @@ class Build:
     env: Mapping[str, str]
 
 
-def statement(image: Image, made_from: Materials, build: Build) -> bytes:
+def statement(image: Image, made_from: Materials, build: Build, sbom: Referrer) -> bytes:
     """The provenance of an image, as an in-toto statement in JSON.
 
     Args:
         image: what was made.
         made_from: its locks.
         build: the run that made it.
+        sbom: the image's SBOM.
     """
     run = checkout.ci_run(build.env)
     document = {
@@ -78,7 +81,8 @@ def statement(image: Image, made_from: Materials, build: Build) -> bytes:
                 "resolvedDependencies": [
                     *_source(build, run),
                     *(_file(path, build.root) for path in build.files),
-                    *_locked(made_from),
+                    _runtime(),
+                    *_own_base(made_from),
                 ],
             },
             "runDetails": {
@@ -90,10 +94,11 @@ def statement(image: Image, made_from: Materials, build: Build) -> bytes:
                     # An extension: a layer that the store had was made by another run.
                     "roll_layers": {"made": build.made, "reused": build.reused},
                 },
+                "byproducts": [_sbom(sbom)],
             },
         },
     }
-    return json.dumps(document, indent=1).encode()
+    return json.dumps(document, separators=(",", ":")).encode()
 
 
 def _digest(image: Image) -> dict[str, str]:
@@ -119,22 +124,26 @@ def _file(path: Path, root: Path) -> dict[str, Any]:
     return {"name": name, "digest": {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}}
 
 
-def _locked(made_from: Materials) -> list[dict[str, Any]]:
-    """Every locked file, those that only build sdists included."""
-    needed = dict.fromkeys([*made_from.distributions(), *made_from.lock.build])
-    found = [_resource(materials.of_distribution(item), item.artifact) for item in needed]
-    if made_from.own_base:
-        purl = materials.of_base(made_from)
-        digest = {"sha256": made_from.own_base.removeprefix("sha256:")}
-        found.insert(0, {"name": purl.name, "uri": str(purl), "digest": digest})
-    return found + [
-        _resource(materials.of_deb(item, distro), item.artifact)
-        for item, distro in made_from.debs()
-    ]
+def _runtime() -> dict[str, Any]:
+    """The sources of `roll_runtime`. Their hash is one of ours over many files, so no `digest`."""
+    return {
+        "name": "roll_runtime",
+        "uri": str(materials.of_runtime()),
+        "annotations": {"sourceSha256": runtime.source_digest()},
+    }
 
 
-def _resource(purl: object, file: Artifact) -> dict[str, Any]:
-    return {"name": file.filename, "uri": str(purl), "digest": {"sha256": file.sha256}}
+def _own_base(made_from: Materials) -> list[dict[str, Any]]:
+    if not made_from.own_base:
+        return []
+    purl = materials.of_base(made_from)
+    digest = {"sha256": made_from.own_base.removeprefix("sha256:")}
+    return [{"name": purl.name, "uri": str(purl), "digest": digest}]
+
+
+def _sbom(item: Referrer) -> dict[str, Any]:
+    digest = {"sha256": hashlib.sha256(item.content).hexdigest()}
+    return {"name": item.title, "mediaType": item.artifact_type, "digest": digest}
 
 
 def _time(value: datetime) -> str:

@@ -3,18 +3,24 @@
 Specification: CycloneDX 1.6 (ECMA-424), https://cyclonedx.org. Not found by looking into the image
 afterwards: an image holds what its locks list and nothing else, each file by its hash. CycloneDX,
 because scanners find a package by its package URL, and because its library is the one for Python
-that is kept up and checks what it wrote against the schema. The same image gives the same bytes:
-serial number and time are the image's.
+that is kept up and checks what it wrote against the schema.
+
+The bytes follow from the locks, the base and the version of `roll_runtime` alone: an image that
+differs in its own code only has the SBOM that the registry has already. So it does not name the
+image's digest. What binds it to an image is beside it: the `subject` of the artifact that carries
+it, and its SHA-256 in the provenance, which also tells the source of `roll_runtime`.
 """
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from images import base, materials, runtime
+from images import image as oci
 from images.artifact import Artifact
 from images.image import Image
 from images.layout import CUDA_HOME
@@ -25,10 +31,14 @@ if TYPE_CHECKING:
     from cyclonedx.model.component import Component
     from packageurl import PackageURL
 
-FORMAT = "1"
+FORMAT = "2"
 """What the SBOM calls its maker's version. Raise it when the same image gets another SBOM."""
 
 _MAKER = "roll-sglang-images"
+_REF = 16
+"""Hexadecimal digits of a hash that tell one component from another inside the document."""
+
+_VERSION = "org.opencontainers.image.version"
 
 
 def document(image: Image, made_from: Materials) -> bytes:
@@ -47,15 +57,13 @@ def document(image: Image, made_from: Materials) -> bytes:
     whole = Component(
         type=ComponentType.CONTAINER,
         name=image.ref,
-        version=image.manifest_digest,
-        purl=materials.of_image(image),
-        bom_ref=image.manifest_digest,
-        hashes=[_sha256(image.manifest_digest.removeprefix("sha256:"))],
+        version=image.labels.get(_VERSION),
+        purl=materials.of_tag(image),
+        bom_ref="image",
     )
     maker = Component(type=ComponentType.APPLICATION, name=_MAKER, version=FORMAT)
     parts = list(_parts(made_from))
     bom = Bom(
-        serial_number=uuid.uuid5(uuid.NAMESPACE_URL, f"oci:{image.manifest_digest}"),
         metadata=BomMetaData(
             # fromisoformat of Python 3.10 knows no Z.
             timestamp=datetime.fromisoformat(image.created.replace("Z", "+00:00")),
@@ -66,7 +74,14 @@ def document(image: Image, made_from: Materials) -> bytes:
     )
     bom.register_dependency(whole, parts)
     made = make_outputter(bom, OutputFormat.JSON, SchemaVersion.V1_6)
-    return made.output_as_string(indent=1).encode()
+    return _numbered(json.loads(made.output_as_string()))
+
+
+def _numbered(bom: dict[str, Any]) -> bytes:
+    """The document with a serial number that follows from all else in it."""
+    del bom["serialNumber"]
+    serial = uuid.uuid5(uuid.NAMESPACE_URL, f"sbom:{oci.digest(oci.canonical(bom))}")
+    return oci.canonical({**bom, "serialNumber": serial.urn})
 
 
 def _parts(made_from: Materials) -> Iterator[Component]:
@@ -104,7 +119,6 @@ def _parts(made_from: Materials) -> Iterator[Component]:
         version=runtime.version(),
         purl=materials.of_runtime(),
         bom_ref="roll-runtime",
-        properties=[_note("source:sha256", runtime.source_digest())],
     )
 
 
@@ -117,7 +131,7 @@ def _locked(
         name=name,
         version=version,
         purl=purl,
-        bom_ref=f"sha256:{file.sha256}",  # one package may come in two files
+        bom_ref=file.sha256[:_REF],  # one package may come in two files
         hashes=[_sha256(file.sha256)],
         properties=[_note(key, value) for key, value in {"file": file.filename, **notes}.items()],
     )

@@ -15,6 +15,7 @@ from images.image import Image
 from images.progress import Progress
 from images.store import Store
 from images.unbundle.ahead import ahead
+from images.unbundle.changes import Changes
 from images.unbundle.tree import Tree
 
 
@@ -30,31 +31,30 @@ def unpack(store: Store, image: Image, destination: Path, progress: Progress) ->
         progress: told of the compressed bytes.
 
     Raises:
-        UsageError: the destination is not an empty directory, or the image stands on an own base,
-            whose layers may remove files.
-        IntegrityError: a layer is damaged, holds something that ours never hold, or would write
-            outside of the destination.
+        UsageError: the destination is not an empty directory.
+        IntegrityError: a layer is damaged, holds something that ours never hold and is no own
+            base's, or would write outside of the destination.
         StoreError: the file system of the destination is full or read-only.
     """
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise UsageError(f"{destination}: not an empty directory", remedy="name another one")
-    if image.inherited:
-        raise UsageError(
-            f"{image.ref}: stands on an own base: only layers that we made can be unpacked here",
-            remedy=f"a container engine can: podman pull oci:{store.path}:{image.ref}, "
-            "or test with --backend docker",
-        )
     try:
         destination.mkdir(parents=True, exist_ok=True)
         with progress.stage("unpack", image.size) as meter:
-            tree = Tree(destination)
+            tree, changes = Tree(destination), Changes(destination)
+            below = len(image.layers) - len(image.own_layers)
             for number, layer in enumerate(image.layers):
                 with closing(ahead(unpacked(store, layer.blob))) as pieces:
                     try:
-                        tree.apply(number, pieces)
+                        if number < below:
+                            changes.apply(pieces)
+                        else:
+                            tree.apply(number, pieces)
                     except IntegrityError as error:
                         said = f"layer {layer.blob.digest}: {error.message}"
                         raise IntegrityError(said, remedy=error.remedy) from error
+                if number == below - 1:
+                    tree.restore(number, changes.whole())
                 meter.advance(layer.blob.size)
             tree.finish()
     except OSError as error:

@@ -7,6 +7,7 @@ compressed, so it can be read with any pager.
 from __future__ import annotations
 
 import io
+import posixpath
 import re
 import zipfile
 from contextlib import closing
@@ -49,14 +50,15 @@ def _zipped() -> bytes:
 
 
 def libzstd(store: Store, image: Image) -> bytes | None:
-    """The libzstd.so.1 of the image's lowest layer, where Debian puts it; None without one."""
-    if not image.layers:
-        return None
-    with closing(ahead(unpacked(store, image.layers[0].blob))) as pieces:
-        tar = TarStream(pieces)
-        for member in tar.members():
-            if member.type in REGULAR and _LIBZSTD.fullmatch(member.name):
-                return b"".join(tar.content(member))
+    """The libzstd.so.1 of the base, ours or an own one, where Debian puts it; None without one."""
+    below = len(image.layers) - len(image.own_layers)
+    for layer in image.layers[: max(1, below)]:
+        with closing(ahead(unpacked(store, layer.blob))) as pieces:
+            tar = TarStream(pieces)
+            for member in tar.members():
+                name = posixpath.normpath(member.name)  # others' tars begin with ./
+                if member.type in REGULAR and _LIBZSTD.fullmatch(name):
+                    return b"".join(tar.content(member))
     return None
 
 

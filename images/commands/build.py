@@ -25,8 +25,8 @@ from images.progress import Progress
 
 if TYPE_CHECKING:
     from images.base_source import Place as BasePlace
-    from images.builder import Made, Settings
-    from images.cache_use import CacheFrom, Filled
+    from images.builder import Look, Made, Settings
+    from images.cache_use import Filled
     from images.foundation import Inputs
     from images.image import Image
     from images.matrix import Matrix
@@ -86,16 +86,15 @@ def _build(
     matrix: Matrix,
     place: BasePlace,
     settings: Settings,
-    caches: tuple[CacheFrom | None, Place | None],
+    caches: tuple[Look | None, Place | None],
     progress: Progress,
 ) -> _Built:
     """Make one target's image, name it, and put beside it what is said about it."""
     from images import assemble, attest, budget, builder, foundation, lockfile
 
     started = datetime.now(timezone.utc)
-    cache_from, cache_to = caches
+    look, cache_to = caches
     ground, recipes = foundation.ready(one, place, settings.store, progress)
-    look = cache_from.look if cache_from else None
     ours = builder.make(recipes, one.debs, settings, progress, look)
     made = [*(foundation.put(ground, settings) if ground else ()), *ours]
     image = assemble.assemble(
@@ -164,20 +163,22 @@ def fetch(options: argparse.Namespace) -> int:
     return 0
 
 
-def _caches(options: argparse.Namespace) -> tuple[CacheFrom | None, Place | None]:
-    """The caches that a build reads and fills; without them no code for registries is loaded."""
+def _caches(options: argparse.Namespace) -> tuple[Look | None, Place | None]:
+    """The caches that a build reads, and the one that it fills.
+
+    Without them no code for registries is loaded.
+    """
     if not (options.cache_from or options.cache_to):
         return None, None
     if options.offline:
         raise UsageError("--offline touches no network, and a shared cache lies in a registry")
     from images import cache_use
 
-    source, target = (
-        cache_use.place(text, plain_http=options.plain_http) if text else None
-        for text in (options.cache_from, options.cache_to)
-    )
-    say = partial(print, file=sys.stderr)
-    return cache_use.CacheFrom(source, say) if source else None, target
+    place = partial(cache_use.place, plain_http=options.plain_http)
+    sources = list(dict.fromkeys(map(place, options.cache_from)))
+    target = place(options.cache_to) if options.cache_to else None
+    look = cache_use.read_all(sources, partial(print, file=sys.stderr)) if sources else None
+    return look, target
 
 
 def _fill(settings: Settings, made: Sequence[Made], cache_to: Place, progress: Progress) -> Filled:

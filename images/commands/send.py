@@ -44,7 +44,6 @@ def bundle(options: argparse.Namespace) -> int:
 
     source = store.open_store(options.store, create=False)
     image = image_of(options, source, options.target)
-    bundle.check(image)
     if options.since and not options.since.startswith("sha256:"):
         check_name(options, source, options.since)
     layers = source.layers_of(options.since) if options.since else ()

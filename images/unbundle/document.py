@@ -46,7 +46,7 @@ class Layer:
 
     Attributes:
         number: its place, the lowest is 0.
-        title: what it is called.
+        title: what it is called; nothing for a layer of an own base, which we did not make.
         digest: `sha256:…` of the blob.
         diff_id: `sha256:…` of the tar.
         size: bytes of the blob.
@@ -68,6 +68,11 @@ class Layer:
     offset: int
     length: int
     path: str = ""
+
+    @property
+    def name(self) -> str:
+        """What people know it by."""
+        return self.title or f"layer {self.number + 1}, of the base"
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,12 @@ class Bundle:
     parts: tuple[Part, ...]
     files: Mapping[str, str]
     libzstd_needs: str
+
+    @property
+    def base(self) -> int:
+        """How many of the layers, lowest first, are an own base's."""
+        ours = (layer.number for layer in self.layers if layer.title)
+        return min(ours, default=len(self.layers))
 
     @property
     def manifest_digest(self) -> str:

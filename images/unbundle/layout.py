@@ -55,6 +55,10 @@ class Layout:
         """Whether a layer's blob or tar is there."""
         return not self._layers or self._found(layer) is not None
 
+    def ready(self, layer: Layer) -> bool:
+        """Always: a blob needs no other."""
+        return True
+
     def take(self, layer: Layer, source: Source) -> None:
         """Write a layer: its blob, or where that cannot be had, its tar."""
         pieces = source.tar() if source.blob is None else source.blob()

@@ -13,9 +13,11 @@ from typing import Any, Sequence
 
 from images.errors import UsageError
 from images.unbundle import disk, enter
+from images.unbundle.changes import Changes
 from images.unbundle.document import Bundle, Layer
-from images.unbundle.source import Source
-from images.unbundle.tree import Record, Tree
+from images.unbundle.files import Record
+from images.unbundle.source import Pieces, Source
+from images.unbundle.tree import Tree
 
 
 class Rootfs:
@@ -43,6 +45,7 @@ class Rootfs:
         self.path.mkdir(exist_ok=True)
         resumed = any(self.path.iterdir())
         self._tree = Tree(self.path, resumed=resumed)
+        self._changes = Changes(self.path)
         self._done: dict[int, str] = {}
         for layer in bundle.layers:
             self._restore(layer)
@@ -51,16 +54,30 @@ class Rootfs:
         """Whether all files of a layer are in place."""
         return self.complete or layer.number in self._done
 
+    def ready(self, layer: Layer) -> bool:
+        """Whether a layer may come now: those of an own base lowest first, before all others."""
+        below = range(min(layer.number, self._bundle.base))
+        return self.complete or all(number in self._done for number in below)
+
     def take(self, layer: Layer, source: Source) -> None:
         """Write the files of a layer, and then that it was done."""
         pieces = source.tar()
         try:
-            record = self._tree.apply(layer.number, pieces)
+            record = self._apply(layer, pieces)
         finally:
             disk.close(pieces)
         value = {"diff_id": layer.diff_id, "paths": record}
         disk.replace(self._note(layer), json.dumps(value).encode())
         self._done[layer.number] = layer.diff_id
+
+    def _apply(self, layer: Layer, pieces: Pieces) -> Record:
+        if layer.number >= self._bundle.base:
+            return self._tree.apply(layer.number, pieces)
+        record = self._changes.apply(pieces)
+        if layer.number == self._bundle.base - 1:
+            record = self._changes.whole()
+            self._tree.restore(layer.number, record)
+        return record
 
     def finish(self) -> None:
         """All layers are there: directories get their modes, and DIR its record."""
@@ -114,7 +131,10 @@ class Rootfs:
         except FileNotFoundError:
             return
         paths: Record = {name: (kind, mode) for name, (kind, mode) in value["paths"].items()}
-        self._tree.restore(layer.number, paths)
+        if layer.number < self._bundle.base - 1:
+            self._changes.restore(paths)
+        else:
+            self._tree.restore(layer.number, paths)
         self._done[layer.number] = value["diff_id"]
 
     def _note(self, layer: Layer) -> Path:

@@ -72,7 +72,7 @@ class Sources:
         if missing:
             raise PartsMissingError(missing)
         raise IncompleteError(
-            f"{layer.title}: the bundle was made for a machine that has this layer"
+            f"{layer.name}: the bundle was made for a machine that has this layer"
             + (f" at {layer.path}" if layer.path else "")
             + f" ({layer.digest}); it is not here",
             remedy="name the layout of an earlier bundle with --from DIR, or make the bundle again "

@@ -2,7 +2,8 @@
 
 Layers may come in any order and several at a time; what a higher layer says wins, as if they had
 come lowest first. Only what our own layers hold is supported; the rest is refused by name, and so
-is a member that would be written outside of the directory.
+is a member that would be written outside of the directory. Layers of an own base come before
+(changes.py).
 """
 
 from __future__ import annotations
@@ -14,15 +15,12 @@ import tarfile
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import Dict, Iterator, Tuple
+from typing import Iterator
 
 from images.errors import IntegrityError
+from images.unbundle.files import SPARE, Record, create, finish, own
 from images.unbundle.tar import REGULAR, TarStream
 
-Record = Dict[str, Tuple[str, int]]
-"""What a layer put into a tree: for each path its kind (d, f or l) and its mode."""
-
-_SPARE = ".unpack-covered"
 _KINDS = {tarfile.DIRTYPE: "d", tarfile.SYMTYPE: "l", tarfile.LNKTYPE: "f"}
 _KINDS.update(dict.fromkeys(REGULAR, "f"))
 
@@ -38,7 +36,7 @@ class Tree:
     def __init__(self, root: Path, *, resumed: bool = False) -> None:
         self.root, self.resumed = root, resumed
         # For files that a higher layer covers while their own layer may still link to them.
-        self._spare = root / _SPARE
+        self._spare = root / SPARE
         self.writers: dict[int, _Writer] = {}
         self.as_root = os.geteuid() == 0
         self.lock = threading.Lock()
@@ -161,17 +159,8 @@ class _Writer:
     def _file(self, name: str, member: tarfile.TarInfo, tar: TarStream) -> None:
         with self._tree.lock:
             path = self._place(name, "f", member.name)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-            descriptor = os.open(path, flags, 0o600)
-        try:
-            for piece in tar.content(member):
-                _write(descriptor, piece)
-            if self._tree.as_root:
-                os.fchown(descriptor, member.uid, member.gid)
-            os.fchmod(descriptor, member.mode & 0o7777)
-            os.utime(descriptor, (member.mtime, member.mtime))
-        finally:
-            os.close(descriptor)
+            descriptor = create(path)
+        finish(descriptor, member, tar, self._tree.as_root)
 
     def _symlink(self, name: str, member: tarfile.TarInfo) -> None:
         with self._tree.lock:
@@ -224,12 +213,7 @@ class _Writer:
 
     def _own(self, path: Path, member: tarfile.TarInfo) -> None:
         if self._tree.as_root:
-            os.chown(path, member.uid, member.gid, follow_symlinks=False)
-
-
-def _write(descriptor: int, piece: memoryview) -> None:
-    while piece:
-        piece = piece[os.write(descriptor, piece) :]
+            own(path, member)
 
 
 def _checked(path: str, said: str) -> str:
@@ -237,6 +221,6 @@ def _checked(path: str, said: str) -> str:
     parts = [part for part in path.split("/") if part != "."]
     if parts and not parts[-1]:
         parts.pop()  # a directory may end in a slash
-    if any(part in ("", "..") for part in parts) or not parts or parts[0] == _SPARE:
+    if any(part in ("", "..") for part in parts) or not parts or parts[0] == SPARE:
         raise IntegrityError(f"{said!r}: leads out of the image")
     return "/".join(parts)

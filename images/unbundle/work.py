@@ -20,6 +20,9 @@ class Destination(Protocol):
     def has(self, layer: Layer) -> bool:
         """Whether it has all of a layer."""
 
+    def ready(self, layer: Layer) -> bool:
+        """Whether it can take a layer yet."""
+
     def take(self, layer: Layer, source: Source) -> None:
         """Take a layer; afterwards `has` is true, in later runs as well."""
 
@@ -47,7 +50,10 @@ class Outcome:
 
 
 class Work:
-    """Layers on their way to destinations, several at a time; their order does not matter."""
+    """Layers on their way to destinations: an own base's one after the other, then ours.
+
+    Of ours several come at a time, and their order does not matter.
+    """
 
     def __init__(
         self,
@@ -78,7 +84,18 @@ class Work:
             jobs: layers at a time.
             remove_parts: remove each part that no layer needs any more.
         """
-        outcome, waiting = Outcome(), deque(self.todo())
+        outcome, todo = Outcome(), self.todo()
+        base = [layer for layer in todo if layer.number < self._bundle.base]
+        self._all(base, 1, outcome, remove_parts)
+        self._all(todo[len(base) :], jobs, outcome, remove_parts)
+        if remove_parts:
+            self._remove()  # those that an earlier run had used as well
+        return outcome
+
+    def _all(
+        self, layers: Sequence[Layer], jobs: int, outcome: Outcome, remove_parts: bool
+    ) -> None:
+        waiting = deque(layers)
         workers = [
             # Daemons: an interrupted run does not wait for them, and may be cut off anywhere.
             threading.Thread(
@@ -92,9 +109,6 @@ class Work:
             worker.join()
         if self._crash:
             raise self._crash[0]
-        if remove_parts:
-            self._remove()  # those that an earlier run had used as well
-        return outcome
 
     def _worker(self, waiting: deque[Layer], outcome: Outcome, remove_parts: bool) -> None:
         while not self._crash:
@@ -124,18 +138,20 @@ class Work:
 
     def _bring(self, layer: Layer) -> None:
         source = self._sources.find(layer)
-        for place in self._destinations:
-            if not place.has(layer):
-                try:
-                    place.take(layer, source)
-                except DamagedPartError:
-                    raise
-                except IntegrityError as error:
-                    said = f"{layer.title}: {error.message}"
-                    raise IntegrityError(said, remedy=error.remedy) from error
-                except OSError as error:
-                    raise disk.told(error, layer.title) from error
-        self._say(f"layer {layer.number + 1} of {len(self._bundle.layers)}: {layer.title}")
+        lacking = [place for place in self._destinations if not place.has(layer)]
+        places = [place for place in lacking if place.ready(layer)]
+        for place in places:
+            try:
+                place.take(layer, source)
+            except DamagedPartError:
+                raise
+            except IntegrityError as error:
+                said = f"{layer.name}: {error.message}"
+                raise IntegrityError(said, remedy=error.remedy) from error
+            except OSError as error:
+                raise disk.told(error, layer.name) from error
+        if places:
+            self._say(f"layer {layer.number + 1} of {len(self._bundle.layers)}: {layer.name}")
 
     def _remove(self) -> None:
         with self._removing:

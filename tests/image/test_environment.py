@@ -16,9 +16,8 @@ def environment(box: Box) -> dict[str, str]:
 
 
 def test_every_default_is_there(box: Box, subject: Subject) -> None:
-    defaults = {default.name: default.value for default in subject.target.env}
     found = environment(box)
-    assert {name: found.get(name) for name in defaults} == defaults
+    assert {name: found.get(name) for name in subject.image.env} == subject.image.env
 
 
 def test_no_other_default_is_in_the_config(subject: Subject) -> None:

@@ -29,6 +29,9 @@ from images.store import Store
 from tests.integration import dockerd
 from tests.integration.dockerd import Daemon
 from tests.integration.registries import need, registry
+from tests.unit.test_changes import Member, hard, tar
+from tests.unit.test_unbundle_base import BASE
+from tests.unit.test_unpack import of_tar
 
 PROGRAMS = ("sh", "sleep", "cat", "id", "env", "ls", "touch")
 BULK = 30_000_000
@@ -439,6 +442,21 @@ def test_umoci_unpacks_the_same_files(layout: Store, make: Make, tmp_path: Path)
     rootless = [] if os.geteuid() == 0 else ["--rootless"]
     bundle = tmp_path / "bundle"
     command("umoci", "unpack", *rootless, "--image", f"{layout.path}:small", str(bundle))
+    unpack.unpack(layout, image, tmp_path / "ours", quiet())
+    assert tree(tmp_path / "ours") == tree(bundle / "rootfs")
+
+
+def test_umoci_unpacks_the_same_files_of_an_own_base(layout: Store, tmp_path: Path) -> None:
+    """Layers that remove files, hide directories, and write through links."""
+    need("umoci")
+    through = [hard("again", "d/other"), Member("now/through", b"a link"), Member("no/parent")]
+    layers = [Layer("", of_tar(layout, tar(members))) for members in [*BASE, through]]
+    history = tuple({"created_by": "RUN something"} for _ in layers)
+    image = Image("own", tuple(layers), {}, {}, "2025-01-01T00:00:00Z", history)
+    layout.save(image)
+    rootless = [] if os.geteuid() == 0 else ["--rootless"]
+    bundle = tmp_path / "bundle"
+    command("umoci", "unpack", *rootless, "--image", f"{layout.path}:own", str(bundle))
     unpack.unpack(layout, image, tmp_path / "ours", quiet())
     assert tree(tmp_path / "ours") == tree(bundle / "rootfs")
 

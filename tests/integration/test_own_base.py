@@ -6,10 +6,12 @@ takes the virtual environment away again.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -231,13 +233,56 @@ def test_it_runs(built: tuple[Cli, dict[str, Any]]) -> None:
     assert found["env"]["APPROVED"] == "1"
 
 
-def test_what_cannot_unpack_it_says_so(built: tuple[Cli, dict[str, Any]], tmp_path: Path) -> None:
-    cli, _ = built
-    bundled = cli.run("bundle", "--target", TARGET, "--out", str(tmp_path / "bundle"))
-    assert bundled.returncode == 2
-    assert "stands on an own base" in bundled.stderr
-    assert "skopeo copy" in bundled.stderr
-    assert not (tmp_path / "bundle").exists()
+def test_bundle_of_it_runs_where_it_is_unpacked(
+    built: tuple[Cli, dict[str, Any]], place: Path
+) -> None:
+    if os.geteuid():
+        pytest.skip("entering a root file system needs root")
+    cli, document = built
+    out, root = place / "bundle", place / "unpacked"
+    bundled = cli.run("bundle", "--target", TARGET, "--out", str(out))
+    assert bundled.returncode == 0, bundled.stderr
+    unpacker = [sys.executable, str(out / "unpack.py"), "--rootfs", str(root)]
+    subprocess.run(unpacker, capture_output=True, text=True, check=True)
+    env = [f"{name}={value}" for name, value in document["env"].items()]
+    ran = subprocess.run(
+        ["chroot", str(root), "/usr/bin/env", "-i", *env, "python", "-c", RUN],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found = json.loads(ran.stdout)
+    assert (found["python"], found["prefix"]) == ("/opt/venv/bin/python", "/opt/venv")
+    assert (found["approved"], found["cached"]) == ("yes\n", True)
+    where = ["--target", TARGET, "--backend", "rootfs", "--rootfs", str(root)]
+    tested = cli.run("test", *where, "--", "-k", "layers or environment")
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+    assert " passed" in tested.stdout
+    shutil.rmtree(root)
+    shutil.rmtree(out)
+
+
+def test_layers_in_a_shared_cache_are_fetched_for_a_bundle(
+    built: tuple[Cli, dict[str, Any]], server: tuple[str, str], place: Path
+) -> None:
+    """The base's are in the store by the build; ours come now, and the command says so."""
+    cli, document = built
+    shared = f"{server[0]}/team/cache"
+    cli.build("--plain-http", "--cache-to", shared)
+    other = dataclasses.replace(cli, store=place / "other" / "store")
+    again = other.build("--plain-http", "--cache-from", shared)
+    assert again["manifest_digest"] == document["manifest_digest"]
+    assert [layer["elsewhere"] is None for layer in again["layers"][:4]] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    out = place / "other" / "bundle"
+    bundled = other.run("bundle", "--target", TARGET, "--out", str(out))
+    assert bundled.returncode == 0, bundled.stderr
+    assert "pull" in bundled.stderr
+    assert other.verified()
+    assert (out / "bundle.json").is_file()
+    shutil.rmtree(place / "other")
 
 
 # -- refusals --------------------------------------------------------------------------------------

@@ -7,12 +7,14 @@ import subprocess
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
-from images import attest, image, push
+from images import attest, base, image, lock, matrix, push, toolkit
 from images.errors import RegistryError
 from images.image import INDEX_TYPE, Image
+from images.materials import Materials
 from images.progress import Progress
 from images.push import Pushed
 from images.reference import Repository
@@ -20,7 +22,7 @@ from images.referrer import Referrer
 from images.registry import Registry
 from images.retry import Policy
 from images.store import Store
-from tests.integration.conftest import TARGET, Cli
+from tests.integration.conftest import ROOT, TARGET, Cli
 from tests.integration.registries import Fault, Proxy, ReferrersApi, need
 from tests.unit.attestations import MATERIALS, build_of, image_in
 
@@ -295,6 +297,38 @@ def test_other_answers_than_a_list_mean_that_there_is_no_api(
     faulty.faults.append(Fault("status", "GET", "/referrers/", status=status))
     pushed(layout, made, faulty.address)
     assert listed(faulty.upstream, made) == wanted(layout, made)
+
+
+# -- what they cost -------------------------------------------------------------------------------
+
+
+def test_image_with_the_same_locks_brings_little_beside_itself(
+    layout: Store, faulty: Proxy
+) -> None:
+    """Of an image that differs in `roll_runtime` alone, the SBOM is there already."""
+    table = matrix.load(ROOT / "matrix.yaml")
+    row = table.target(TARGET)
+    locked = Materials(lock.read(table, row), base.locked(), toolkit.locked(row.toolkit))
+
+    def push_of(content: bytes) -> tuple[int, set[str]]:
+        """The bytes of the documents, and the blobs that were sent with the image."""
+        found = image_in(layout, content=content, ref=TARGET)
+        attest.complete(layout, found, locked, build_of(layout.path.parent))
+        faulty.seen.clear()
+        whole = pushed(layout, found, faulty.address)
+        blobs = {item.path.partition("digest=")[2] for item in faulty.requests("PUT", "/uploads/")}
+        own = len(content) + len(found.config) + 2 * len(found.manifest)
+        assert whole.bytes_sent == sum(item.length for item in faulty.seen)
+        return whole.bytes_sent - own, {unquote(digest) for digest in blobs}
+
+    first, _ = push_of(b"roll_runtime 1")
+    second, blobs = push_of(b"roll_runtime 2")
+    assert first > 100_000
+    assert second < 6_000
+    made = layout.load(TARGET)
+    _, statement = layout.attached(made.manifest_digest)
+    digests = [image.digest(statement.content), image.digest(b"roll_runtime 2"), made.config_digest]
+    assert blobs == set(digests)
 
 
 # -- a registry with the API -----------------------------------------------------------------------

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from images import builder, cache_use, complete, image, layer, push, referrer, shared_cache, store
-from images.builder import Made, Settings
+from images.builder import Look, Made, Settings
 from images.cache_use import CacheFrom, Filled
 from images.entry import of_bytes
 from images.errors import IntegrityError, LoginError, RegistryError
@@ -79,15 +79,19 @@ class Builder:
             self.store.remember(key_of(title, body), blob)
 
     def build(
-        self, address: str = "", content: Mapping[str, bytes] = CONTENT, name: str = "roll/cache"
+        self,
+        address: str = "",
+        content: Mapping[str, bytes] = CONTENT,
+        name: str = "roll/cache",
+        look: Look | None = None,
     ) -> tuple[Image, list[Made]]:
         """Build an image of layers that are here or in the cache; none can be made."""
         recipes = [
             Recipe(title, key_of(title, body), (), (), _no_entries, 1)
             for title, body in content.items()
         ]
-        cache = CacheFrom(cache_at(address, name), self.said.append, QUICK)
-        look = cache.look if address else None
+        if address:
+            look = CacheFrom(cache_at(address, name), self.said.append, QUICK).look
         made = builder.make(recipes, [], self.settings, Shown(), look)
         layers = tuple(item.layer for item in made)
         value = Image(TARGET, layers, {"A": "1"}, {"roll.target": TARGET}, "2025-01-01T00:00:00Z")
@@ -390,6 +394,25 @@ def test_cache_that_cannot_be_reached_is_a_warning_and_not_asked_again(second: B
     assert line.startswith("warning: no cache at 127.0.0.1:1/roll/cache, so layers are made")
 
 
+def test_first_cache_that_has_a_layer_gives_it(
+    first: Builder, second: Builder, tmp_path: Path, server: str, faulty: Proxy
+) -> None:
+    """The second is asked for the rest alone, and one that is down stands in nobody's way."""
+    _, made = first.build()
+    first.fill(made[:2], server, "near/cache")
+    first.fill(made, faulty.address, "far/cache")
+    faulty.seen.clear()
+    places = [cache_at("127.0.0.1:1"), cache_at(server, "near/cache")]
+    places.append(cache_at(faulty.address, "far/cache"))
+    value, found = second.build(look=cache_use.read_all(places, second.said.append, QUICK))
+    assert [item.place for item in found] == [places[1], places[1], places[2]]
+    assert len(faulty.requests("GET", "/manifests/")) == 1
+    (line,) = second.said
+    assert line.startswith("warning: no cache at 127.0.0.1:1/roll/cache, so the next one is asked")
+    assert second.complete(value) == 3
+    assert second.store.verify() == []
+
+
 def test_cache_that_is_down_is_a_warning(second: Builder, faulty: Proxy) -> None:
     faulty.faults.append(Fault("status", status=503, times=999))
     recipes = [Recipe("bulk", str(n) * 64, (), (), _no_entries, 1) for n in range(9)]
@@ -472,7 +495,14 @@ def test_real_build_with_nothing_of_its_own_after_a_runtime_change(
     forget_runtime(document, data)
     cli = replace(small.cli, store=tmp_path / "store", cache=without_network(small, tmp_path))
     nowhere = {"UV_INDEX_URL": "http://127.0.0.1:9", "UV_DEFAULT_INDEX": "http://127.0.0.1:9"}
-    options = ["--cache-from", *where, "--debian-mirror", "http://127.0.0.1:9"]
+    options = [
+        "--cache-from",
+        "127.0.0.1:1/none",
+        "--cache-from",
+        *where,
+        "--debian-mirror",
+        "http://127.0.0.1:9",
+    ]
     again = cli.build(*options, "--cache-to", where[0], env=nowhere)
     assert again["manifest_digest"] == document["manifest_digest"]
     assert [item["reused"] for item in again["layers"]].count(False) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 from pathlib import Path
@@ -57,8 +58,11 @@ def test_they_are_found_by_their_image(store: Store, image: Image) -> None:
     assert "--target two" in error.value.remedy
     complete(store, other)
     digest = other.manifest_digest.removeprefix("sha256:")
-    for kind in (attest.SBOM, attest.PROVENANCE):
-        assert digest in attest.find(store, other, kind).decode()
+    statement = json.loads(attest.find(store, other, attest.PROVENANCE))
+    assert statement["subject"][0]["digest"] == {"sha256": digest}
+    found = hashlib.sha256(attest.find(store, other, attest.SBOM)).hexdigest()
+    (named,) = statement["predicate"]["runDetails"]["byproducts"]
+    assert named["digest"] == {"sha256": found}
 
 
 def test_store_is_whole_and_gc_keeps_them(store: Store, image: Image) -> None:

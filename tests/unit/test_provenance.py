@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from images import provenance, sbom
+from images import attest, provenance, runtime, sbom
 from images.image import Image
 from images.provenance import Build
+from images.referrer import Referrer
 from images.store import open_store
 from tests.unit.attestations import MATERIALS, build_of, image_in, sha256
 
@@ -28,6 +29,8 @@ GITHUB = {
     "GITHUB_RUN_ATTEMPT": "2",
     "RUNNER_ENVIRONMENT": "github-hosted",
 }
+
+SBOM = Referrer(attest.SBOM, "one.cdx.json", b"an SBOM", {}, {})
 
 
 @pytest.fixture
@@ -60,7 +63,8 @@ def commit(root: Path) -> None:
 
 
 def statement(image: Image, build: Build) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(provenance.statement(image, MATERIALS, build))
+    made = provenance.statement(image, MATERIALS, build, SBOM)
+    document: dict[str, Any] = json.loads(made)
     return document
 
 
@@ -88,14 +92,25 @@ def test_it_is_a_statement_about_the_image(image: Image, tmp_path: Path) -> None
 
 
 def test_all_that_went_in_is_named_by_its_hash(image: Image, tmp_path: Path) -> None:
+    """A lock names every file by its own hash: here it is enough to name the lock by its."""
     resolved = definition(image, build_of(tmp_path))["resolvedDependencies"]
-    files = {item["name"]: item["digest"]["sha256"] for item in resolved}
-    locked = [*MATERIALS.lock.distributions, *MATERIALS.lock.build, *MATERIALS.tools.wheels]
-    wanted = {item.artifact.filename: item.artifact.sha256 for item in locked}
-    debs = [*MATERIALS.base, *MATERIALS.tools.debs]
-    wanted |= {item.artifact.filename: item.artifact.sha256 for item in debs}
-    assert files == {**wanted, "images/locks/one.txt": sha256("a lock\n")}
-    assert len(resolved) == len(files)
+    assert resolved == [
+        {"name": "images/locks/one.txt", "digest": {"sha256": sha256("a lock\n")}},
+        {
+            "name": "roll_runtime",
+            "uri": f"pkg:generic/roll-runtime@{runtime.version()}",
+            "annotations": {"sourceSha256": runtime.source_digest()},
+        },
+    ]
+
+
+def test_sbom_is_named_by_its_hash(image: Image, tmp_path: Path) -> None:
+    (found,) = statement(image, build_of(tmp_path))["predicate"]["runDetails"]["byproducts"]
+    assert found == {
+        "name": "one.cdx.json",
+        "mediaType": "application/vnd.cyclonedx+json",
+        "digest": {"sha256": sha256("an SBOM")},
+    }
 
 
 def test_parameters_are_what_a_person_chose(image: Image, tmp_path: Path) -> None:
@@ -173,14 +188,15 @@ def test_no_document_holds_a_credential(
     for name, value in env.items():
         monkeypatch.setenv(name, value)
     build = build_of(checkout, **GITHUB, **env, GITHUB_TOKEN="s3cr3t")
-    documents = provenance.statement(image, MATERIALS, build) + sbom.document(image, MATERIALS)
+    documents = provenance.statement(image, MATERIALS, build, SBOM)
+    documents += sbom.document(image, MATERIALS)
     assert b"s3cr3t" not in documents
     assert b"example.com/simple" not in documents
 
 
 def test_own_base_is_among_what_went_in(image: Image, tmp_path: Path) -> None:
     own = dataclasses.replace(MATERIALS, base=(), own_base=f"sha256:{'b' * 64}")
-    document = json.loads(provenance.statement(image, own, build_of(tmp_path)))
+    document = json.loads(provenance.statement(image, own, build_of(tmp_path), SBOM))
     resolved = document["predicate"]["buildDefinition"]["resolvedDependencies"]
     (found,) = [item for item in resolved if item["name"] == "base"]
     assert found["digest"] == {"sha256": "b" * 64}

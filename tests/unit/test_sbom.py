@@ -15,7 +15,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 
-from images import base, lock, matrix, sbom, toolkit
+from images import base, lock, matrix, runtime, sbom, toolkit
 from images.image import Image
 from images.materials import Materials
 from images.store import open_store
@@ -45,13 +45,14 @@ def notes(component: dict[str, Any]) -> dict[str, str]:
     return {item["name"]: item["value"] for item in component["properties"]}
 
 
-def test_it_is_about_the_image_and_of_the_image_s_time(image: Image) -> None:
+def test_it_is_about_the_target_and_of_the_inputs_time(image: Image) -> None:
+    image = dataclasses.replace(image, labels={"org.opencontainers.image.version": "0.5.2"})
     metadata = parsed(image)["metadata"]
     assert metadata["timestamp"] == "2025-09-20T00:00:00+00:00"
     assert metadata["component"]["type"] == "container"
-    assert metadata["component"]["version"] == image.manifest_digest
+    assert metadata["component"]["version"] == "0.5.2"
     purl = PackageURL.from_string(metadata["component"]["purl"])
-    assert (purl.type, purl.version) == ("oci", image.manifest_digest)
+    assert (purl.type, purl.version, purl.qualifiers["tag"]) == ("oci", None, "one")
 
 
 def test_same_image_gives_the_same_bytes_in_any_process(image: Image, tmp_path: Path) -> None:
@@ -69,9 +70,25 @@ def test_same_image_gives_the_same_bytes_in_any_process(image: Image, tmp_path: 
     assert len(made) == 1
 
 
-def test_other_image_gives_another_serial_number(image: Image, tmp_path: Path) -> None:
+def test_image_that_differs_in_its_own_code_alone_has_the_same_one(
+    image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = sbom.document(image, MATERIALS)
     other = image_in(open_store(tmp_path / "store"), content=b"other")
-    assert parsed(image)["serialNumber"] != parsed(other)["serialNumber"]
+    monkeypatch.setattr(runtime, "source_digest", lambda: "another")
+    assert sbom.document(other, MATERIALS) == made
+
+
+def test_other_inputs_give_another_serial_number(
+    image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = dataclasses.replace(MATERIALS.lock, distributions=MATERIALS.lock.distributions[1:])
+    changed = dataclasses.replace(MATERIALS, lock=lock)
+    renamed = dataclasses.replace(image, ref="two")
+    serials = [parsed(image), parsed(image, changed), parsed(renamed)]
+    monkeypatch.setattr(runtime, "version", lambda: "99")
+    serials.append(parsed(image))
+    assert len({document["serialNumber"] for document in serials}) == 4
 
 
 def test_each_locked_file_is_a_component_once(image: Image) -> None:
@@ -82,7 +99,7 @@ def test_each_locked_file_is_a_component_once(image: Image) -> None:
     hashes = [item["hashes"][0]["content"] for item in document["components"] if "hashes" in item]
     assert sorted(hashes) == sorted(files)
     whole, *_ = [item for item in document["dependencies"] if "dependsOn" in item]
-    assert whole["ref"] == image.manifest_digest
+    assert whole["ref"] == document["metadata"]["component"]["bom-ref"]
     refs = {item["bom-ref"] for item in document["components"]}
     assert set(whole["dependsOn"]) == refs
     assert len(refs) == len(document["components"])

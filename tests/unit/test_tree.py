@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from images import layer
 from images.entry import Entry, of_bytes, of_symlink
 from images.errors import IntegrityError
-from images.unbundle.tree import Record, Tree
+from images.unbundle.files import Record
+from images.unbundle.tree import Tree
 from tests.unit import bundles
 
 

@@ -53,9 +53,12 @@ def of_tar(layout: Store, content: bytes) -> Blob:
 
 def unpacked(layout: Store, *blobs: Blob) -> Path:
     layers = tuple(Layer("layer", blob) for blob in blobs)
+    return unpacked_image(layout, Image("x", layers, {}, {}, "2025-01-01T00:00:00Z"))
+
+
+def unpacked_image(layout: Store, image: Image) -> Path:
     root = layout.path.parent / "root"
     with Path(os.devnull).open("w") as silent:
-        image = Image("x", layers, {}, {}, "2025-01-01T00:00:00Z")
         unpack.unpack(layout, image, root, Progress(silent))
     return root
 
