@@ -111,4 +111,7 @@ def relay(upstream: str, port: int = 0) -> Iterator[Relay]:
     with socket.create_server(("127.0.0.1", port), backlog=128) as listener:
         made = Relay(listener, upstream)
         threading.Thread(target=made.serve, daemon=True).start()
-        yield made
+        try:
+            yield made
+        finally:  # a thread in accept would keep the port, whoever closes the socket
+            listener.shutdown(socket.SHUT_RDWR)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -51,9 +52,7 @@ class _Docker:
             self._prune("--all")
         if variant.pin or variant.name == SECOND:
             self._forget_images()
-            last = (self._recipe.parts or ("requirements",))[-1]
-            for _ in range(3):  # a record goes when nothing stands on it any more
-                self._prune("--all", "--filter", f"description~=({last}.txt|from=runtime)")
+            self._forget_last()
 
     def after(self, variant: Variant) -> None:
         """Make room: what is in uv's cache and not installed again."""
@@ -86,6 +85,22 @@ class _Docker:
 
     def _prune(self, *options: str) -> None:
         raise NotImplementedError
+
+    def _forget_last(self) -> None:
+        """Take the last RUN's layer away, and what stands on it: a new one is made in any case."""
+        name = f"{(self._recipe.parts or ('requirements',))[-1]}.txt"
+        records = self._records()
+        doomed = [item for item in records if name in item["Description"]]
+        for item in doomed:  # grows: what stands on one goes as well, and before it
+            doomed += [other for other in records if item["ID"] == other["Parent"]]
+        for item in reversed(doomed):
+            self._prune("--all", "--filter", f"id={item['ID'].rstrip('*')}")
+
+    def _records(self) -> list[dict[str, str]]:
+        """BuildKit's layers; not its cache mounts, which bear the name of who used them last."""
+        told = self._client("system", "df", "--verbose", "--format={{json .}}")
+        records: list[dict[str, str]] = json.loads(told)["BuildCache"]
+        return [item for item in records if item["CacheType"] == "regular"]
 
     def _forget_images(self) -> None:
         listed = self._client("images", "--format", "{{.Repository}}:{{.Tag}}").split()

@@ -120,6 +120,8 @@ def test_a_relay_passes_all_bytes_and_counts_them() -> None:
                     assert stream.read() == sent[:1_000_000]
             assert between.counted() == (1_000_000, 3_000_000)
             assert between.counted() == (0, 0)
+        with relay("127.0.0.1:1", int(port)) as again:  # the port is free at once
+            assert again.address == between.address
 
 
 def test_wheels_are_a_page_with_files_and_their_parts(tmp_path: Path) -> None:
