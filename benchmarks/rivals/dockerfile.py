@@ -50,7 +50,8 @@ _PIP = """\
 ARG PIP_NO_INDEX=1
 ARG PIP_FIND_LINKS={index}
 COPY requirements.txt build-pins.txt pip.whl /tmp/
-RUN python /tmp/pip.whl/pip install --no-cache-dir --no-deps pip -r /tmp/build-pins.txt && \\
+RUN python /tmp/pip.whl/pip install --no-cache-dir --no-deps --ignore-installed \\
+        pip -r /tmp/build-pins.txt && \\
     pip install --no-cache-dir --no-deps --no-build-isolation -r /tmp/requirements.txt
 COPY --from=runtime /wheel /tmp/wheel
 RUN pip install --no-cache-dir --no-deps /tmp/wheel/*.whl
