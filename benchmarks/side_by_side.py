@@ -202,7 +202,8 @@ class Run:
         return True
 
     def _keep(self, name: str, step: Step, reading: dict[str, object]) -> None:
-        self.results.of(name)[step.key] = reading
+        # How busy the machine was with other things as well: a reading at 10 is none.
+        self.results.of(name)[step.key] = {**reading, "load": os.getloadavg()[0]}
         self.results.keep()
         print(f"{name}: {step.key}: {reading}", file=sys.stderr)
 
