@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -13,31 +15,37 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-_PIECE = 1 << 18
+_PIECE = 1 << 20
 
 
 @contextmanager
 def registry(place: Path) -> Iterator[str]:
     """An empty registry; gives its address."""
+    with TemporaryDirectory(prefix="registry-", dir=place) as data, registry_on(Path(data)) as made:
+        yield made
+
+
+@contextmanager
+def registry_on(data: Path) -> Iterator[str]:
+    """A registry whose data lie in a directory, and stay there; gives its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
-    with TemporaryDirectory(prefix="registry-", dir=place) as data:
-        config = Path(data) / "config.json"
-        settings = {
-            "version": 0.1,
-            "log": {"level": "error", "accesslog": {"disabled": True}},
-            "storage": {"filesystem": {"rootdirectory": data}},
-            "http": {"addr": address},
-        }
-        config.write_text(json.dumps(settings))
-        command = ["setpriv", "--pdeathsig", "KILL", "docker-registry", "serve", str(config)]
-        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server:
-            try:
-                _wait(int(address.rpartition(":")[2]))
-                yield address
-            finally:
-                server.terminate()
+    config = data / "config.json"
+    settings = {
+        "version": 0.1,
+        "log": {"level": "error", "accesslog": {"disabled": True}},
+        "storage": {"filesystem": {"rootdirectory": str(data)}},
+        "http": {"addr": address},
+    }
+    config.write_text(json.dumps(settings))
+    command = ["setpriv", "--pdeathsig", "KILL", "docker-registry", "serve", str(config)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server:
+        try:
+            _wait(int(address.rpartition(":")[2]))
+            yield address
+        finally:
+            server.terminate()
 
 
 def _wait(port: int) -> None:
@@ -77,12 +85,16 @@ class Relay:
                     threading.Thread(target=self._pass, args=arguments, daemon=True).start()
 
     def _pass(self, source: socket.socket, sink: socket.socket, down: bool) -> None:
-        with suppress(OSError):
-            while piece := source.recv(_PIECE):
+        out, into = os.pipe()
+        with suppress(OSError), open(out, "rb"), open(into, "wb"):  # noqa: PTH123  # descriptors
+            fcntl.fcntl(into, fcntl.F_SETPIPE_SZ, _PIECE)
+            # No byte comes into this process: it must not take the processor from who is measured.
+            while count := os.splice(source.fileno(), into, _PIECE):
                 with self._lock:
-                    self.down += len(piece) * down
-                    self.up += len(piece) * (not down)
-                sink.sendall(piece)
+                    self.down += count * down
+                    self.up += count * (not down)
+                while count:
+                    count -= os.splice(out, sink.fileno(), count)
             sink.shutdown(socket.SHUT_WR)
 
     def counted(self) -> tuple[int, int]:
@@ -94,9 +106,12 @@ class Relay:
 
 
 @contextmanager
-def relay(upstream: str) -> Iterator[Relay]:
-    """A relay before a registry."""
-    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+def relay(upstream: str, port: int = 0) -> Iterator[Relay]:
+    """A relay before a registry, on a port of its own or on the given one."""
+    with socket.create_server(("127.0.0.1", port), backlog=128) as listener:
         made = Relay(listener, upstream)
         threading.Thread(target=made.serve, daemon=True).start()
-        yield made
+        try:
+            yield made
+        finally:  # a thread in accept would keep the port, whoever closes the socket
+            listener.shutdown(socket.SHUT_RDWR)

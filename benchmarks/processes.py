@@ -5,21 +5,32 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from tempfile import TemporaryFile
+
+_INTERVAL = 0.2
 
 
 @dataclass(frozen=True)
 class Run:
-    """One process: what it was, wall and CPU seconds, peak memory and sent bytes."""
+    """One process: what it was, wall and CPU seconds, peak memory and sent bytes.
+
+    `together` is the peak of what the process, all its descendants and the daemons that worked for
+    it held at a time, in bytes: anonymous and shared memory, without mapped files. It is sampled
+    where it was asked for.
+    """
 
     what: str
     seconds: float
     cpu: float
     peak: int
     sent: int | None = None
+    together: int = 0
 
     def row(self) -> str:
         """A line of the table."""
@@ -28,8 +39,16 @@ class Run:
         return f"| {' | '.join((self.what, *figures))} |"
 
 
-def timed(what: str, command: Sequence[str]) -> tuple[Run, str]:
-    """Run a process that must succeed; gives its figures and its output."""
+def timed(
+    what: str, command: Sequence[str], daemons: Sequence[int] | None = None
+) -> tuple[Run, str]:
+    """Run a process that must succeed; gives its figures and its output.
+
+    Args:
+        what: it is called.
+        command: the process.
+        daemons: process ids of those that work for it; None to sample no memory.
+    """
     # The disk of one run must not be busy with what the one before left to be written.
     os.sync()
     begin = time.perf_counter()
@@ -37,6 +56,7 @@ def timed(what: str, command: Sequence[str]) -> tuple[Run, str]:
         TemporaryFile() as errors,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors) as child,
     ):
+        memory = None if daemons is None else _Memory([child.pid, *daemons])
         try:
             output = child.stdout.read().decode() if child.stdout else ""
         except BaseException:  # when we are to end, it must not go on until it is done
@@ -49,4 +69,45 @@ def timed(what: str, command: Sequence[str]) -> tuple[Run, str]:
     seconds = time.perf_counter() - begin
     if child.returncode:
         sys.exit(f"{what}: {said}")
-    return Run(what, seconds, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024), output
+    cpu, peak = used.ru_utime + used.ru_stime, used.ru_maxrss * 1024
+    return Run(what, seconds, cpu, peak, together=memory.end() if memory else 0), output
+
+
+class _Memory:
+    """Samples the memory of processes with all their descendants."""
+
+    def __init__(self, roots: Sequence[int]) -> None:
+        self._roots = roots
+        self._peak = 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self._thread.start()
+
+    def end(self) -> int:
+        """Stop; gives the highest sum, in bytes."""
+        self._ended.set()
+        self._thread.join()
+        return self._peak
+
+    def _sample(self) -> None:
+        while True:
+            pids = {pid for root in self._roots for pid in _family(root)}
+            self._peak = max(self._peak, sum(map(_held, pids)))
+            if self._ended.wait(_INTERVAL):
+                return
+
+
+def _family(pid: int) -> Iterator[int]:
+    yield pid
+    with suppress(OSError):  # it may end at any moment
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                yield from _family(int(child))
+
+
+def _held(pid: int) -> int:
+    with suppress(OSError):
+        status = Path(f"/proc/{pid}/status").read_text().splitlines()
+        found = [line.split() for line in status if line.startswith(("RssAnon", "RssShmem"))]
+        return sum(int(words[1]) * 1024 for words in found)
+    return 0

@@ -16,7 +16,6 @@ import argparse
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,10 +27,11 @@ from tempfile import TemporaryDirectory
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.checkout import Checkout, Variant  # noqa: E402
 from benchmarks.loopback import Relay, registry, relay  # noqa: E402
+from benchmarks.podman import Podman  # noqa: E402
 from benchmarks.processes import Run, timed  # noqa: E402
 from benchmarks.push import linked, pushed  # noqa: E402
-from benchmarks.rebuild import Checkout  # noqa: E402
 from images.image import Image, Layer  # noqa: E402
 from images.store import Store  # noqa: E402
 
@@ -118,64 +118,36 @@ def _unpacked(layers: Sequence[Layer]) -> int:
 class Node:
     """podman with a storage of its own, which pulls by way of a relay."""
 
-    def __init__(self, place: Path, relay: Relay) -> None:
-        self._place = place
+    def __init__(self, podman: Podman, relay: Relay) -> None:
+        self._podman = podman
         self._relay = relay
         self._held: list[Image] = []
 
     def pull(self, what: str, image: Image, tag: str) -> Pull:
         """Pull a tag that must be this image."""
-        before, delta = self._used(), Delta.of(image, self._held)
-        reference = f"{self._relay.address}/{REPOSITORY}:{tag}"
+        before, delta = self._podman.used(), Delta.of(image, self._held)
         self._relay.counted()
-        run, said = timed(what, self._podman("pull", "--quiet", "--tls-verify=false", reference))
+        reference = f"{self._relay.address}/{REPOSITORY}:{tag}"
+        run, said = timed(what, self._podman.pull(reference))
         fetched, _ = self._relay.counted()
         if f"sha256:{said.strip()}" != image.config_digest:
             sys.exit(f"{what}: podman has {said.strip()} instead of {image.config_digest}")
         self._held.append(image)
         load, _, _ = os.getloadavg()
-        pull = Pull(run, fetched, self._used() - before, delta, load)
+        pull = Pull(run, fetched, self._podman.used() - before, delta, load)
         print(pull, file=sys.stderr)
         return pull
-
-    def check(self) -> None:
-        """Refuse a storage driver that copies each layer whole for the next."""
-        command = self._podman("info", "--format", "{{.Store.GraphDriverName}}")
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.stdout.strip() != "overlay":
-            sys.exit(f"podman cannot use overlay below {self._place}: {done.stderr.strip()}")
-
-    def remove(self) -> None:
-        """Take all of it away; podman binds its overlay directory onto itself."""
-        subprocess.run(["umount", self._root / "overlay"], capture_output=True, check=False)
-        shutil.rmtree(self._place)
-
-    @property
-    def _root(self) -> Path:
-        return self._place / "root"
-
-    def _used(self) -> int:
-        command = ["du", "--summarize", "--block-size=1", str(self._root)]
-        return int(subprocess.check_output(command, text=True).split()[0])
-
-    def _podman(self, *arguments: str) -> list[str]:
-        # It keeps what it fetches in TMPDIR until that is unpacked.
-        command = ["env", f"TMPDIR={self._place}", "podman", "--storage-driver", "overlay"]
-        command += ["--root", str(self._root), "--runroot", str(self._place / "run")]
-        return [*command, *arguments]
 
 
 @contextmanager
 def node(place: Path, relay: Relay) -> Iterator[Node]:
     """An empty node."""
-    made = place / "node"
-    made.mkdir()
-    empty = Node(made, relay)
+    podman = Podman(place / "node")
     try:
-        empty.check()
-        yield empty
+        podman.check()
+        yield Node(podman, relay)
     finally:
-        empty.remove()
+        podman.remove()
 
 
 class Source:
@@ -196,24 +168,22 @@ class Source:
 
     def bumped(self, pin: str, tag: str) -> Image:
         """Build and push with another small pin."""
-        self._checkout.bump(pin)
-        return self._rebuilt(tag)
+        return self._rebuilt(Variant(tag, self._target, pin=pin))
 
-    def touched(self, tag: str) -> Image:
-        """Build and push with another roll_runtime."""
-        self._checkout.touch_runtime()
-        return self._rebuilt(tag)
+    def touched(self, pin: str, tag: str) -> Image:
+        """Build and push with another roll_runtime, and the pin as well."""
+        return self._rebuilt(Variant(tag, self._target, comment="changed", pin=pin))
 
-    def _rebuilt(self, tag: str) -> Image:
-        self._checkout.build()
-        return self.push(self._target, tag)
+    def _rebuilt(self, variant: Variant) -> Image:
+        self._checkout.at(variant)
+        self._checkout.build(self._target)
+        return self.push(self._target, variant.name)
 
 
 def measure(options: argparse.Namespace, place: Path, store: Store) -> tuple[Source, list[Pull]]:
     """All pushes and pulls."""
     first, second = options.target, options.second
-    settings = argparse.Namespace(target=first, store=store.path, cache=place / "downloads")
-    checkout = Checkout(place, settings)
+    checkout = Checkout(place, Path("matrix.yaml"), store.path, place / "downloads")
     with registry(place) as upstream, relay(upstream) as between:
         source = Source(store, upstream, checkout, first)
         images = {name: source.push(name, name) for name in (first, second)}
@@ -223,7 +193,7 @@ def measure(options: argparse.Namespace, place: Path, store: Store) -> tuple[Sou
             for pin in (HIGH, LOW):
                 tag = pin.partition("=")[0]
                 pulls.append(holder.pull(f"{first}, {pin}", source.bumped(pin, tag), tag))
-            changed = source.touched("runtime")
+            changed = source.touched(LOW, "runtime")
             pulls.append(holder.pull("the last, roll_runtime changed", changed, "runtime"))
         with node(place, between) as holder:
             pulls.append(holder.pull(f"{second}, empty node", images[second], second))

@@ -1,0 +1,46 @@
+"""Our lowest layers for all: Debian and the CUDA compiler, as an image and as a store's seed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from benchmarks.rivals.dockerfile import BASE
+from images import docker
+from images.image import Image
+from images.progress import Progress
+from images.store import Store, open_store
+
+_LAYERS = 2
+_REF = "base"
+
+
+def seed(source: Store, target: str, place: Path) -> Store:
+    """A store that has these layers alone, by hard links."""
+    made = open_store(place)
+    digests = {layer.blob.digest for layer in source.load(target).layers[:_LAYERS]}
+    for digest in digests:
+        if not made.blob_path(digest).exists():
+            made.blob_path(digest).hardlink_to(source.blob_path(digest))
+    for path in (source.path / ".roll" / "layers").iterdir():
+        blob = source.known(path.name)
+        if blob and blob.digest in digests:
+            shutil.copy(path, made.path / ".roll" / "layers")
+    return made
+
+
+def image(source: Store, target: str, place: Path) -> tuple[Store, Image]:
+    """The image of these layers, in a store of its own; skopeo calls it `oci:PLACE:base`."""
+    made = seed(source, target, place)
+    whole = source.load(target)
+    alone = Image(_REF, whole.layers[:_LAYERS], {}, {}, whole.created)
+    made.save(alone)
+    return made, alone
+
+
+def load(source: Store, target: str, place: Path, host: str) -> None:
+    """Give the image to a Docker daemon, in the form that this one takes."""
+    store, alone = image(source, target, place)
+    os.environ["DOCKER_HOST"] = host  # whoever else speaks to a daemon names his own
+    docker.load(store, alone, [BASE], progress=Progress())
