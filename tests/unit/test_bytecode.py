@@ -342,6 +342,25 @@ def test_no_process_is_left_behind() -> None:
         time.sleep(0.01)
 
 
+def test_process_whose_builder_was_killed_ends_without_a_word() -> None:
+    worker = Path(bytecode.__file__).with_name("bytecode_worker.py")
+    request = (4).to_bytes(4, "big") + (6).to_bytes(4, "big") + b"a.py" + b"x = 1\n"
+    with subprocess.Popen(
+        [*COMMAND, str(worker)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        process.stdin.write(request * 3)
+        process.stdin.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
 def test_worker_needs_the_image_alone() -> None:
     """It runs with -I -S in an image's Python: nothing of the builder's can be imported there."""
     text = Path(bytecode.__file__).with_name("bytecode_worker.py").read_text()
