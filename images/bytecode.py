@@ -6,12 +6,18 @@ source's time says, so a fixed modification time does not make it compile again 
 
 from __future__ import annotations
 
+import fcntl
+import mmap
+import os
 import posixpath
+import signal
 import subprocess
-import threading
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
+from typing import IO, NamedTuple
 
 from images import layout
 from images.entry import Entry, of_bytes
@@ -22,11 +28,13 @@ FORMAT = "3"
 
 _WORKER = Path(__file__).with_name("bytecode_worker.py")
 _TAG = f"cpython-{layout.PYTHON.replace('.', '')}"
+_PIPE = 1 << 20  # bytes; what Linux lets every user have of a pipe
+_AHEAD = 256  # entries that wait behind a source for their turn
 _COMPILED = (f"{layout.SITE_PACKAGES}/", f"usr/lib/python{layout.PYTHON}/", "usr/lib/python3/")
 
 
 class Compiler:
-    """Compiles with the image's interpreter, one process for each thread that asks.
+    """Compiles with the image's interpreter, one process for each layer that is being made.
 
     Use it as a context manager; leaving it ends the processes.
 
@@ -36,10 +44,10 @@ class Compiler:
     """
 
     def __init__(self, command: Sequence[str], env: Mapping[str, str]) -> None:
-        self._command = [*command, str(_WORKER)]
+        self._command = command
         self._env = dict(env)
-        self._local = threading.local()
-        self._workers: list[subprocess.Popen[bytes]] = []
+        self._workers: list[Worker] = []
+        self._idle: list[Worker] = []
 
     def __enter__(self) -> Compiler:
         return self
@@ -51,53 +59,116 @@ class Compiler:
         trace: TracebackType | None,
     ) -> None:
         for worker in self._workers:
-            worker.kill()
-            worker.communicate()
+            worker.end()
 
-    def compile(self, path: str, source: bytes) -> bytes:
-        """The `.pyc` of a source; empty when it does not compile (templates, old syntax).
+    @contextmanager
+    def lent(self) -> Iterator[Worker]:
+        """A process for one thread alone.
+
+        Raises:
+            ToolError: the interpreter does not start.
+        """
+        try:
+            worker = self._idle.pop()
+        except IndexError:
+            worker = Worker(self._command, self._env)
+            self._workers.append(worker)
+        yield worker
+        # Not after an error: answers that nobody took would be taken for those of other sources.
+        self._idle.append(worker)
+
+
+class Worker:
+    """A process that compiles one source after the other.
+
+    Sources are sent before the answers to earlier ones are taken, so that the process has work
+    while the layer's thread has other. As many as the pipe holds: sending then never waits for a
+    process that waits for its answer to be taken.
+
+    Args:
+        command: the interpreter's command line.
+        env: its whole environment.
+
+    Raises:
+        ToolError: the interpreter does not start.
+    """
+
+    def __init__(self, command: Sequence[str], env: Mapping[str, str]) -> None:
+        self._by_hand = f"{' '.join(command)} -c pass"
+        self._asked: deque[tuple[str, int]] = deque()  # path, and pages of the pipe
+        try:
+            self._process = subprocess.Popen(
+                [*command, str(_WORKER)],
+                env=env,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                start_new_session=True,  # it has a child, which is ended with it
+            )
+        except OSError as error:
+            raise ToolError(f"the image's Python does not start: {error}") from error
+        if self._process.stdin is None or self._process.stdout is None:
+            raise AssertionError("the worker was started with pipes")
+        self._requests, self._answers = self._process.stdin, self._process.stdout
+        self._room = _widened(self._requests)
+        _widened(self._answers)
+
+    def takes(self, path: str, source: bytes) -> bool:
+        """Whether a source can be sent now; if not, take an answer first."""
+        return not self._asked or _pages(path, source) <= self._room
+
+    def ask(self, path: str, source: bytes) -> None:
+        """Send a source that it takes.
 
         Args:
             path: absolute path that the source will have in the image.
             source: its bytes.
-
-        Raises:
-            ToolError: the interpreter does not start or died.
         """
-        worker = self._worker()
-        if worker.stdin is None or worker.stdout is None:
-            raise AssertionError("the worker was started with pipes")
         name = path.encode(errors="surrogateescape")
         head = len(name).to_bytes(4, "big") + len(source).to_bytes(4, "big")
-        try:
-            worker.stdin.write(head + name + source)
-            worker.stdin.flush()
-            size = worker.stdout.read(4)
-            code = worker.stdout.read(int.from_bytes(size, "big"))
-        except BrokenPipeError:
-            size = code = b""
-        if len(size) < 4 or len(code) < int.from_bytes(size, "big"):
+        pages = _pages(path, source)
+        self._asked.append((path, pages))
+        self._room -= pages
+        with suppress(BrokenPipeError):  # `answer` tells of it
+            self._requests.write(head + name + source)
+            self._requests.flush()
+
+    def answer(self) -> bytes:
+        """The `.pyc` of the earliest source that has none; empty when it does not compile.
+
+        Templates and old syntax do not.
+
+        Raises:
+            ToolError: the interpreter died.
+        """
+        path, pages = self._asked.popleft()
+        self._room += pages
+        length = self._answers.read(4)
+        code = self._answers.read(int.from_bytes(length, "big"))
+        if len(length) < 4 or len(code) < int.from_bytes(length, "big"):
             raise ToolError(
-                f"the image's Python died with status {worker.wait()} while compiling {path}",
-                remedy=f"try it by hand: {' '.join(self._command[:-1])} -c pass",
+                f"the image's Python died with status {self._process.wait()} while compiling "
+                f"{path}",
+                remedy=f"try it by hand: {self._by_hand}",
             )
         return code
 
-    def _worker(self) -> subprocess.Popen[bytes]:
-        worker: subprocess.Popen[bytes] | None = getattr(self._local, "worker", None)
-        if worker is None:
-            try:
-                worker = subprocess.Popen(
-                    self._command,
-                    env=self._env,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                )
-            except OSError as error:
-                raise ToolError(f"the image's Python does not start: {error}") from error
-            self._local.worker = worker
-            self._workers.append(worker)
-        return worker
+    def end(self) -> None:
+        """End the process, whatever it does."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.communicate()
+
+
+def _widened(pipe: IO[bytes]) -> int:
+    """Widen a pipe as far as the system lets everybody; gives the pages that it holds."""
+    with suppress(OSError):  # a user who has many pipes
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE)
+    return fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) // mmap.PAGESIZE
+
+
+def _pages(path: str, source: bytes) -> int:
+    """Pages of a pipe that a request takes up, at most: it may be written in two pieces."""
+    return (8 + 4 * len(path) + len(source)) // mmap.PAGESIZE + 2
 
 
 def compiled(entries: Iterable[Entry], compiler: Compiler) -> Iterator[Entry]:
@@ -105,7 +176,39 @@ def compiled(entries: Iterable[Entry], compiler: Compiler) -> Iterator[Entry]:
 
     Byte code that came with the entries is dropped: it was made for other times and paths. The
     byte code of sources that are links to others of the entries comes last.
+
+    Raises:
+        ToolError: the interpreter does not start or died.
     """
+    with compiler.lent() as worker:
+        waiting: deque[_Step] = deque()
+        for step in _steps(entries):
+            if step.source is not None:
+                while not worker.takes(step.path, step.source):
+                    yield from _done(waiting.popleft(), worker)
+                worker.ask(step.path, step.source)
+            waiting.append(step)
+            while waiting and (waiting[0].source is None or len(waiting) > _AHEAD):
+                yield from _done(waiting.popleft(), worker)
+        while waiting:
+            yield from _done(waiting.popleft(), worker)
+
+
+class _Step(NamedTuple):
+    """What becomes of an entry.
+
+    Attributes:
+        entry: to be passed on; None for a link, which was passed on before.
+        path: absolute path of the source in the image.
+        source: what is to be compiled; None for what is not.
+    """
+
+    entry: Entry | None
+    path: str = ""
+    source: bytes | None = None
+
+
+def _steps(entries: Iterable[Entry]) -> Iterator[_Step]:
     sources: dict[str, Entry] = {}
     links: dict[str, str] = {}
     for entry in entries:
@@ -119,19 +222,20 @@ def compiled(entries: Iterable[Entry], compiler: Compiler) -> Iterator[Entry]:
                 posixpath.join("/", posixpath.dirname(entry.path), entry.target)
             ).lstrip("/")
         if imported and entry.path in sources:
-            yield from _with_code(entry, compiler)
+            source = _source(entry)
+            yield _Step(of_bytes(entry.path, source, entry.mode), f"/{entry.path}", source)
         else:
-            yield entry
+            yield _Step(entry)
     for link, target in links.items():
-        if target in sources and (code := compiler.compile(f"/{link}", _source(sources[target]))):
-            yield of_bytes(_code_path(link), code)
+        if target in sources:
+            yield _Step(None, f"/{link}", _source(sources[target]))
 
 
-def _with_code(entry: Entry, compiler: Compiler) -> Iterator[Entry]:
-    source = _source(entry)
-    yield of_bytes(entry.path, source, entry.mode)
-    if code := compiler.compile(f"/{entry.path}", source):
-        yield of_bytes(_code_path(entry.path), code)
+def _done(step: _Step, worker: Worker) -> Iterator[Entry]:
+    if step.entry is not None:
+        yield step.entry
+    if step.source is not None and (code := worker.answer()):
+        yield of_bytes(_code_path(step.path.lstrip("/")), code)
 
 
 def _source(entry: Entry) -> bytes:

@@ -29,16 +29,27 @@ def compiled(path: bytes, source: bytes) -> bytes:
     return bytes(bootstrap._code_to_hash_pyc(code, digest, False))
 
 
+def exactly(size: int) -> bytes:
+    """That many bytes of standard input, and none of what is behind them: the next process's."""
+    found = b""
+    while len(found) < size and (piece := os.read(0, size - len(found))):
+        found += piece
+    return found
+
+
 def serve() -> int:
     """Answer requests until standard input ends, or until the process is no longer as it began."""
-    requests, answers = sys.stdin.buffer, sys.stdout.buffer
+    answers = sys.stdout.buffer
     modules = len(sys.modules)
-    while head := requests.read(8):
-        path = requests.read(int.from_bytes(head[:4], "big"))
-        source = requests.read(int.from_bytes(head[4:], "big"))
-        answer = compiled(path, source)
-        answers.write(len(answer).to_bytes(4, "big") + answer)
-        answers.flush()
+    while head := exactly(8):
+        size = int.from_bytes(head[:4], "big")
+        request = exactly(size + int.from_bytes(head[4:], "big"))
+        answer = compiled(request[:size], request[size:])
+        try:
+            answers.write(len(answer).to_bytes(4, "big") + answer)
+            answers.flush()
+        except BrokenPipeError:  # the builder was killed: nobody waits for the others
+            return 0
         if not answer or len(sys.modules) != modules:
             return _USED
     return 0

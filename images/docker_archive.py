@@ -16,8 +16,9 @@ from typing import Any
 from images import inflate
 from images.errors import IntegrityError
 from images.image import INDEX_TYPE, MANIFEST_TYPE, Image
-from images.layer import MTIME, Blob
+from images.layer import Blob
 from images.store import Store
+from images.tarhead import MTIME
 
 _CHUNK = 1 << 20
 _CONTAINERD_NAME = "io.containerd.image.name"

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import IO, Literal, Protocol
 
+from images import tarhead
 from images.entry import Entry
 from images.errors import IntegrityError, ToolError
 
@@ -21,9 +22,6 @@ Compression = Literal["zstd", "gzip"]
 COMPRESSIONS: tuple[Compression, ...] = ("zstd", "gzip")
 Effort = Literal["fast", "dense"]
 """How hard to compress. `dense` is for what is small and goes over the wire at each commit."""
-
-MTIME = 315_532_800
-"""Seconds since the epoch of every member: 1980-01-01, the first date that a zip file can hold."""
 
 FORMAT = "1"
 """Part of every layer's key. Raise it when the bytes that this module makes change."""
@@ -189,7 +187,7 @@ def write(
             if parent not in seen:
                 directory = Entry(parent, "dir", 0o755)
                 seen[parent] = _form(directory)
-                sink.write(_head(directory))
+                sink.write(tarhead.of(directory))
             elif seen[parent][0] != "dir":
                 raise IntegrityError(f"{entry.path}: its directory {parent} is a {seen[parent][0]}")
         if entry.path in seen:
@@ -199,7 +197,7 @@ def write(
         if entry.kind == "hardlink" and entry.target not in seen:
             raise IntegrityError(f"{entry.path}: links to {entry.target}, which is not before it")
         seen[entry.path] = _form(entry)
-        sink.write(_head(entry))
+        sink.write(tarhead.of(entry))
         if entry.kind == "file":
             _copy(entry, sink, progress)
     sink.write(bytes(2 * tarfile.BLOCKSIZE))
@@ -219,25 +217,6 @@ def _parents(path: str) -> Iterable[str]:
     if not path or any(part in ("", ".", "..") for part in parts) or "\0" in path:
         raise IntegrityError(f"{path!r}: not a path inside the image")
     return ("/".join(parts[:depth]) for depth in range(1, len(parts)))
-
-
-_TYPES: dict[str, bytes] = {
-    "file": tarfile.REGTYPE,
-    "dir": tarfile.DIRTYPE,
-    "symlink": tarfile.SYMTYPE,
-    "hardlink": tarfile.LNKTYPE,
-}
-
-
-def _head(entry: Entry) -> bytes:
-    info = tarfile.TarInfo(entry.path)
-    info.type = _TYPES[entry.kind]
-    info.mode = 0o777 if entry.kind == "symlink" else entry.mode
-    info.uid, info.gid = entry.uid, entry.gid
-    info.size = entry.size if entry.kind == "file" else 0
-    info.mtime = MTIME
-    info.linkname = entry.target
-    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 
 
 def _copy(entry: Entry, sink: _Sink, progress: Callable[[int], None]) -> None:

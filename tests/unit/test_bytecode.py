@@ -9,7 +9,7 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import pytest
 
 from images import bytecode, layout
 from images.bytecode import Compiler
-from images.entry import of_bytes, of_symlink
+from images.entry import Entry, of_bytes, of_symlink
 from images.errors import ToolError
 
 pytestmark = pytest.mark.skipif(
@@ -39,7 +39,20 @@ SETS = b"def f(x):\n    return x in {'one', 'two', 'three', None, 4, (5, 'six'),
 
 def compiled(command: Sequence[str], sources: Sequence[bytes], **env: str) -> list[bytes]:
     with Compiler(command, env) as compiler:
-        return [compiler.compile("/opt/a.py", source) for source in sources]
+        return each(compiler, sources)
+
+
+def each(compiler: Compiler, sources: Sequence[bytes], path: str = "/opt/a.py") -> list[bytes]:
+    """Sent ahead as far as the pipe takes it, to one process of the compiler's."""
+    found: list[bytes] = []
+    with compiler.lent() as worker:
+        for source in sources:
+            while not worker.takes(path, source):
+                found.append(worker.answer())
+            worker.ask(path, source)
+        while len(found) < len(sources):
+            found.append(worker.answer())
+    return found
 
 
 def run(code: str, cwd: Path) -> str:
@@ -89,8 +102,8 @@ def test_hash_seed_and_thread_do_not_show() -> None:
     seeded = compiled((sys.executable, "-S"), sources, PYTHONHASHSEED="7")
     assert one == two == seeded
     with Compiler(COMMAND, {}) as compiler, ThreadPoolExecutor(3) as pool:
-        work = [pool.submit(compiler.compile, "/opt/a.py", SETS) for _ in range(30)]
-        assert {future.result() for future in work} == {one[0]}
+        work = [pool.submit(each, compiler, [SETS]) for _ in range(30)]
+        assert {code for future in work for code in future.result()} == {one[0]}
 
 
 # -- what comes out --------------------------------------------------------------------------------
@@ -186,14 +199,83 @@ def test_byte_code_follows_its_source_and_stale_byte_code_goes() -> None:
 
 def test_names_that_are_not_unicode_are_compiled_too() -> None:
     with Compiler(COMMAND, {}) as compiler:
-        assert compiler.compile("/opt/\udcff.py", b"x = 1\n")
-        assert compiler.compile("/opt/文件.py", b"x = 1\n")
+        assert all(each(compiler, [b"x = 1\n"], path="/opt/\udcff.py"))
+        assert all(each(compiler, [b"x = 1\n"], path="/opt/文件.py"))
 
 
 def test_large_source_comes_through_whole() -> None:
     lines = b"".join(b"x%d = 'y' * %d\n" % (number, number) for number in range(30_000))
     (code,) = compiled(COMMAND, [lines])
     assert len(code) > 300_000
+
+
+# -- sent ahead ------------------------------------------------------------------------------------
+
+
+def many(sizes: Sequence[int]) -> list[Entry]:
+    """Sources of about so many bytes, whose byte code is about as long."""
+    return [
+        of_bytes(
+            f"{SITE}/m{number}.py", b"".join(b"x%d = %d\n" % (i, i) for i in range(size // 20))
+        )
+        for number, size in enumerate(sizes)
+    ]
+
+
+@pytest.mark.parametrize(
+    "sizes", [[100] * 300, [30_000] * 6, [200_000, 10, 200_000], [10, 100_000] * 2]
+)
+@pytest.mark.parametrize("pipe", [1 << 12, 1 << 16])
+def test_no_size_of_sources_or_of_the_pipe_stops_it(
+    sizes: list[int], pipe: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bytecode, "_PIPE", pipe)
+    with Compiler(COMMAND, {}) as compiler:
+        found = list(bytecode.compiled(many(sizes), compiler))
+    assert [entry.path for entry in found[::2]] == [entry.path for entry in many(sizes)]
+    for source, code in zip(found[::2], found[1::2], strict=True):
+        assert code.path == bytecode._code_path(source.path)
+        assert code.open().read()[8:16] == importlib.util.source_hash(source.open().read())
+
+
+def test_process_has_work_before_its_answers_are_taken_but_not_all_of_it() -> None:
+    """What waits is held in memory."""
+    taken: list[str] = []
+
+    def told(entries: Iterable[Entry]) -> Iterator[Entry]:
+        for entry in entries:
+            taken.append(entry.path)
+            yield entry
+
+    for entries in (
+        many([100] * 2000),
+        [*many([100]), *(of_bytes(f"f{n}", b"") for n in range(2000))],
+    ):
+        taken.clear()
+        with Compiler(COMMAND, {}) as compiler:
+            found = bytecode.compiled(told(entries), compiler)
+            assert next(found).path == entries[0].path
+            assert next(found).path.endswith("m0.cpython-311.pyc")
+            assert 10 < len(taken) < 1000
+            del found
+
+
+def test_process_of_a_layer_that_failed_is_not_used_again() -> None:
+    """Its answers would be taken for those of another layer's sources."""
+
+    def failing() -> Iterator[Entry]:
+        yield from many([100, 200])
+        raise OSError("disk")
+
+    with Compiler(COMMAND, {}) as compiler:
+        with pytest.raises(OSError, match="disk"):
+            list(bytecode.compiled(failing(), compiler))
+        left = bytecode.compiled(many([300] * 9), compiler)
+        assert next(left).path == f"{SITE}/m0.py"
+        del left
+        assert each(compiler, [SETS]) == compiled(COMMAND, [SETS])
+        assert each(compiler, [MARKED]) == compiled(COMMAND, [MARKED])
+        assert len(compiler._workers) == 3  # the last was used again
 
 
 # -- an interpreter that fails ---------------------------------------------------------------------
@@ -248,8 +330,8 @@ def runs(pid: int) -> bool:
 
 def test_no_process_is_left_behind() -> None:
     with Compiler(COMMAND, {}) as compiler:
-        compiler.compile("/opt/a.py", b"x = 1\n")
-        (worker,) = compiler._workers
+        assert all(each(compiler, [b"x = 1\n"]))
+        worker = compiler._workers[0]._process
         children = f"/proc/{worker.pid}/task/{worker.pid}/children"
         found = [int(pid) for pid in Path(children).read_text().split()]
         assert found
@@ -258,6 +340,25 @@ def test_no_process_is_left_behind() -> None:
     while any(runs(pid) for pid in found):
         assert time.monotonic() < deadline, "the worker's child lives on"
         time.sleep(0.01)
+
+
+def test_process_whose_builder_was_killed_ends_without_a_word() -> None:
+    worker = Path(bytecode.__file__).with_name("bytecode_worker.py")
+    request = (4).to_bytes(4, "big") + (6).to_bytes(4, "big") + b"a.py" + b"x = 1\n"
+    with subprocess.Popen(
+        [*COMMAND, str(worker)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        process.stdin.write(request * 3)
+        process.stdin.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
 
 
 def test_worker_needs_the_image_alone() -> None:
