@@ -30,8 +30,8 @@ from tests.integration import dockerd
 from tests.integration.dockerd import Daemon
 from tests.integration.registries import need, registry
 from tests.unit.test_changes import Member, hard, tar
-from tests.unit.test_unbundle_base import BASE
 from tests.unit.test_unpack import of_tar
+from tests.unit.unbundle.test_own_base import BASE
 
 PROGRAMS = ("sh", "sleep", "cat", "id", "env", "ls", "touch")
 BULK = 30_000_000

@@ -17,8 +17,8 @@ from images.store import Store
 from tests.unit import bundles
 from tests.unit.bundles import make, parts, record, run, tree
 from tests.unit.test_changes import LOWER, Member, directory, link, tar
-from tests.unit.test_unbundle import old_python
 from tests.unit.test_unpack import of_tar, unpacked_image
+from tests.unit.unbundle.test_whole import old_python
 
 BASE = (
     [*LOWER, Member("d/large", bundles.noise(300_000, 1))],
