@@ -177,9 +177,9 @@ def test_cost_of_moving(work: Workplace) -> None:
     assert titles(found.pull)[0] == "sgl-kernel 2.0"
     assert found.pulled.layers + found.shared.layers == len(new.layers)
     assert found.pulled.bytes + found.shared.bytes == new.size
-    assert found.common.layers == 4  # base, compiler, torch, links
+    assert found.common.layers == 5  # base, compiler, torch, links, pyarrow
     assert found.common.layers < found.shared.layers
-    assert found.unpack.layers == len(new.layers) - 4
+    assert found.unpack.layers == len(new.layers) - 5
     unpacked = sum(layer.blob.unpacked for layer in new.layers)
     assert (found.common.unpacked or 0) + (found.unpack.unpacked or 0) == unpacked
     (kernel,) = (change for change in found.changes if change.name == "sgl-kernel")
