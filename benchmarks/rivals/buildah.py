@@ -88,5 +88,7 @@ class Buildah:
 
     def _buildah(self, *arguments: str) -> list[str]:
         place: Path = self._bench.place
-        command = ["env", f"TMPDIR={self._temporary}", "buildah", "--storage-driver=overlay"]
+        # runc: crun refuses a machine with controllers of both cgroup versions.
+        command = ["env", f"TMPDIR={self._temporary}", "BUILDAH_RUNTIME=runc", "buildah"]
+        command += ["--storage-driver=overlay"]
         return [*command, f"--root={place}/root", f"--runroot={place}/run", *arguments]

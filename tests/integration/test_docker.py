@@ -9,7 +9,6 @@ import os
 import shutil
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -28,6 +27,7 @@ from images.progress import Progress
 from images.store import Store
 from tests.integration import dockerd
 from tests.integration.dockerd import Daemon
+from tests.integration.podman import podman
 from tests.integration.registries import need, registry
 from tests.unit.test_changes import Member, hard, tar
 from tests.unit.test_unpack import of_tar
@@ -479,17 +479,8 @@ def tree(root: Path) -> dict[str, tuple[object, ...]]:
 
 @pytest.mark.parametrize("compression", layer.COMPRESSIONS)
 def test_podman_pulls_and_runs(layout: Store, make: Make, compression: Compression) -> None:
-    need("podman")
     image = make(compression=compression)
-    place = Path(tempfile.mkdtemp(prefix="podman-"))  # podman takes no longer paths
-    podman = ["podman", "--root", f"{place}/root", "--runroot", f"{place}/run"]
-    podman += ["--cgroup-manager=cgroupfs", "--events-backend=file"]
-    try:
-        pulled = command(*podman, "pull", "--quiet", f"oci:{layout.path}:small").strip()
-        assert f"sha256:{pulled}" == image.config_digest
-        limits = ["--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024"]
-        run = [*podman, "run", "--rm", "--network=none", "--log-driver=none", *limits]
-        assert command(*run, pulled, "cat", "/opt/top") == "1"
-    finally:
-        subprocess.run([*podman, "system", "reset", "--force"], capture_output=True, check=False)
-        shutil.rmtree(place)
+    with podman() as node:
+        config = node.pull(f"oci:{layout.path}:small")
+        assert config == image.config_digest
+        assert node.run(config, "cat", "/opt/top") == "1"

@@ -12,7 +12,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import MATRIX, TARGET, Cli, SmallImage, other_cache
+from tests.integration.podman import podman
 from tests.integration.registries import need, registry
 from tests.unit.layouts import FIT, Layout
 
@@ -204,28 +204,12 @@ print(json.dumps({
 
 
 def test_it_runs(built: tuple[Cli, dict[str, Any]]) -> None:
-    need("podman")
     cli, _ = built
     built_last = json.loads(cli.run("inspect", "--target", TARGET, "--json").stdout)
-    place = Path(tempfile.mkdtemp(prefix="podman-"))  # podman takes no longer paths
-    podman = ["podman", "--root", f"{place}/root", "--runroot", f"{place}/run"]
-    podman += ["--cgroup-manager=cgroupfs", "--events-backend=file"]
-    limits = ["--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024"]
-    try:
-        pulled = subprocess.run(
-            [*podman, "pull", "--quiet", f"oci:{cli.store}:{TARGET}"],
-            capture_output=True, text=True, check=True,
-        ).stdout.strip()  # fmt: skip
-        assert f"sha256:{pulled}" == built_last["config_digest"]
-        run = [*podman, "run", "--rm", "--network=none", "--log-driver=none", *limits]
-        ran = subprocess.run(
-            [*run, pulled, "python", "-c", RUN], capture_output=True, text=True, check=False
-        )
-        assert ran.returncode == 0, ran.stderr
-        found = json.loads(ran.stdout)
-    finally:
-        subprocess.run([*podman, "system", "reset", "--force"], capture_output=True, check=False)
-        shutil.rmtree(place)
+    with podman() as node:
+        config = node.pull(f"oci:{cli.store}:{TARGET}")
+        assert config == built_last["config_digest"]
+        found = json.loads(node.run(config, "python", "-c", RUN))
     assert (found["python"], found["prefix"]) == ("/opt/venv/bin/python", "/opt/venv")
     assert (found["sglang"], found["nvcc"]) == ("0.5.2", "/usr/local/cuda/bin/nvcc")
     assert "release 12.4" in found["release"]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,8 +9,9 @@ import pytest
 from images import layer
 from images.layer import Compression
 from images.store import Store
+from tests.integration.podman import podman
 from tests.integration.push.conftest import Make, Shown, digest_in, pushed, states, whole_in
-from tests.integration.registries import Proxy, need
+from tests.integration.registries import Proxy
 
 
 @pytest.mark.parametrize("compression", layer.COMPRESSIONS)
@@ -36,20 +34,11 @@ def test_pushed_image_is_the_same_bytes(
 def test_podman_pulls_what_was_pushed(
     layout: Store, make: Make, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    need("podman")
     monkeypatch.delenv("DOCKER_CONFIG")  # podman wants a file where that leads
     image = make()
     done = pushed(layout, image, server)
-    place = Path(tempfile.mkdtemp(prefix="podman-"))  # podman takes no longer paths
-    podman = ["podman", "--root", f"{place}/root", "--runroot", f"{place}/run"]
-    podman += ["--cgroup-manager=cgroupfs", "--events-backend=file"]
-    try:
-        pull = [*podman, "pull", "--quiet", "--tls-verify=false", done.reference]
-        told = subprocess.run(pull, check=True, capture_output=True, text=True).stdout.strip()
-        assert f"sha256:{told}" == image.config_digest
-    finally:
-        subprocess.run([*podman, "system", "reset", "--force"], capture_output=True, check=False)
-        shutil.rmtree(place)
+    with podman() as node:
+        assert node.pull("--tls-verify=false", done.reference) == image.config_digest
 
 
 def test_unchanged_image_costs_one_question(layout: Store, make: Make, faulty: Proxy) -> None:

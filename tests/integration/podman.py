@@ -1,0 +1,57 @@
+"""podman with a storage of its own."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.integration.registries import need
+
+# runc, which comes with Docker: crun refuses a machine with controllers of both cgroup versions.
+_OPTIONS = ("--cgroup-manager=cgroupfs", "--events-backend=file", "--runtime=runc")
+_RUN = ("--rm", "--network=none", "--log-driver=none")
+_LIMITS = ("--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024")
+
+
+class Podman:
+    """Pulls and runs; what fails shows podman's own words."""
+
+    def __init__(self, place: Path) -> None:
+        self._command = ["podman", "--root", f"{place}/root", "--runroot", f"{place}/run"]
+        self._command += _OPTIONS
+
+    def pull(self, *arguments: str) -> str:
+        """Pull an image; gives the digest of its config, which is podman's name for it."""
+        return f"sha256:{self._ask('pull', '--quiet', *arguments).strip()}"
+
+    def run(self, config: str, *words: str) -> str:
+        """Run a command in a pulled image; gives its standard output."""
+        return self._ask("run", *_RUN, *_LIMITS, config.removeprefix("sha256:"), *words)
+
+    def reset(self) -> None:
+        """Unmount and remove everything."""
+        command = [*self._command, "system", "reset", "--force"]
+        subprocess.run(command, capture_output=True, check=False)
+
+    def _ask(self, *words: str) -> str:
+        command = [*self._command, *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+        return done.stdout
+
+
+@contextmanager
+def podman() -> Iterator[Podman]:
+    """One with an empty storage; skips the test where there is no podman."""
+    need("podman")
+    place = Path(tempfile.mkdtemp(prefix="podman-"))  # podman takes no longer paths
+    made = Podman(place)
+    try:
+        yield made
+    finally:
+        made.reset()
+        shutil.rmtree(place)
