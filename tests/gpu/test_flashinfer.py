@@ -14,8 +14,8 @@ import torch, flashinfer
 from flashinfer import activation, page
 
 def compiled():
-    found = pathlib.Path(os.environ["FLASHINFER_WORKSPACE_BASE"]).rglob("*.so")
-    return sorted(path.stem for path in found)
+    base = pathlib.Path(os.environ["FLASHINFER_WORKSPACE_BASE"], ".cache", "flashinfer")
+    return sorted(path.stem for path in base.rglob("*.so"))
 
 before, begin = compiled(), time.monotonic()
 x = torch.randn(64, 1024, device="cuda").to(torch.bfloat16)

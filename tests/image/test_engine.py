@@ -24,6 +24,16 @@ from sglang.jit_kernel import activation, utils
 with utils.override_jit_cuda_arch(9, 0, "a"):
     print(hasattr(activation._jit_activation_module(torch.bfloat16), "run_activation"))
 """
+# tvm-ffi carries FlashInfer's tensors. Without a prebuilt library for this torch, it compiles one
+# at its first import, in every new container.
+TENSOR = """
+import json, os, torch, tvm_ffi
+passed = tvm_ffi.get_global_func("testing.echo")(torch.arange(4.0))
+print(json.dumps([
+    os.path.exists(os.environ["TVM_FFI_CACHE_DIR"]),
+    type(passed) is torch.Tensor and passed.tolist(),
+]))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +129,12 @@ def test_engines_own_kernel_can_be_compiled(with_driver: Box, subject: Subject) 
         pytest.skip("this SGLang compiles no kernel of its own for activations")
     env = {**driver.ENV, "TVM_FFI_CACHE_DIR": "/tmp/compiled-kernels"}
     assert with_driver.python(ACTIVATION, env=env).splitlines()[-1] == "True"
+
+
+def test_tensors_reach_kernels_and_nothing_is_compiled_for_it(box: Box, subject: Subject) -> None:
+    subject.need("torch", "apache-tvm-ffi")
+    env = {"TVM_FFI_CACHE_DIR": "/tmp/compiled-by-tvm-ffi"}
+    assert box.ask(TENSOR, env=env) == [False, [0.0, 1.0, 2.0, 3.0]]
 
 
 def test_driver_is_not_in_the_image(box: Box) -> None:
