@@ -7,19 +7,22 @@ of its repositories has is mounted. A push may break off at any moment: the tag 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
-from images import complete, push_memory, registry_referrers, upload
+from images import complete, jsontext, push_memory, registry_referrers, upload
 from images.at_once import QUESTIONS, at_once
-from images.errors import LoginError
+from images.errors import IntegrityError, LoginError, RegistryError
 from images.image import Image
 from images.progress import Progress
 from images.reference import Repository
 from images.referrer import Referrer
-from images.registry import Registry
+from images.registry import MissingError, Registry
 from images.registry_referrers import Attached
+from images.retry import PassingError
 from images.store import Store
 from images.upload import Sizes, Source
 
@@ -96,15 +99,17 @@ def push(
     """
     sources = _sources(store, image)
     with progress.timed("ask"):
-        unchanged = registry.manifest_digest(tag) == image.manifest_digest
-    if unchanged:
-        states: dict[str, State] = dict.fromkeys(sources, "present")
-        sent = 0
-    else:
-        states, sent = bring(store, registry, list(sources.values()), mount_from, jobs, progress)
-        with progress.timed("manifest"):
-            # Under its digest first: what a registry would alter never gets the tag.
-            registry.put_manifest(image.manifest_digest, image.manifest)
+        before = registry.manifest_digest(tag)
+        unchanged = before == image.manifest_digest
+        known = _blobs_of(registry, before) if before and not unchanged else frozenset()
+    states: dict[str, State] = dict.fromkeys(sources, "present")
+    sent = 0
+    if not unchanged:
+        bringing = partial(
+            bring, store, registry, mount_from=mount_from, jobs=jobs, progress=progress
+        )
+        how, sent = _put(image, sources, registry, known, bringing, progress)
+        states |= how
         sent += 2 * len(image.manifest)
     with progress.timed("attest"):
         attached, more = registry_referrers.attach(registry, store, referrers)
@@ -129,6 +134,45 @@ def _sources(store: Store, image: Image) -> dict[str, Source]:
     sizes = {layer.blob.digest: layer.blob.size for layer in image.layers}
     sizes[image.config_digest] = len(image.config)
     return {digest: Source(store.blob_path(digest), digest, size) for digest, size in sizes.items()}
+
+
+def _put(
+    image: Image,
+    sources: Mapping[str, Source],
+    registry: Registry,
+    known: Collection[str],
+    bringing: Callable[[Sequence[Source]], tuple[dict[str, State], int]],
+    progress: Progress,
+) -> tuple[dict[str, State], int]:
+    """Bring the blobs, those that are not known to be there; then the manifest.
+
+    Under its digest first: what a registry would alter never gets the tag.
+    """
+
+    def put() -> None:
+        with progress.timed("manifest"):
+            registry.put_manifest(image.manifest_digest, image.manifest)
+
+    states, sent = bringing([item for digest, item in sources.items() if digest not in known])
+    try:
+        put()
+    except MissingError:  # the image that has the tag has lost blobs
+        again, more = bringing([item for digest, item in sources.items() if digest in known])
+        put()
+        return states | again, sent + more
+    return states, sent
+
+
+def _blobs_of(registry: Registry, digest: str) -> frozenset[str]:
+    """The blobs of an image in the repository: they are there, as long as it is.
+
+    To ask for each of them takes longer than to push what is new.
+    """
+    with suppress(RegistryError, IntegrityError, PassingError, ValueError, KeyError, TypeError):
+        if found := registry.manifest(digest):
+            head = jsontext.loads(found.content)
+            return frozenset(item["digest"] for item in (*head["layers"], head["config"]))
+    return frozenset()
 
 
 def bring(

@@ -164,11 +164,14 @@ class Registry:
         """Put a manifest there under a tag or its digest.
 
         Raises:
+            MissingError: a blob that it names is not there.
             RegistryError: it is refused, or is there with another digest afterwards.
         """
         doing = f"putting the manifest of {self.repository.name}:{reference}"
         failures = 0
         while (refused := self._put_manifest(reference, content, doing)) is not None:
+            if "BLOB_UNKNOWN" in refused.message:
+                raise MissingError(refused.message, remedy=refused.remedy)
             # docker-registry's word to one of two clients that bring the same bytes at once.
             if "DIGEST_INVALID" not in refused.message:
                 raise refused

@@ -58,6 +58,17 @@ def image_of(options: argparse.Namespace, source: Store, name: str) -> Image:
     return source.load(name)
 
 
+def images_of(options: argparse.Namespace, source: Store) -> list[Image]:
+    """The images that the options name, each once. Only `--all` needs the matrix.
+
+    Raises:
+        UsageError: one is not built, or nothing is called so.
+    """
+    if options.all:
+        return [source.load(target.id) for target in matrix_of(options).targets]
+    return [image_of(options, source, name) for name in dict.fromkeys(options.target)]
+
+
 def check_name(options: argparse.Namespace, source: Store, name: str) -> None:
     """See that an image of the store or a target is called so.
 

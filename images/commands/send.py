@@ -7,9 +7,9 @@ import sys
 
 from images.commands.common import (
     check_name,
-    chosen,
     completed,
     image_of,
+    images_of,
     matrix_of,
     print_documents,
     print_json,
@@ -22,16 +22,14 @@ def load(options: argparse.Namespace) -> int:
     """Give images to the Docker daemon."""
     from images import docker, store
 
-    _, targets = chosen(options)
     source = store.open_store(options.store, create=False)
     documents = []
-    for target in targets:
-        image = source.load(target.id)
-        tags = options.tag or [f"roll-sglang:{target.id}"]
+    for image in images_of(options, source):
+        tags = options.tag or [f"roll-sglang:{image.ref}"]
         progress = Progress()
         completed(source, image, progress)
         loaded = docker.load(source, image, tags, progress=progress)
-        documents.append({"target": target.id, "tags": tags, "id": loaded.id})
+        documents.append({"target": image.ref, "tags": tags, "id": loaded.id})
         print(f"{', '.join(tags)}: {loaded.describe()}", file=sys.stderr)
     if options.json:
         print_documents(documents)
@@ -69,18 +67,17 @@ def push(options: argparse.Namespace) -> int:
     """Push images to a registry, without Docker."""
     from images import push, reference, registry, report, store
 
-    _, targets = chosen(options)
+    source = store.open_store(options.store, create=False)
+    images = images_of(options, source)
     repository, tag = reference.parse(options.to)
-    if tag and len(targets) > 1:
+    if tag and len(images) > 1:
         raise UsageError(
-            f"{options.to}: one tag for {len(targets)} images",
+            f"{options.to}: one tag for {len(images)} images",
             remedy="leave the tag out: each image gets its target's id as its tag",
         )
     mount_from = [
         reference.repository_name(name, repository.registry) for name in options.mount_from
     ]
-    source = store.open_store(options.store, create=False)
-    images = [source.load(target.id) for target in targets]
     documents = []
     with (
         source.building(),
@@ -128,10 +125,9 @@ def pull(options: argparse.Namespace) -> int:
     """Fetch the layers of built images that lie in a shared cache."""
     from images import complete, report, store
 
-    _, targets = chosen(options)
     source = store.open_store(options.store, create=False)
     documents = []
-    for image in [source.load(target.id) for target in targets]:
+    for image in images_of(options, source):
         layers = [layer.blob.digest for layer in image.layers]
         fetched = complete.complete(source, layers, progress=Progress(), jobs=options.jobs)
         documents.append(report.pull_document(image, source.path, fetched))

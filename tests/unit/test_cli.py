@@ -128,7 +128,7 @@ def test_wrong_usage_says_what_is_wrong(arguments: list[str], word: str) -> None
     assert word in failed(2, *arguments)
 
 
-@pytest.mark.parametrize("command", ["build", "load", "test", "lock", "plan"])
+@pytest.mark.parametrize("command", ["build", "test", "lock", "plan"])
 def test_unknown_target_names_the_nearest_and_all(command: str) -> None:
     said = failed(2, command, "--target", "torch280-sglang52")
     assert "no target 'torch280-sglang52'" in said
@@ -290,15 +290,22 @@ def test_inspect_gives_one_document(store: Store) -> None:
     assert TARGET in cli("inspect", "--store", store.path).stdout
 
 
-def test_inspect_of_what_is_not_there_is_wrong_usage(store: Store, tmp_path: Path) -> None:
-    given = ("--store", store.path)
-    for command in ("inspect", "sbom", "provenance"):
-        said = failed(2, command, "--target", "torch280-sglang52", *given)
-        assert f"no image 'torch280-sglang52'; did you mean '{TARGET}'?" in said
-        said = failed(2, command, "--target", "torch280-sglang054", *given)
-        assert "holds no image torch280-sglang054" in said
-        assert "python build.py --target torch280-sglang054" in said
-        assert "did you mean" not in failed(2, command, "--target", "x", *given)
+@pytest.mark.parametrize(
+    "command",
+    [["inspect"], ["sbom"], ["provenance"], ["load"], ["pull"], ["push", "--to", "127.0.0.1:9/x"]],
+    ids=lambda command: command[0],
+)
+def test_image_that_is_not_there_is_wrong_usage(command: list[str], store: Store) -> None:
+    given = (*command, "--store", store.path, "--target")
+    said = failed(2, *given, "torch280-sglang52")
+    assert f"no image 'torch280-sglang52'; did you mean '{TARGET}'?" in said
+    said = failed(2, *given, "torch280-sglang054")
+    assert "holds no image torch280-sglang054" in said
+    assert "python build.py --target torch280-sglang054" in said
+    assert "did you mean" not in failed(2, *given, "x")
+
+
+def test_inspect_without_a_store_is_wrong_usage(tmp_path: Path) -> None:
     assert "no store there" in failed(2, "inspect", "--store", tmp_path / "none")
 
 

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from images import layer
+from images.image import INDEX_TYPE, canonical
 from images.layer import Compression
+from images.reference import Repository
+from images.registry import Registry
 from images.store import Store
 from tests.integration.podman import podman
 from tests.integration.push.conftest import Make, Shown, digest_in, pushed, states, whole_in
@@ -70,7 +73,38 @@ def test_only_the_changed_layer_is_sent(layout: Store, make: Make, faulty: Proxy
     assert states(done) == ["present", "present", "sent", "sent"]
     assert done.bytes_sent == sum(item.length for item in faulty.seen)
     assert done.bytes_sent < 10_000
+    assert len(faulty.requests("HEAD", "/blobs/")) == 2, "what the tag's image has is not asked for"
     assert digest_in(faulty.address) == image.manifest_digest
+
+
+def test_blob_that_the_tags_image_has_lost_is_sent(
+    layout: Store, make: Make, server: str, tmp_path: Path
+) -> None:
+    pushed(layout, make(), server)
+    image = make(top="2")
+    lost = image.layers[0].blob.digest.replace(":", "/")
+    links = tmp_path / "registry/docker/registry/v2/repositories/team/app/_layers"
+    (links / lost / "link").unlink()
+    done = pushed(layout, image, server)
+    assert states(done) == ["sent", "present", "sent", "sent"]
+    assert done.bytes_sent == 2 * len(image.manifest) + sum(
+        blob.size for blob in done.blobs if blob.state == "sent"
+    )
+    assert whole_in(server, tmp_path / "back").images() == {"back": image.manifest_digest}
+
+
+def test_tag_of_something_else_is_no_help_and_no_hindrance(
+    layout: Store, make: Make, server: str
+) -> None:
+    """An index has no blobs of its own."""
+    image = make()
+    index = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": []}
+    with Registry(Repository(server, "team/app"), plain_http=True) as connected:
+        content = canonical(index)
+        headers = {"Content-Type": INDEX_TYPE}
+        assert connected.call("PUT", "manifests/v1", body=content, headers=headers).ok
+    assert states(pushed(layout, image, server)) == ["sent"] * 4
+    assert digest_in(server) == image.manifest_digest
 
 
 def test_layer_that_only_the_registry_has_is_no_hindrance(
