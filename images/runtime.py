@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 
 from images.errors import LockError, ToolError
@@ -72,7 +73,10 @@ def build(workdir: Path) -> Path:
     env = {**os.environ, "SOURCE_DATE_EPOCH": _EPOCH}
     try:
         # By names of ours: uv takes no path that is not UTF-8, and `workdir` is a person's choice.
-        uv.run(["build", "--wheel", "--out-dir", output.name, source.name], cwd=workdir, env=env)
+        # With our interpreter: uv runs none here, and to look for one takes half a second where
+        # `python3` is a script that chooses between several.
+        command = ["build", "--wheel", "--python", sys.executable, "--out-dir", output.name]
+        uv.run([*command, source.name], cwd=workdir, env=env)
     except LockError as error:
         raise ToolError(error.message) from None
     wheels = list(output.glob("*.whl"))
