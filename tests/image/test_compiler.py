@@ -47,6 +47,16 @@ rule link
   command = g++ -shared -fPIC -o $out $in
 build tried.so: link tried.cpp
 """
+# Before 0.2.6 it is compiled as soon as it is named.
+FLASHINFER = """
+import json, os, pathlib
+from flashinfer.jit.activation import gen_act_and_mul_module
+spec = gen_act_and_mul_module("silu")
+if hasattr(spec, "build"):
+    spec.build(verbose=False)
+cache = pathlib.Path(os.environ["FLASHINFER_WORKSPACE_BASE"], ".cache", "flashinfer")
+print(json.dumps([path.stem for path in cache.rglob("*.so")]))
+"""
 
 
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90a", "sm_100a", "sm_120a"])
@@ -106,6 +116,15 @@ with tempfile.TemporaryDirectory() as place:
     print(build._build(*arguments))
 """
     assert ".so" in box.python(code, env={"TRITON_CACHE_DIR": "/tmp/triton"})
+
+
+def test_flashinfer_compiles_a_kernel(box: Box, subject: Subject) -> None:
+    """As the first request on a GPU would make it do, for a GPU that is named instead of found."""
+    subject.need("flashinfer-python", "torch")
+    place = "/tmp/flashinfer"
+    env = {"HOME": place, "FLASHINFER_WORKSPACE_BASE": place}
+    env |= {"TORCH_CUDA_ARCH_LIST": "9.0a", "FLASHINFER_CUDA_ARCH_LIST": "9.0a"}
+    assert box.ask(FLASHINFER, env=env) == ["silu_and_mul"]
 
 
 def test_ninja_builds(box: Box) -> None:
