@@ -299,6 +299,7 @@ def test_image_that_is_not_there_is_wrong_usage(command: list[str], store: Store
     given = (*command, "--store", store.path, "--target")
     said = failed(2, *given, "torch280-sglang52")
     assert f"no image 'torch280-sglang52'; did you mean '{TARGET}'?" in said
+    assert "torch260-sglang046" in said
     said = failed(2, *given, "torch280-sglang054")
     assert "holds no image torch280-sglang054" in said
     assert "python build.py --target torch280-sglang054" in said
