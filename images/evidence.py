@@ -1,7 +1,7 @@
-"""What an image did on a GPU, kept beside the matrix: read, written, merged, judged.
+"""What an image did on GPUs, kept beside the matrix: read, written, merged, judged.
 
-A file holds for one digest of one image. It names the GPUs and the software of the machine, never
-the machine: no host, no user, no path of it.
+A file holds for one digest of one image, with a proof for each kind of machine. It names the GPUs
+and the software of the machine, never the machine: no host, no user, no path of it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -83,11 +83,10 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
-    """All that is known of one image on one machine.
+class Proof:
+    """What an image did on one machine.
 
     Attributes:
-        image: the image.
         machine: what it ran on.
         how: `docker`, `rootfs`, or `rootfs, unpacked before`.
         date: when it last ran, RFC 3339, UTC.
@@ -95,27 +94,27 @@ class Evidence:
         runs: by name, such as `off the main thread`.
     """
 
-    image: ImageId
     machine: Machine
     how: str
     date: str
     tests: Mapping[str, Outcome]
     runs: Mapping[str, Run]
 
-    def after(self, old: Evidence | None) -> Evidence:
-        """This, on top of an older one of the same image on the same machine; newest wins.
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        """The names of the GPUs: a file holds one proof for each such set of them."""
+        return tuple(gpu.name for gpu in self.machine.gpus)
 
-        One of another image, machine or way to run it counts for nothing.
+    def after(self, old: Proof) -> Proof:
+        """This, on top of an older one of the same machine; newest wins.
+
+        One of another driver or way to run it counts for nothing.
         """
-        if old is None or (old.image, old.machine, old.how) != (
-            self.image,
-            self.machine,
-            self.how,
-        ):
+        if (old.machine, old.how) != (self.machine, self.how):
             return self
         return replace(self, tests={**old.tests, **self.tests}, runs={**old.runs, **self.runs})
 
-    def within(self, suite: Collection[str]) -> Evidence:
+    def within(self, suite: Collection[str]) -> Proof:
         """This, with exactly the tests of a suite: those without a result were not run.
 
         Args:
@@ -125,6 +124,28 @@ class Evidence:
         had = {_base(name) for name in kept}
         missing = {name: Outcome(NOT_RUN) for name in suite if name not in had}
         return replace(self, tests={**kept, **missing})
+
+    def count(self, outcome: str) -> int:
+        """How many tests ended so."""
+        return sum(found.outcome == outcome for found in self.tests.values())
+
+    @property
+    def whole(self) -> bool:
+        """Whether all tests were run, none failed and some passed."""
+        return bool(self.count(PASSED)) and not (self.count(FAILED) or self.count(NOT_RUN))
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that is known of one image.
+
+    Attributes:
+        image: the image.
+        proofs: one for each set of GPUs, in the order of their names.
+    """
+
+    image: ImageId
+    proofs: tuple[Proof, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +159,22 @@ class Verdict:
 def path_of(matrix: Path, target: str) -> Path:
     """Where the evidence of a target lies: `evidence/TARGET.json` beside the matrix file."""
     return matrix.parent / "evidence" / f"{target}.json"
+
+
+def add(old: Evidence | None, image: ImageId, proof: Proof, suite: Collection[str]) -> Evidence:
+    """A proof on top of, and beside, what is known of the same image; of another, nothing stays.
+
+    Args:
+        old: what is known.
+        image: the image of the proof.
+        proof: the proof.
+        suite: the ids of all tests that it should hold, without parameters.
+    """
+    before = {item.gpus: item for item in old.proofs} if old and old.image == image else {}
+    if proof.gpus in before:
+        proof = proof.after(before[proof.gpus])
+    before[proof.gpus] = proof.within(suite)
+    return Evidence(image, _in_order(before.values()))
 
 
 def judge(evidence: Evidence | None, target: str, built: str | None) -> Verdict:
@@ -155,13 +192,15 @@ def judge(evidence: Evidence | None, target: str, built: str | None) -> Verdict:
         return Verdict(False, "no (of another target)")
     if built is not None and built != evidence.image.manifest_digest:
         return Verdict(False, "no (another digest)")
-    outcomes = [found.outcome for found in evidence.tests.values()]
-    for bad in (FAILED, NOT_RUN):
-        if count := outcomes.count(bad):
-            return Verdict(False, f"no ({count} {bad})")
-    if PASSED not in outcomes:
-        return Verdict(False, "no (nothing passed)")
-    words = f"{_gpus(evidence.machine)}, {evidence.date[:10]}"
+    for proof in evidence.proofs:
+        if count := proof.count(FAILED):
+            return Verdict(False, f"no ({count} failed on {_gpus(proof.machine)})")
+    whole = [proof for proof in evidence.proofs if proof.whole]
+    if not whole:
+        missing = min((proof.count(NOT_RUN) for proof in evidence.proofs), default=0)
+        return Verdict(False, f"no ({missing} not run)" if missing else "no (nothing passed)")
+    last = max(proof.date for proof in whole)
+    words = ", ".join([*(_gpus(proof.machine) for proof in whole), last[:10]])
     if built is None:
         return Verdict(False, f"{evidence.image.manifest_digest[:19]}: {words}")
     return Verdict(True, words)
@@ -191,19 +230,27 @@ def read(path: Path) -> Evidence | None:
 
 
 def _parse(value: Mapping[str, Any]) -> Evidence:
+    proofs = _in_order([_parse_proof(proof) for proof in value["proofs"]])
+    return Evidence(ImageId(**value["image"]), proofs)
+
+
+def _parse_proof(value: Mapping[str, Any]) -> Proof:
     machine = value["machine"]
     tests = {name: Outcome(**found) for name, found in value["tests"].items()}
     for name, found in tests.items():
         if found.outcome not in _OUTCOMES:
             raise ValueError(f"{name}: {found.outcome!r}")
-    return Evidence(
-        image=ImageId(**value["image"]),
+    return Proof(
         machine=Machine(**{**machine, "gpus": tuple(Gpu(**gpu) for gpu in machine["gpus"])}),
         how=str(value["how"]),
         date=str(value["date"]),
         tests=tests,
         runs={name: Run(**found) for name, found in value["runs"].items()},
     )
+
+
+def _in_order(proofs: Iterable[Proof]) -> tuple[Proof, ...]:
+    return tuple(sorted(proofs, key=lambda proof: proof.gpus))
 
 
 def write(path: Path, evidence: Evidence) -> None:
@@ -214,11 +261,7 @@ def write(path: Path, evidence: Evidence) -> None:
     """
     document = {
         "image": asdict(evidence.image),
-        "machine": asdict(evidence.machine),
-        "how": evidence.how,
-        "date": evidence.date,
-        "tests": {name: _outcome(evidence.tests[name]) for name in sorted(evidence.tests)},
-        "runs": {name: asdict(evidence.runs[name]) for name in sorted(evidence.runs)},
+        "proofs": [_proof(proof) for proof in _in_order(evidence.proofs)],
     }
     text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     try:
@@ -232,6 +275,16 @@ def write(path: Path, evidence: Evidence) -> None:
         raise EvidenceError(
             f"{path}: cannot be written: {error.strerror}", remedy="name another --evidence FILE"
         ) from error
+
+
+def _proof(proof: Proof) -> dict[str, Any]:
+    return {
+        "machine": asdict(proof.machine),
+        "how": proof.how,
+        "date": proof.date,
+        "tests": {name: _outcome(proof.tests[name]) for name in sorted(proof.tests)},
+        "runs": {name: asdict(proof.runs[name]) for name in sorted(proof.runs)},
+    }
 
 
 def _outcome(found: Outcome) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from images import evidence
-from images.evidence import Evidence, Gpu, ImageId, Machine, Outcome, Run
+from images.evidence import Evidence, Gpu, ImageId, Machine, Outcome, Proof, Run
 from tests.image.subject import RUNTIME, Subject
 
 _TEST = re.compile(r"^def (test_\w+)", re.MULTILINE)
@@ -81,10 +81,8 @@ class Recorder:
         if self._path is None or self._image is None or self._machine is None:
             return None
         date = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-        now = Evidence(
-            self._image, self._machine, self._how, date, dict(self._tests), dict(self._runs)
-        )
-        whole = now.after(self._old).within(suite(self._directory))
+        now = Proof(self._machine, self._how, date, dict(self._tests), dict(self._runs))
+        whole = evidence.add(self._old, self._image, now, suite(self._directory))
         evidence.write(self._path, whole)
         return whole
 

@@ -47,11 +47,15 @@ rule link
   command = g++ -shared -fPIC -o $out $in
 build tried.so: link tried.cpp
 """
-# Before 0.2.6 it is compiled as soon as it is named.
+# Before 0.2.6 it is compiled as soon as it is named, and takes the function's source as well.
 FLASHINFER = """
-import json, os, pathlib
-from flashinfer.jit.activation import gen_act_and_mul_module
-spec = gen_act_and_mul_module("silu")
+import inspect, json, os, pathlib
+from flashinfer import activation
+make = activation.gen_act_and_mul_module
+arguments = ["silu"]
+if len(inspect.signature(make).parameters) > 1:
+    arguments.append(activation.act_func_def_str["silu"])
+spec = make(*arguments)
 if hasattr(spec, "build"):
     spec.build(verbose=False)
 cache = pathlib.Path(os.environ["FLASHINFER_WORKSPACE_BASE"], ".cache", "flashinfer")

@@ -13,7 +13,7 @@ import pytest
 from images import evidence, layer, promote, push, store
 from images.entry import of_bytes
 from images.errors import EvidenceError, IntegrityError, UsageError
-from images.evidence import Evidence, Gpu, ImageId, Machine, Outcome
+from images.evidence import Evidence, Gpu, ImageId, Machine, Outcome, Proof
 from images.image import MANIFEST_TYPE, Image, Layer
 from images.progress import Progress
 from images.promote import Candidate
@@ -68,7 +68,8 @@ def prove(kept: Path, digest: str, outcome: str = "passed", target: str = TARGET
     """Evidence of one test on a GPU."""
     image = ImageId(target, digest, UNKNOWN, UNKNOWN, "0.1.0")
     tests = {"test_engine.py::test_starts": Outcome(outcome)}
-    evidence.write(kept, Evidence(image, MACHINE, "docker", "2026-11-24T21:36:58Z", tests, {}))
+    proof = Proof(MACHINE, "docker", "2026-11-24T21:36:58Z", tests, {})
+    evidence.write(kept, Evidence(image, (proof,)))
 
 
 def answers_otherwise(request: Any) -> bool:
@@ -135,7 +136,7 @@ def test_where_the_tag_is_right_nothing_is_written(layout: Store, server: str, k
 @pytest.mark.parametrize(
     ("outcome", "of", "why"),
     [
-        ("failed", TARGET, "1 failed"),
+        ("failed", TARGET, "1 failed on H100 80GB HBM3"),
         ("not run", TARGET, "1 not run"),
         ("skipped", TARGET, "nothing passed"),
         ("passed", "torch280-sglang055", "of another target"),

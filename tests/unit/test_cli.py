@@ -13,7 +13,7 @@ import pytest
 
 from images import evidence
 from images.entry import of_bytes
-from images.evidence import Evidence, Gpu, ImageId, Machine, Outcome
+from images.evidence import Evidence, Gpu, ImageId, Machine, Outcome, Proof
 from images.image import Image, Layer
 from images.layer import Blob, write
 from images.store import Store, open_store
@@ -239,8 +239,8 @@ def keep_evidence(matrix: Path, digest: str, **outcomes: str) -> None:
     tested = ImageId(TARGET, digest, "sha256:c", "sha256:l", "0.1.0")
     machine = Machine((Gpu("NVIDIA H100 80GB HBM3", 79.2, "9.0"),), "580.1", "13.0", "6.18")
     tests = {f"test_a.py::{name}": Outcome(found) for name, found in outcomes.items()}
-    found = Evidence(tested, machine, "rootfs", "2026-11-24T21:00:00Z", tests, {})
-    evidence.write(evidence.path_of(matrix, TARGET), found)
+    proof = Proof(machine, "rootfs", "2026-11-24T21:00:00Z", tests, {})
+    evidence.write(evidence.path_of(matrix, TARGET), Evidence(tested, (proof,)))
 
 
 def listed(matrix: Path, store: Path) -> tuple[bool, str]:
@@ -262,7 +262,7 @@ def test_list_tells_what_is_proven(matrix: Path, store: Store, tmp_path: Path) -
     not_built = (False, f"{digest[:19]}: H100 80GB HBM3, 2026-11-24")
     assert listed(matrix, tmp_path / "none") == not_built
     keep_evidence(matrix, digest, test_one="passed", test_two="failed")
-    assert listed(matrix, store.path) == (False, "no (1 failed)")
+    assert listed(matrix, store.path) == (False, "no (1 failed on H100 80GB HBM3)")
 
 
 def test_list_never_takes_another_digest_for_proof(matrix: Path, store: Store) -> None:

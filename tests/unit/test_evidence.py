@@ -10,17 +10,17 @@ import pytest
 
 from images import evidence
 from images.errors import EvidenceError
-from images.evidence import Evidence, Gpu, ImageId, Machine, Outcome, Run
+from images.evidence import Evidence, Gpu, ImageId, Machine, Outcome, Proof, Run
 
 TARGET = "torch280-sglang052"
 DIGEST, OTHER = f"sha256:{'1' * 64}", f"sha256:{'2' * 64}"
 H100 = Gpu("NVIDIA H100 80GB HBM3", 79.2, "9.0")
+H200 = Gpu("NVIDIA H200", 139.8, "9.0")
 MACHINE = Machine((H100,), "580.159.04", "13.0", "6.18.44")
 IMAGE = ImageId(TARGET, DIGEST, f"sha256:{'3' * 64}", f"sha256:{'4' * 64}", "0.1.0")
 PASSED, FAILED = Outcome("passed", 1.5), Outcome("failed", 2.0)
 SKIPPED = Outcome("skipped", 0.0, "two GPUs are needed")
-WHOLE = Evidence(
-    IMAGE,
+PROOF = Proof(
     MACHINE,
     "rootfs",
     "2026-11-24T21:36:58Z",
@@ -33,10 +33,18 @@ WHOLE = Evidence(
         )
     },
 )
+ELSEWHERE = replace(
+    PROOF, machine=replace(MACHINE, gpus=(H200,)), date="2026-11-26T03:00:00Z", runs={}
+)
+WHOLE = Evidence(IMAGE, (PROOF,))
 
 
-def with_tests(**tests: Outcome) -> Evidence:
-    return replace(WHOLE, tests={f"test_a.py::test_{name}": found for name, found in tests.items()})
+def outcomes(**found: Outcome) -> dict[str, Outcome]:
+    return {f"test_a.py::test_{name}": outcome for name, outcome in found.items()}
+
+
+def with_tests(**found: Outcome) -> Evidence:
+    return Evidence(IMAGE, (replace(PROOF, tests=outcomes(**found)),))
 
 
 # -- files -----------------------------------------------------------------------------------------
@@ -44,18 +52,21 @@ def with_tests(**tests: Outcome) -> Evidence:
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     path = tmp_path / "new" / "x.json"
-    evidence.write(path, WHOLE)
-    assert evidence.read(path) == WHOLE
+    both = Evidence(IMAGE, (PROOF, ELSEWHERE))
+    evidence.write(path, both)
+    assert evidence.read(path) == both
 
 
 def test_same_evidence_gives_the_same_bytes_in_any_order(tmp_path: Path) -> None:
-    turned = replace(WHOLE, tests=dict(sorted(WHOLE.tests.items(), reverse=True)))
-    for name, value in (("a", WHOLE), ("b", turned)):
-        evidence.write(tmp_path / name, value)
+    turned = replace(PROOF, tests=dict(sorted(PROOF.tests.items(), reverse=True)))
+    for name, proofs in (("a", (PROOF, ELSEWHERE)), ("b", (ELSEWHERE, turned))):
+        evidence.write(tmp_path / name, Evidence(IMAGE, proofs))
     content = (tmp_path / "a").read_bytes()
     assert content == (tmp_path / "b").read_bytes()
     assert content.endswith(b"}\n")
-    assert list(json.loads(content)) == ["image", "machine", "how", "date", "tests", "runs"]
+    document = json.loads(content)
+    assert list(document) == ["image", "proofs"]
+    assert list(document["proofs"][0]) == ["machine", "how", "date", "tests", "runs"]
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o644
     assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
 
@@ -97,21 +108,36 @@ def test_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 # -- calls add up ----------------------------------------------------------------------------------
 
 
+def added(old: Evidence | None, proof: Proof, *suite: str) -> tuple[Proof, ...]:
+    named = {name.partition("[")[0] for name in (*proof.tests, *suite)}
+    return evidence.add(old, IMAGE, proof, named).proofs
+
+
 def test_newest_wins_test_by_test_and_run_by_run() -> None:
     old = replace(
-        with_tests(one=FAILED, three=PASSED),
+        PROOF,
+        tests=outcomes(one=FAILED, three=PASSED),
         runs={"off the main thread": Run({"start": 99.0}), "two GPUs": Run({"start": 30.0})},
         date="2026-11-23T00:00:00Z",
     )
-    found = WHOLE.after(old)
-    assert found.tests == {
-        "test_a.py::test_one": PASSED,
-        "test_a.py::test_two": SKIPPED,
-        "test_a.py::test_three": PASSED,
-    }
-    assert found.runs["off the main thread"] == WHOLE.runs["off the main thread"]
+    (found,) = added(Evidence(IMAGE, (old,)), PROOF, "test_a.py::test_three")
+    assert found.tests == outcomes(one=PASSED, two=SKIPPED, three=PASSED)
+    assert found.runs["off the main thread"] == PROOF.runs["off the main thread"]
     assert found.runs["two GPUs"].seconds == {"start": 30.0}
-    assert found.date == WHOLE.date
+    assert found.date == PROOF.date
+
+
+def test_proofs_on_other_gpus_stay_as_they_are() -> None:
+    for first, second in ((PROOF, ELSEWHERE), (ELSEWHERE, PROOF)):
+        found = added(Evidence(IMAGE, (first,)), second, "test_a.py::test_new")
+        assert [proof.gpus for proof in found] == [PROOF.gpus, ELSEWHERE.gpus]
+        assert first in found, "a test that was written later says nothing about an older run"
+        assert sum(proof.count("not run") for proof in found) == 1
+
+
+def test_one_gpu_and_two_of_them_are_two_proofs() -> None:
+    two = replace(PROOF, machine=replace(MACHINE, gpus=(H100, H100)))
+    assert len(added(WHOLE, two)) == 2
 
 
 @pytest.mark.parametrize(
@@ -119,20 +145,19 @@ def test_newest_wins_test_by_test_and_run_by_run() -> None:
     [
         None,
         replace(WHOLE, image=replace(IMAGE, manifest_digest=OTHER)),
-        replace(WHOLE, machine=replace(MACHINE, gpus=(replace(H100, name="NVIDIA A100"),))),
-        replace(WHOLE, machine=replace(MACHINE, driver="570.1")),
-        replace(WHOLE, how="docker"),
+        Evidence(IMAGE, (replace(PROOF, machine=replace(MACHINE, driver="570.1")),)),
+        Evidence(IMAGE, (replace(PROOF, how="docker"),)),
     ],
 )
-def test_another_image_or_machine_starts_afresh(old: Evidence | None) -> None:
-    new = with_tests(three=PASSED)
-    assert new.after(old) == new
+def test_another_image_driver_or_way_starts_afresh(old: Evidence | None) -> None:
+    new = replace(PROOF, tests=outcomes(three=PASSED))
+    assert added(old, new) == (new,)
 
 
 def test_what_was_not_run_is_counted_and_what_is_gone_is_dropped() -> None:
     suite = {"test_a.py::test_one", "test_a.py::test_more", "test_b.py::test_never"}
     ran = replace(
-        WHOLE,
+        PROOF,
         tests={
             "test_a.py::test_one": PASSED,
             "test_a.py::test_more[sm_90]": PASSED,
@@ -159,15 +184,30 @@ def test_same_digest_and_nothing_against_it_is_proven() -> None:
 
 
 def test_several_gpus_are_counted() -> None:
-    two = replace(WHOLE, machine=replace(MACHINE, gpus=(H100, H100)))
-    assert verdict(two)[1] == "2 x H100 80GB HBM3, 2026-11-24"
+    two = replace(PROOF, machine=replace(MACHINE, gpus=(H100, H100)))
+    assert verdict(Evidence(IMAGE, (two,)))[1] == "2 x H100 80GB HBM3, 2026-11-24"
+
+
+def test_all_kinds_of_gpus_are_named() -> None:
+    assert verdict(Evidence(IMAGE, (PROOF, ELSEWHERE)))[1] == "H100 80GB HBM3, H200, 2026-11-26"
+
+
+def test_a_failure_on_one_kind_of_gpu_counts_for_all() -> None:
+    bad = replace(ELSEWHERE, tests=outcomes(one=FAILED))
+    assert verdict(Evidence(IMAGE, (PROOF, bad))) == (False, "no (1 failed on H200)")
+
+
+def test_an_unfinished_run_elsewhere_takes_nothing_away() -> None:
+    begun = replace(ELSEWHERE, tests=outcomes(one=PASSED, two=Outcome("not run")))
+    assert verdict(Evidence(IMAGE, (PROOF, begun))) == (True, "H100 80GB HBM3, 2026-11-24")
 
 
 @pytest.mark.parametrize(
     ("found", "text"),
     [
         (None, "no"),
-        (with_tests(one=PASSED, two=FAILED, three=FAILED), "no (2 failed)"),
+        (Evidence(IMAGE, ()), "no (nothing passed)"),
+        (with_tests(one=PASSED, two=FAILED, three=FAILED), "no (2 failed on H100 80GB HBM3)"),
         (with_tests(one=PASSED, two=Outcome("not run")), "no (1 not run)"),
         (with_tests(one=SKIPPED), "no (nothing passed)"),
         (with_tests(), "no (nothing passed)"),
