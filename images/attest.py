@@ -6,9 +6,11 @@ store as OCI artifacts with the image as their subject, and are pushed as such.
 
 from __future__ import annotations
 
+from images import image as oci
 from images import provenance
-from images.errors import UsageError
+from images.errors import IntegrityError, StoreError, UsageError
 from images.image import Image
+from images.layer import Blob
 from images.materials import Materials
 from images.provenance import PREDICATE_TYPE, Build
 from images.referrer import Referrer
@@ -36,7 +38,7 @@ def complete(store: Store, image: Image, made_from: Materials, build: Build) -> 
         have = {item.artifact_type: item for item in store.attached(image.manifest_digest)}
         made = []
         if SBOM not in have:
-            made.append(_sbom(image, made_from))
+            made.append(_sbom(store, image, made_from))
         if PROVENANCE not in have:
             sbom = have[SBOM] if SBOM in have else made[0]
             made.append(_provenance(image, made_from, build, sbom))
@@ -44,11 +46,34 @@ def complete(store: Store, image: Image, made_from: Materials, build: Build) -> 
             store.attach(made)
 
 
-def _sbom(image: Image, made_from: Materials) -> Referrer:
+def _sbom(store: Store, image: Image, made_from: Materials) -> Referrer:
+    content = _sbom_before(store, image, made_from) or _new_sbom(store, image, made_from)
+    notes = {_CREATED: image.created}
+    return Referrer(SBOM, f"{image.ref}.cdx.json", content, image.descriptor, notes)
+
+
+def _sbom_before(store: Store, image: Image, made_from: Materials) -> bytes | None:
+    """That of an earlier image of the same locks, if the store still has it whole."""
     from images import sbom
 
-    content, notes = sbom.document(image, made_from), {_CREATED: image.created}
-    return Referrer(SBOM, f"{image.ref}.cdx.json", content, image.descriptor, notes)
+    known = store.known(sbom.key(image, made_from))
+    if known is None:
+        return None
+    try:
+        return store.read(known.digest)
+    except (IntegrityError, StoreError):
+        return None
+
+
+def _new_sbom(store: Store, image: Image, made_from: Materials) -> bytes:
+    from images import sbom
+
+    content = sbom.document(image, made_from)
+    store.put(content)
+    digest = oci.digest(content)
+    blob = Blob(digest, digest, len(content), len(content), SBOM)
+    store.remember(sbom.key(image, made_from), blob)
+    return content
 
 
 def _provenance(image: Image, made_from: Materials, build: Build, sbom: Referrer) -> Referrer:

@@ -101,7 +101,8 @@ def push(
     with progress.timed("ask"):
         before = registry.manifest_digest(tag)
         unchanged = before == image.manifest_digest
-        known = _blobs_of(registry, before) if before and not unchanged else frozenset()
+        like = before or push_memory.last_image(store, registry.repository)
+        known = _blobs_of(registry, like) if like and not unchanged else frozenset()
     states: dict[str, State] = dict.fromkeys(sources, "present")
     sent = 0
     if not unchanged:
@@ -116,7 +117,7 @@ def push(
     if not unchanged:
         with progress.timed("tag"):
             registry.put_manifest(tag, image.manifest)
-    push_memory.note(store, registry.repository, sources)
+    push_memory.note(store, registry.repository, sources, image.manifest_digest)
     blobs = (PushedBlob(item.digest, item.size, states[item.digest]) for item in sources.values())
     return Pushed(
         image.ref,
@@ -156,7 +157,7 @@ def _put(
     states, sent = bringing([item for digest, item in sources.items() if digest not in known])
     try:
         put()
-    except MissingError:  # the image that has the tag has lost blobs
+    except MissingError:  # the image that was asked for instead has lost blobs
         again, more = bringing([item for digest, item in sources.items() if digest in known])
         put()
         return states | again, sent + more

@@ -13,6 +13,7 @@ it, and its SHA-256 in the provenance, which also tells the source of `roll_runt
 
 from __future__ import annotations
 
+import hashlib
 import json
 import uuid
 from collections.abc import Iterator
@@ -75,6 +76,12 @@ def document(image: Image, made_from: Materials) -> bytes:
     bom.register_dependency(whole, parts)
     made = make_outputter(bom, OutputFormat.JSON, SchemaVersion.V1_6)
     return _numbered(json.loads(made.output_as_string()))
+
+
+def key(image: Image, made_from: Materials) -> str:
+    """SHA-256, in hexadecimal, of all that `document` reads: it takes longer than a small layer."""
+    read = (FORMAT, image.ref, image.created, image.labels.get(_VERSION), runtime.version())
+    return hashlib.sha256(f"sbom {read!r} {made_from!r}".encode()).hexdigest()
 
 
 def _numbered(bom: dict[str, Any]) -> bytes:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from images import attest
+from images import attest, sbom
 from images.errors import UsageError
 from images.image import Image
 from images.referrer import EMPTY, Referrer
@@ -103,6 +104,27 @@ def test_the_next_build_mends_one_that_is_damaged(
     assert set(again) == set(made)
     assert again[attest.SBOM] == made[attest.SBOM]
     assert store.verify() == []
+
+
+def test_image_of_the_same_locks_gets_the_sbom_that_was_made(
+    store: Store, image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complete(store, image)
+    made = attest.find(store, image, attest.SBOM)
+    changed = image_in(store, content=b"another roll_runtime")
+    with monkeypatch.context() as patch:
+        patch.setattr(sbom, "document", lambda *_: pytest.fail("made again"))
+        complete(store, changed)
+    assert attest.find(store, changed, attest.SBOM) == made == sbom.document(changed, MATERIALS)
+
+
+def test_image_of_other_locks_gets_another(store: Store, image: Image) -> None:
+    complete(store, image)
+    before = attest.find(store, image, attest.SBOM)
+    fewer = replace(MATERIALS.lock, distributions=MATERIALS.lock.distributions[1:])
+    changed = image_in(store, content=b"one less")
+    attest.complete(store, changed, replace(MATERIALS, lock=fewer), build_of(store.path.parent))
+    assert attest.find(store, changed, attest.SBOM) != before
 
 
 def test_what_others_attached_stays(store: Store, image: Image) -> None:

@@ -29,6 +29,19 @@ def test_digests_add_up_until_the_store_has_them_no_more(store: Store) -> None:
     assert push_memory.known(store, "host.example") == {"team/app": {two, three}}
 
 
+def test_last_image_of_a_repository_stays_until_the_next(store: Store) -> None:
+    assert push_memory.last_image(store, APP) is None
+    one, two = store.put(b"1"), store.put(b"2")
+    push_memory.note(store, APP, [one])
+    assert push_memory.last_image(store, APP) is None
+    push_memory.note(store, APP, [one], "sha256:1")
+    push_memory.note(store, APP, [two])
+    assert push_memory.last_image(store, APP) == "sha256:1"
+    push_memory.note(store, APP, [one], "sha256:2")
+    assert push_memory.last_image(store, APP) == "sha256:2"
+    assert push_memory.last_image(store, Repository("host.example", "team/other")) is None
+
+
 def test_nothing_new_writes_nothing(store: Store) -> None:
     digest = store.put(b"1")
     push_memory.note(store, APP, [digest])

@@ -60,9 +60,10 @@ def test_same_image_gives_the_same_bytes_in_any_process(image: Image, tmp_path: 
         "import sys; from pathlib import Path; from images import sbom, store\n"
         "from tests.unit.attestations import MATERIALS\n"
         "image = store.open_store(Path(sys.argv[1]), create=False).load('one')\n"
-        "sys.stdout.buffer.write(sbom.document(image, MATERIALS))"
+        "sys.stdout.buffer.write(sbom.document(image, MATERIALS))\n"
+        "sys.stdout.write(sbom.key(image, MATERIALS))"
     )
-    made = {sbom.document(image, MATERIALS)}
+    made = {sbom.document(image, MATERIALS) + sbom.key(image, MATERIALS).encode()}
     for seed, zone in (("1", "UTC"), ("2", "Pacific/Kiritimati")):
         env = {**os.environ, "PYTHONHASHSEED": seed, "TZ": zone, "LC_ALL": "C"}
         command = [sys.executable, "-c", script, str(tmp_path / "store")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -62,35 +63,61 @@ def test_another_tag_of_it_sends_no_blob(layout: Store, make: Make, faulty: Prox
     done = pushed(layout, image, faulty.address, tag="v2")
     assert states(done) == ["present"] * 4
     assert not faulty.requests("POST")
+    assert not faulty.requests("HEAD", "/blobs/"), "the image is there, so its blobs are"
     assert digest_in(faulty.address, "team/app:v2") == image.manifest_digest
 
 
-def test_only_the_changed_layer_is_sent(layout: Store, make: Make, faulty: Proxy) -> None:
+@pytest.mark.parametrize("tag", ["v1", "v2"])
+def test_only_the_changed_layer_is_sent(layout: Store, make: Make, faulty: Proxy, tag: str) -> None:
     pushed(layout, make(), faulty.address)
     faulty.seen.clear()
     image = make(top="2")
-    done = pushed(layout, image, faulty.address)
+    done = pushed(layout, image, faulty.address, tag=tag)
     assert states(done) == ["present", "present", "sent", "sent"]
     assert done.bytes_sent == sum(item.length for item in faulty.seen)
     assert done.bytes_sent < 10_000
-    assert len(faulty.requests("HEAD", "/blobs/")) == 2, "what the tag's image has is not asked for"
-    assert digest_in(faulty.address) == image.manifest_digest
+    assert len(faulty.requests("HEAD", "/blobs/")) == 2, "what the last image has is not asked for"
+    assert digest_in(faulty.address, f"team/app:{tag}") == image.manifest_digest
 
 
-def test_blob_that_the_tags_image_has_lost_is_sent(
+def test_store_that_forgot_its_pushes_asks_for_each_blob(
+    layout: Store, make: Make, faulty: Proxy
+) -> None:
+    pushed(layout, make(), faulty.address)
+    for memory in (layout.path / ".roll" / "pushed").iterdir():
+        memory.unlink()
+    faulty.seen.clear()
+    assert states(pushed(layout, make(top="2"), faulty.address, tag="v2"))[:2] == ["present"] * 2
+    assert len(faulty.requests("HEAD", "/blobs/")) == 4
+
+
+def test_last_image_that_is_gone_is_no_hindrance(
     layout: Store, make: Make, server: str, tmp_path: Path
+) -> None:
+    image = make()
+    pushed(layout, image, server)
+    shutil.rmtree(tmp_path / "registry/docker/registry/v2/repositories/team/app/_manifests")
+    assert digest_in(server) is None
+    assert states(pushed(layout, image, server, tag="v2")) == ["present"] * 4
+    assert digest_in(server, "team/app:v2") == image.manifest_digest
+
+
+@pytest.mark.parametrize("tag", ["v1", "v2"])
+def test_blob_that_the_last_image_has_lost_is_sent(
+    layout: Store, make: Make, server: str, tmp_path: Path, tag: str
 ) -> None:
     pushed(layout, make(), server)
     image = make(top="2")
     lost = image.layers[0].blob.digest.replace(":", "/")
     links = tmp_path / "registry/docker/registry/v2/repositories/team/app/_layers"
     (links / lost / "link").unlink()
-    done = pushed(layout, image, server)
+    done = pushed(layout, image, server, tag=tag)
     assert states(done) == ["sent", "present", "sent", "sent"]
     assert done.bytes_sent == 2 * len(image.manifest) + sum(
         blob.size for blob in done.blobs if blob.state == "sent"
     )
-    assert whole_in(server, tmp_path / "back").images() == {"back": image.manifest_digest}
+    found = whole_in(server, tmp_path / "back", f"team/app:{tag}").images()
+    assert found == {"back": image.manifest_digest}
 
 
 def test_tag_of_something_else_is_no_help_and_no_hindrance(
