@@ -237,6 +237,8 @@ def main() -> None:
     if not options.place or os.geteuid():
         parser.error("needs --place, and root for Docker and overlay")
     options.place = options.place.resolve()
+    # Python keeps its byte code wherever nobody forbids it, and so does a user's.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     # So that daemons end and nothing stays mounted.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     Run(options).all()
