@@ -73,9 +73,7 @@ def build(workdir: Path) -> Path:
     env = {**os.environ, "SOURCE_DATE_EPOCH": _EPOCH}
     try:
         # By names of ours: uv takes no path that is not UTF-8, and `workdir` is a person's choice.
-        # With our interpreter: uv runs none here, and to look for one takes half a second where
-        # `python3` is a script that chooses between several.
-        command = ["build", "--wheel", "--python", sys.executable, "--out-dir", output.name]
+        command = ["build", "--wheel", *_interpreter(), "--out-dir", output.name]
         uv.run([*command, source.name], cwd=workdir, env=env)
     except LockError as error:
         raise ToolError(error.message) from None
@@ -83,6 +81,16 @@ def build(workdir: Path) -> Path:
     if len(wheels) != 1:
         raise ToolError(f"uv built {len(wheels)} wheels of roll_runtime instead of one")
     return wheels[0]
+
+
+def _interpreter() -> list[str]:
+    """Ours for uv, which runs none here: to look for one takes half a second where `python3` is a
+    script that chooses between several. It does look where ours has a path that is not UTF-8."""
+    try:
+        sys.executable.encode()
+    except UnicodeEncodeError:
+        return []
+    return ["--python", sys.executable]
 
 
 def version() -> str:

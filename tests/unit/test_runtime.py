@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import sys
 import zipfile
 from pathlib import Path
 
@@ -102,6 +103,14 @@ def test_place_of_the_sources_does_not_show(source: Path, monkeypatch: pytest.Mo
     source.rename(other)
     monkeypatch.setattr(runtime, "SOURCE", other)
     assert runtime.source_digest() == there
+
+
+def test_interpreter_at_a_path_that_is_not_utf_8(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = built(tmp_path / "usual")
+    monkeypatch.setattr(sys, "executable", os.fsdecode(b"/home/v\xff/bin/python"))
+    assert sha256(built(tmp_path / "other")) == sha256(usual)
 
 
 def test_sources_that_cannot_be_built_are_a_tool_error(source: Path, tmp_path: Path) -> None:
