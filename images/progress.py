@@ -94,7 +94,10 @@ class _Lines:
                 self.say(f"{self._name}: {size(self._done)} of {size(self._total)}")
 
     def say(self, line: str) -> None:
-        print(line, file=self._stream, flush=True)
+        # In one piece: `print` writes the end of the line by itself, and another thread's line
+        # would come between.
+        self._stream.write(f"{line}\n")
+        self._stream.flush()
 
     def end(self) -> None:
         with self._lock:

@@ -38,6 +38,16 @@ def test_log_has_a_line_at_the_end_of_a_stage() -> None:
     assert len(lines) == 2
 
 
+def test_line_is_written_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Layers are made by threads: what one writes must not come into the middle of another's."""
+    pieces: list[str] = []
+    out = io.StringIO()
+    monkeypatch.setattr(out, "write", pieces.append)
+    with Progress(out).stage("layers", 1000) as meter:
+        meter.say("made one")
+    assert [piece[-1] for piece in pieces] == ["\n", "\n"], pieces
+
+
 def test_log_has_a_line_now_and_then_of_a_long_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "_QUIET", 0.0)
     out = io.StringIO()
