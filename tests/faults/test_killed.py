@@ -56,7 +56,7 @@ def test_killed_again_and_again(warm: Tiny, digest: str, chance: random.Random) 
     attempts = 0
     while True:
         attempts += 1
-        if not kill_after(warm, 0.4 * attempts + chance.uniform(0, 0.4), children=True):
+        if not kill_after(warm, 0.2 * attempts + chance.uniform(-0.1, 0.1), children=True):
             break
         assert warm.verified()
     assert attempts > 1

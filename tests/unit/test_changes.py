@@ -143,7 +143,7 @@ def test_links_on_the_way_are_followed_inside_the_root(tmp_path: Path) -> None:
     assert found["d/by-dots"] == b"3"
     assert found["made/here/file"] == b"4"
     assert found["no/one/listed/it"] == b"5"
-    assert [path.name for path in tmp_path.iterdir()] == ["sub", "r"]
+    assert {path.name for path in tmp_path.iterdir()} == {"sub", "r"}
 
 
 def test_hard_links_reach_lower_layers(tmp_path: Path) -> None:
