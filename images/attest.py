@@ -6,7 +6,8 @@ store as OCI artifacts with the image as their subject, and are pushed as such.
 
 from __future__ import annotations
 
-from images import image as oci
+from contextlib import suppress
+
 from images import provenance
 from images.errors import IntegrityError, StoreError, UsageError
 from images.image import Image
@@ -47,32 +48,21 @@ def complete(store: Store, image: Image, made_from: Materials, build: Build) -> 
 
 
 def _sbom(store: Store, image: Image, made_from: Materials) -> Referrer:
-    content = _sbom_before(store, image, made_from) or _new_sbom(store, image, made_from)
-    notes = {_CREATED: image.created}
+    content, notes = _sbom_content(store, image, made_from), {_CREATED: image.created}
     return Referrer(SBOM, f"{image.ref}.cdx.json", content, image.descriptor, notes)
 
 
-def _sbom_before(store: Store, image: Image, made_from: Materials) -> bytes | None:
-    """That of an earlier image of the same locks, if the store still has it whole."""
+def _sbom_content(store: Store, image: Image, made_from: Materials) -> bytes:
+    """The SBOM of an earlier image of the same locks, if the store has it whole; else a new one."""
     from images import sbom
 
-    known = store.known(sbom.key(image, made_from))
-    if known is None:
-        return None
-    try:
-        return store.read(known.digest)
-    except (IntegrityError, StoreError):
-        return None
-
-
-def _new_sbom(store: Store, image: Image, made_from: Materials) -> bytes:
-    from images import sbom
-
+    key = sbom.key(image, made_from)
+    if known := store.known(key):
+        with suppress(IntegrityError, StoreError):
+            return store.read(known.digest)
     content = sbom.document(image, made_from)
-    store.put(content)
-    digest = oci.digest(content)
-    blob = Blob(digest, digest, len(content), len(content), SBOM)
-    store.remember(sbom.key(image, made_from), blob)
+    digest = store.put(content)
+    store.remember(key, Blob(digest, digest, len(content), len(content), SBOM))
     return content
 
 

@@ -11,6 +11,8 @@ import hashlib
 import json
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 
 from images import jsontext
 from images.errors import StoreError
@@ -20,23 +22,27 @@ from images.store import Store
 _PLACE = "pushed"
 
 
+@dataclass(frozen=True)
+class _Memory:
+    """What one file holds."""
+
+    registry: str
+    repository: str
+    last: str | None
+    blobs: frozenset[str]
+
+
 def known(store: Store, registry: str) -> dict[str, frozenset[str]]:
     """The digests by repository of that registry, as far as this store pushed them."""
-    found = {}
-    for path in sorted((store.path / ".roll" / _PLACE).glob("*.json")):
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            document = jsontext.loads(path.read_bytes())
-            if document["registry"] == registry:
-                found[str(document["repository"])] = frozenset(map(str, document["blobs"]))
-    return found
+    paths = sorted((store.path / ".roll" / _PLACE).glob("*.json"))
+    memories = [memory for path in paths if (memory := _read(path))]
+    return {memory.repository: memory.blobs for memory in memories if memory.registry == registry}
 
 
 def last_image(store: Store, repository: Repository) -> str | None:
     """The digest of the manifest that this store pushed there last, under whatever tag."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        document = jsontext.loads((store.path / ".roll" / _name(repository)).read_bytes())
-        return document["last"] and str(document["last"])
-    return None
+    memory = _own(store, repository)
+    return memory.last if memory else None
 
 
 def note(
@@ -47,9 +53,9 @@ def note(
     Digests that the store has no more are forgotten: so the file does not grow. A store that
     cannot be written only forgets.
     """
-    before = known(store, repository.registry).get(repository.name, frozenset())
+    memory = _own(store, repository)
+    before, last = (memory.blobs, memory.last) if memory else (frozenset(), None)
     now = {digest for digest in before if _has(store, digest)} | set(digests)
-    last = last_image(store, repository)
     if now == before and manifest in (None, last):
         return
     document = {
@@ -61,6 +67,24 @@ def note(
     # Two pushes at once: the last one's file stays, whole.
     with suppress(StoreError):
         store.note(_name(repository), json.dumps(document, indent=1).encode())
+
+
+def _own(store: Store, repository: Repository) -> _Memory | None:
+    return _read(store.path / ".roll" / _name(repository))
+
+
+def _read(path: Path) -> _Memory | None:
+    """What a file holds; None where there is none, or a damaged one."""
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        document = jsontext.loads(path.read_bytes())
+        last = document.get("last")  # files of before know none
+        return _Memory(
+            str(document["registry"]),
+            str(document["repository"]),
+            str(last) if last else None,
+            frozenset(map(str, document["blobs"])),
+        )
+    return None
 
 
 def _has(store: Store, digest: str) -> bool:
