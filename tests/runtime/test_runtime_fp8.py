@@ -228,6 +228,7 @@ class Finder:
         "sglang.srt.layers.linear",
         "sglang.srt.layers.quantization.base_config",
         "sglang.srt.layers.quantization.fp8",
+        "sglang.srt.layers.quantization.kv_cache",
     )
 
     def __init__(self, tree: Path) -> None:
@@ -482,6 +483,30 @@ def test_experts_load_bf16(sglang_fp8: tuple[Any, Any], rank: int) -> None:
     assert f"model.experts.{name}_scale_inv" in layer.names
     method.process_weights_after_loading(layer)
     assert layer.w13_weight_scale_inv.dtype == torch.float32
+
+
+def attention_layer(module: Any, config: Any) -> Any:
+    """Return a layer as RadixAttention is from 0.5.6 on, its weights created and processed."""
+    layer = torch.nn.Module()
+    layer.k_scale = layer.v_scale = None
+    method = module.Fp8KVCacheMethod(config)
+    method.create_weights(layer)
+    method.process_weights_after_loading(layer)
+    return layer
+
+
+def test_kv_scales_outlive_a_release(sglang_fp8: tuple[Any, Any]) -> None:
+    """A release keeps buffers and discards parameters; no bf16 checkpoint brings scales back."""
+    _, module = sglang_fp8
+    layer = attention_layer(module, config_of(module))
+    assert dict(layer.named_parameters()) == {}
+    assert {name: float(value) for name, value in layer.named_buffers()} == {
+        "k_scale": 1.0,
+        "v_scale": 1.0,
+    }
+    assert layer.k_scale_float == layer.v_scale_float == 1.0
+    serialised = attention_layer(module, config_of(module, quant_method="fp8"))
+    assert {name for name, _ in serialised.named_parameters()} == {"k_scale", "v_scale"}
 
 
 @pytest.mark.parametrize(

@@ -336,11 +336,21 @@ def test_never_hangs_and_leaves_nothing(python: Path, tmp_path: Path) -> None:
         f"subprocess.Popen(['/bin/sh', '-c', 'trap \"\" TERM; : {marker}; sleep 600']); "
         "time.sleep(600)"
     )
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
     begin = time.monotonic()
-    done = run(python, "smoke", "--timeout", "4", PYTHONPATH=fake(tmp_path, hang))
+    done = run(
+        python,
+        "smoke",
+        "--timeout",
+        "4",
+        PYTHONPATH=fake(tmp_path, hang),
+        TMPDIR=str(temporary),
+    )
     assert time.monotonic() - begin < 30
     assert done.returncode == 1
     assert "timed out after 4 s" in done.stdout
+    assert list(temporary.iterdir()) == []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and entry.name != str(os.getpid()):
             try:

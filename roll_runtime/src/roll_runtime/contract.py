@@ -316,6 +316,8 @@ def _fp8_faults(tree: ast.Module) -> Iterator[str]:
         process = _function(method, "process_weights_after_loading") if method else None
         if process is None or _parameters(process) != ["self", "layer"]:
             yield f"{FP8}: no {name}.process_weights_after_loading(self, layer)"
+    if _class(tree, "Fp8KVCacheMethod") is None:
+        yield f"{FP8}: no class Fp8KVCacheMethod"
 
 
 def _parameter_faults(tree: ast.Module | None) -> Iterator[str]:

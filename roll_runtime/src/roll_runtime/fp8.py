@@ -136,6 +136,7 @@ def patch_fp8(module: ModuleType, version: str) -> None:
             (module.Fp8MoEMethod, _install_moe),
         ):
             _wrap_method(method, install, module)
+        _wrap_kv_cache(module.Fp8KVCacheMethod)
 
 
 def _wrap_from_config(config_class: Any, version: str, supported: bool) -> None:
@@ -198,6 +199,30 @@ def _wrap_method(method: Any, install: Callable[..., None], module: ModuleType) 
         setattr(wrapper, _MARK, True)
     method.create_weights = create_weights
     method.process_weights_after_loading = process_weights_after_loading
+
+
+def _wrap_kv_cache(method: Any) -> None:
+    """Let the KV cache's scales outlive a release of memory.
+
+    From 0.5.6 on attention layers have them, as parameters: a release discards these, and neither a
+    bf16 checkpoint nor a weight update brings them back. Buffers are put aside by SGLang itself
+    (``_export_static_state`` in ``managers/scheduler_update_weights_mixin.py``).
+    """
+    create = method.create_weights
+    if getattr(create, _MARK, False):
+        return
+
+    @functools.wraps(create)
+    def create_weights(self: Any, layer: Any) -> None:
+        create(self, layer)
+        if getattr(self.quant_config, _FLAG, False):
+            for name in ("k_scale", "v_scale"):
+                value = getattr(layer, name).data
+                delattr(layer, name)
+                layer.register_buffer(name, value)
+
+    setattr(create_weights, _MARK, True)
+    method.create_weights = create_weights
 
 
 def _require_kernels(method: Any, module: ModuleType) -> None:

@@ -86,14 +86,16 @@ def main(variant: Variant, timeout: float, as_json: bool) -> int:
 
 def _child(variant: Variant, timeout: float, quiet: bool) -> tuple[int, list[str]]:
     """Run the engine's process to its end; return its status and what it printed, by lines."""
-    code = (
-        "from roll_runtime.smoke_engine import Variant, run\n"
-        f"if __name__ == '__main__': run({variant!r})\n"
-    )
     with tempfile.TemporaryDirectory(prefix="roll-runtime-smoke-") as folder:
+        # Made here, where it is also removed when the child is killed.
+        model = Path(folder) / "model"
+        model.mkdir()
         # A file, because spawned children import the main module again.
         script = Path(folder) / "smoke_child.py"
-        script.write_text(code)
+        script.write_text(
+            "from roll_runtime.smoke_engine import Variant, run\n"
+            f"if __name__ == '__main__': run({variant!r}, {str(model)!r})\n"
+        )
         process = subprocess.Popen(
             [sys.executable, str(script)],
             env=_environment(),

@@ -9,7 +9,6 @@ import importlib.util
 import json
 import os
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -190,26 +189,31 @@ def _on_thread(main_thread: bool, work: Callable[[], None]) -> None:
     thread.join()
 
 
-def run(variant: Variant) -> int:
-    """Do the work in this process, print the result line and end the process."""
+def run(variant: Variant, folder: str) -> int:
+    """Do the work in this process, print the result line and end the process.
+
+    Args:
+        variant: how the engine is started and what is done with it.
+        folder: an empty directory for the model.
+    """
     import roll_runtime
 
     result: dict[str, Any] = {"faults": []}
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="roll-runtime-smoke-") as folder:
-        smoke_model.write(Path(folder))
-        saver = importlib.util.find_spec("torch_memory_saver") is not None
-        arguments = engine_arguments(Path(folder), variant, saver)
+    model = Path(folder)
+    smoke_model.write(model)
+    saver = importlib.util.find_spec("torch_memory_saver") is not None
+    arguments = engine_arguments(model, variant, saver)
 
-        def actor() -> None:
-            # As a Ray async actor does it: a coroutine, off the main thread unless asked otherwise.
-            try:
-                asyncio.run(_work(arguments, variant, result, started))
-            except BaseException as error:
-                result["faults"].append(f"{type(error).__name__}: {error}")
+    def actor() -> None:
+        # As a Ray async actor does it: a coroutine, off the main thread unless asked otherwise.
+        try:
+            asyncio.run(_work(arguments, variant, result, started))
+        except BaseException as error:
+            result["faults"].append(f"{type(error).__name__}: {error}")
 
-        roll_runtime.apply()
-        _on_thread(variant.main_thread, actor)
+    roll_runtime.apply()
+    _on_thread(variant.main_thread, actor)
     result["roll_runtime"] = roll_runtime.__version__
     print(MARK + json.dumps(result), flush=True)
     # SGLang's exit handlers have nothing left to do, and some wait for threads.
