@@ -97,7 +97,7 @@ def unpack(path: Path, target: Path) -> Path:
     wanted = re.compile(
         r"sglang/(version|_version|srt/server_args|srt/entrypoints/engine|srt/managers/io_struct"
         r"|srt/managers/tokenizer_manager|srt/managers/scheduler|srt/arg_groups/fields/\w+"
-        r"|srt/layers/(parameter|linear|quantization/(fp8|base_config)))\.py"
+        r"|srt/layers/(parameter|linear|quantization/(fp8|base_config|kv_cache)))\.py"
     )
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
