@@ -11,8 +11,9 @@ import io
 import lzma
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, cast
 
@@ -40,39 +41,51 @@ def control(path: Path) -> str:
     with _tar(path, "control.tar") as tar:
         for member in tar:
             if member.name.removeprefix("./") == "control" and member.isreg():
-                content = cast("IO[bytes]", tar.extractfile(member))
-                return content.read().decode("utf-8").rstrip("\n") + "\n"
+                return _content(tar, member).decode("utf-8").rstrip("\n") + "\n"
     raise _broken(path, "no control file")
 
 
-def members(path: Path) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
-    """The files of a .deb in their archived order, each with its content.
+def members(path: Path) -> Iterator[tuple[tarfile.TarInfo, Callable[[], bytes]]]:
+    """The files of a .deb in their archived order, each with what reads its content.
 
-    The member's name is given without the leading `./`. The stream of a member is valid only until
-    the next one is asked for; what is not a regular file has an empty one.
+    The member's name is given without the leading `./`. A content can be read only until the next
+    member is asked for; what is not a regular file has none.
 
     Raises:
-        IntegrityError: the file is not a .deb.
+        IntegrityError: the file is not a .deb; also from reading a content.
     """
     with _tar(path, "data.tar") as tar:
         for member in tar:
             member.name = member.name.removeprefix("./")
-            content = tar.extractfile(member) if member.isreg() else None
-            yield member, content or io.BytesIO()
+            yield member, partial(_checked_content, path, tar, member)
+
+
+def _checked_content(path: Path, tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    with _damage_told(path):  # whoever iterates reads outside of `_tar`
+        return _content(tar, member)
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    stream = tar.extractfile(member) if member.isreg() else None
+    return stream.read() if stream else b""
 
 
 @contextmanager
 def _tar(path: Path, name: str) -> Iterator[tarfile.TarFile]:
     with path.open("rb") as archive:
         full_name = _seek_member(archive, path, name)
-        try:
-            stream = _decompressed(archive, full_name.removeprefix(name))
+        with _damage_told(path):
+            stream = _decompressed(archive, path, full_name)
             with tarfile.open(fileobj=stream, mode="r|") as tar:
                 yield tar
-        except KeyError:
-            raise _broken(path, f"cannot read {full_name}") from None
-        except _DAMAGED as error:
-            raise _broken(path, str(error)) from error
+
+
+@contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except _DAMAGED as error:
+        raise _broken(path, str(error)) from error
 
 
 def _seek_member(archive: IO[bytes], path: Path, prefix: str) -> str:
@@ -90,19 +103,19 @@ def _seek_member(archive: IO[bytes], path: Path, prefix: str) -> str:
     raise _broken(path, f"it has no {prefix}.*")
 
 
-def _decompressed(stream: IO[bytes], suffix: str) -> IO[bytes]:
+def _decompressed(stream: IO[bytes], path: Path, name: str) -> IO[bytes]:
     """`stream` from here on, unpacked; what lies behind the tar's end marker is never reached.
 
     Raises:
-        KeyError: a compression that Debian's own packages of bookworm and trixie do not use.
+        IntegrityError: a compression that Debian's own packages of bookworm and trixie do not use.
     """
-    if suffix == "":
+    if name.endswith(".tar"):
         return stream
-    if suffix == ".gz":
+    if name.endswith(".tar.gz"):
         return cast("IO[bytes]", gzip.GzipFile(fileobj=stream))
-    if suffix == ".xz":
+    if name.endswith(".tar.xz"):
         return cast("IO[bytes]", lzma.LZMAFile(stream))
-    raise KeyError(suffix)
+    raise _broken(path, f"cannot read {name}")
 
 
 def _broken(path: Path, why: str) -> IntegrityError:

@@ -181,7 +181,7 @@ def _unpack(package: Path, work: Path) -> None:
                     path.symlink_to(member.linkname)
             elif member.isreg():
                 with path.open("xb") as stream:
-                    shutil.copyfileobj(content, stream, 1 << 20)
+                    stream.write(content())
                 path.chmod(0o755 if member.mode & 0o100 else 0o644)
             elif not member.isdir():
                 raise IntegrityError(f"{package.name}: {member.name}: an unexpected kind of file")

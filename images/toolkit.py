@@ -205,7 +205,7 @@ def _files(tools: Toolkit, wheels: Collection[Path], cache: Path) -> Iterator[En
         for member, content in debfile.members(path):
             place = missing.pop(member.name, None)
             if place is not None:
-                yield _file(place, content.read(), member.mode)
+                yield _file(place, content(), member.mode)
     for path in wheels:
         with _opened(path) as archive:
             for info in archive.infolist():

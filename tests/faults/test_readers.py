@@ -35,7 +35,7 @@ def read_deb(path: Path) -> None:
     assert isinstance(debfile.control(path), str)
     for member, content in debfile.members(path):
         assert isinstance(member.name, str)
-        content.read()
+        content()
 
 
 def read_tar(path: Path) -> None:

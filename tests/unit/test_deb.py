@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import gzip
+import lzma
+import random
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +17,7 @@ from images.artifact import Artifact
 from images.deb import Deb
 from images.errors import FetchError, IntegrityError, LockError, UsageError
 from images.mirror import Mirror, Source
-from tests.unit.fake_debs import ar_of, cached_deb, deb_of
+from tests.unit.fake_debs import ar_of, cached_deb, deb_of, tar_of
 
 GCC = Deb(
     "gcc-12",
@@ -207,7 +210,7 @@ def test_a_package_is_read_without_dpkg(tmp_path: Path) -> None:
     path = tmp_path / "x.deb"
     path.write_bytes(deb_of("hello", {"usr/bin/hello": b"run"}, {"usr/bin/hi": "hello"}))
     assert debfile.control(path).splitlines()[0] == "Package: hello"
-    found = [(member.name, content.read()) for member, content in debfile.members(path)]
+    found = [(member.name, content()) for member, content in debfile.members(path)]
     assert found == [("usr/bin/hello", b"run"), ("usr/bin/hi", b"")]
 
 
@@ -226,6 +229,18 @@ def test_a_broken_package_is_an_integrity_error(tmp_path: Path, content: bytes) 
     path.write_bytes(content)
     with pytest.raises(IntegrityError, match=r"not a \.deb"):
         list(debfile.members(path))
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".xz", ""])
+def test_a_file_that_breaks_off_is_an_integrity_error(tmp_path: Path, suffix: str) -> None:
+    data = tar_of({"usr/bin/hello": random.Random(0).randbytes(50_000)})
+    packed = {".gz": gzip.compress(data), ".xz": lzma.compress(data), "": data}[suffix]
+    path = tmp_path / "x.deb"
+    path.write_bytes(ar_of({"debian-binary": b"2.0\n", f"data.tar{suffix}": packed})[:-20_000])
+    found = debfile.members(path)
+    _, content = next(found)
+    with pytest.raises(IntegrityError, match=r"not a \.deb"):
+        content()
 
 
 # -- apt -----------------------------------------------------------------------------------------
