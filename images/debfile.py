@@ -41,7 +41,7 @@ def control(path: Path) -> str:
     with _tar(path, "control.tar") as tar:
         for member in tar:
             if member.name.removeprefix("./") == "control" and member.isreg():
-                return _content(tar, member).decode("utf-8").rstrip("\n") + "\n"
+                return _content(path, tar, member).decode("utf-8").rstrip("\n") + "\n"
     raise _broken(path, "no control file")
 
 
@@ -57,17 +57,13 @@ def members(path: Path) -> Iterator[tuple[tarfile.TarInfo, Callable[[], bytes]]]
     with _tar(path, "data.tar") as tar:
         for member in tar:
             member.name = member.name.removeprefix("./")
-            yield member, partial(_checked_content, path, tar, member)
+            yield member, partial(_content, path, tar, member)
 
 
-def _checked_content(path: Path, tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    with _damage_told(path):  # whoever iterates reads outside of `_tar`
-        return _content(tar, member)
-
-
-def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    stream = tar.extractfile(member) if member.isreg() else None
-    return stream.read() if stream else b""
+def _content(path: Path, tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    with _damage_told(path):  # who iterates over `members` reads outside of `_tar`
+        stream = tar.extractfile(member) if member.isreg() else None
+        return stream.read() if stream else b""
 
 
 @contextmanager
@@ -75,7 +71,7 @@ def _tar(path: Path, name: str) -> Iterator[tarfile.TarFile]:
     with path.open("rb") as archive:
         full_name = _seek_member(archive, path, name)
         with _damage_told(path):
-            stream = _decompressed(archive, path, full_name)
+            stream = _decompressed(archive, full_name)
             with tarfile.open(fileobj=stream, mode="r|") as tar:
                 yield tar
 
@@ -103,19 +99,20 @@ def _seek_member(archive: IO[bytes], path: Path, prefix: str) -> str:
     raise _broken(path, f"it has no {prefix}.*")
 
 
-def _decompressed(stream: IO[bytes], path: Path, name: str) -> IO[bytes]:
+def _decompressed(stream: IO[bytes], name: str) -> IO[bytes]:
     """`stream` from here on, unpacked; what lies behind the tar's end marker is never reached.
 
     Raises:
-        IntegrityError: a compression that Debian's own packages of bookworm and trixie do not use.
+        ValueError: a compression that Debian's own packages of bookworm and trixie do not use.
     """
-    if name.endswith(".tar"):
+    suffix = name.partition(".tar")[2]
+    if suffix == "":
         return stream
-    if name.endswith(".tar.gz"):
+    if suffix == ".gz":
         return cast("IO[bytes]", gzip.GzipFile(fileobj=stream))
-    if name.endswith(".tar.xz"):
+    if suffix == ".xz":
         return cast("IO[bytes]", lzma.LZMAFile(stream))
-    raise _broken(path, f"cannot read {name}")
+    raise ValueError(f"cannot read {name}")
 
 
 def _broken(path: Path, why: str) -> IntegrityError:
