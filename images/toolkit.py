@@ -14,7 +14,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from images import apt, deb, debfile, elfstub, fetch, layout, lockfile, sha256, toolkit_links
+from images import (
+    apt,
+    deb,
+    debfile,
+    elfstub,
+    fetch,
+    layout,
+    lockfile,
+    sha256,
+    toolkit_links,
+    zipfaults,
+)
 from images import lock as locks
 from images.deb import Deb
 from images.entry import Entry, of_bytes
@@ -226,5 +237,5 @@ def _opened(wheel: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(wheel) as archive:
             yield archive
-    except zipfile.BadZipFile as error:
+    except zipfaults.MALFORMED as error:
         raise IntegrityError(f"{wheel.name}: not a valid wheel: {error}") from error

@@ -14,7 +14,6 @@ import hashlib
 import io
 import stat
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -33,7 +32,7 @@ from installer.utils import (
     parse_metadata_file,
 )
 
-from images import layout, limits, zipmember
+from images import layout, limits, zipfaults, zipmember
 from images.entry import Entry, of_bytes
 from images.errors import IntegrityError
 
@@ -42,17 +41,12 @@ _PYTHON = f"/{layout.BIN}/python"
 _CHUNK = 1 << 20
 _HASHES = frozenset({"sha256", "sha384", "sha512"})  # RECORD's must be SHA-256 or better
 _MALFORMED = (
-    zipfile.BadZipFile,
-    zipfile.LargeZipFile,
-    zlib.error,
+    *zipfaults.MALFORMED,
     InstallerError,
     InvalidRecordEntry,
     configparser.Error,
     AssertionError,  # what `installer` says of an entry point that it cannot read
     KeyError,
-    ValueError,
-    EOFError,
-    RuntimeError,  # encrypted, or a compression method that nobody uses for wheels
 )
 
 

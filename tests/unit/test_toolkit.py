@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import io
 import posixpath
 import shutil
 import subprocess
@@ -38,20 +39,24 @@ CUresult CUDAAPI cuMemAlloc(CUdeviceptr *dptr, size_t bytesize);
 """
 
 
+def cached(cache: Path, name: str, content: bytes) -> Distribution:
+    """Write a wheel, or what is to be taken for one, into a download cache."""
+    filename = f"{name}-1-py3-none-any.whl"
+    artifact = Artifact(filename, hashlib.sha256(content).hexdigest(), len(content))
+    place = cache / artifact.sha256
+    place.mkdir(parents=True)
+    (place / filename).write_bytes(content)
+    return Distribution(name, "1", artifact)
+
+
 def cached_wheel(cache: Path, name: str, members: Mapping[str, str]) -> Distribution:
-    path = cache / "new.whl"
-    cache.mkdir(exist_ok=True)
-    with zipfile.ZipFile(path, "w") as archive:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
         for member, content in members.items():
             info = zipfile.ZipInfo(member)
             info.external_attr = (0o744 if "bin/" in member else 0o644) << 16  # as in NVIDIA's
             archive.writestr(info, content)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    filename = f"{name}-1-py3-none-any.whl"
-    artifact = Artifact(filename, digest, path.stat().st_size)
-    (cache / digest).mkdir()
-    path.rename(cache / digest / filename)
-    return Distribution(name, "1", artifact)
+    return cached(cache, name, out.getvalue())
 
 
 def fake_12(cache: Path) -> Toolkit:
@@ -223,12 +228,20 @@ def test_a_header_from_two_wheels_is_refused(tmp_path: Path) -> None:
 
 def test_a_wheel_that_is_none_is_refused(tmp_path: Path) -> None:
     tools = fake_13(tmp_path)
-    text = b"<html>"
-    artifact = Artifact("no.whl", hashlib.sha256(text).hexdigest(), len(text))
-    (tmp_path / artifact.sha256).mkdir()
-    (tmp_path / artifact.sha256 / "no.whl").write_bytes(text)
-    broken = replace(tools, wheels=(Distribution("no", "1", artifact),))
-    with pytest.raises(IntegrityError, match=r"no\.whl: not a valid wheel"):
+    broken = replace(tools, wheels=(cached(tmp_path, "no", b"<html>"),))
+    with pytest.raises(IntegrityError, match=r"no-1-py3-none-any\.whl: not a valid wheel"):
+        list(toolkit.entries(broken, tmp_path))
+
+
+def test_a_wheel_whose_header_does_not_inflate_is_refused(tmp_path: Path) -> None:
+    tools = fake_13(tmp_path)
+    header, out = "nvidia/cu13/include/packed.h", io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(header, "int x;\n" * 1000)
+    content = bytearray(out.getvalue())
+    content[30 + len(header)] = 0xFF  # behind the local header: a block that deflate does not have
+    broken = replace(tools, wheels=(cached(tmp_path, "packed", bytes(content)),))
+    with pytest.raises(IntegrityError, match=r"packed-1-py3-none-any\.whl: not a valid wheel"):
         list(toolkit.entries(broken, tmp_path))
 
 
