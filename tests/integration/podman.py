@@ -1,4 +1,4 @@
-"""podman with a storage of its own."""
+"""podman with a storage and a state of its own."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ class Podman:
     """Pulls and runs; what fails shows podman's own words."""
 
     def __init__(self, place: Path) -> None:
-        self._command = ["podman", "--root", f"{place}/root", "--runroot", f"{place}/run"]
-        self._command += _OPTIONS
+        # A reset also removes tmpdir, where the exit codes of containers lie: by default it is
+        # everybody's.
+        places = (f"--{option}={place}/{option}" for option in ("root", "runroot", "tmpdir"))
+        self._command = ["podman", *places, *_OPTIONS]
 
     def pull(self, *arguments: str) -> str:
         """Pull an image; gives the digest of its config, which is podman's name for it."""
