@@ -26,6 +26,9 @@ KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 # `Inst libc6 (2.36-9 Debian:12.5/stable [amd64])`, as `apt-get --simulate install` prints it.
 _CHOSEN = re.compile(r"^Inst (\S+) (?:\[\S+\] )?\((\S+) ", re.MULTILINE)
 
+# `Inst libc6 [2.36-9] (2.36-10 …)` and `Remv libc6 [2.36-9]`: what is installed would not stay.
+_REPLACED = re.compile(r"^(?:Inst|Remv) (\S+) \[(\S+)\](?: \((\S+) )?", re.MULTILINE)
+
 # How a `deb` line of apt's sources marks that apt must not look for other architectures.
 _OPTIONS = f"arch={ARCHITECTURE} signed-by={KEYRING}"
 
@@ -55,6 +58,45 @@ def closure(suites: Sequence[Suite], packages: Sequence[str], mirror: Mirror) ->
         return [_found(index, name, version) for name, version in _CHOSEN.findall(done.stdout)]
 
 
+def additions(
+    suites: Sequence[Suite],
+    packages: Sequence[str],
+    installed: Sequence[str],
+    mirror: Mirror,
+    *,
+    remedy: str,
+) -> list[Deb]:
+    """What `packages` need beside what is installed; no recommended packages.
+
+    Args:
+        suites: where to choose from.
+        packages: names.
+        installed: the control paragraphs of the installed packages, which are to stay as they are.
+        mirror: where the archives are.
+        remedy: the command that makes the installed ones newer.
+
+    Raises:
+        ToolError: apt or the keyring is missing, or the indices cannot be had or are not signed.
+        LockError: the packages do not exist or do not fit together, or an installed one would have
+            to go or to be another version.
+    """
+    status = "\n".join(f"{control}Status: install ok installed\n" for control in installed)
+    with _private(suites, mirror, status) as home:
+        command = ["apt-get", "--simulate", "--no-install-recommends", "install"]
+        done = _run([*command, *packages], home)
+        if done.returncode != 0:
+            raise LockError(f"apt cannot choose the packages:\n{_tail(done)}", remedy=remedy)
+        if replaced := _REPLACED.findall(done.stdout):
+            lines = (f"\n  {name}: {old} -> {new or 'removed'}" for name, old, new in replaced)
+            raise LockError(
+                f"{', '.join(packages)}: they need other packages than the base has:"
+                f"{''.join(lines)}",
+                remedy=remedy,
+            )
+        index = _index(suites, mirror, home)
+        return [_found(index, name, version) for name, version in _CHOSEN.findall(done.stdout)]
+
+
 def exactly(suites: Sequence[Suite], versions: Mapping[str, str], mirror: Mirror) -> list[Deb]:
     """The named versions of packages, without what they depend on.
 
@@ -75,7 +117,7 @@ def _found(index: Mapping[tuple[str, str], Deb], name: str, version: str) -> Deb
 
 
 @contextmanager
-def _private(suites: Sequence[Suite], mirror: Mirror) -> Iterator[Path]:
+def _private(suites: Sequence[Suite], mirror: Mirror, status: str = "") -> Iterator[Path]:
     """A directory with apt's configuration, state and updated indices."""
     if not KEYRING.is_file():
         raise ToolError(
@@ -86,6 +128,8 @@ def _private(suites: Sequence[Suite], mirror: Mirror) -> Iterator[Path]:
         home = Path(temporary)
         # apt downloads as its own unprivileged user, who has to be able to pass.
         home.chmod(0o755)
+        # What counts as installed. Without any, the closure is that of an empty machine.
+        (home / "status").write_text(status, encoding="utf-8")
         _configure(home, suites, mirror)
         done = _run(["apt-get", "update", "--error-on=any"], home)
         if done.returncode != 0:
@@ -101,7 +145,6 @@ def _configure(home: Path, suites: Sequence[Suite], mirror: Mirror) -> None:
         (home / directory).mkdir(parents=True)
         for path in (home / directory, *(home / directory).relative_to(home).parents):
             (home / path).chmod(0o755)
-    (home / "status").touch()
     lines = (f"deb [{_OPTIONS}] {mirror.root(s.archive)} {s.name} {s.component}\n" for s in suites)
     (home / "sources.list").write_text("".join(lines), encoding="utf-8")
     settings = {
@@ -114,7 +157,6 @@ def _configure(home: Path, suites: Sequence[Suite], mirror: Mirror) -> None:
         "Dir::Etc::sourcelist": str(home / "sources.list"),
         "Dir::State": str(home),
         "Dir::State::lists": str(home / "lists"),
-        # An empty list of installed packages: the closure is that of an empty machine.
         "Dir::State::status": str(home / "status"),
         "Dir::Cache": str(home / "cache"),
         "APT::Architecture": ARCHITECTURE,

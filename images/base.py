@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -26,8 +27,8 @@ EPOCH = 1735689600
 FORMAT = "2"
 """Part of the base's key. Raise it when other bytes come out of the same inputs."""
 
-_RECIPE = Path(__file__).parent / "recipe" / "base"
-_SUITES = (
+RECIPE = Path(__file__).parent / "recipe" / "base"
+SUITES = (
     apt.Suite(DEBIAN, "bookworm", "main"),
     apt.Suite(DEBIAN, "bookworm-updates", "main"),
     apt.Suite(SECURITY, "bookworm-security", "main"),
@@ -38,20 +39,20 @@ DISTRO = "debian-12"
 
 def packages() -> list[str]:
     """The names in `recipe/base/packages.txt`."""
-    lines = (_RECIPE / "packages.txt").read_text(encoding="utf-8").splitlines()
+    lines = (RECIPE / "packages.txt").read_text(encoding="utf-8").splitlines()
     names = (line.partition("#")[0].strip() for line in lines)
     return sorted(name for name in names if name)
 
 
 def inputs_digest() -> str:
     """The digest of what chooses the packages, for the lock's seal; hexadecimal SHA-256."""
-    suites = [[suite.archive, suite.name, suite.component] for suite in _SUITES]
+    suites = [[suite.archive, suite.name, suite.component] for suite in SUITES]
     return lockfile.digest_of({"packages": packages(), "suites": suites})
 
 
 def key(debs: Sequence[Deb]) -> str:
     """The digest of all that decides about the base's bytes; hexadecimal SHA-256."""
-    recipe = {path.name: sha256.of_file(path) for path in sorted(_RECIPE.iterdir())}
+    recipe = {path.name: sha256.of_file(path) for path in sorted(RECIPE.iterdir())}
     del recipe["packages.txt"]  # what it chose is in `debs`; its comments may change
     hashes = sorted(package.artifact.sha256 for package in debs)
     return lockfile.digest_of({"debs": hashes, "epoch": EPOCH, "format": FORMAT, "recipe": recipe})
@@ -64,7 +65,7 @@ def lock(mirror: Mirror) -> str:
         ToolError: apt, its keyring or the mirror's signed indices cannot be had.
         LockError: the packages of the recipe do not exist or do not fit together.
     """
-    return deb.seal(apt.closure(_SUITES, packages(), mirror), inputs_digest())
+    return deb.seal(apt.closure(SUITES, packages(), mirror), inputs_digest())
 
 
 def locked(path: Path = LOCK) -> list[Deb]:
@@ -91,12 +92,24 @@ def build(debs: Sequence[Deb], cache: Path, workdir: Path) -> Path:
         ToolError, StoreError: as `bootstrap.run`.
         IntegrityError: a cached file is not a .deb.
     """
-    repository = workdir / bootstrap.REPOSITORY
-    try:
-        _write_repository(debs, cache, repository)
-        return bootstrap.run(workdir, _RECIPE, EPOCH)
-    finally:
-        repository.unlink(missing_ok=True)
+    with _repository(debs, cache, workdir):
+        return bootstrap.run(workdir, RECIPE, EPOCH)
+
+
+def change(debs: Sequence[Deb], cache: Path, workdir: Path, hooks: bootstrap.Hooks) -> None:
+    """Make the root file system and run hooks in it; only what they save is kept.
+
+    Args:
+        debs: as for `build`.
+        cache: as for `build`.
+        workdir: as for `build`.
+        hooks: what is to be done in the root.
+
+    Raises:
+        ToolError, StoreError, IntegrityError: as `build`.
+    """
+    with _repository(debs, cache, workdir):
+        bootstrap.change(workdir, RECIPE, EPOCH, hooks)
 
 
 def entries(tar: Path) -> Iterator[Entry]:
@@ -108,7 +121,17 @@ def entries(tar: Path) -> Iterator[Entry]:
     return rootfs.entries(tar)
 
 
-def _write_repository(debs: Sequence[Deb], cache: Path, path: Path) -> None:
+@contextmanager
+def _repository(debs: Sequence[Deb], cache: Path, workdir: Path) -> Iterator[None]:
+    repository = workdir / bootstrap.REPOSITORY
+    try:
+        write_repository(debs, cache, repository)
+        yield
+    finally:
+        repository.unlink(missing_ok=True)
+
+
+def write_repository(debs: Sequence[Deb], cache: Path, path: Path) -> None:
     """A tar of the packages and of a `Packages` index over them, readable by any user."""
     index: list[str] = []
     with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as tar:

@@ -11,10 +11,11 @@ container, where it mounts nothing) its files lie in TMPDIR.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,12 @@ RESULT = "base.tar"
 _SYSTEM = ":/usr/sbin:/sbin"  # users lack chroot's place in their PATH
 _INSTALL = "install it: apt-get install mmdebstrap uidmap"
 
+Hooks = Callable[[Path], Sequence[str]]
+"""Makes hooks of mmdebstrap that run in the finished root.
+
+It is given the name that the caller's directory has for what `tar-in` and `download` move.
+"""
+
 # By this name apt and dpkg can work below any path, and apt's own user in a directory of root's.
 _INSIDE = Path("/mnt")
 _NAMESPACE = ("unshare", "--mount", "--")
@@ -35,6 +42,9 @@ _BIND = (
 )
 # A file system of the host's or of a network may refuse devices or owners.
 _TRY = f"cd {_INSIDE}; mknod try c 1 3; chown 1:1 try; : > try; rm try"
+
+# How dpkg ends when packages fail: their names, or their files when they cannot be unpacked.
+_REFUSED = re.compile(r"Errors were encountered while processing:\n((?: \S+\n)+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +77,29 @@ def run(workdir: Path, recipe: Path, epoch: int) -> Path:
         ToolError: mmdebstrap is missing or failed; the message ends with its last lines.
         StoreError: a disk is full.
     """
+    _start(workdir.absolute(), recipe, epoch, None)
+    return workdir / RESULT
+
+
+def change(workdir: Path, recipe: Path, epoch: int, hooks: Hooks) -> None:
+    """Make the root file system that `run` makes and run hooks in it; only what they save is kept.
+
+    Args:
+        workdir: as for `run`.
+        recipe: as for `run`.
+        epoch: as for `run`.
+        hooks: what is to be done in the root.
+
+    Raises:
+        ToolError, StoreError: as `run`.
+    """
+    _start(workdir.absolute(), recipe, epoch, hooks)
+
+
+def _start(workdir: Path, recipe: Path, epoch: int, hooks: Hooks | None) -> None:
     path = os.environ.get("PATH", "") + _SYSTEM
     if shutil.which("mmdebstrap", path=path) is None:
         raise ToolError("mmdebstrap: no such program", remedy=_INSTALL)
-    workdir = workdir.absolute()
     room = _room(workdir, path)
     environment = {
         "PATH": path,
@@ -83,7 +112,7 @@ def run(workdir: Path, recipe: Path, epoch: int) -> Path:
     log = workdir / "base.log"
     with log.open("wb") as stream:
         done = subprocess.run(
-            [*room.prefix, *_command(room.place, recipe)],
+            [*room.prefix, *_command(room.place, recipe, hooks)],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=stream,
@@ -94,7 +123,6 @@ def run(workdir: Path, recipe: Path, epoch: int) -> Path:
         )
     if done.returncode != 0:
         raise _failed(done.returncode, log)
-    return workdir / RESULT
 
 
 def _room(workdir: Path, path: str) -> _Room:
@@ -117,29 +145,39 @@ def _works(command: Sequence[str], path: str) -> bool:
     return done.returncode == 0
 
 
-def _command(place: Path, recipe: Path) -> list[str]:
+def _command(place: Path, recipe: Path, hooks: Hooks | None) -> list[str]:
     def text(name: str) -> str:
         return (recipe / name).read_text(encoding="utf-8")
 
+    later = [f"--customize-hook={hook}" for hook in hooks(place)] if hooks else []
     return [
         "mmdebstrap",
         f"--architectures={apt.ARCHITECTURE}",
         "--variant=essential",
-        "--format=tar",
-        '--setup-hook=mkdir -m 755 "$1/packages"',
-        f"--setup-hook=tar-in {shlex.quote(str(place / REPOSITORY))} /packages",
-        f"--setup-hook={_writing(text('dpkg.cfg'), 'etc/dpkg/dpkg.cfg.d/roll-images')}",
+        # Nothing is kept that would have to be clean; and a hook that empties /tmp would take away
+        # what keeps mmdebstrap's cleaning from the host's apt.
+        *(("--format=null", "--skip=cleanup") if hooks else ("--format=tar",)),
+        *(f"--setup-hook={hook}" for hook in bringing(place / REPOSITORY)),
+        f"--setup-hook={writing(text('dpkg.cfg'), 'etc/dpkg/dpkg.cfg.d/roll-images')}",
         f"--setup-hook={text('setup.sh')}",
         f"--extract-hook={text('extract.sh')}",
-        f"--customize-hook={text('customize.sh')}",
-        f"--customize-hook={_writing(text('sources.list'), 'etc/apt/sources.list')}",
+        f"--customize-hook={text('install.sh')}",
+        f"--customize-hook={text('accounts.sh')}",
+        f"--customize-hook={text('clean.sh')}",
+        f"--customize-hook={writing(text('sources.list'), 'etc/apt/sources.list')}",
+        *later,
         "",
-        str(place / RESULT),
+        "-" if hooks else str(place / RESULT),
         "deb [trusted=yes] copy:///packages ./",  # setup.sh puts the true path in its place
     ]
 
 
-def _writing(content: str, path: str) -> str:
+def bringing(repository: Path) -> list[str]:
+    """Hooks that unpack a tar of packages where `install.sh` looks for them."""
+    return ['mkdir -m 755 "$1/packages"', f"tar-in {shlex.quote(str(repository))} /packages"]
+
+
+def writing(content: str, path: str) -> str:
     """A hook that writes a file of the recipe into the new root.
 
     As text: the unprivileged user that mmdebstrap becomes may not be able to read the builder's
@@ -149,14 +187,25 @@ def _writing(content: str, path: str) -> str:
 
 
 def _failed(status: int, log: Path) -> BuildError:
-    lines = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n").splitlines()
-    if any("No space left on device" in line for line in lines):
+    text = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n")
+    if "No space left on device" in text:
         return StoreError(
             "no space left on the disk while the base was put together (about 1 GB is needed)",
             remedy="free some space on the disks of the store and of TMPDIR, which may be set",
         )
+    if refused := _REFUSED.search(text):
+        names = ", ".join(Path(name).stem for name in refused[1].split())
+        return ToolError(
+            f"dpkg cannot install {names}; of {log}:\n{_end(text[: refused.end()])}",
+            remedy="python build.py lock --base brings newer packages; one that fails all the same "
+            "cannot be in an image: take it out of the list that names it",
+        )
     return ToolError(
-        f"mmdebstrap failed with status {status}; the end of {log}:\n" + "\n".join(lines[-20:]),
+        f"mmdebstrap failed with status {status}; the end of {log}:\n{_end(text)}",
         remedy="as an ordinary user it needs the package uidmap and a line for you in /etc/subuid "
         "and /etc/subgid; or run as root",
     )
+
+
+def _end(text: str) -> str:
+    return "\n".join(text.splitlines()[-20:])

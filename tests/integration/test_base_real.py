@@ -7,23 +7,21 @@ with uidmap installed. The cache is ROLL_IMAGES_CACHE, else ~/.cache/roll-images
 from __future__ import annotations
 
 import os
-import pwd
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import tarfile
-import tempfile
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from images import base, fetch, interpreter, mirror, sha256
+from images import base, interpreter, mirror, sha256
+from tests.integration import ordinary
 from tests.integration.conftest import CACHE
 
 ROOT = Path(__file__).parent.parent.parent
@@ -52,69 +50,15 @@ def read(tar: Path, name: str) -> str:
         return stream.read().decode()
 
 
-@pytest.fixture
-def ordinary_user() -> Iterator[str]:
-    """A user with subordinate ids and a home that nobody else can enter."""
-    if os.getuid() != 0 or shutil.which("newuidmap") is None:
-        pytest.skip("needs root and uidmap to make a user")
-    name = "roll-images-test"
-    home = Path(tempfile.mkdtemp(prefix="roll-images-home-"))
-    command = ["useradd", "--no-create-home", "--home-dir", str(home), "--shell", "/bin/sh"]
-    subprocess.run([*command, name], check=True)
-    try:
-        user = pwd.getpwnam(name)
-        home.chmod(0o700)
-        os.chown(home, user.pw_uid, user.pw_gid)
-        yield name
-    finally:
-        subprocess.run(["userdel", name], check=True)
-        shutil.rmtree(home)
-
-
-def test_an_ordinary_user_makes_the_same_bytes(tar: Path, ordinary_user: str) -> None:
-    """With a umask, a time zone, a locale and a home of his own."""
-    user = pwd.getpwnam(ordinary_user)
-    home = Path(user.pw_dir)
-    shutil.copytree(ROOT / "images", home / "images")
-    for package in base.locked():
-        copy = fetch.cached(package.artifact, home / "cache")
-        copy.parent.mkdir(parents=True)
-        shutil.copyfile(fetch.cached(package.artifact, CACHE), copy)
-    (home / "work").mkdir()
-    for directory, _, names in os.walk(home):
-        for path in (Path(directory), *(Path(directory) / name for name in names)):
-            os.chown(path, user.pw_uid, user.pw_gid)
-            path.chmod(0o700 if path.is_dir() else 0o600)
-    python = interpreter.extracted(base.locked(), CACHE)
-    shared = Path(tempfile.mkdtemp(prefix="roll-images-python-"))
-    try:
-        # The interpreter of whoever runs the tests may lie where this user cannot go.
-        shutil.copytree(Path(python.command[0]).parent.parent, shared, dirs_exist_ok=True)
-        shared.chmod(0o755)
-        command = [
-            part.replace(str(Path(python.command[0]).parent.parent), str(shared))
-            for part in python.command
-        ]
-        script = (
-            f"import sys; sys.path.insert(0, {str(home)!r})\n"
-            "from pathlib import Path\n"
-            "from images import base\n"
-            f"base.build(base.locked(), Path({str(home / 'cache')!r}), "
-            f"Path({str(home / 'work')!r}))"
-        )
-        subprocess.run(
-            [*command, "-c", script],
-            env={**python.env, "TZ": "Asia/Shanghai", "LANG": "de_DE.UTF-8", "HOME": str(home)},
-            cwd=home,
-            user=user.pw_uid,
-            group=user.pw_gid,
-            extra_groups=[],
-            umask=0o077,
-            check=True,
-        )
-    finally:
-        shutil.rmtree(shared)
-    assert sha256.of_file(home / "work" / "base.tar") == sha256.of_file(tar)
+def test_an_ordinary_user_makes_the_same_bytes(tar: Path) -> None:
+    debs = base.locked()
+    script = (
+        "from pathlib import Path\nfrom images import base\n"
+        "base.build(base.locked(), Path('cache').absolute(), Path('work').absolute())"
+    )
+    with ordinary.user() as name:
+        work = ordinary.run(name, debs, CACHE, script)
+        assert sha256.of_file(work / "base.tar") == sha256.of_file(tar)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, as which mmdebstrap mounts")

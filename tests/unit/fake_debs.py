@@ -13,12 +13,17 @@ from images.artifact import Artifact
 from images.deb import Deb
 
 
-def tar_of(files: Mapping[str, bytes], links: Mapping[str, str] | None = None) -> bytes:
+def tar_of(
+    files: Mapping[str, bytes], links: Mapping[str, str] | None = None, mode: int = 0o644
+) -> bytes:
+    """A tar of files, and of directories: names that end in `/`."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as tar:
         for name, content in files.items():
             info = tarfile.TarInfo(f"./{name}")
-            info.size, info.mode = len(content), 0o755 if "bin/" in name else 0o644
+            info.size, info.mode = len(content), 0o755 if "bin/" in name else mode
+            if name.endswith("/"):
+                info.type, info.mode = tarfile.DIRTYPE, 0o755
             tar.addfile(info, io.BytesIO(content))
         for name, target in (links or {}).items():
             info = tarfile.TarInfo(f"./{name}")
@@ -36,13 +41,19 @@ def ar_of(members: Mapping[str, bytes]) -> bytes:
 
 
 def deb_of(
-    package: str, files: Mapping[str, bytes], links: Mapping[str, str] | None = None
+    package: str,
+    files: Mapping[str, bytes],
+    links: Mapping[str, str] | None = None,
+    scripts: Mapping[str, str] | None = None,
+    version: str = "1-1",
 ) -> bytes:
-    control = f"Package: {package}\nVersion: 1-1\nArchitecture: amd64\n".encode()
+    control = f"Package: {package}\nVersion: {version}\nArchitecture: amd64\nMaintainer: x\n"
+    programs = {name: f"#!/bin/sh\nset -e\n{text}\n" for name, text in (scripts or {}).items()}
+    parts = {name: text.encode() for name, text in {"control": control, **programs}.items()}
     return ar_of(
         {
             "debian-binary": b"2.0\n",
-            "control.tar.xz": lzma.compress(tar_of({"control": control})),
+            "control.tar.xz": lzma.compress(tar_of(parts, mode=0o755)),
             "data.tar.xz": lzma.compress(tar_of(files, links)),
         }
     )
@@ -53,12 +64,17 @@ def cached_deb(
     package: str,
     files: Mapping[str, bytes],
     links: Mapping[str, str] | None = None,
+    scripts: Mapping[str, str] | None = None,
+    version: str = "1-1",
 ) -> Deb:
-    """Write a package into a download cache; gives its locked record."""
-    content = deb_of(package, files, links)
-    name = f"{package}_1-1_amd64.deb"
+    """Write a package into a download cache; gives its locked record.
+
+    `scripts` are the bodies of maintainer scripts, by name (`postinst`).
+    """
+    content = deb_of(package, files, links, scripts, version)
+    name = f"{package}_{version}_amd64.deb"
     artifact = Artifact(name, hashlib.sha256(content).hexdigest(), len(content))
     path = cache / artifact.sha256 / name
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
-    return Deb(package, "1-1", "debian", f"pool/main/x/{package}/{name}", artifact)
+    return Deb(package, version, "debian", f"pool/main/x/{package}/{name}", artifact)

@@ -24,7 +24,7 @@ def test_the_lock_is_that_of_the_recipe() -> None:
 
 
 def test_each_package_has_its_reason() -> None:
-    text = (base._RECIPE / "packages.txt").read_text()
+    text = (base.RECIPE / "packages.txt").read_text()
     rows = [line for line in text.splitlines() if line and not line.startswith("#")]
     assert len(rows) == len(base.packages())
     for row in rows:
@@ -45,16 +45,16 @@ def test_the_key_follows_packages_and_scripts(
     whole = base.key(debs)
     assert base.key(debs[::-1]) == whole
     assert base.key(debs[1:]) != whole
-    for path in base._RECIPE.iterdir():
+    for path in base.RECIPE.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    monkeypatch.setattr(base, "_RECIPE", tmp_path)
+    monkeypatch.setattr(base, "RECIPE", tmp_path)
     assert base.key(debs) == whole
-    (tmp_path / "customize.sh").write_text("true")
+    (tmp_path / "install.sh").write_text("true")
     assert base.key(debs) != whole
 
 
 def test_no_recipe_names_a_mirror() -> None:
-    for path in (*base._RECIPE.iterdir(), base.LOCK):
+    for path in (*base.RECIPE.iterdir(), base.LOCK):
         assert not re.search("https?://", path.read_text()), path
 
 
@@ -63,7 +63,7 @@ def test_no_recipe_names_a_mirror() -> None:
 
 def test_the_offline_repository_lists_each_package(tmp_path: Path) -> None:
     package = cached_deb(tmp_path / "cache", "hello", {})
-    base._write_repository([package], tmp_path / "cache", tmp_path / "packages.tar")
+    base.write_repository([package], tmp_path / "cache", tmp_path / "packages.tar")
     with tarfile.open(tmp_path / "packages.tar") as tar:
         assert tar.getnames() == ["hello.deb", "Packages"]
         assert {member.mode for member in tar} == {0o644}
@@ -159,6 +159,6 @@ def test_a_broken_tar_is_an_integrity_error(tmp_path: Path) -> None:
 
 def test_recipe_scripts_need_no_executable_bit() -> None:
     # They are handed over as text, so a checkout's modes do not matter.
-    for path in base._RECIPE.glob("*.sh"):
+    for path in base.RECIPE.glob("*.sh"):
         assert not stat.S_IMODE(path.stat().st_mode) & 0o111
         assert not path.read_text().startswith("#!")

@@ -17,7 +17,7 @@ from images.errors import ToolError
 ROOT = Path(__file__).resolve().parents[2]
 RUN = (
     "import sys; from pathlib import Path; from images import base, bootstrap\n"
-    "bootstrap.run(Path(sys.argv[1]), base._RECIPE, base.EPOCH)"
+    "bootstrap.run(Path(sys.argv[1]), base.RECIPE, base.EPOCH)"
 )
 
 
@@ -39,7 +39,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> No
 
 
 def run(workdir: Path) -> Path:
-    return bootstrap.run(workdir, base._RECIPE, base.EPOCH)
+    return bootstrap.run(workdir, base.RECIPE, base.EPOCH)
 
 
 def test_the_builders_environment_stays_out(
