@@ -70,6 +70,31 @@ def test_a_failure_shows_the_end_of_the_log(
     assert "uidmap" in (caught.value.remedy or "")
 
 
+def test_packages_that_dpkg_refuses_are_named_with_what_they_said(
+    tmp_path: Path, workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """mmdebstrap's own end of the log is the text of its hook, which tells nothing."""
+    report = r"Setting up git\nno git today\nErrors were encountered while processing:\n git\n"
+    late = r" /packages/less.deb\nE: command failed:\n"
+    stand_in(tmp_path, monkeypatch, f"printf '{report}{late}'; seq 100; exit 25")
+    with pytest.raises(ToolError, match="dpkg cannot install git, less;") as caught:
+        run(workdir)
+    assert "no git today" in caught.value.message
+    assert "command failed" not in caught.value.message
+
+
+def test_hooks_run_after_the_bases_own_and_no_root_is_kept(
+    tmp_path: Path, workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(tmp_path, monkeypatch, 'printf "%s\\n" "$@"')
+    bootstrap.change(workdir, base.RECIPE, base.EPOCH, lambda place: [f"download /x {place}/x"])
+    arguments = (workdir / "base.log").read_text()
+    assert "\n--format=null\n" in arguments
+    # What empties the root's /tmp would make mmdebstrap clean the host's apt instead of the root's.
+    assert "\n--skip=cleanup\n" in arguments
+    assert arguments.index("etc/apt/sources.list") < arguments.index("download /x ")
+
+
 def test_a_missing_program_says_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
