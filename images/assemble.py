@@ -88,6 +88,7 @@ def _inherited_labels(base: BaseImage) -> dict[str, str]:
 def _labels(target: Target, lock_digest: str) -> dict[str, str]:
     """What a registry shows of the image without a pull."""
     cuda_major = target.cuda.partition(".")[0]
+    flavour = {"roll.flavour": target.flavour} if target.flavour else {}
     return {
         "org.opencontainers.image.created": target.exclude_newer,
         "org.opencontainers.image.description": f"SGLang {target.sglang} rollout worker for ROLL, "
@@ -97,6 +98,7 @@ def _labels(target: Target, lock_digest: str) -> dict[str, str]:
         "roll.cuda.architectures": _ARCHITECTURES[cuda_major],
         "roll.cuda.driver.min": _MIN_DRIVER[cuda_major],
         "roll.cuda.version": target.cuda,
+        **flavour,
         "roll.lock.sha256": lock_digest,
         "roll.runtime.version": runtime.version(),
         "roll.sglang.version": target.sglang,

@@ -22,6 +22,7 @@ _METADATA = re.compile(
     re.escape(layout.SITE_PACKAGES) + r"/(?P<name>[^/]+)-(?P<version>[^/-]+)\.dist-info/METADATA"
 )
 _DPKG_STATUS = "var/lib/dpkg/status"
+_DPKG_FILES = re.compile(r"var/lib/dpkg/info/(?P<name>[^/:]+)(:[^/]+)?\.list")
 _STANZA = re.compile(r"^(Package|Version): (.+)$", re.MULTILINE)
 
 
@@ -39,7 +40,7 @@ def packages(part: Part, store: Store | None) -> tuple[Package, ...]:
         return part.packages
     if version := stack.compiler_version(part.title):
         return (of_compiler(version),)
-    if part.title == stack.LINKS:
+    if part.title in (stack.LINKS, stack.LOGIN):
         return ()
     if found := _ONE_WHEEL.fullmatch(part.title):
         return (Package("distribution", found["name"], found["version"]),)
@@ -63,11 +64,18 @@ def _inside(store: Store, blob: Blob) -> Iterator[Package]:
 
     with closing(ahead(unpacked(store, blob))) as pieces:
         tar = TarStream(pieces)
+        installed: set[str] = set()
+        status = b""
         for member in tar.members():
             if found := _METADATA.fullmatch(member.name):
                 yield _distribution(found["name"], found["version"])
+            elif found := _DPKG_FILES.fullmatch(member.name):
+                installed.add(found["name"])
             elif member.name == _DPKG_STATUS and member.type == tarfile.REGTYPE:
-                yield from _debs(b"".join(bytes(piece) for piece in tar.content(member)))
+                status = b"".join(bytes(piece) for piece in tar.content(member))
+        # The status is of the whole image; what a layer installs has its list of files there.
+        every = not installed  # an own base may have come without the lists
+        yield from (package for package in _debs(status) if every or package.name in installed)
 
 
 def _distribution(name: str, version: str) -> Package:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from images import interpreter, sources, stack
+from images import base, extra_debs, interpreter, lock, sources, stack, toolkit
 from images.deb import Deb
 from images.layer import Compression
 from images.lock import Lock
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from images.base_source import Place
     from images.builder import Made, Settings
     from images.materials import Materials
+    from images.matrix import Matrix
     from images.store import Store
 
 
@@ -34,6 +35,7 @@ class Inputs:
         debs: the lock of our Debian base, of which the image's interpreter is made in any case.
         tools: the lock of the CUDA compiler.
         compression: of the layers.
+        added_debs: the Debian packages that the target's flavour adds to our base.
     """
 
     target: Target
@@ -41,11 +43,20 @@ class Inputs:
     debs: Sequence[Deb]
     tools: Toolkit
     compression: Compression = "zstd"
+    added_debs: Sequence[Deb] = ()
+
+    def flavour(self) -> stack.Flavour | None:
+        """What the target has as a flavour; None of a plain one."""
+        name = self.target.flavour
+        env = {default.name: default.value for default in self.target.env}
+        return stack.Flavour(name, self.added_debs, env) if name else None
 
     def recipes(self, ground: Ground | None) -> list[Recipe]:
         """The layers that the target puts on what it stands on."""
         footing = Footing(ground.facts.python, ground.facts.nvcc) if ground else None
-        return stack.recipes(self.lock, self.debs, self.tools, self.compression, footing)
+        return stack.recipes(
+            self.lock, self.debs, self.tools, self.compression, footing, self.flavour()
+        )
 
     def materials(self, ground: Ground | None) -> Materials:
         """The locked files that are in the image; on an own base neither Debian's of ours are, nor
@@ -53,11 +64,30 @@ class Inputs:
         from images.materials import Materials
 
         if ground is None:
-            return Materials(self.lock, self.debs, self.tools)
+            return Materials(self.lock, (*self.debs, *self.added_debs), self.tools)
         tools = Toolkit(self.tools.version, (), ()) if ground.facts.nvcc else self.tools
         image = ground.image
         repository = str(image.reference.repository or "")
         return Materials(self.lock, (), tools, image.manifest_digest, repository)
+
+
+def inputs_of(matrix: Matrix, target: Target, compression: Compression = "zstd") -> Inputs:
+    """The locks of a target, all read and checked.
+
+    Raises:
+        LockError: one is missing, stale or edited by hand.
+    """
+    debs = base.locked()
+    path = matrix.debian_lock_path(target.flavour)
+    on_ours = target.debian and not target.base
+    return Inputs(
+        target,
+        lock.read(matrix, target),
+        debs,
+        toolkit.locked(target.toolkit),
+        compression,
+        extra_debs.locked(path, target.debian, debs) if on_ours else (),
+    )
 
 
 def ready(
@@ -121,7 +151,9 @@ def wanted(inputs: Inputs, place: Place, progress: Progress, *, bring: bool) -> 
     if fetch.missing(image.artifacts, place.cache):
         # Whether it has a compiler is not known yet: then ours is counted among what is needed.
         footing = Footing("", compiler=False)
-        recipes = stack.recipes(inputs.lock, inputs.debs, inputs.tools, "zstd", footing)
+        recipes = stack.recipes(
+            inputs.lock, inputs.debs, inputs.tools, "zstd", footing, inputs.flavour()
+        )
     else:
         _, recipes = _fit(inputs, base_image.survey(image, place.cache, None, progress))
     return sources.of(recipes, python, image.artifacts)

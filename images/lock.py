@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from images import lockfile
@@ -22,7 +22,6 @@ from images.artifact import Artifact
 from images.errors import LockError
 
 if TYPE_CHECKING:
-    from images import uv
     from images.matrix import Matrix, Target
 
 FORMAT = "1"
@@ -44,11 +43,14 @@ class Distribution:
         name: normalised (PEP 503).
         version: PEP 440.
         artifact: the file.
+        own: where the matrix names it, e.g. `matrix.yaml:70`, if it is a wheel that the package
+            index does not have.
     """
 
     name: str
     version: str
     artifact: Artifact
+    own: str = ""
 
     @property
     def is_wheel(self) -> bool:
@@ -70,11 +72,23 @@ class Lock:
         build: what sdists are built with, sorted by name; not in the image for that.
         misrecorded: names of distributions whose RECORD is known to be wrong. The matrix says so;
             the file of a lock does not depend on it.
+        added: names of distributions that a flavour adds to its engine's.
+        compiled: names of the sdists that have C sources, as the matrix says.
     """
 
     distributions: tuple[Distribution, ...]
     build: tuple[Distribution, ...]
     misrecorded: frozenset[str] = frozenset()
+    added: frozenset[str] = frozenset()
+    compiled: frozenset[str] = frozenset()
+
+    def of_engine(self) -> tuple[Distribution, ...]:
+        """The distributions of the engine: all of a plain target's."""
+        return tuple(item for item in self.distributions if item.name not in self.added)
+
+    def of_flavour(self) -> tuple[Distribution, ...]:
+        """The distributions that a flavour adds."""
+        return tuple(item for item in self.distributions if item.name in self.added)
 
 
 def is_cuda_runtime(distribution: Distribution) -> bool:
@@ -107,9 +121,42 @@ def parse_lines(lines: Iterable[str]) -> tuple[Distribution, ...]:
     return tuple(found)
 
 
-def inputs_of(target: Target) -> str:
-    """The digest of all that a target's lock is made from."""
-    return lockfile.digest_of({"format": FORMAT, **target.resolve_inputs()})
+def inputs_of(target: Target, engine: str = "") -> str:
+    """The digest of all that a target's lock is made from.
+
+    Args:
+        target: the target.
+        engine: of a flavour, the digest of what its engine's lock lists.
+    """
+    on = {"engine": engine} if engine else {}
+    return lockfile.digest_of({"format": FORMAT, **target.resolve_inputs(), **on})
+
+
+def text_of(
+    target: Target,
+    engine: Lock | None,
+    installed: Iterable[Distribution],
+    build: Iterable[Distribution],
+) -> str:
+    """The text of a target's lock.
+
+    Args:
+        target: the target.
+        engine: of a flavour, its engine's lock.
+        installed: what the image gets, sorted by name.
+        build: what sdists are built with, sorted by name.
+    """
+    lines = [line_of(item) for item in installed] + [_BUILD + line_of(item) for item in build]
+    return lockfile.seal(inputs_of(target, _digest(engine)), lines)
+
+
+def is_current(matrix: Matrix, target: Target) -> bool:
+    """Whether a target's lock is there, whole, and made from what the matrix says."""
+    try:
+        read(matrix, target)
+    except LockError:
+        return False
+    return True
 
 
 def read(matrix: Matrix, target: Target) -> Lock:
@@ -121,67 +168,45 @@ def read(matrix: Matrix, target: Target) -> Lock:
     """
     path = matrix.lock_path(target.id)
     remedy = f"python build.py lock --target {target.id}"
+    engine = read(matrix, matrix.target(target.engine)) if target.engine else None
     sealed = lockfile.read(path, remedy=remedy)
-    if sealed.inputs != inputs_of(target):
+    if sealed.inputs != inputs_of(target, _digest(engine)):
         raise LockError(
-            f"{path}: lock is stale: {matrix.path.name} changed since it was made", remedy=remedy
+            f"{path}: lock is stale: {matrix.path.name}"
+            f"{f' or the lock of {target.engine}' if target.engine else ''} changed since it was "
+            "made",
+            remedy=remedy,
         )
     build = [line.removeprefix(_BUILD) for line in sealed.lines if line.startswith(_BUILD)]
     installed = [line for line in sealed.lines if not line.startswith(_BUILD)]
     try:
-        return Lock(parse_lines(installed), parse_lines(build), target.misrecorded)
+        lines = {wheel.sha256: f"{matrix.path.name}:{wheel.line}" for wheel in target.wheels}
+        distributions = tuple(
+            replace(item, own=lines.get(item.artifact.sha256, ""))
+            for item in parse_lines(installed)
+        )
+        return Lock(
+            distributions,
+            parse_lines(build),
+            target.misrecorded,
+            _added(distributions, engine),
+            frozenset(sdist.name for sdist in target.sdists if sdist.compiled),
+        )
     except ValueError as error:
         raise LockError(f"{path}: {error}", remedy=remedy) from error
 
 
-def make(matrix: Matrix, target: Target) -> bool:
-    """Resolve a target and write its lock; gives whether the lock changed.
-
-    Raises:
-        LockError: it does not resolve, a distribution has only an sdist that the matrix does not
-            allow for, or torch is built for another CUDA than the matrix says.
-    """
-    from images import uv
-
-    found = uv.resolve(
-        target.requirements,
-        constraints=[pin.requirement for pin in target.constraints],
-        overrides=[pin.requirement for pin in target.overrides],
-        exclude_newer=target.exclude_newer,
-        dependencies=target.dependencies,
-    )
-    locked = _distributions(found)
-    _check(target, locked)
-    built = {item.name for item in locked if not item.is_wheel}
-    needs = {pin for sdist in target.sdists if sdist.name in built for pin in sdist.build}
-    build = _distributions(uv.resolve(sorted(needs), dependencies=False) if needs else [])
-    lines = [line_of(item) for item in locked] + [_BUILD + line_of(item) for item in build]
-    text = lockfile.seal(inputs_of(target), lines)
-    path = matrix.lock_path(target.id)
-    if path.exists() and path.read_text(encoding="utf-8") == text:
-        return False
-    lockfile.write(path, text)
-    return True
+def _added(distributions: Iterable[Distribution], engine: Lock | None) -> frozenset[str]:
+    """The names of a flavour's distributions that its engine does not have."""
+    if engine is None:
+        return frozenset()
+    names = {item.name for item in engine.distributions}
+    return frozenset(item.name for item in distributions if item.name not in names)
 
 
-def _distributions(found: list[uv.Locked]) -> tuple[Distribution, ...]:
-    return tuple(Distribution(item.name, item.version, item.artifact) for item in found)
-
-
-def _check(target: Target, locked: tuple[Distribution, ...]) -> None:
-    allowed = {sdist.name for sdist in target.sdists}
-    if surprises := [item.pin for item in locked if not item.is_wheel and item.name not in allowed]:
-        raise LockError(
-            f"{target.id}: no wheel fits the image for {', '.join(surprises)}",
-            remedy="pin a version that has one, or list the distribution under `sdists:` in "
-            "matrix.yaml with what its build needs",
-        )
-    for item in locked:
-        if is_cuda_runtime(item):
-            built_for = ".".join(item.version.split(".")[:2])
-            if built_for != target.cuda:
-                raise LockError(
-                    f"{target.id}: torch {target.torch} is built for CUDA {built_for} "
-                    f"({item.pin}), not for {target.cuda}",
-                    remedy=f"write `cuda: {built_for!r}` in matrix.yaml, or another torch",
-                )
+def _digest(engine: Lock | None) -> str:
+    """The digest of what an engine's lock lists; "" of none."""
+    if engine is None:
+        return ""
+    lines = [line_of(item) for item in (*engine.distributions, *engine.build)]
+    return lockfile.digest_of(lines)

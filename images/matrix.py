@@ -13,9 +13,28 @@ from pathlib import Path
 
 from images import matrix_rows, runtime, suggest, yaml_lines
 from images.errors import UsageError
-from images.matrix_target import Budget, EnvDefault, Pin, Sdist, Target
+from images.matrix_target import (
+    Budget,
+    EnvDefault,
+    OwnWheel,
+    PackageDate,
+    Pin,
+    Sdist,
+    Target,
+)
 
-__all__ = ["Base", "Budget", "EnvDefault", "Matrix", "Pin", "Sdist", "Target", "load"]
+__all__ = [
+    "Base",
+    "Budget",
+    "EnvDefault",
+    "Matrix",
+    "OwnWheel",
+    "PackageDate",
+    "Pin",
+    "Sdist",
+    "Target",
+    "load",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +88,14 @@ class Matrix:
     def lock_path(self, target_id: str) -> Path:
         """Where the lock of a target is, or will be."""
         return self.locks / f"{target_id}.txt"
+
+    def debian_lock_path(self, flavour: str) -> Path:
+        """Where the lock of a flavour's Debian packages is, or will be."""
+        return self.locks / f"debian-{flavour}.txt"
+
+    def debian(self) -> dict[str, tuple[str, ...]]:
+        """The names of the Debian packages of each flavour that a target has, by flavour."""
+        return {target.flavour: target.debian for target in self.targets if target.debian}
 
 
 def load(path: Path, runtime_versions: Path | None = None) -> Matrix:

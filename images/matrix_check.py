@@ -158,6 +158,45 @@ def package_name(text: str) -> str | None:
     return f"{text!r} is not a package name in its normal form{hint}"
 
 
+def wheel_file(text: str) -> str | None:
+    """What is wrong with the file name of an own wheel, which must fit the image (PEP 427)."""
+    from packaging.utils import InvalidWheelFilename
+
+    from images import layout, uv
+
+    try:
+        fits = uv.fits(text)
+    except InvalidWheelFilename as error:
+        return f"{text!r} is not the file name of a wheel: {str(error).splitlines()[0]}"
+    return None if fits else f"{text!r} is not for CPython {layout.PYTHON} on {uv.PLATFORM}"
+
+
+def sha256(text: str) -> str | None:
+    """What is wrong with a SHA-256."""
+    if re.fullmatch("[0-9a-f]{64}", text):
+        return None
+    return f"{text[:80]!r} is not a SHA-256: 64 digits of 0-9a-f, as sha256sum prints them"
+
+
+def flag(text: str) -> str | None:
+    """What is wrong with a truth value."""
+    return None if text in ("true", "false") else f"{text!r} is neither true nor false"
+
+
+def flavour(text: str) -> str | None:
+    """What is wrong with the name of a flavour, which ends the ids of its targets."""
+    if re.fullmatch("[a-z][a-z0-9]{0,19}", text):
+        return None
+    return f"{text!r} is not a flavour's name: lower-case letters and digits, as in roll"
+
+
+def debian_package(text: str) -> str | None:
+    """What is wrong with the name of a Debian package (Debian Policy, section 5.6.7)."""
+    if re.fullmatch("[a-z0-9][a-z0-9+.-]+", text):
+        return None
+    return f"{text!r} is not the name of a Debian package"
+
+
 def specifier(text: str) -> str | None:
     """What is wrong with a version specifier."""
     if len(text) <= _LONGEST and all(map(_PLAIN_CLAUSE.fullmatch, _clauses(text))):

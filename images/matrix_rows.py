@@ -8,17 +8,26 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from images import base_reference, matrix_entries, toolkit_sources
+from images import base_reference, matrix_entries, matrix_flavours, toolkit_sources
 from images import matrix_check as check
 from images.matrix_entries import Entries, Entry
-from images.matrix_target import Budget, EnvDefault, Pin, Sdist, Target
+from images.matrix_flavours import Flavour
+from images.matrix_target import (
+    Budget,
+    EnvDefault,
+    OwnWheel,
+    PackageDate,
+    Pin,
+    Sdist,
+    Target,
+)
 from images.suggest import nearest
 from images.yaml_lines import Faults, Mapping, Node
 from images.yaml_table import Table
 
-_TOP = ("platform", "python", "base", "toolkit", "locks", "defaults", "targets")
-_DEFAULTS = (*matrix_entries.KEYS, "dependencies")
-_ROW = ("id", "sglang", "torch", "cuda", "base", *matrix_entries.KEYS)
+_TOP = ("platform", "python", "base", "toolkit", "locks", "flavours", "defaults", "targets")
+_DEFAULTS = ("flavours", *matrix_entries.KEYS, "dependencies")
+_ROW = ("id", "sglang", "torch", "cuda", "base", "flavours", *matrix_entries.KEYS)
 
 
 class _Row(NamedTuple):
@@ -30,6 +39,7 @@ class _Row(NamedTuple):
     cuda: str
     own: Entries
     base: tuple[str, str]
+    flavours: list[Flavour]
     table: Table
 
     @property
@@ -64,16 +74,24 @@ class Document:
         node = top.get("defaults", required=False) or Mapping({}, {}, top.line)
         defaults = Table(node, "defaults", _DEFAULTS, faults, check.other_platform)
         self._shared = matrix_entries.read(defaults)
-        self._dependencies = defaults.text("dependencies", _flag, required=False) != "false"
+        self._flavours = matrix_flavours.read(top)
+        self._shared_flavours = matrix_flavours.named(defaults, self._flavours) or []
+        self._dependencies = defaults.text("dependencies", check.flag, required=False) != "false"
         rows = [self._row(node) for node in top.items("targets")]
         if not rows and top.get("targets") is not None:
             top.fault("targets", "there are none")
         self._check_ids(rows)
         self._check_runtime(rows, runtime_versions)
-        self.targets = tuple(self._target(row) for row in rows if row.complete)
+        self.targets = tuple(
+            self._target(row, flavour)
+            for row in rows
+            if row.complete
+            for flavour in (None, *row.flavours)
+        )
 
     def _row(self, node: Node) -> _Row:
         table = Table(node, "a target", _ROW, self._faults, check.other_platform)
+        flavours = matrix_flavours.named(table, self._flavours)
         return _Row(
             id=table.text("id", check.other_platform),
             sglang=table.text("sglang", check.version),
@@ -81,6 +99,7 @@ class Document:
             cuda=table.text("cuda", check.cuda),
             own=matrix_entries.read(table),
             base=_base(table, required=False),
+            flavours=self._shared_flavours if flavours is None else flavours,
             table=table,
         )
 
@@ -120,23 +139,23 @@ class Document:
         elif wrong := check.compiler_serves(compiler, row.cuda):
             row.table.fault("cuda", wrong)
 
-    def _target(self, row: _Row) -> Target:
-        shared, own, versions = self._shared, row.own, row.versions
+    def _target(self, row: _Row, flavour: Flavour | None) -> Target:
+        versions = {**row.versions, matrix_entries.LOCKED: "{locked}"}
         self._check_cuda(row)
-        if "exclude_newer" not in row.table:
-            own = own._replace(exclude_newer=shared.exclude_newer)
-            if not own.exclude_newer[0]:
-                self._faults.add(row.table.line, "a target has no 'exclude_newer'")
-        if "budget" not in row.table:
-            own = own._replace(budget=shared.budget)
-        requirements = self._pick(shared.requirements, own.requirements, row)
+        date, date_why = self._date(row, flavour)
+        levels = (self._shared, row.own, *((flavour.own,) if flavour else ()))
+        requirements = _pick(row, *(level.requirements for level in levels))
         if not requirements:
             self._faults.add(row.table.line, "a target has no requirements")
-        sdists = self._pick_by_name(shared.sdists, own.sdists, row)
-        misrecorded = self._pick_by_name(shared.misrecorded, own.misrecorded, row)
-        env = self._pick_by_name(shared.env, own.env, row)
+        constraints = _pick(row, *(level.constraints for level in levels))
+        overrides = _pick(row, *(level.overrides for level in levels))
+        sdists = self._pick_by_name(row, *(level.sdists for level in levels))
+        misrecorded = self._pick_by_name(row, *(level.misrecorded for level in levels))
+        dates = self._pick_by_name(row, *(level.package_dates for level in levels))
+        wheels = self._pick_by_name(row, *(level.wheels for level in levels))
+        env = self._pick_by_name(row, *(level.env for level in levels))
         return Target(
-            id=row.id,
+            id=f"{row.id}-{flavour.name}" if flavour else row.id,
             sglang=row.sglang,
             torch=row.torch,
             cuda=row.cuda,
@@ -144,29 +163,46 @@ class Document:
             python=self.python,
             platform_tag=self._platform_tag,
             requirements=tuple(entry.filled(versions) for entry in requirements),
-            constraints=_pins(self._pick(shared.constraints, own.constraints, row), versions),
-            overrides=_pins(self._pick(shared.overrides, own.overrides, row), versions),
-            sdists=tuple(Sdist(e.name, e.build, e.why) for e in sorted(sdists)),
+            constraints=_pins(constraints, versions),
+            overrides=_pins(overrides, versions),
+            sdists=tuple(Sdist(e.name, e.build, e.why, e.compiled) for e in sorted(sdists)),
             misrecorded=frozenset(entry.name for entry in misrecorded),
-            exclude_newer=own.exclude_newer[0],
-            exclude_newer_why=own.exclude_newer[1],
+            exclude_newer=date,
+            exclude_newer_why=date_why,
             dependencies=self._dependencies,
             env=tuple(EnvDefault(e.name, e.filled(versions), e.why) for e in env),
-            budget=Budget(*own.budget) if own.budget[0] else None,
+            budget=self._budget(row, flavour),
             line=row.table.line,
             base=row.base[1] if "base" in row.table else self.base,
+            flavour=flavour.name if flavour else "",
+            engine=row.id if flavour else "",
+            debian=flavour.debian if flavour else (),
+            package_dates=tuple(PackageDate(e.name, e.value, e.why) for e in sorted(dates)),
+            wheels=tuple(OwnWheel(e.name, e.value, e.why, e.line) for e in sorted(wheels)),
         )
 
-    def _pick(self, shared: Iterable[Entry], own: Iterable[Entry], row: _Row) -> list[Entry]:
-        """The entries for a row: the shared ones, then its own."""
-        return [entry for entry in (*shared, *own) if entry.holds(row.versions)]
+    def _date(self, row: _Row, flavour: Flavour | None) -> tuple[str, str]:
+        """The cut-off date and its reason: the flavour's, else the row's, else the shared one."""
+        if flavour and flavour.own.exclude_newer[0]:
+            return flavour.own.exclude_newer
+        if "exclude_newer" in row.table:
+            return row.own.exclude_newer
+        if not self._shared.exclude_newer[0]:
+            self._faults.add(row.table.line, "a target has no 'exclude_newer'")
+        return self._shared.exclude_newer
 
-    def _pick_by_name(
-        self, shared: Iterable[Entry], own: Iterable[Entry], row: _Row
-    ) -> list[Entry]:
-        """The entries for a row, where its own replaces a shared one of the same name."""
+    def _budget(self, row: _Row, flavour: Flavour | None) -> Budget | None:
+        """What an image may weigh: a flavour's budget comes on top of its row's."""
+        size, why = row.own.budget if "budget" in row.table else self._shared.budget
+        if flavour and size:
+            more, its_why = flavour.own.budget
+            size, why = size + more, f"{why}; {flavour.name}: {its_why or 'no budget of its own'}"
+        return Budget(size, why) if size else None
+
+    def _pick_by_name(self, row: _Row, *levels: Iterable[Entry]) -> list[Entry]:
+        """The entries for a row, where a later level's replaces an earlier one's of that name."""
         picked: dict[str, Entry] = {}
-        for entries in (shared, own):
+        for entries in levels:
             here: dict[str, Entry] = {}
             for entry in entries:
                 if not entry.holds(row.versions):
@@ -180,12 +216,13 @@ class Document:
         return list(picked.values())
 
 
+def _pick(row: _Row, *levels: Iterable[Entry]) -> list[Entry]:
+    """The entries for a row, of one level after the other."""
+    return [entry for entries in levels for entry in entries if entry.holds(row.versions)]
+
+
 def _pins(entries: Iterable[Entry], versions: dict[str, str]) -> tuple[Pin, ...]:
     return tuple(Pin(entry.filled(versions), entry.why) for entry in entries)
-
-
-def _flag(text: str) -> str | None:
-    return None if text in ("true", "false") else f"{text!r} is neither true nor false"
 
 
 def _locks(top: Table) -> str:

@@ -22,10 +22,45 @@ class Sdist:
         name: the package's normalised name.
         build: the exact requirements that its build sees, and nothing else.
         why: the reason that an sdist is accepted.
+        compiled: whether it has C sources: it is then built in the base's root file system, by the
+            image's own compiler.
     """
 
     name: str
     build: tuple[str, ...]
+    why: str
+    compiled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OwnWheel:
+    """A wheel that the package index does not have.
+
+    Attributes:
+        filename: its base name (PEP 427).
+        sha256: lower-case hexadecimal SHA-256 of the file.
+        why: the reason that it is needed.
+        line: where matrix.yaml names it.
+    """
+
+    filename: str
+    sha256: str
+    why: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class PackageDate:
+    """The date up to which files of one package count, instead of the target's own.
+
+    Attributes:
+        name: the package's normalised name.
+        date: files published later do not exist (RFC 3339, UTC).
+        why: the reason.
+    """
+
+    name: str
+    date: str
     why: str
 
 
@@ -73,6 +108,11 @@ class Target:
         budget: what the image may weigh, if the matrix says; it changes no lock and no image.
         line: where the row begins in matrix.yaml.
         base: the own base that it stands on, as it is written there; "" for our Debian base.
+        flavour: the flavour's name; "" for a plain target.
+        engine: the plain target whose locked versions a flavour keeps; "" for a plain target.
+        debian: the Debian packages that the flavour adds.
+        package_dates: dates of single packages, sorted by name.
+        wheels: the wheels that the package index does not have, sorted by file name.
     """
 
     id: str
@@ -94,9 +134,17 @@ class Target:
     budget: Budget | None
     line: int
     base: str = ""
+    flavour: str = ""
+    engine: str = ""
+    debian: tuple[str, ...] = ()
+    package_dates: tuple[PackageDate, ...] = ()
+    wheels: tuple[OwnWheel, ...] = ()
 
     def resolve_inputs(self) -> dict[str, Any]:
-        """Exactly what the lock depends on, JSON-able: no reasons, no environment, no lines."""
+        """Exactly what the lock depends on, JSON-able: no reasons, no environment, no lines.
+
+        Of a flavour, the lock depends on that of its engine as well.
+        """
         return {
             "python": self.python,
             "platform": self.platform_tag,
@@ -106,4 +154,13 @@ class Target:
             "exclude_newer": self.exclude_newer,
             "sdists": {sdist.name: list(sdist.build) for sdist in self.sdists},
             "dependencies": self.dependencies,
+            **self._special_inputs(),
         }
+
+    def _special_inputs(self) -> dict[str, Any]:
+        """What few targets have; left out elsewhere, so that the locks of the others stay."""
+        found: dict[str, Any] = {
+            "exclude_newer_package": {item.name: item.date for item in self.package_dates},
+            "wheels": {wheel.filename: wheel.sha256 for wheel in self.wheels},
+        }
+        return {name: value for name, value in found.items() if value}

@@ -135,8 +135,9 @@ def _lock(parser: Parser) -> None:
         "--base",
         action="store_true",
         dest="base_only",
-        help="newest packages for base and compiler",
+        help="newest packages for base, compiler and flavours",
     )
+    _add_cache(parser)
     _add_mirror(parser)
 
 
@@ -314,6 +315,12 @@ def _add_jobs(parser: Parser, what: str, default: int | None = None) -> None:
 def _add_cache(parser: Parser) -> None:
     parser.add_argument(
         "--cache", type=Path, default=default_cache(), help="downloads (%(default)s)"
+    )
+    parser.add_argument(
+        "--wheels",
+        type=Path,
+        metavar="DIR",
+        help="holds own wheels that matrix.yaml names; they are copied into the cache",
     )
 
 

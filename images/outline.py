@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
-from images import base, lock, plan, runtime, stack, suggest, toolkit
+from images import foundation, plan, runtime, stack, suggest
 from images.artifact import Artifact
-from images.deb import Deb
 from images.errors import LockError
+from images.foundation import Inputs
 from images.image import Image
 from images.layer import Blob, Compression
 from images.lock import Distribution
@@ -109,17 +109,20 @@ def of_target(
     Raises:
         LockError: a lock is missing, stale or edited by hand.
     """
-    locked, debs, tools = lock.read(matrix, target), base.locked(), toolkit.locked(target.toolkit)
-    groups = {group.title: group.distributions for group in plan.groups(locked.distributions)}
+    inputs = foundation.inputs_of(matrix, target, compression)
+    locked = inputs.lock
+    grouped = plan.groups(locked.of_engine())
+    grouped += plan.added_groups(locked.of_flavour(), target.flavour, locked.compiled)
+    groups = {group.title: group.distributions for group in grouped}
     parts = []
-    for recipe in stack.recipes(locked, debs, tools, compression):
+    for recipe in inputs.recipes(None):
         found = Part(
             recipe.title, recipe.key, store.known(recipe.key) if store else None, recipe.weight
         )
         if recipe.title in groups:
             found = _of_distributions(found, groups[recipe.title])
         else:
-            found = replace(found, packages=_others(recipe.title, debs, tools))
+            found = replace(found, packages=_others(recipe.title, inputs))
         parts.append(found)
     return Outline(target.id, None, tuple(parts))
 
@@ -135,12 +138,17 @@ def _of_distributions(part: Part, distributions: Sequence[Distribution]) -> Part
     )
 
 
-def _others(title: str, debs: Sequence[Deb], tools: toolkit.Toolkit) -> tuple[Package, ...]:
-    if title == stack.BASE:
-        return tuple(Package("debian", deb.package, deb.version) for deb in debs)
+def _others(title: str, inputs: Inputs) -> tuple[Package, ...]:
+    debs = {
+        stack.BASE: inputs.debs,
+        stack.debian_title(inputs.target.flavour): inputs.added_debs,
+    }
+    if title in debs:
+        return tuple(Package("debian", deb.package, deb.version) for deb in debs[title])
     if title == stack.RUNTIME:
         return (Package("distribution", "roll-runtime", runtime.version()),)
-    return (of_compiler(tools.version),) if title == stack.compiler_title(tools.version) else ()
+    version = inputs.tools.version
+    return (of_compiler(version),) if title == stack.compiler_title(version) else ()
 
 
 def of_compiler(version: str) -> Package:

@@ -8,15 +8,16 @@ The order decides what is shared on a node. An engine knows an unpacked layer by
 below it, so two images share on disk only as far as their stacks begin alike. Hence, from the
 lowest: what torch pins and its next release may leave alone (torch 2.8 and 2.9 have all but two of
 NVIDIA's libraries in common, 2.5 GB of wheels), what each release of torch brings anew, torch; then
-the rest by size, SGLang's kernels and SGLang last; the small ones above them, and what changes with
-each commit on top.
+the rest by size, SGLang's kernels and SGLang last; the small ones above them. What a flavour adds
+comes above all of these, in few layers, so that its image begins as the plain one; what changes
+with each commit is on top.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 from images.lock import Distribution
@@ -28,6 +29,11 @@ _SHELVES = 16
 """Layers that the small distributions share; a name decides the shelf, so a bump changes one."""
 
 _SHELF = "small distributions "
+
+_OWN_ADDED_LAYER = 30_000_000
+_ADDED_SHELVES = 3
+"""The same two of what a flavour adds: an image has a limit of layers, and the engine most of
+them."""
 
 # What torch's wheels pin exactly: its CUDA libraries and its Triton.
 _TORCH_STACK = re.compile(
@@ -66,12 +72,34 @@ class Group:
 
 
 def groups(distributions: Iterable[Distribution]) -> list[Group]:
-    """The layers of a lock's distributions, lowest first."""
+    """The layers of an engine's distributions, lowest first."""
     every = list(distributions)
     large = [item for item in every if item.artifact.size >= OWN_LAYER]
     large.sort(key=lambda item: (_rank(item), -item.artifact.size, item.name))
-    own = [Group(f"{item.name} {item.version}", (item,)) for item in large]
-    return own + _shelves(item for item in every if item.artifact.size < OWN_LAYER)
+    small = (item for item in every if item.artifact.size < OWN_LAYER)
+    return [*map(_alone, large), *_shelves(small, _SHELVES, _SHELF)]
+
+
+def added_groups(
+    distributions: Iterable[Distribution], flavour: str, apart: Container[str] = ()
+) -> list[Group]:
+    """The layers of what a flavour adds to its engine, lowest first.
+
+    Args:
+        distributions: what it adds.
+        flavour: its name.
+        apart: names of distributions that are a layer of their own whatever they weigh, so that
+            all targets of the flavour share it: to make it takes long.
+    """
+    every = list(distributions)
+    large = [item for item in every if item.artifact.size >= _OWN_ADDED_LAYER or item.name in apart]
+    large.sort(key=lambda item: (-item.artifact.size, item.name))
+    small = (item for item in every if item not in large)
+    return [*map(_alone, large), *_shelves(small, _ADDED_SHELVES, f"{_SHELF}of {flavour} ")]
+
+
+def _alone(item: Distribution) -> Group:
+    return Group(f"{item.name} {item.version}", (item,))
 
 
 def is_torch_stack(distribution: Distribution) -> bool:
@@ -93,12 +121,11 @@ def is_shelf(title: str) -> bool:
     return title.startswith(_SHELF)
 
 
-def _shelves(small: Iterable[Distribution]) -> list[Group]:
+def _shelves(small: Iterable[Distribution], count: int, title: str) -> list[Group]:
     shelves: dict[int, list[Distribution]] = {}
     for distribution in sorted(small):
-        number = hashlib.sha256(distribution.name.encode()).digest()[0] % _SHELVES
+        number = hashlib.sha256(distribution.name.encode()).digest()[0] % count
         shelves.setdefault(number, []).append(distribution)
     return [
-        Group(f"{_SHELF}{number + 1}/{_SHELVES}", tuple(shelves[number]))
-        for number in sorted(shelves)
+        Group(f"{title}{number + 1}/{count}", tuple(shelves[number])) for number in sorted(shelves)
     ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import subprocess
 import tarfile
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,7 +43,7 @@ def build(sdist: Path, requirements: Sequence[Path], python: Interpreter, workdi
         IntegrityError: the sdist is not one.
         ToolError: the build failed; the message ends with its last lines.
     """
-    source = _unpacked(sdist, workdir / "source")
+    source = unpacked(sdist, workdir / "source")
     site = workdir / "site"
     # Not at the top: a build that makes nothing asks this module for its FORMAT alone.
     import pyproject_hooks as pep517
@@ -50,7 +51,7 @@ def build(sdist: Path, requirements: Sequence[Path], python: Interpreter, workdi
     for wheel in requirements:
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(site)  # noqa: S202  # locked, and zipfile drops `..` and roots
-    system = _build_system(sdist.name, source)
+    system = build_system(sdist.name, source)
     output = workdir / "wheel"
     output.mkdir()
 
@@ -61,6 +62,8 @@ def build(sdist: Path, requirements: Sequence[Path], python: Interpreter, workdi
     ) -> None:
         _run(sdist.name, python, site, cmd, cwd, extra_environ or {})
 
+    # What a build backend thinks of a locked source helps nobody who builds an image.
+    warnings.filterwarnings("ignore", category=pep517.BuildBackendWarning)
     try:
         hooks = pep517.BuildBackendHookCaller(
             str(source),
@@ -87,7 +90,7 @@ def build(sdist: Path, requirements: Sequence[Path], python: Interpreter, workdi
     return wheel
 
 
-def _build_system(name: str, source: Path) -> dict[str, Any]:
+def build_system(name: str, source: Path) -> dict[str, Any]:
     """What builds the source: setuptools, unless its pyproject.toml says otherwise (PEP 517)."""
     import tomli
 
@@ -100,7 +103,7 @@ def _build_system(name: str, source: Path) -> dict[str, Any]:
         raise IntegrityError(f"{name}: its pyproject.toml cannot be read: {error}") from error
 
 
-def _unpacked(sdist: Path, destination: Path) -> Path:
+def unpacked(sdist: Path, destination: Path) -> Path:
     """The source tree, without links and devices, in modes that do not tell of a umask."""
     try:
         packed, unpacked = sdist.stat().st_size, 0

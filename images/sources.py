@@ -95,6 +95,7 @@ def locate(wanted: Sources, mirror: str | None, cache: Path) -> dict[Artifact, s
         ToolError: uv or mmdebstrap cannot be run.
     """
     urls: dict[Artifact, str] = {}
+    _refuse_own(wanted, cache)
     if wanted.distributions:
         from images import index_login, uv
 
@@ -122,7 +123,11 @@ def not_here(absent: Sources, cache: Path, command: str) -> FetchError:
         absent: the files.
         cache: the download cache.
         command: what brings them.
+
+    Raises:
+        FetchError: own wheels are among them, which no network brings.
     """
+    _refuse_own(absent, cache)
     names = [str(item) for item in absent.debs.values()]
     names += [f"{item.pin}: {file.filename}" for file, item in absent.distributions.items()]
     return FetchError(
@@ -130,6 +135,17 @@ def not_here(absent: Sources, cache: Path, command: str) -> FetchError:
         f"{listed(names)}",
         remedy=f"where there is a network: {command}",
     )
+
+
+def _refuse_own(absent: Sources, cache: Path) -> None:
+    """Own wheels are brought by a person: the index is not asked for them."""
+    own = [
+        f"{item.own}: {file.filename}" for file, item in absent.distributions.items() if item.own
+    ]
+    if own:
+        from images import own_wheels
+
+        raise own_wheels.missing(own, cache)
 
 
 def listed(names: Iterable[str]) -> str:

@@ -7,7 +7,8 @@ recipes alone: whether a layer must be made is decided without opening one wheel
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from images import (
     base,
     bytecode,
+    extra_debs,
     layer,
     layout,
     lockfile,
@@ -60,10 +62,12 @@ build that makes nothing must not import them."""
 
 BASE = "Debian bookworm"
 LINKS = "CUDA links"
+LOGIN = "environment of logins"
 RUNTIME = "roll_runtime"
 """Titles of the layers that are not of wheels; the compiler's has its version in it."""
 
 _COMPILER = "CUDA compiler "
+_DEBIAN = "Debian packages of "
 _VENV_CONFIG = "home = {home}\ninclude-system-site-packages = false\n"
 _RUNTIME_WEIGHT = 100_000
 
@@ -116,6 +120,21 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True)
+class Flavour:
+    """What a flavour has beside its lock.
+
+    Attributes:
+        name: e.g. `roll`.
+        debs: the Debian packages that it adds to our base, with all that they depend on.
+        env: the image's environment, for logins: sshd does not hand on that of the container.
+    """
+
+    name: str
+    debs: Sequence[Deb]
+    env: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Footing:
     """What an own base has of what our layers stand on.
 
@@ -135,6 +154,7 @@ def recipes(
     tools: toolkit.Toolkit,
     compression: Compression,
     footing: Footing | None = None,
+    flavour: Flavour | None = None,
 ) -> list[Recipe]:
     """The layers of a target, lowest first.
 
@@ -144,6 +164,7 @@ def recipes(
         tools: the CUDA compiler's lock.
         compression: how the layers are compressed.
         footing: of the own base below them; None for our Debian base, which is then the lowest.
+        flavour: of a target that is one; an own base brings Debian packages itself.
     """
     common = {
         "bytecode": bytecode.FORMAT,
@@ -168,9 +189,15 @@ def recipes(
 
     def of_group(group: plan.Group) -> Recipe:
         needs = (*group.distributions, *(lock.build if _has_sdist(group) else ()))
-        return recipe(*_group(group, lock), distributions=needs)
+        compiled = any(item.name in lock.compiled for item in group.distributions)
+        return recipe(
+            *_group(group, lock, base_debs),
+            distributions=needs,
+            debs=base_debs if compiled else (),
+            weight=sum(item.artifact.size for item in needs),
+        )
 
-    grouped = plan.groups(lock.distributions)
+    grouped = plan.groups(lock.of_engine())
     compiler = recipe(*_tools(tools), distributions=tools.wheels, debs=tools.debs)
     if footing is None:
         lowest = [recipe(*_base(base_debs), debs=base_debs), compiler]
@@ -182,9 +209,52 @@ def recipes(
         *(of_group(group) for group in grouped if group.is_torch_stack),
         _links(recipe, lock, tools, home=footing is None or not footing.compiler),
         *(of_group(group) for group in grouped if not group.is_torch_stack),
+        *(_added(recipe, of_group, flavour, lock, base_debs, footing) if flavour else ()),
         # Every commit to it is pushed and pulled: a tenth smaller for some milliseconds.
         recipe(*_runtime(), weight=_RUNTIME_WEIGHT, effort="dense"),
     ]
+
+
+def _added(
+    recipe: _Maker,
+    of_group: Callable[[plan.Group], Recipe],
+    flavour: Flavour,
+    lock: Lock,
+    base_debs: Sequence[Deb],
+    footing: Footing | None,
+) -> Iterator[Recipe]:
+    """The layers that a flavour adds above its engine's, lowest first."""
+    if flavour.debs and footing is None:
+        needs = (*base_debs, *flavour.debs)
+        weight = sum(deb.artifact.size for deb in flavour.debs)
+        yield recipe(*_debian(flavour, base_debs), debs=needs, weight=weight)
+        yield recipe(*_login(flavour.env), weight=_RUNTIME_WEIGHT)
+    yield from map(of_group, plan.added_groups(lock.of_flavour(), flavour.name, lock.compiled))
+
+
+def _debian(flavour: Flavour, base_debs: Sequence[Deb]) -> tuple[str, Any, Entries]:
+    def entries(shop: Workshop, opened: ExitStack) -> Iterator[Entry]:
+        found = extra_debs.entries(base_debs, flavour.debs, shop.cache, shop.workdir)
+        return bytecode.compiled(found, shop.compiler)
+
+    return debian_title(flavour.name), {"debs": extra_debs.key(base_debs, flavour.debs)}, entries
+
+
+def _login(env: Mapping[str, str]) -> tuple[str, Any, Entries]:
+    """The image's environment for `ssh HOST COMMAND` (pam_env) and for login shells."""
+    plain = "".join(f"{name}={value}\n" for name, value in env.items())
+    script = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in env.items())
+
+    def entries(shop: Workshop, opened: ExitStack) -> Iterator[Entry]:
+        yield of_bytes("etc/environment", plain.encode())
+        yield of_bytes("etc/profile.d/roll-images.sh", script.encode())
+
+    return LOGIN, {"login": [plain, script]}, entries
+
+
+def debian_title(flavour: str) -> str:
+    """The title of the layer of a flavour's Debian packages."""
+    return f"{_DEBIAN}{flavour}"
 
 
 def compiler_title(version: str) -> str:
@@ -239,7 +309,7 @@ def _tools(tools: toolkit.Toolkit) -> tuple[str, Any, Entries]:
 
 def _links(recipe: _Maker, lock: Lock, tools: toolkit.Toolkit, *, home: bool) -> Recipe:
     own = {wheel.name for wheel in tools.header_wheels}
-    nvidia = [item for item in lock.distributions if item.name.startswith("nvidia-")]
+    nvidia = [item for item in lock.of_engine() if item.name.startswith("nvidia-")]
 
     def entries(shop: Workshop, opened: ExitStack) -> Iterator[Entry]:
         from images import wheels
@@ -257,8 +327,9 @@ def _links(recipe: _Maker, lock: Lock, tools: toolkit.Toolkit, *, home: bool) ->
     return recipe(LINKS, inputs, entries, distributions=nvidia, weight=_RUNTIME_WEIGHT)
 
 
-def _group(group: plan.Group, lock: Lock) -> tuple[str, Any, Entries]:
+def _group(group: plan.Group, lock: Lock, base_debs: Sequence[Deb]) -> tuple[str, Any, Entries]:
     misrecorded = sorted(item.name for item in group.distributions if item.name in lock.misrecorded)
+    compiled = sorted(item.name for item in group.distributions if item.name in lock.compiled)
 
     def entries(shop: Workshop, opened: ExitStack) -> Iterator[Entry]:
         from images import wheels
@@ -269,7 +340,7 @@ def _group(group: plan.Group, lock: Lock) -> tuple[str, Any, Entries]:
             for entry in wheels.entries(
                 opened.enter_context(
                     wheels.opened(
-                        _wheel(item, lock.build, shop), misrecorded=item.name in misrecorded
+                        _wheel(item, lock, base_debs, shop), misrecorded=item.name in misrecorded
                     )
                 )
             )
@@ -283,6 +354,10 @@ def _group(group: plan.Group, lock: Lock) -> tuple[str, Any, Entries]:
         inputs["build"] = [sdist.FORMAT, *_hashes(lock.build)]
     if misrecorded:
         inputs["misrecorded"] = misrecorded
+    if compiled:
+        from images import sdist_compiled
+
+        inputs["compiled"] = [sdist_compiled.key(base_debs), *compiled]
     return group.title, inputs, entries
 
 
@@ -304,15 +379,17 @@ def _content(entry: Entry) -> bytes:
         return stream.read()
 
 
-def _wheel(item: Distribution, build: Sequence[Distribution], shop: Workshop) -> Path:
-    from images import sdist
+def _wheel(item: Distribution, lock: Lock, base_debs: Sequence[Deb], shop: Workshop) -> Path:
+    from images import sdist, sdist_compiled
 
     path = fetch_path(item, shop.cache)
     if item.is_wheel:
         return path
-    needs = [fetch_path(need, shop.cache) for need in build]
+    needs = [fetch_path(need, shop.cache) for need in lock.build]
     workdir = shop.workdir / item.name
     workdir.mkdir()
+    if item.name in lock.compiled:
+        return sdist_compiled.build(path, needs, base_debs, shop.cache, workdir)
     return sdist.build(path, needs, shop.python, workdir)
 
 

@@ -99,7 +99,7 @@ def lock(version: str, mirror: Mirror) -> str:
     debs = apt.exactly(_SUITES, sources.debs, mirror) if sources.debs else []
     wheels = [
         Distribution(found.name, found.version, found.artifact)
-        for found in uv.resolve(sources.wheels, dependencies=False)
+        for found in uv.resolve(uv.Request(sources.wheels, dependencies=False))
     ]
     lines = [deb.line_of(item) for item in debs] + [locks.line_of(item) for item in wheels]
     return lockfile.seal(inputs_digest(version), sorted(lines))

@@ -10,8 +10,8 @@ import errno
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import zip_longest
 from pathlib import Path
@@ -58,32 +58,49 @@ class Locked:
     url: str
 
 
-def resolve(
-    requirements: Iterable[str],
-    *,
-    constraints: Iterable[str] = (),
-    overrides: Iterable[str] = (),
-    exclude_newer: str | None = None,
-    dependencies: bool = True,
-) -> list[Locked]:
-    """The one file that each distribution of a resolution installs from, sorted by name.
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be resolved.
 
-    A wheel is taken where one fits the image's platform, else the sdist.
-
-    Args:
+    Attributes:
         requirements: PEP 508 strings.
         constraints: as in `uv pip compile --constraints`.
         overrides: as in `uv pip compile --overrides`.
         exclude_newer: RFC 3339 time; files uploaded later are not seen.
+        package_dates: such times of single packages, by name, which count instead.
         dependencies: whether the requirements' own dependencies are resolved too.
+        find_links: a directory of wheels that the index does not have; they are preferred.
+    """
+
+    requirements: Iterable[str]
+    constraints: Iterable[str] = ()
+    overrides: Iterable[str] = ()
+    exclude_newer: str | None = None
+    package_dates: Mapping[str, str] = field(default_factory=dict)
+    dependencies: bool = True
+    find_links: Path | None = None
+
+    def options(self) -> list[str]:
+        """The options of `uv pip compile`, but for the files of requirements."""
+        found = ["--exclude-newer", self.exclude_newer] if self.exclude_newer else []
+        for name, date in self.package_dates.items():
+            found += ["--exclude-newer-package", f"{name}={date}"]
+        found += ["--find-links", str(self.find_links)] if self.find_links else []
+        return [*found, *([] if self.dependencies else ["--no-deps"])]
+
+
+def resolve(request: Request) -> list[Locked]:
+    """The one file that each distribution of a resolution installs from, sorted by name.
+
+    A wheel is taken where one fits the image's platform, else the sdist.
 
     Raises:
         LockError: there is no resolution; the message is uv's own.
         ToolError: uv cannot be run.
     """
-    packages = _compile(requirements, constraints, overrides, exclude_newer, dependencies)
-    wanted = (package for package in packages if _applies(package.get("marker")))
-    return sorted((_best(package) for package in wanted), key=lambda locked: locked.name)
+    wanted = (package for package in _compile(request) if _applies(package.get("marker")))
+    own = request.find_links
+    return sorted((_best(package, own) for package in wanted), key=lambda locked: locked.name)
 
 
 def locate(wanted: dict[str, Artifact]) -> dict[Artifact, str]:
@@ -104,7 +121,7 @@ def locate(wanted: dict[str, Artifact]) -> dict[Artifact, str]:
         packages = [
             package
             for pins in _without_rivals(wanted)
-            for package in _compile(pins, (), (), None, dependencies=False)
+            for package in _compile(Request(pins, dependencies=False))
         ]
     except LockError as error:
         raise FetchError(
@@ -131,26 +148,15 @@ def _without_rivals(pins: Iterable[str]) -> list[list[str]]:
     return [[pin for pin in group if pin is not None] for group in zip_longest(*versions.values())]
 
 
-def _compile(
-    requirements: Iterable[str],
-    constraints: Iterable[str],
-    overrides: Iterable[str],
-    exclude_newer: str | None,
-    dependencies: bool,
-) -> list[dict[str, Any]]:
+def _compile(request: Request) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="lock-") as directory:
         place = Path(directory)
-        inputs = {"requirements": requirements, "constraints": constraints, "overrides": overrides}
-        for name, lines in inputs.items():
-            (place / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        for name in ("requirements", "constraints", "overrides"):
+            lines = "".join(f"{line}\n" for line in getattr(request, name))
+            (place / name).write_text(lines, encoding="utf-8")
         output = place / "pylock.toml"
-        options = ["--constraints", "constraints", "--overrides", "overrides"]
-        options += ["--exclude-newer", exclude_newer] if exclude_newer else []
-        options += [] if dependencies else ["--no-deps"]
-        run(
-            [*_COMPILE, "requirements", *options, "--output-file", output.name],
-            cwd=place,
-        )
+        inputs = ["requirements", "--constraints", "constraints", "--overrides", "overrides"]
+        run([*_COMPILE, *inputs, *request.options(), "--output-file", output.name], cwd=place)
         packages: list[dict[str, Any]] = tomli.loads(output.read_text(encoding="utf-8")).get(
             "packages", []
         )
@@ -197,22 +203,24 @@ def _files(package: dict[str, Any]) -> list[dict[str, Any]]:
     return [*package.get("wheels", []), *([sdist] if sdist else [])]
 
 
-def _best(package: dict[str, Any]) -> Locked:
+def _best(package: dict[str, Any], own: Path | None = None) -> Locked:
     ranked = sorted(
         (
-            (preference, _location(file), file)
+            (_own_path(file, own) is not None, preference, _location(file), file)
             for file in package.get("wheels", [])
             if (preference := _preference(_file_name(file)))
         ),
-        key=lambda item: item[:2],
+        key=lambda item: item[:3],
     )
-    file = ranked[-1][2] if ranked else package.get("sdist")
+    file = ranked[-1][3] if ranked else package.get("sdist")
     if file is None:
         raise LockError(
             f"{package['name']} {package['version']}: the index has no wheel for "
             f"CPython {layout.PYTHON} on {PLATFORM}, and no sdist"
         )
     sha256, size = file.get("hashes", {}).get("sha256"), file.get("size")
+    if path := _own_path(file, own):
+        size = path.stat().st_size  # uv states none
     if sha256 is None or size is None:
         raise LockError(
             f"{_file_name(file)}: the index tells no {'size' if sha256 else 'SHA-256'} of it",
@@ -221,6 +229,15 @@ def _best(package: dict[str, Any]) -> Locked:
         )
     artifact = Artifact(_file_name(file), sha256, size)
     return Locked(canonicalize_name(package["name"]), package["version"], artifact, _location(file))
+
+
+def fits(filename: str) -> bool:
+    """Whether a wheel of that file name can be installed in the image.
+
+    Raises:
+        packaging.utils.InvalidWheelFilename: it is not the name of a wheel.
+    """
+    return _preference(filename) is not None
 
 
 def _preference(filename: str) -> tuple[int, BuildTag] | None:
@@ -250,6 +267,13 @@ def _tag_ranks() -> dict[Tag, int]:
     for rank, found in enumerate(tags):
         ranks.setdefault(found, rank)
     return ranks
+
+
+def _own_path(file: dict[str, Any], own: Path | None) -> Path | None:
+    """The path of a wheel that is among our own ones; None of the index's."""
+    place = urlsplit(_location(file))
+    path = Path(unquote(place.path))
+    return path if place.scheme == "file" and own and path.parent == own else None
 
 
 def _location(file: dict[str, Any]) -> str:

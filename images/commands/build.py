@@ -45,9 +45,10 @@ class _Built:
 
 def build(options: argparse.Namespace) -> int:
     """Build images into the store."""
-    from images import builder, foundation, report, store
+    from images import builder, foundation, own_wheels, report, store
 
     matrix, targets = chosen(options)
+    own_wheels.bring(targets, options.wheels, options.cache)
     # Every lock is read before anything is made: a stale one must not surface after an hour.
     inputs = inputs_of(matrix, targets, options.compression)
     settings = builder.Settings(
@@ -118,7 +119,8 @@ def _run(
     from images import base, toolkit
     from images.provenance import Build
 
-    locks = (matrix.lock_path(one.target.id), base.LOCK, toolkit.lock_path(one.target.toolkit))
+    locks = [matrix.lock_path(one.target.id), base.LOCK, toolkit.lock_path(one.target.toolkit)]
+    locks += [matrix.debian_lock_path(one.target.flavour)] if one.added_debs else []
     return Build(
         ROOT,
         (matrix.path, *locks),
@@ -133,13 +135,15 @@ def _run(
 
 def fetch(options: argparse.Namespace) -> int:
     """Bring all that builds need into the download cache: they then need no network."""
-    from images import foundation, prefetch, report
+    from images import foundation, own_wheels, prefetch, report
 
     looking = options.check or options.paths_only
+    matrix, targets = chosen(options)
+    own_wheels.bring(targets, None if looking else options.wheels, options.cache)
     place = base_place(options, offline=looking)
     wanted = {
         one.target.id: foundation.wanted(one, place, Progress(), bring=not looking)
-        for one in inputs_of(*chosen(options))
+        for one in inputs_of(matrix, targets)
     }
     if options.paths_only:
         files = dict.fromkeys(file for needs in wanted.values() for file in needs.artifacts)

@@ -87,15 +87,9 @@ def inputs_of(
     matrix: Matrix, targets: Sequence[Target], compression: Compression = "zstd"
 ) -> list[Inputs]:
     """The locks of targets, all read and checked."""
-    from images import base, lock, toolkit
-    from images.foundation import Inputs
+    from images import foundation
 
-    debs = base.locked()
-    tools = {target.toolkit: toolkit.locked(target.toolkit) for target in targets}
-    return [
-        Inputs(target, lock.read(matrix, target), debs, tools[target.toolkit], compression)
-        for target in targets
-    ]
+    return [foundation.inputs_of(matrix, target, compression) for target in targets]
 
 
 def base_place(

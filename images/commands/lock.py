@@ -18,20 +18,21 @@ if TYPE_CHECKING:
 
 def lock_targets(options: argparse.Namespace) -> int:
     """Make the locks, or check that they are those of the sources."""
-    from images import lock, lockfile, mirror
+    from images import lockfile, mirror, own_wheels, resolve
 
     matrix = matrix_of(options)
     named = bool(options.target)
     targets = [matrix.target(name) for name in options.target] if named else matrix.targets
     if options.check:
-        return _check_locks(matrix, targets)
+        return _check_locks(matrix, targets, options.cache)
     if not options.base_only:
+        own_wheels.bring(targets, options.wheels, options.cache)
         for target in targets:
-            changed = lock.make(matrix, target)
+            changed = resolve.make(matrix, target, options.cache)
             print(f"{matrix.lock_path(target.id)}: {'locked' if changed else 'unchanged'}")
     if options.base_only or not named:
         where = mirror.find(options.debian_mirror)
-        for shared in _shared_locks(matrix):
+        for shared in _shared_locks(matrix, options.cache):
             if not options.base_only and _reads(shared.read):
                 print(f"{shared.path}: up to date ({shared.name}; newest packages: lock --base)")
                 continue
@@ -49,8 +50,15 @@ class _SharedLock(NamedTuple):
     read: Callable[[], object]
 
 
-def _shared_locks(matrix: Matrix) -> list[_SharedLock]:
-    from images import base, toolkit
+def _shared_locks(matrix: Matrix, cache: Path) -> list[_SharedLock]:
+    """In the order in which they are made: those of flavours stand on that of the base."""
+    from images import base, extra_debs, toolkit
+
+    def lock_debian(packages: Sequence[str], where: Mirror) -> str:
+        return extra_debs.lock(packages, base.locked(), where, cache)
+
+    def read_debian(path: Path, packages: Sequence[str]) -> object:
+        return extra_debs.locked(path, packages, base.locked())
 
     compilers = [
         _SharedLock(
@@ -61,14 +69,23 @@ def _shared_locks(matrix: Matrix) -> list[_SharedLock]:
         )
         for version in matrix.toolkits
     ]
-    return [_SharedLock("base", base.LOCK, base.lock, base.locked), *compilers]
+    flavours = [
+        _SharedLock(
+            f"Debian packages of {flavour}",
+            path := matrix.debian_lock_path(flavour),
+            partial(lock_debian, packages),
+            partial(read_debian, path, packages),
+        )
+        for flavour, packages in matrix.debian().items()
+    ]
+    return [_SharedLock("base", base.LOCK, base.lock, base.locked), *compilers, *flavours]
 
 
-def _check_locks(matrix: Matrix, targets: Sequence[Target]) -> int:
+def _check_locks(matrix: Matrix, targets: Sequence[Target], cache: Path) -> int:
     from images import lock
 
     faults: list[LockError] = []
-    checks = [shared.read for shared in _shared_locks(matrix)]
+    checks = [shared.read for shared in _shared_locks(matrix, cache)]
     checks += [partial(lock.read, matrix, target) for target in targets]
     for check in checks:
         try:

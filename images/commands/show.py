@@ -21,7 +21,6 @@ from images.errors import EvidenceError
 def list_targets(options: argparse.Namespace) -> int:
     """List what can be built, and what has been."""
     from images import lock, report
-    from images.lockfile import is_locked
 
     matrix = matrix_of(options)
     here = store_if_there(options)
@@ -32,7 +31,7 @@ def list_targets(options: argparse.Namespace) -> int:
             "sglang": target.sglang,
             "torch": target.torch,
             "cuda": target.cuda,
-            "locked": is_locked(matrix.lock_path(target.id), lock.inputs_of(target)),
+            "locked": lock.is_current(matrix, target),
             "built": built.get(target.id),
             **_proof(options.matrix, target.id, built.get(target.id)),
         }

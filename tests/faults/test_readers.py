@@ -47,7 +47,7 @@ def read_tar(path: Path) -> None:
 def read_sdist(path: Path) -> None:
     place = path.parent / "source"
     try:
-        sdist._unpacked(path, place)
+        sdist.unpacked(path, place)
     finally:
         shutil.rmtree(place, ignore_errors=True)
 

@@ -155,7 +155,7 @@ def root(case: Case, base_tar: Path, tmp_path_factory: pytest.TempPathFactory) -
     tools = toolkit.locked(case.version)
     target = [
         Distribution(found.name, found.version, found.artifact)
-        for found in uv.resolve(case.wheels, dependencies=False)
+        for found in uv.resolve(uv.Request(case.wheels, dependencies=False))
     ]
     if fetch.missing([item.artifact for item in tools.debs], CACHE):
         download_debs(tools.debs)

@@ -248,7 +248,9 @@ def listed(matrix: Path, store: Path) -> tuple[bool, str]:
     given = ("--matrix", matrix, "--store", store)
     rows = json.loads(cli("list", "--json", *given).stdout)["targets"]
     (row,) = (row for row in rows if row["target"] == TARGET)
-    (line,) = (line for line in cli("list", *given).stdout.splitlines() if TARGET in line)
+    (line,) = (
+        line for line in cli("list", *given).stdout.splitlines() if line.startswith(f"{TARGET} ")
+    )
     assert line.endswith(f"  {row['evidence']}")
     assert [other["proven"] for other in rows if other is not row] == [False] * (len(rows) - 1)
     return row["proven"], row["evidence"]

@@ -16,7 +16,9 @@ from images.lock import Distribution, Lock
 from images.stack import Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
-LOCKS = sorted((ROOT / "images" / "locks").glob("torch*.txt"))
+LOCKS = sorted(
+    path for path in (ROOT / "images" / "locks").glob("torch*.txt") if path.stem.count("-") == 1
+)
 BUILD = "# build "
 
 

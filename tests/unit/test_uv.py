@@ -151,27 +151,31 @@ def test_resolution_locks_name_version_hash_size_and_place(index: Index) -> None
     needed = index.add("needed_thing-2.0-py3-none-any.whl")
     index.server.files["/simple/needed-thing/"] = index.server.files["/simple/needed_thing/"]
     index.server.headers["/simple/needed-thing/"] = {"Content-Type": JSON}
-    found = uv.resolve(["demo"])
+    found = uv.resolve(uv.Request(["demo"]))
     assert [(item.name, item.version, item.artifact) for item in found] == [
         ("demo", "1.0", wheel),
         ("needed-thing", "2.0", needed),
     ]
     assert found[0].url == index.server.url(f"/files/{wheel.filename}")
-    assert [item.name for item in uv.resolve(["demo"], dependencies=False)] == ["demo"]
+    assert [item.name for item in uv.resolve(uv.Request(["demo"], dependencies=False))] == ["demo"]
 
 
 def test_constraints_overrides_and_date_bend_the_resolution(index: Index) -> None:
     for version in ("1.0", "2.0", "3.0"):
         index.add(f"demo-{version}-py3-none-any.whl")
     index.add("above-1.0-py3-none-any.whl", requires="demo==3.0")
-    assert [item.version for item in uv.resolve(["demo"])] == ["3.0"]
-    assert [item.version for item in uv.resolve(["demo"], constraints=["demo<3"])] == ["2.0"]
-    assert [item.version for item in uv.resolve(["above"], overrides=["demo==1.0"])] == [
+    assert [item.version for item in uv.resolve(uv.Request(["demo"]))] == ["3.0"]
+    assert [item.version for item in uv.resolve(uv.Request(["demo"], constraints=["demo<3"]))] == [
+        "2.0"
+    ]
+    assert [
+        item.version for item in uv.resolve(uv.Request(["above"], overrides=["demo==1.0"]))
+    ] == [
         "1.0",
         "1.0",
     ]
     with pytest.raises(LockError):
-        uv.resolve(["demo"], exclude_newer="2023-01-01T00:00:00Z")
+        uv.resolve(uv.Request(["demo"], exclude_newer="2023-01-01T00:00:00Z"))
 
 
 # -- when uv says no -------------------------------------------------------------------------------
@@ -180,12 +184,12 @@ def test_constraints_overrides_and_date_bend_the_resolution(index: Index) -> Non
 def test_no_solution_is_told_in_uvs_words(index: Index) -> None:
     index.add("demo-1.0-py3-none-any.whl")
     with pytest.raises(LockError, match=r"uv pip compile failed:\n(.|\n)*demo>=2"):
-        uv.resolve(["demo>=2"])
+        uv.resolve(uv.Request(["demo>=2"]))
 
 
 def test_distribution_that_is_not_there_is_told_without_credentials(index: Index) -> None:
     with pytest.raises(LockError, match="nowhere") as error:
-        uv.resolve(["nowhere"])
+        uv.resolve(uv.Request(["nowhere"]))
     assert "s3cr3t" not in error.value.message
 
 
@@ -193,21 +197,21 @@ def test_distribution_that_is_not_there_is_told_without_credentials(index: Index
 def test_index_that_refuses_is_told_without_credentials(index: Index, status: int) -> None:
     index.server.faults["/simple/demo/"] = [status] * 20
     with pytest.raises(LockError, match="uv pip compile failed") as error:
-        uv.resolve(["demo"])
+        uv.resolve(uv.Request(["demo"]))
     assert "s3cr3t" not in error.value.message
 
 
 def test_index_without_hashes_is_no_obstacle_as_uv_makes_them(index: Index) -> None:
     wheel = index.add("demo-1.0-py3-none-any.whl")
     index.publish(hashes=False)
-    assert [item.artifact for item in uv.resolve(["demo"])] == [wheel]
+    assert [item.artifact for item in uv.resolve(uv.Request(["demo"]))] == [wheel]
 
 
 def test_index_without_sizes_is_refused_in_words(index: Index) -> None:
     index.add("demo-1.0-py3-none-any.whl")
     index.publish(html=True)
     with pytest.raises(LockError, match=r"demo-1\.0-py3-none-any\.whl: .* no size") as error:
-        uv.resolve(["demo"])
+        uv.resolve(uv.Request(["demo"]))
     assert "PEP 700" in (error.value.remedy or "")
 
 

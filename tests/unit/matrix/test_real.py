@@ -12,7 +12,7 @@ from tests.unit.matrix.conftest import REAL, ROOT
 
 
 def test_the_targets() -> None:
-    rows = [(t.id, t.sglang, t.torch, t.cuda) for t in load(REAL).targets]
+    rows = [(t.id, t.sglang, t.torch, t.cuda) for t in load(REAL).targets if not t.flavour]
     assert rows == [
         ("torch260-sglang046", "0.4.6.post4", "2.6.0", "12.4"),
         ("torch271-sglang0410", "0.4.10.post2", "2.7.1", "12.6"),
@@ -65,7 +65,7 @@ def test_every_real_target_holds_the_contract() -> None:
         assert all(default.why for default in target.env)
         assert target.exclude_newer_why
         assert target.budget
-        assert 3e9 < target.budget.size < 5e9
+        assert 3e9 < target.budget.size < (6e9 if target.flavour else 5e9)
         assert target.budget.why
 
 

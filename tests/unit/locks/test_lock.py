@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from images import lock, lockfile, uv
+from images import lock, lockfile, resolve, uv
 from images.artifact import Artifact
 from images.errors import LockError
 from images.lock import Distribution
-from images.matrix import Matrix, Pin, Sdist, Target, load
+from images.matrix import Matrix, Pin, Sdist, Target
 from tests.unit.conftest import write_wheel
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SHA = "ab" * 32
 LINE = f"demo==1.0 --hash=sha256:{SHA}  # demo-1.0-py3-none-any.whl 12"
 
@@ -52,25 +52,6 @@ def test_real_lock_is_read_by_pips_rules_and_names_no_index(path: Path) -> None:
         assert lock.line_of(found) == line
     assert plain == sorted(plain, key=lambda line: line.partition("==")[0])
     assert not re.search(r"https?:|file:|@", path.read_text())
-
-
-@pytest.fixture
-def matrix(tmp_path: Path) -> Matrix:
-    real = load(ROOT / "matrix.yaml")
-    return dataclasses.replace(real, locks=tmp_path / "locks", path=tmp_path / "matrix.yaml")
-
-
-@pytest.fixture
-def target(matrix: Matrix) -> Target:
-    """The first target, cut down to one requirement that is found below."""
-    return dataclasses.replace(
-        matrix.targets[0],
-        requirements=("demo",),
-        constraints=(),
-        overrides=(),
-        sdists=(),
-        dependencies=True,
-    )
 
 
 def write(matrix: Matrix, target: Target, lines: list[str]) -> Path:
@@ -153,12 +134,12 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_local_index_without_sizes_is_refused_in_words(
-    index: Path, matrix: Matrix, target: Target
+    index: Path, matrix: Matrix, target: Target, tmp_path: Path
 ) -> None:
     write_wheel(index, {"demo.py": b""})
     target = dataclasses.replace(target, exclude_newer="2099-01-01T00:00:00Z")
     with pytest.raises(LockError) as error:
-        lock.make(matrix, target)
+        resolve.make(matrix, target, tmp_path)
     assert "demo" in error.value.message
     assert not matrix.lock_path(target.id).exists()
 
@@ -173,33 +154,35 @@ def locked(*names: str) -> tuple[Distribution, ...]:
 def test_sdist_that_the_matrix_does_not_allow_is_refused(target: Target) -> None:
     found = locked("a 1 a-1-py3-none-any.whl", "b 1 b-1.tar.gz", "c 2 c-2.zip")
     with pytest.raises(LockError, match=r"no wheel fits the image for b==1, c==2") as error:
-        lock._check(target, found)
+        resolve.check(target, found)
     assert "sdists" in (error.value.remedy or "")
     allowed = (Sdist("b", (), ""), Sdist("c", (), ""))
-    lock._check(dataclasses.replace(target, sdists=allowed), found)
+    resolve.check(dataclasses.replace(target, sdists=allowed), found)
 
 
 @pytest.mark.parametrize("name", ["nvidia-cuda-runtime-cu12", "nvidia-cuda-runtime"])
 def test_torch_for_another_cuda_is_refused(target: Target, name: str) -> None:
     right, wrong = f"{target.cuda}.90", "11.8.89"
-    lock._check(target, locked(f"{name} {right} x.whl"))
+    resolve.check(target, locked(f"{name} {right} x.whl"))
     with pytest.raises(LockError, match=r"is built for CUDA 11\.8") as error:
-        lock._check(target, locked(f"{name} {wrong} x.whl"))
+        resolve.check(target, locked(f"{name} {wrong} x.whl"))
     assert "cuda: '11.8'" in (error.value.remedy or "")
 
 
 # -- the real index --------------------------------------------------------------------------------
 
 
-def test_real_index_gives_a_lock_that_is_whole_and_repeats(matrix: Matrix, target: Target) -> None:
+def test_real_index_gives_a_lock_that_is_whole_and_repeats(
+    matrix: Matrix, target: Target, tmp_path: Path
+) -> None:
     small = dataclasses.replace(
         target,
         requirements=("six==1.17.0", "colorama"),
         constraints=(Pin("colorama<0.4.6", ""),),
         exclude_newer="2025-01-01T00:00:00Z",
     )
-    assert lock.make(matrix, small)
-    assert not lock.make(matrix, small)
+    assert resolve.make(matrix, small, tmp_path)
+    assert not resolve.make(matrix, small, tmp_path)
     found = lock.read(matrix, small)
     assert [item.pin for item in found.distributions] == ["colorama==0.4.5", "six==1.17.0"]
     assert found.distributions[1].artifact == Artifact(
@@ -211,8 +194,10 @@ def test_real_index_gives_a_lock_that_is_whole_and_repeats(matrix: Matrix, targe
     assert uv.locate(wanted).keys() == set(wanted.values())
 
 
-def test_real_index_without_a_solution_gives_uvs_own_words(matrix: Matrix, target: Target) -> None:
+def test_real_index_without_a_solution_gives_uvs_own_words(
+    matrix: Matrix, target: Target, tmp_path: Path
+) -> None:
     impossible = dataclasses.replace(target, requirements=("six==1.17.0", "six==1.16.0"))
     with pytest.raises(LockError, match=r"(?s)uv pip compile failed:.*six==1\.1[67]\.0"):
-        lock.make(matrix, impossible)
+        resolve.make(matrix, impossible, tmp_path)
     assert not matrix.lock_path(target.id).exists()

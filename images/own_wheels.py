@@ -1,0 +1,115 @@
+"""Wheels that the package index does not have: named in matrix.yaml by file and SHA-256.
+
+A person brings them with `--wheels DIR`; from then on the download cache holds them, like any
+other locked file.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from images import sha256
+from images.errors import FetchError, IntegrityError, LockError, StoreError
+
+if TYPE_CHECKING:
+    from images.lock import Distribution
+    from images.matrix_target import OwnWheel, Target
+
+
+def requirements(target: Target) -> list[str]:
+    """What the target's own wheels install: `name==version` of each."""
+    from packaging.utils import parse_wheel_filename
+
+    found = (parse_wheel_filename(wheel.filename)[:2] for wheel in target.wheels)
+    return [f"{name}=={version}" for name, version in found]
+
+
+def bring(targets: Iterable[Target], directory: Path | None, cache: Path) -> None:
+    """Copy the targets' own wheels from a directory into the download cache.
+
+    Files that the cache has are left alone; one that the directory lacks may be there already.
+
+    Raises:
+        IntegrityError: a file of that name has other bytes.
+        StoreError: the directory cannot be read or the cache cannot be written.
+    """
+    if directory is None:
+        return
+    wheels = {wheel.sha256: wheel for target in targets for wheel in target.wheels}
+    for wheel in wheels.values():
+        source = directory / wheel.filename
+        if not _place(wheel, cache).is_file() and source.is_file():
+            _copy(source, wheel, cache)
+
+
+def _copy(source: Path, wheel: OwnWheel, cache: Path) -> None:
+    found = sha256.of_file(source)
+    if found != wheel.sha256:
+        raise IntegrityError(
+            f"SHA256 mismatch for {source}: expected {wheel.sha256} (matrix.yaml:{wheel.line}), "
+            f"got {found}",
+            remedy="bring the file that matrix.yaml names, or write its SHA-256 there and lock "
+            "again",
+        )
+    place = _place(wheel, cache)
+    draft = place.with_name(f"{place.name}.{os.getpid()}")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, draft)
+        draft.replace(place)
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise StoreError(
+            f"{place}: cannot be written: {error}",
+            remedy="free some space, or name another cache with --cache" if full else "",
+        ) from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def linked(target: Target, cache: Path, place: Path) -> Path | None:
+    """A directory of links to the target's own wheels in the cache, for uv; None of none.
+
+    Raises:
+        FetchError: the cache lacks one.
+    """
+    absent = [wheel for wheel in target.wheels if not _place(wheel, cache).is_file()]
+    if absent:
+        raise missing([f"matrix.yaml:{wheel.line}: {wheel.filename}" for wheel in absent], cache)
+    for wheel in target.wheels:
+        (place / wheel.filename).symlink_to(_place(wheel, cache).absolute())
+    return place if target.wheels else None
+
+
+def missing(places: Sequence[str], cache: Path) -> FetchError:
+    """The error of own wheels that the cache lacks; each with the line that names it."""
+    lines = "".join(f"\n  {place}" for place in places)
+    return FetchError(
+        f"{cache}: own wheels are not in the download cache:{lines}",
+        remedy="name the directory that holds them: --wheels DIR",
+    )
+
+
+def check(target: Target, locked: Iterable[Distribution]) -> None:
+    """See that the lock takes each own wheel, and not another file of the same distribution.
+
+    Raises:
+        LockError: it does not.
+    """
+    taken = {item.artifact.sha256 for item in locked}
+    if lost := [wheel for wheel in target.wheels if wheel.sha256 not in taken]:
+        lines = "".join(f"\n  matrix.yaml:{wheel.line}: {wheel.filename}" for wheel in lost)
+        raise LockError(
+            f"{target.id}: the resolution does not take these own wheels:{lines}",
+            remedy="see whether the SHA-256 in matrix.yaml is the file's, and whether another "
+            "requirement names another version of it",
+        )
+
+
+def _place(wheel: OwnWheel, cache: Path) -> Path:
+    return cache / wheel.sha256 / wheel.filename
