@@ -32,9 +32,11 @@ def _patch_records(module: ModuleType, version: str) -> None:
 
 
 def _patch_scheduler(module: ModuleType, version: str) -> None:
+    from roll_runtime.occupation import patch_occupation
     from roll_runtime.remedies import install_filter
 
     install_filter()
+    patch_occupation(module, version)
 
 
 def _patch_fp8(module: ModuleType, version: str) -> None:
