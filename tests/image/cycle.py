@@ -4,10 +4,10 @@
 
 The engine is started and called as ROLL's strategy does (``roll/distributed/strategy/
 sglang_strategy.py`` at 8eb27cc2): off the main thread, in one event loop, through the tokenizer
-manager. There is no GPU, so what a release gives back is not seen here; which tags are released, and
-what of that stops the scheduler, is bookkeeping that SGLang does in Python on every device.
+manager. There is no GPU, so what a release gives back is not seen here; which tags are released,
+and what of that stops the scheduler, is bookkeeping that SGLang does in Python on every device.
 
-The last line of output is JSON: what each step gave. If the scheduler dies, this process dies of it.
+The last line of output is JSON: what each step gave. A scheduler's death is this process's death.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 import multiprocessing
+import os
 import socket
 import sys
 import tempfile
@@ -91,16 +92,15 @@ class Worker:
         if tags:
             await self.resume(tags)
 
-    async def update_parameter_in_bucket(self, factor: float = 1.0) -> None:
+    async def update_parameter_in_bucket(self, other: bool = False) -> None:
         """One bucket of all weights, as ROLL's trainer serialises it."""
+        import torch
         from sglang.srt.utils import MultiprocessingSerializer
         from sglang.srt.weight_sync.tensor_bucket import FlattenedTensorBucket
 
-        # Trainer and engine are of one user and no family: descriptors cannot be handed over.
-        import torch
-
+        # Trainer and engine are no family, so file descriptors cannot be handed over.
         torch.multiprocessing.set_sharing_strategy("file_system")
-        bucket = FlattenedTensorBucket(self.changed(factor))
+        bucket = FlattenedTensorBucket(self.named(other))
         data = {
             "flattened_tensor": bucket.get_flattened_tensor(),
             "metadata": bucket.get_metadata(),
@@ -113,12 +113,13 @@ class Worker:
         done = await self.within(self.manager.update_weights_from_tensor(request, None))
         assert done[0], done
 
-    async def broadcast_parameter(self, factor: float = 1.0) -> None:
+    async def broadcast_parameter(self) -> None:
         """setup_collective_group and one broadcast from a trainer, over gloo."""
         port = free_port()
         names = list(self.weights)
         context = multiprocessing.get_context("spawn")
-        trainer = context.Process(target=send, args=(str(self.model), port, factor))
+        arrived = context.Event()
+        trainer = context.Process(target=send, args=(str(self.model), port, arrived))
         trainer.start()
         joined = self.records.InitWeightsUpdateGroupReqInput(
             master_address="127.0.0.1",
@@ -139,6 +140,7 @@ class Worker:
         )
         done = await self.within(self.manager.update_weights_from_distributed(request, None))
         assert done[0], done
+        arrived.set()
         trainer.join(TIMEOUT)
         assert trainer.exitcode == 0, trainer.exitcode
 
@@ -164,14 +166,16 @@ class Worker:
         answer = await self.within(self.generate())
         return list(answer["output_ids"])
 
-    def changed(self, factor: float) -> list[tuple[str, Any]]:
-        return [(name, value * factor) for name, value in self.weights.items()]
+    def named(self, other: bool) -> list[tuple[str, Any]]:
+        """The checkpoint's weights, or others that give other tokens."""
+        pairs = self.weights.items()
+        return [(name, value.flip(0).contiguous() if other else value) for name, value in pairs]
 
     async def within(self, awaitable: Any) -> Any:
         return await asyncio.wait_for(awaitable, TIMEOUT)
 
 
-def send(model: str, port: int, factor: float) -> None:
+def send(model: str, port: int, arrived: Any) -> None:
     """A trainer that broadcasts its weights to the engine."""
     import torch
     from safetensors.torch import load_file
@@ -185,11 +189,13 @@ def send(model: str, port: int, factor: float) -> None:
         group_name="cycle",
     )
     for value in load_file(f"{model}/model.safetensors").values():
-        torch.distributed.broadcast(value * factor, src=0, group=group)
+        torch.distributed.broadcast(value, src=0, group=group)
+    arrived.wait(TIMEOUT)
+    os._exit(0)  # gloo's threads, which nobody joins, would abort the interpreter's end at times
 
 
 async def colocated(worker: Worker) -> None:
-    """Two steps of a colocated job; the trainer's weights arrive once before and once after load."""
+    """Two steps of a colocated job; weights arrive after the first load, before the second."""
     await worker.offload_states()  # InferWorker.initialize does
     await worker.load_states(TAGS)
     await worker.update_parameter_in_bucket()
@@ -223,16 +229,25 @@ async def never_released(worker: Worker) -> None:
 
 async def broadcast(worker: Worker) -> None:
     """Weights arrive by a collective group, as from a trainer on other GPUs."""
-    await worker.update_parameter_in_bucket(0.0)
+    await worker.update_parameter_in_bucket(other=True)
     await worker.broadcast_parameter()
     await worker.load_states([])
     worker.seen["broadcast"] = await worker.tokens()
 
 
+async def dummy_generation(worker: Worker) -> None:
+    """An engine with dummy weights generates before its first update; first phase only."""
+    worker.seen["dummy"] = await worker.tokens()
+    await worker.update_parameter_in_bucket()
+    worker.seen["after dummy"] = await worker.tokens()
+    await worker.load_states([])
+    worker.seen["dummy flushed"] = await worker.tokens()
+
+
 async def prefix_cache(worker: Worker) -> None:
     """What an update without a flush leaves: the prompt's keys and values of the weights before."""
     await worker.load_states([])
-    await worker.update_parameter_in_bucket(1.5)
+    await worker.update_parameter_in_bucket(other=True)
     worker.seen["other weights"] = await worker.tokens()
     await worker.update_parameter_in_bucket()
     answer = await worker.within(worker.generate())
@@ -240,6 +255,16 @@ async def prefix_cache(worker: Worker) -> None:
     worker.seen["reused"] = answer["meta_info"]["cached_tokens"]
     await worker.load_states([])
     worker.seen["flushed"] = await worker.tokens()
+
+
+async def straight_after(worker: Worker) -> None:
+    """Flushed as soon as the last token is there, again and again: each flush must happen."""
+    await worker.load_states([])
+    worker.seen["straight after"] = []
+    for _ in range(20):
+        await worker.tokens()
+        done = await worker.within(worker.manager.flush_cache())
+        worker.seen["straight after"].append(bool(done.success))
 
 
 async def abort(worker: Worker) -> None:
@@ -252,7 +277,16 @@ async def abort(worker: Worker) -> None:
 
 PHASES: dict[str, Callable[[Worker], Any]] = {
     phase.__name__: phase
-    for phase in (colocated, stopped_between, never_released, broadcast, prefix_cache, abort)
+    for phase in (
+        dummy_generation,
+        colocated,
+        stopped_between,
+        never_released,
+        broadcast,
+        prefix_cache,
+        straight_after,
+        abort,
+    )
 }
 
 

@@ -1,8 +1,9 @@
-"""What ``occupation.py`` relies on, checked in SGLang's source."""
+"""What ``occupation.py`` and ``drained.py`` rely on, checked in SGLang's source."""
 
 import ast
 from collections.abc import Callable, Iterator
 
+from roll_runtime.drained import METHOD, NEEDS_IDLE
 from roll_runtime.occupation import ANSWERS, OWNERS
 from roll_runtime.syntax import find_class, find_class_in, find_function, parameters
 
@@ -23,7 +24,7 @@ def occupation_faults(read: Read) -> Iterator[str]:
     if scheduler is None:
         return
     used = {node.attr for node in ast.walk(scheduler) if isinstance(node, ast.Attribute)}
-    tags = False
+    records, tags = _tree(read, IO_STRUCT), False
     for name, answer in ANSWERS.items():
         handler = _handler(read, scheduler, name)
         if handler is None:
@@ -33,11 +34,17 @@ def occupation_faults(read: Read) -> Iterator[str]:
             yield f"{SCHEDULER}: {name} takes {parameters(handler)}, not (self, request)"
         if name not in used:
             yield f"{SCHEDULER}: {name} is not looked up as an attribute"
-        if find_class_in(_tree(read, IO_STRUCT), answer) is None:
+        if find_class_in(records, answer) is None:
             yield f"{IO_STRUCT}: no class {answer}"
         tags = tags or any(
             isinstance(node, ast.Attribute) and node.attr == "tags" for node in ast.walk(handler)
         )
+    intake = _method(read, scheduler, "Scheduler", METHOD)
+    for name in sorted(NEEDS_IDLE):
+        if find_class_in(records, name) is None:
+            yield f"{IO_STRUCT}: no class {name}"
+    if intake is None or len(parameters(intake)) != 2:
+        yield f"{SCHEDULER}: no Scheduler.{METHOD}(self, requests)"
     if tags and not _has_tags(_tree(read, CONSTANTS)):
         yield f"{CONSTANTS}: no GPU_MEMORY_TYPE_… for the tags of a release"
 
