@@ -67,13 +67,14 @@ def _with_known_tags(
     @functools.wraps(upstream)
     def handler(self: Any, request: Any) -> Any:
         known, released = known_tags(), _released(self)
-        asked = getattr(request, "tags", None) or known
+        given = list(getattr(request, "tags", None) or ())
+        asked = known if not given or known == (_ALL,) else tuple(dict.fromkeys(given))
         tags = [tag for tag in asked if tag in known and (tag in released) == (name == RESUME)]
         _report((tag for tag in asked if tag not in tags), known, name, version, dropped)
         if not tags:
             # An empty list would mean all tags.
             return _answer(name)
-        if tags != list(asked):
+        if tags != (given or list(known)):
             request = copy.copy(request)
             request.tags = tags
         answer = upstream(self, request)
