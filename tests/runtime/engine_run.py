@@ -20,7 +20,7 @@ import sys
 import threading
 import traceback
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, ClassVar
 
 ENGINE = "sglang.srt.entrypoints.engine"
@@ -78,7 +78,8 @@ class Stub:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         name = self.__name__.rpartition(".")[2]
         Record.calls.append(name)
-        if name in IDENTITY:
+        if name in IDENTITY or (len(args) == 1 and isinstance(args[0], FunctionType)):
+            # A decorator among them: it changes nothing.
             return args[0]
         if name == "is_cuda":
             return True
@@ -173,8 +174,16 @@ class StubMeta(type):
 class StubClass(metaclass=StubMeta):
     """A class that takes any arguments and whose instances have every attribute."""
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        # class Record(msgspec.Struct, frozen=True): any options.
+        super().__init_subclass__()
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.__dict__.update(kwargs)
+
+    def __call__(self, function: Any) -> Any:
+        # @DynamicGradMode(): an instance that decorates.
+        return function
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):

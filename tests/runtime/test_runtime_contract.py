@@ -86,6 +86,48 @@ BREACHES = {
         "Scheduler failed: ",
         "does not log",
     ),
+    "release under another name": (
+        "sglang/srt/managers/scheduler_update_weights_mixin.py",
+        "def release_memory_occupation",
+        "def release_memory",
+        "no release_memory_occupation in Scheduler or SchedulerWeightUpdaterManager",
+    ),
+    "resume takes more": (
+        "sglang/srt/managers/scheduler_update_weights_mixin.py",
+        r"def resume_memory_occupation\(self, ",
+        "def resume_memory_occupation(self, rank, ",
+        "resume_memory_occupation takes ['self', 'rank', 'recv_req']",
+    ),
+    "resume's answer": (
+        contract.IO_STRUCT,
+        "class ResumeMemoryOccupationReqOutput",
+        "class Resumed",
+        "no class ResumeMemoryOccupationReqOutput",
+    ),
+    "handlers not registered": (
+        contract.SCHEDULER,
+        r"self\.resume_memory_occupation",
+        "resume_memory_occupation",
+        "resume_memory_occupation is not looked up as an attribute",
+    ),
+    "memory tags": (
+        "sglang/srt/constants.py",
+        "GPU_MEMORY_TYPE_",
+        "MEMORY_KIND_",
+        "no GPU_MEMORY_TYPE_… for the tags of a release",
+    ),
+    "scheduler's intake": (
+        contract.SCHEDULER,
+        r"def process_input_requests\(",
+        "def process_requests(",
+        "no Scheduler.process_input_requests(self, requests)",
+    ),
+    "flush's record": (
+        contract.IO_STRUCT,
+        "class FlushCacheReqInput",
+        "class Flush",
+        "no class FlushCacheReqInput",
+    ),
     "argument of ROLL gone": (
         contract.SERVER_ARGS,
         r"\n    mem_fraction_static: ",

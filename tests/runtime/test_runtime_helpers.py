@@ -152,7 +152,7 @@ def test_requests_take_what_roll_sends() -> None:
 
 
 def test_weight_updates_of_0_4_6_are_refused_by_name() -> None:
-    """0.4.6 takes one tensor a call, and no tags: ROLL's requests are no mistake, so say why."""
+    """0.4.6 takes one tensor a call: ROLL's requests are no mistake, so say why."""
 
     @dataclasses.dataclass
     class UpdateWeightsFromDistributedReqInput:
@@ -160,22 +160,25 @@ def test_weight_updates_of_0_4_6_are_refused_by_name() -> None:
         dtype: str = ""
         shape: Any = None
 
-    @dataclasses.dataclass
-    class ResumeMemoryOccupationReqInput:
-        pass
-
     module: Any = SimpleNamespace(
-        UpdateWeightsFromDistributedReqInput=UpdateWeightsFromDistributedReqInput,
-        ResumeMemoryOccupationReqInput=ResumeMemoryOccupationReqInput,
+        UpdateWeightsFromDistributedReqInput=UpdateWeightsFromDistributedReqInput
     )
     records.patch_records(module, "0.4.6.post5")
     update: Any = module.UpdateWeightsFromDistributedReqInput
     with pytest.raises(TypeError, match=r"needs SGLang 0.4.10.post2 or later.* one tensor"):
         update(names=["w"], dtypes=["bf16"], shapes=[[1]])
-    resume: Any = module.ResumeMemoryOccupationReqInput
-    with pytest.raises(TypeError, match=r"tags=\['weights'\] \(needs SGLang 0.4.10.post2"):
-        resume(tags=["weights"])
     assert update(name="w").name == "w"
+
+
+def test_tags_are_dropped_where_all_memory_is_one() -> None:
+    @dataclasses.dataclass
+    class ResumeMemoryOccupationReqInput:
+        pass
+
+    module: Any = SimpleNamespace(ResumeMemoryOccupationReqInput=ResumeMemoryOccupationReqInput)
+    records.patch_records(module, "0.4.6.post5")
+    resume: Any = module.ResumeMemoryOccupationReqInput
+    assert resume(tags=["weights"]) == resume()
 
 
 #: Texts as SGLang logs them, and what to do with mem_fraction_static.
@@ -195,6 +198,7 @@ ERRORS = {
     "Decode out of memory happened. #retracted_reqs: 1": "RAISE",
     "KV pool holds 100 tokens, fewer than --context-length": "RAISE",
     "RuntimeError: alloc_req_slots runs out of memory.": "OTHER",
+    "AssertionError: release_memory_occupation should be called only when server is idle.": "OTHER",
     "Exception: Capture CUDA graph failed: CUDA out of memory. Tried to allocate 2 GiB": "LOWER",
     "Capture cuda graph failed: x\n1. set --mem-fraction-static to a smaller value": "LOWER",
     "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB.": "LOWER",

@@ -47,6 +47,10 @@ DROPPED_WHEN_FALSE: dict[str, Gap] = {
     "video_data": Gap("0.4.10.post2", "send no video"),
 }
 
+#: Dropped whatever they ask for, because more than that is done: 0.4.6 releases and resumes all
+#: memory at once, and ``occupation.py`` answers the resumes that find nothing released.
+DROPPED: dict[str, Gap] = {"tags": Gap("0.4.10.post2", "all memory is resumed with the weights")}
+
 #: Arguments that came, went or are known under another framework's name.
 KNOWN: dict[str, Gap] = {
     "pp_size": Gap("0.4.6.post4", "leave pipeline parallelism out"),
@@ -61,7 +65,6 @@ KNOWN: dict[str, Gap] = {
     "names": Gap("0.4.10.post2", "use a ROLL that sends one tensor a call"),
     "dtypes": Gap("0.4.10.post2", "use a ROLL that sends one tensor a call"),
     "shapes": Gap("0.4.10.post2", "use a ROLL that sends one tensor a call"),
-    "tags": Gap("0.4.10.post2", "use a ROLL that resumes weights and KV cache together"),
     "cuda_graph_max_bs": Gap("", "gone from 0.5.15: use cuda_graph_max_bs_decode"),
     "cuda_graph_bs": Gap("", "gone from 0.5.15: use cuda_graph_bs_decode"),
     "cuda_graph_max_bs_decode": Gap("0.5.15.post1", "use cuda_graph_max_bs"),
@@ -118,7 +121,7 @@ def adapt(kwargs: dict[str, Any], known: Collection[str] | None, target: str) ->
             kept[name] = value
         elif name == "infer_batch_size":
             log.warning(INFER_BATCH_SIZE_IGNORED, value)
-        elif name in DROPPED_WHEN_FALSE and not value:
+        elif name in DROPPED or (name in DROPPED_WHEN_FALSE and not value):
             log.debug("%s=%r dropped: %s does not have it", name, value, target)
         else:
             refused.append(_complaint(name, value, known))

@@ -13,6 +13,18 @@ from pathlib import Path
 from typing import Protocol
 
 from roll_runtime import versions
+from roll_runtime.contract_occupation import occupation_faults
+from roll_runtime.syntax import (
+    annotated,
+    attribute_of,
+    calls_with_guard,
+    find_class,
+    find_class_in,
+    find_function,
+    imports_plainly,
+    owner_of,
+    parameters,
+)
 
 ENGINE = "sglang/srt/entrypoints/engine.py"
 TOKENIZER = "sglang/srt/managers/tokenizer_manager.py"
@@ -154,6 +166,7 @@ class Checker:
             self._check_engine_class(engine)
         self._check_tokenizer()
         self._check_scheduler_log()
+        self.report.missing.extend(occupation_faults(self._source.read))
         self._check_arguments()
         self._check_fp8()
         return self.report
@@ -171,12 +184,12 @@ class Checker:
         return ast.parse(text, path)
 
     def _check_policy_hook(self, engine: ast.Module) -> None:
-        hook = _function(engine, "_set_envs_and_config")
+        hook = find_function(engine, "_set_envs_and_config")
         if hook is None:
             self._fault(f"{ENGINE}: no module function _set_envs_and_config")
             return
-        if _parameters(hook) != ["server_args"]:
-            self._fault(f"{ENGINE}: _set_envs_and_config takes {_parameters(hook)}")
+        if parameters(hook) != ["server_args"]:
+            self._fault(f"{ENGINE}: _set_envs_and_config takes {parameters(hook)}")
         launch = _launch_function(engine)
         if launch is None:
             self._fault(f"{ENGINE}: no _launch_subprocesses, as function or in Engine")
@@ -195,15 +208,15 @@ class Checker:
             )
 
     def _check_signals(self, engine: ast.Module) -> None:
-        if not any(_imports_plainly(node, "signal") for node in engine.body):
+        if not any(imports_plainly(node, "signal") for node in engine.body):
             self._fault(f"{ENGINE}: no plain `import signal`")
         for node in ast.walk(engine):
             if isinstance(node, ast.Global) and "signal" in node.names:
                 self._fault(f"{ENGINE}:{node.lineno}: rebinds the name signal")
         unguarded = []
-        for call, guarded in _calls_with_guard(engine):
-            name = _attribute(call)
-            if name == "signal" and _owner(call) != "signal":
+        for call, guarded in calls_with_guard(engine):
+            name = attribute_of(call)
+            if name == "signal" and owner_of(call) != "signal":
                 self._fault(
                     f"{ENGINE}:{call.lineno}: registers a signal as {ast.unparse(call.func)}"
                 )
@@ -220,15 +233,15 @@ class Checker:
             self.report.notes.append("upstream guards its signal handlers itself")
 
     def _check_engine_class(self, engine: ast.Module) -> None:
-        owner = _class(engine, "Engine")
-        init = _function(owner, "__init__") if owner is not None else None
+        owner = find_class(engine, "Engine")
+        init = find_function(owner, "__init__") if owner is not None else None
         if init is None or init.args.kwarg is None:
             self._fault(f"{ENGINE}: no class Engine with __init__(self, **kwargs)")
 
     def _check_tokenizer(self) -> None:
         tree = self._tree(TOKENIZER)
-        for call, guarded in _calls_with_guard(tree) if tree is not None else ():
-            if _attribute(call) == "add_signal_handler" and not guarded:
+        for call, guarded in calls_with_guard(tree) if tree is not None else ():
+            if attribute_of(call) == "add_signal_handler" and not guarded:
                 self._fault(f"{TOKENIZER}:{call.lineno}: add_signal_handler off the main thread")
 
     def _check_scheduler_log(self) -> None:
@@ -246,7 +259,7 @@ class Checker:
         missing = [name for name in ROLL_ARGUMENTS if name not in fields]
         if missing:
             self._fault(f"{SERVER_ARGS}: ROLL sets {', '.join(missing)}, which is not there")
-        if _class_in(self._tree(IO_STRUCT), "GenerateReqInput") is None:
+        if find_class_in(self._tree(IO_STRUCT), "GenerateReqInput") is None:
             self._fault(f"{IO_STRUCT}: no class GenerateReqInput")
 
     def _check_fp8(self) -> None:
@@ -254,8 +267,8 @@ class Checker:
         tree = self._tree(FP8)
         if tree is None:
             return
-        config = _class(tree, "Fp8Config")
-        if config is None or _function(config, "from_config") is None:
+        config = find_class(tree, "Fp8Config")
+        if config is None or find_function(config, "from_config") is None:
             self._fault(f"{FP8}: no Fp8Config.from_config")
         release = versions.find_release(self.report.version)
         faults = [*_fp8_faults(tree), *_parameter_faults(self._tree(PARAMETER))]
@@ -271,22 +284,22 @@ def server_args_fields(source: Source) -> set[str]:
     Up to 0.5.18 they are annotated in the class; later assembled from ``arg_groups/fields/*.py``.
     """
     text = source.read(SERVER_ARGS)
-    record = _class(ast.parse(text), "ServerArgs") if text is not None else None
-    fields = set(_annotated(record)) if record is not None else set()
+    record = find_class(ast.parse(text), "ServerArgs") if text is not None else None
+    fields = set(annotated(record)) if record is not None else set()
     for name in source.names(ARGUMENT_FIELDS):
         part = source.read(name) if name.endswith(".py") else None
         for node in ast.walk(ast.parse(part)) if part is not None else ():
             if isinstance(node, ast.ClassDef):
-                fields.update(_annotated(node))
+                fields.update(annotated(node))
     return fields
 
 
 def _launch_function(engine: ast.Module) -> ast.FunctionDef | None:
     """Return the launch: a module function up to 0.5.9, later a classmethod of Engine."""
-    owner = _class(engine, "Engine")
-    launch = _function(engine, "_launch_subprocesses")
+    owner = find_class(engine, "Engine")
+    launch = find_function(engine, "_launch_subprocesses")
     if launch is None and owner is not None:
-        launch = _function(owner, "_launch_subprocesses")
+        launch = find_function(owner, "_launch_subprocesses")
     return launch
 
 
@@ -302,79 +315,25 @@ def _fp8_faults(tree: ast.Module) -> Iterator[str]:
         ],
         "Fp8MoEMethod": ["layer", "num_experts", "hidden_size", None, "params_dtype"],
     }
-    for name, parameters in wanted.items():
-        method = _class(tree, name)
-        create = _function(method, "create_weights") if method is not None else None
+    for name, wants in wanted.items():
+        method = find_class(tree, name)
+        create = find_function(method, "create_weights") if method is not None else None
         if create is None:
             yield f"{FP8}: no {name}.create_weights"
             continue
-        found = _parameters(create)[1:]
-        if any(want not in (None, have) for want, have in zip(parameters, found, strict=False)):
+        found = parameters(create)[1:]
+        if any(want not in (None, have) for want, have in zip(wants, found, strict=False)):
             yield f"{FP8}: {name}.create_weights takes {found}"
         if create.args.kwarg is None:
             yield f"{FP8}: {name}.create_weights takes no further attributes (weight_loader)"
-        process = _function(method, "process_weights_after_loading") if method else None
-        if process is None or _parameters(process) != ["self", "layer"]:
+        process = find_function(method, "process_weights_after_loading") if method else None
+        if process is None or parameters(process) != ["self", "layer"]:
             yield f"{FP8}: no {name}.process_weights_after_loading(self, layer)"
-    if _class(tree, "Fp8KVCacheMethod") is None:
+    if find_class(tree, "Fp8KVCacheMethod") is None:
         yield f"{FP8}: no class Fp8KVCacheMethod"
 
 
 def _parameter_faults(tree: ast.Module | None) -> Iterator[str]:
     for name in ("BlockQuantScaleParameter", "ModelWeightParameter"):
-        if _class_in(tree, name) is None:
+        if find_class_in(tree, name) is None:
             yield f"{PARAMETER}: no class {name}"
-
-
-def _function(owner: ast.Module | ast.ClassDef, name: str) -> ast.FunctionDef | None:
-    found = [node for node in owner.body if isinstance(node, ast.FunctionDef) and node.name == name]
-    return found[-1] if found else None
-
-
-def _class(owner: ast.Module, name: str) -> ast.ClassDef | None:
-    found = [node for node in owner.body if isinstance(node, ast.ClassDef) and node.name == name]
-    return found[-1] if found else None
-
-
-def _class_in(owner: ast.Module | None, name: str) -> ast.ClassDef | None:
-    return _class(owner, name) if owner is not None else None
-
-
-def _parameters(function: ast.FunctionDef) -> list[str]:
-    arguments = function.args
-    return [item.arg for item in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
-
-
-def _annotated(record: ast.ClassDef) -> Iterator[str]:
-    for node in record.body:
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            yield node.target.id
-
-
-def _imports_plainly(node: ast.stmt, name: str) -> bool:
-    return isinstance(node, ast.Import) and any(
-        alias.name == name and alias.asname in (None, name) for alias in node.names
-    )
-
-
-def _attribute(call: ast.Call) -> str:
-    return call.func.attr if isinstance(call.func, ast.Attribute) else ""
-
-
-def _owner(call: ast.Call) -> str:
-    return ast.unparse(call.func.value) if isinstance(call.func, ast.Attribute) else ""
-
-
-def _calls_with_guard(tree: ast.AST, guarded: bool = False) -> Iterator[tuple[ast.Call, bool]]:
-    """Yield every call, and whether it stands below ``if … main_thread() …``."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.Call):
-            yield node, guarded
-        if isinstance(node, ast.If) and "main_thread" in ast.unparse(node.test):
-            negated = any(isinstance(part, (ast.Not, ast.IsNot)) for part in ast.walk(node.test))
-            for part in node.body:
-                yield from _calls_with_guard(ast.Module([part], []), guarded or not negated)
-            for part in node.orelse:
-                yield from _calls_with_guard(ast.Module([part], []), guarded or negated)
-            continue
-        yield from _calls_with_guard(node, guarded)

@@ -32,9 +32,13 @@ def _patch_records(module: ModuleType, version: str) -> None:
 
 
 def _patch_scheduler(module: ModuleType, version: str) -> None:
+    from roll_runtime.drained import patch_turns
+    from roll_runtime.occupation import patch_occupation
     from roll_runtime.remedies import install_filter
 
     install_filter()
+    patch_occupation(module, version)
+    patch_turns(module)
 
 
 def _patch_fp8(module: ModuleType, version: str) -> None:

@@ -16,6 +16,7 @@ from roll_runtime import args
 _RECORDS = (
     "ServerArgs",
     "GenerateReqInput",
+    "ReleaseMemoryOccupationReqInput",
     "ResumeMemoryOccupationReqInput",
     "UpdateWeightsFromDistributedReqInput",
 )

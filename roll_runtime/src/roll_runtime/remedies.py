@@ -122,6 +122,14 @@ RULES: tuple[tuple[str, Diagnosis], ...] = (
         ),
     ),
     (
+        r"release_memory_occupation should be called only when",
+        Diagnosis(
+            Action.OTHER,
+            "The memory was released while requests were running.",
+            "Abort the running requests and wait for their answers before offload_states.",
+        ),
+    ),
+    (
         r"The memory capacity is unbalanced",
         Diagnosis(
             Action.OTHER,

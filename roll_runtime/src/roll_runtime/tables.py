@@ -83,6 +83,7 @@ def arguments() -> str:
         (f"`{name}`", gap.since, "dropped when false, else refused", gap.remedy)
         for name, gap in args.DROPPED_WHEN_FALSE.items()
     ]
+    rows += [(f"`{name}`", gap.since, "dropped", gap.remedy) for name, gap in args.DROPPED.items()]
     rows += [
         (f"`{name}`", gap.since or "-", "refused by name", gap.remedy)
         for name, gap in args.KNOWN.items()

@@ -1,0 +1,72 @@
+"""ROLL's whole order of calls against the real scheduler, on a CPU.
+
+`cycle.py` is the script that makes them inside the image. It is run once; each test looks at what
+one of its phases saw. A phase that kills the scheduler fails them all, with the scheduler's log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.image import driver
+from tests.image.box import Box
+from tests.image.subject import Subject
+
+SCRIPT = Path(__file__).with_name("cycle.py")
+PHASES = (
+    "dummy_generation",
+    "colocated",
+    "stopped_between",
+    "never_released",
+    "broadcast",
+    "prefix_cache",
+    "straight_after",
+    "abort",
+)
+TOKENS = [595, 595, 936, 936, 936, 685, 685, 685]  # of the checkpoint: roll_runtime.smoke_model
+
+#: Releases whose engine was seen to run on a CPU with the script's arguments.
+ON_A_CPU = ("0.5.2",)
+
+
+@pytest.fixture(scope="module")
+def seen(new_box: Box, subject: Subject) -> Iterator[dict[str, Any]]:
+    """What each phase saw."""
+    subject.need_engine()
+    if subject.target.sglang not in ON_A_CPU:
+        pytest.skip(f"SGLang {subject.target.sglang}'s engine was not tried on a CPU (ON_A_CPU)")
+    with new_box.started() as started:
+        driver.install(started)
+        yield started.ask(SCRIPT.read_text(), *PHASES, env=driver.ENV)
+
+
+@pytest.mark.parametrize(
+    "step", ["first step", "second step", "released twice", "never released", "broadcast"]
+)
+def test_weights_of_the_trainer_answer_after(seen: dict[str, Any], step: str) -> None:
+    """Released and resumed with ROLL's tags, also those that this SGLang has not, in any order."""
+    assert seen[step] == TOKENS
+
+
+def test_prompts_meet_the_keys_and_values_of_old_weights_until_a_flush(
+    seen: dict[str, Any],
+) -> None:
+    """SGLang's prefix cache outlives an update; ROLL flushes it in `load_states`, which follows."""
+    assert seen["reused"] > 0
+    assert seen["not flushed"] not in (TOKENS, seen["other weights"])
+    assert seen["flushed"] == TOKENS
+    assert seen["after dummy"] != TOKENS
+    assert seen["dummy flushed"] == TOKENS
+
+
+def test_flush_straight_after_an_answer_happens(seen: dict[str, Any]) -> None:
+    """The scheduler counts the request as running for a moment after its last token is sent."""
+    assert seen["straight after"] == [True] * 20
+
+
+def test_running_request_is_aborted(seen: dict[str, Any]) -> None:
+    assert seen["abort"] == "abort"
