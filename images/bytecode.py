@@ -1,7 +1,9 @@
 """Byte code for the image's Python: deterministic `.pyc` files beside their sources.
 
-They are of the unchecked-hash kind (PEP 552): Python takes them as they are, whatever the
-source's time says, so a fixed modification time does not make it compile again at each start.
+They hold the time and the size of their source, as Python's own do: the time that all layers give
+their files (`tarhead.MTIME`). Python then takes the byte code without reading the source, and an
+edited source, which has another time, is compiled again. What else was tried, and what it costs:
+docs/cold-start.md, "Byte code and edited sources".
 """
 
 from __future__ import annotations
@@ -19,11 +21,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, NamedTuple
 
-from images import layout
+from images import layout, tarhead
 from images.entry import Entry, of_bytes
 from images.errors import ToolError
 
-FORMAT = "3"
+FORMAT = "4"
 """Part of the key of every layer with byte code. Raise it when other bytes come out."""
 
 _WORKER = Path(__file__).with_name("bytecode_worker.py")
@@ -98,7 +100,7 @@ class Worker:
         self._asked: deque[tuple[str, int]] = deque()  # path, and pages of the pipe
         try:
             self._process = subprocess.Popen(
-                [*command, str(_WORKER)],
+                [*command, str(_WORKER), str(tarhead.MTIME)],
                 env=env,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

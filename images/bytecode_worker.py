@@ -1,5 +1,7 @@
 """Compiles sources that come on standard input; run by the image's own interpreter.
 
+    python bytecode_worker.py MTIME     what the image says of each source's modification time
+
 Each request is a path and a source, each behind its length (4 bytes, big-endian); each answer is
 the .pyc behind its length, of which 0 says that the source does not compile.
 """
@@ -12,21 +14,19 @@ from typing import Any
 
 # What `py_compile` uses; its own function reads and writes files.
 bootstrap: Any = importlib.import_module("importlib._bootstrap_external")
-source_hash: Any = importlib.import_module("_imp").source_hash
 
 _USED = 3  # a child's exit status: go on with a fresh one
 
 
-def compiled(path: bytes, source: bytes) -> bytes:
-    """The unchecked-hash .pyc (PEP 552) of a source that will lie at `path`; empty on errors."""
+def compiled(path: bytes, source: bytes, mtime: int) -> bytes:
+    """The .pyc of a source that will lie at `path` with that time; empty on errors."""
     try:
         code = compile(
             source, path.decode(errors="surrogateescape"), "exec", dont_inherit=True, optimize=0
         )
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return b""
-    digest = source_hash(bootstrap._RAW_MAGIC_NUMBER, source)
-    return bytes(bootstrap._code_to_hash_pyc(code, digest, False))
+    return bytes(bootstrap._code_to_timestamp_pyc(code, mtime, len(source)))
 
 
 def exactly(size: int) -> bytes:
@@ -37,14 +37,14 @@ def exactly(size: int) -> bytes:
     return found
 
 
-def serve() -> int:
+def serve(mtime: int) -> int:
     """Answer requests until standard input ends, or until the process is no longer as it began."""
     answers = sys.stdout.buffer
     modules = len(sys.modules)
     while head := exactly(8):
         size = int.from_bytes(head[:4], "big")
         request = exactly(size + int.from_bytes(head[4:], "big"))
-        answer = compiled(request[:size], request[size:])
+        answer = compiled(request[:size], request[size:], mtime)
         try:
             answers.write(len(answer).to_bytes(4, "big") + answer)
             answers.flush()
@@ -55,7 +55,7 @@ def serve() -> int:
     return 0
 
 
-def main() -> None:
+def main(mtime: int) -> None:
     """Answer requests in a child process that is replaced when a source has left its mark on it.
 
     Byte code tells of the process that made it: marshal writes strings that are interned, and
@@ -67,10 +67,10 @@ def main() -> None:
     while status == _USED:
         child = os.fork()
         if not child:
-            os._exit(serve())
+            os._exit(serve(mtime))
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     sys.exit(status)
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]))

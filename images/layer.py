@@ -23,7 +23,7 @@ COMPRESSIONS: tuple[Compression, ...] = ("zstd", "gzip")
 Effort = Literal["fast", "dense"]
 """How hard to compress. `dense` is for what is small and goes over the wire at each commit."""
 
-FORMAT = "1"
+FORMAT = "2"
 """Part of every layer's key. Raise it when the bytes that this module makes change."""
 
 ZSTANDARD = "0.25.0"

@@ -12,8 +12,15 @@ import tarfile
 
 from images.entry import Entry
 
-MTIME = 315_532_800
-"""Seconds since the epoch of every member: 1980-01-01, the first date that a zip file can hold."""
+MTIME = 549_864_182
+"""Seconds since the epoch of every member: 1987-06-05 04:03:02 UTC.
+
+Byte code holds it (bytecode.py), and Python takes a source with another time for an edited one. So
+it is a time that nobody else gives a file: not 0 or 1 (OSTree, Nix, kaniko), not 1980-01-01 (what
+comes out of many zips), no other round date of a reproducible build (npm's 1985-10-26, 2000, 2010).
+It is far enough from 1980 for zip files in every time zone, even as they keep it (2 seconds), and
+fits into 31 bits.
+"""
 
 _TYPES: dict[str, bytes] = {
     "file": tarfile.REGTYPE,

@@ -1,24 +1,29 @@
-"""Byte code: the same bytes whatever was compiled before, and Python takes it as it is."""
+"""Byte code: the same bytes whatever was compiled before, used until its source is edited."""
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
+import io
+import json
 import os
 import random
+import struct
 import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from images import bytecode, layout
+from images import bytecode, layer, layout, tarhead
 from images.bytecode import Compiler
 from images.entry import Entry, of_bytes, of_symlink
 from images.errors import ToolError
+from images.unbundle.tree import Tree
 
 pytestmark = pytest.mark.skipif(
     "{}.{}".format(*sys.version_info) != layout.PYTHON,
@@ -57,7 +62,12 @@ def each(compiler: Compiler, sources: Sequence[bytes], path: str = "/opt/a.py") 
 
 def run(code: str, cwd: Path) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        cwd=cwd,
+        env={"PATH": os.environ["PATH"]},  # it may say that no byte code is to be written
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return done.stdout.strip()
 
@@ -109,28 +119,83 @@ def test_hash_seed_and_thread_do_not_show() -> None:
 # -- what comes out --------------------------------------------------------------------------------
 
 
-def test_pyc_is_valid_and_not_checked_against_its_source() -> None:
-    (code,) = compiled(COMMAND, [b"x = 1\n"])
+def test_pyc_is_that_of_pythons_own_for_the_time_that_layers_give() -> None:
+    source = b"x = 1\n" * 100
+    (code,) = compiled(COMMAND, [source])
     assert code[:4] == importlib.util.MAGIC_NUMBER
-    assert int.from_bytes(code[4:8], "little") == 0b01  # a hash, not to be checked (PEP 552)
-    assert code[8:16] == importlib.util.source_hash(b"x = 1\n")
+    flags, mtime, size = struct.unpack("<III", code[4:16])
+    assert (flags, mtime, size) == (0, tarhead.MTIME, len(source))
 
 
-def test_python_takes_it_whatever_the_time_of_the_source_and_writes_nothing(
-    tmp_path: Path,
-) -> None:
-    site = tmp_path / "site"
+# Tells what a module says, which files Python opened for it, and whether it compiled.
+TAKEN = """
+import importlib.machinery as machinery, json, sys
+opened = []
+class Loader(machinery.SourceFileLoader):
+    def get_data(self, path):
+        opened.append(path.rpartition("/")[2])
+        return super().get_data(path)
+    def source_to_code(self, *args, **options):
+        opened.append("compiled")
+        return super().source_to_code(*args, **options)
+sys.path_hooks.insert(0, machinery.FileFinder.path_hook((Loader, [".py"])))
+sys.path_importer_cache.clear()
+import mod
+print(json.dumps([mod.where, opened]))
+"""
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A source and its byte code as a layer, unpacked by the unpacker of bundles."""
+    out = io.BytesIO()
     with Compiler(COMMAND, {}) as compiler:
-        source = of_bytes(f"{SITE}/mod.py", b"where = 'byte code'\n")
-        for entry in bytecode.compiled([source], compiler):
-            path = site / entry.path.removeprefix(f"{SITE}/")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(entry.open().read())
-    (site / "mod.py").write_bytes(b"where = 'another source'\n")
-    os.utime(site / "mod.py", (5, 5))
-    before = sorted(site.rglob("*"))
-    assert run("import mod; print(mod.where)", site) == "byte code"
-    assert sorted(site.rglob("*")) == before
+        source = of_bytes(f"{SITE}/mod.py", b"where = 'image'\n")
+        link = of_symlink(f"{SITE}/linked.py", "mod.py")
+        layer.write(bytecode.compiled([source, link], compiler), out, "gzip")
+    Tree(tmp_path).apply(0, iter([gzip.decompress(out.getvalue())]))
+    return tmp_path / SITE
+
+
+def taken(site: Path, module: str = "mod") -> tuple[str, list[str]]:
+    where, opened = json.loads(run(TAKEN.replace("mod", module), site))
+    return where, opened
+
+
+def files(site: Path) -> dict[Path, tuple[int, bytes]]:
+    return {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in site.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("module", ["mod", "linked"])
+def test_untouched_source_is_not_even_read_and_nothing_is_written(site: Path, module: str) -> None:
+    before = files(site)
+    assert taken(site, module) == ("image", [f"{module}.cpython-311.pyc"])
+    assert files(site) == before
+
+
+def edit_in_place(path: Path) -> None:
+    subprocess.run(["sed", "-i", "s/image/EDITS/", path], check=True)
+
+
+def copy_over(path: Path) -> None:
+    """Of an older date, as a checkout may be."""
+    new = path.with_suffix(".new")
+    new.write_text("where = 'EDITS'\n")
+    os.utime(new, (315_532_800, 315_532_800))
+    subprocess.run(["cp", "-p", new, path], check=True)
+    new.unlink()
+
+
+@pytest.mark.parametrize("edit", [edit_in_place, copy_over])
+@pytest.mark.parametrize("module", ["mod", "linked"])
+def test_edited_source_counts_even_with_the_same_length(
+    site: Path, edit: Callable[[Path], None], module: str
+) -> None:
+    edit(site / "mod.py")
+    where, opened = taken(site, module)
+    assert (where, opened[-1]) == ("EDITS", "compiled")
+    # Python has written byte code of its own, which it takes the next time.
+    assert taken(site, module) == ("EDITS", [f"{module}.cpython-311.pyc"])
 
 
 def test_trace_names_the_path_in_the_image() -> None:
@@ -235,7 +300,7 @@ def test_no_size_of_sources_or_of_the_pipe_stops_it(
     assert [entry.path for entry in found[::2]] == [entry.path for entry in many(sizes)]
     for source, code in zip(found[::2], found[1::2], strict=True):
         assert code.path == bytecode._code_path(source.path)
-        assert code.open().read()[8:16] == importlib.util.source_hash(source.open().read())
+        assert int.from_bytes(code.open().read()[12:16], "little") == source.size
 
 
 def test_process_has_work_before_its_answers_are_taken_but_not_all_of_it() -> None:
@@ -310,7 +375,8 @@ def compile(source, *args, **options):
     if b"kill" in source: os.kill(os.getpid(), 9)
     return real(source, *args, **options)
 builtins.compile = compile
-runpy.run_path(sys.argv[1], run_name="__main__")
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
@@ -346,7 +412,7 @@ def test_process_whose_builder_was_killed_ends_without_a_word() -> None:
     worker = Path(bytecode.__file__).with_name("bytecode_worker.py")
     request = (4).to_bytes(4, "big") + (6).to_bytes(4, "big") + b"a.py" + b"x = 1\n"
     with subprocess.Popen(
-        [*COMMAND, str(worker)],
+        [*COMMAND, str(worker), "0"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -22,7 +22,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from images import layer
+from images import layer, tarhead
 from images.entry import Entry, Kind, of_bytes, of_symlink
 from images.errors import IntegrityError, ToolError
 from images.layer import Blob, Compression
@@ -40,10 +40,10 @@ FIXED = [
 ]
 """A layer that never changes: its digests below are those of every machine and every day."""
 
-FIXED_DIFF_ID = "sha256:1e133442476bd09ccdba342783f23c5de30cd03254757361c593b4a12742d07b"
+FIXED_DIFF_ID = "sha256:ff9306ce9f115917ed94802cd2b3641ec80740cd5d44da2782f26994ac5a0986"
 FIXED_DIGEST = {
-    "zstd": "sha256:c94a58017c101af9c44e9b7dc307d5ac406ccade4a448365307a04a3cce931a9",
-    "gzip": "sha256:740747c9991a1fa7870c99156724fe11df757fdd434924f4785fbf00726e5eec",
+    "zstd": "sha256:61ddad5752e73cd71e4ed1de403322653a6a087494d92258c73b824ff6525717",
+    "gzip": "sha256:4a031fae1eedefb9b61e6361d32d1545c17c5cb9c9981376f22f5cccda21b1b3",
 }
 
 
@@ -106,7 +106,7 @@ def test_blob_describes_the_bytes_that_were_written(compression: Compression) ->
 
 OTHER_PROCESS = """
 import io, json, sys
-from images import layer
+from images import layer, tarhead
 from images.entry import of_bytes, of_symlink
 entries = [of_bytes("a/ü", bytes(3_000_000)), of_symlink("a/l", "ü"), of_bytes("b", b"x", 0o755)]
 print(json.dumps([layer.write(entries, io.BytesIO(), kind).digest for kind in layer.COMPRESSIONS]))
@@ -203,7 +203,7 @@ def test_dense_is_smaller_and_the_same_tar(compression: Compression) -> None:
 
 def test_tarfile_reads_modes_owners_times_and_links() -> None:
     found = {item.name: item for item in members(FIXED)}
-    assert {item.mtime for item in found.values()} == {315532800}
+    assert {item.mtime for item in found.values()} == {tarhead.MTIME}
     assert {(item.uname, item.gname) for item in found.values()} == {("", "")}
     tool, link, same, tmp = (
         found[name]
@@ -253,7 +253,7 @@ def test_any_name_survives(name: str, kind: Kind) -> None:
     }[kind]
     found = members(entries)[-1]
     assert (found.name if kind == "file" else found.linkname) == name
-    assert found.mtime == 315532800
+    assert found.mtime == tarhead.MTIME
 
 
 def test_owner_and_size_beyond_a_plain_tar_field_survive() -> None:

@@ -26,7 +26,7 @@ def by_tarfile(entry: Entry) -> bytes:
     info.mode = 0o777 if entry.kind == "symlink" else entry.mode
     info.uid, info.gid = entry.uid, entry.gid
     info.size = entry.size if entry.kind == "file" else 0
-    info.mtime = 315_532_800
+    info.mtime = 549_864_182
     info.linkname = entry.target
     return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 
