@@ -9,6 +9,7 @@ from typing import Any
 import kit_processes
 from kit_reference import Comparison, Reference
 from kit_settings import Where, document, read
+
 from roll_runtime import smoke_model
 
 WAIT = 180.0  # seconds for one answer of a worker

@@ -8,7 +8,7 @@ shared memory instead of CUDA IPC, and gloo is the communication backend.
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import ModuleType
+from types import SimpleNamespace
 from typing import Any
 
 _ZERO = (
@@ -26,7 +26,7 @@ _ZERO = (
 )
 
 
-def _complete_platform(module: ModuleType) -> None:
+def _complete_platform(module: Any) -> None:
     """ROLL's CPU platform forwards to torch.cpu, which has no memory statistics, caches or state of
     a random generator; and it names no variable that says which devices are visible."""
     import torch
@@ -34,14 +34,18 @@ def _complete_platform(module: ModuleType) -> None:
     for name in _ZERO:
         if not hasattr(torch.cpu, name):
             setattr(torch.cpu, name, lambda *args, **kwargs: 0)
-    torch.cpu.get_rng_state = torch.get_rng_state  # type: ignore[attr-defined]
-    torch.cpu.set_rng_state = torch.set_rng_state  # type: ignore[attr-defined]
+    torch.cpu.get_rng_state = torch.get_rng_state
+    torch.cpu.set_rng_state = torch.set_rng_state
+    torch.cpu.random = SimpleNamespace(
+        get_rng_state_all=lambda: [torch.get_rng_state()],
+        set_rng_state_all=lambda states: torch.set_rng_state(states[0]),
+    )
     module.CpuPlatform.device_control_env_var = "CUDA_VISIBLE_DEVICES"
     module.CpuPlatform.ray_experimental_noset = "RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES"
 
 
-def _complete_resources(module: ModuleType) -> None:
-    """ROLL asks Ray for `resources={"CPU": 1}`, which Ray refuses, to learn which GPUs there are."""
+def _complete_resources(module: Any) -> None:
+    """ROLL asks Ray for `resources={"CPU": 1}` to learn which GPUs there are; Ray refuses that."""
     original = module.get_visible_gpus
 
     class Visible:
@@ -60,7 +64,7 @@ def _complete_resources(module: ModuleType) -> None:
     module.get_visible_gpus = Visible()
 
 
-def _share_by_files(module: ModuleType) -> None:
+def _share_by_files(module: Any) -> None:
     """SGLang replaces the device's index in a shared tensor by the GPU's UUID; a CPU's has none.
     Between processes without a common parent, shared memory goes by name."""
     import torch
@@ -69,7 +73,7 @@ def _share_by_files(module: ModuleType) -> None:
     module.monkey_patch_torch_reductions = lambda: None
 
 
-AFTER_IMPORT: dict[str, Callable[[ModuleType], None]] = {
+AFTER_IMPORT: dict[str, Callable[[Any], None]] = {
     "roll.platforms.cpu": _complete_platform,
     "roll.distributed.scheduler.resource_manager": _complete_resources,
     "sglang.srt.patch_torch": _share_by_files,

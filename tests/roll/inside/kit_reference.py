@@ -1,4 +1,4 @@
-"""What a CPU computes of the same weights, by transformers in float32: the measure of the engine."""
+"""What a CPU computes of the same weights, by transformers in float32: the engine's measure."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from typing import Any
 from kit_cluster import Infer, get
 from kit_reference import Reference
 from kit_steps import Steps
+
 from roll_runtime import smoke_model
 
 _LONG = {True: 8000, False: 30000}  # tokens that nothing has generated when it is aborted

@@ -20,7 +20,6 @@ _ENGINE: dict[str, Any] = {
 }
 _CPU_ENGINE: dict[str, Any] = {
     "load_format": "dummy",
-    "load_format": "dummy",
     "mem_fraction_static": 0.3,
     "max_running_requests": 4,
     "log_level": "info",

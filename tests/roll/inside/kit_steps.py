@@ -13,7 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 
@@ -73,6 +73,7 @@ class Steps:
         limit: float = 120.0,
         vital: bool = False,
         always: bool = False,
+        watched: bool = True,
         fault: tuple[str, str] = ("", ""),
     ) -> bool:
         """Try one step; gives whether it passed.
@@ -83,6 +84,7 @@ class Steps:
             limit: seconds that it may take.
             vital: whether nothing can be tried after its failure.
             always: try it although an earlier vital step failed.
+            watched: fail at once when the engine ends meanwhile; not where that is wanted.
             fault: a fault of ROLL's own: the text of the error that it shows itself by, and the
                 reason to give. A step that ends so is skipped, not failed.
         """
@@ -92,7 +94,7 @@ class Steps:
         self._keep(name, RUNNING, 0.0, f"for {limit:.0f} s at most")
         start = time.monotonic()
         try:
-            with _limited(limit), _watched():
+            with _limited(limit), _watched() if watched else nullcontext():
                 what = action()
         except BaseException as error:
             return self._end(name, error, time.monotonic() - start, vital=vital, fault=fault)

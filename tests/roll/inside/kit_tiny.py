@@ -59,7 +59,7 @@ def _write_tokenizer(folder: Path) -> None:
 
 
 def write_data(file: Path) -> Path:
-    """Write prompts of random words, one JSON object a line, with the columns of ROLL's own data."""
+    """Write prompts of random words, a JSON object a line, with the columns of ROLL's own data."""
     chance = random.Random(0)
     lines = []
     for index in range(PROMPTS):

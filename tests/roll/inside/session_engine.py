@@ -134,9 +134,9 @@ def run(steps: Steps, session: Session) -> None:
     steps.run("a_broadcast_update_arrives", session.broadcast, limit=180)
     Requests(infer, session.other).run(steps)
     steps.run("offload_update_load_again", session.cycle, limit=180)
-    steps.run("the_actor_ends", infer.close)
+    steps.run("the_actor_ends", infer.close, watched=False)
     nothing = lambda: kit_processes.need_none(kit_processes.engine, "process of the engine")  # noqa: E731
-    steps.run("no_process_of_the_engine_is_left", nothing, always=True)
+    steps.run("no_process_of_the_engine_is_left", nothing, always=True, watched=False)
 
 
 def main() -> int:
@@ -150,9 +150,9 @@ def main() -> int:
     try:
         run(steps, session)
     finally:
-        steps.run("ray_stops", kit_processes.stop_ray, always=True)
+        steps.run("ray_stops", kit_processes.stop_ray, always=True, watched=False)
         nothing = lambda: kit_processes.need_none(kit_processes.ray, "process of Ray")  # noqa: E731
-        steps.run("no_process_of_ray_is_left", nothing, always=True)
+        steps.run("no_process_of_ray_is_left", nothing, always=True, watched=False)
     return int(steps.failed > 0)
 
 

@@ -8,6 +8,7 @@ from kit_reference import Reference
 from kit_settings import prepare
 from kit_start import check_imports, start_ray
 from kit_steps import Steps
+
 from roll_runtime import smoke_model
 
 
@@ -51,10 +52,10 @@ def main() -> int:
         # ROLL asks for the server's health for ever, even when it has ended.
         steps.run("http_server_starts", infer.start, limit=300, vital=True)
         steps.run("http_server_answers", session.answer)
-        steps.run("http_actor_ends", infer.close)
+        steps.run("http_actor_ends", infer.close, watched=False)
     nothing = lambda: kit_processes.need_none(kit_processes.engine, "process of the engine")  # noqa: E731
-    steps.run("http_leaves_no_process", nothing, always=True)
-    steps.run("http_ray_stops", kit_processes.stop_ray, always=True)
+    steps.run("http_leaves_no_process", nothing, always=True, watched=False)
+    steps.run("http_ray_stops", kit_processes.stop_ray, always=True, watched=False)
     return int(steps.failed > 0)
 
 

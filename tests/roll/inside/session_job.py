@@ -22,6 +22,7 @@ from kit_reference import Reference, read_weights
 from kit_settings import Where, document, prepare
 from kit_start import check_imports
 from kit_steps import Steps
+
 from roll_runtime import smoke_model
 
 _STEPS = 2
@@ -57,9 +58,10 @@ class Job:
         """Run ROLL's script; its pipeline's class is ours, which only tells the steps."""
         import roll.pipeline.rlvr.rlvr_pipeline as module
 
-        job, steps, original = self, self._steps, module.RLVRPipeline
+        job, steps = self, self._steps
+        original: Any = module.RLVRPipeline
 
-        class Pipeline(original):  # type: ignore[misc,name-defined]
+        class Pipeline(original):  # type: ignore[misc]
             """ROLL's, told step by step."""
 
             def __init__(self, pipeline_config: Any) -> None:
@@ -181,9 +183,9 @@ def main() -> int:
             # Its steps have limits of their own; this one is for what lies between them.
             steps.run("rolls_start_script_ends", job.run_script, limit=1200)
     finally:
-        steps.run("a_jobs_ray_stops", kit_processes.stop_ray, always=True)
+        steps.run("a_jobs_ray_stops", kit_processes.stop_ray, always=True, watched=False)
         nothing = lambda: kit_processes.need_none(kit_processes.engine, "process of the engine")  # noqa: E731
-        steps.run("a_job_leaves_no_process", nothing, always=True)
+        steps.run("a_job_leaves_no_process", nothing, always=True, watched=False)
     return int(steps.failed > 0)
 
 
