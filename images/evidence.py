@@ -245,26 +245,25 @@ def judge(evidence: Evidence | None, target: str, built: str | None) -> Verdict:
     for proof in evidence.proofs:
         if count := proof.count(FAILED):
             return Verdict(False, f"no ({count} failed on {_gpus(proof.machine)})", roll)
-        if proof.roll is not None and (fault := _roll_fault(proof.roll)):
-            return Verdict(False, f"no ({fault} on {_gpus(proof.machine)})", roll)
+        if proof.roll is not None and (count := _count(proof.roll.tests, FAILED)):
+            what = f"{proof.roll.name}: {count} failed on {_gpus(proof.machine)}"
+            return Verdict(False, f"no ({what})", roll)
     whole = [proof for proof in evidence.proofs if proof.whole]
     if not whole:
         missing = min((proof.count(NOT_RUN) for proof in evidence.proofs), default=0)
         return Verdict(False, f"no ({missing} not run)" if missing else "no (nothing passed)", roll)
     last = max(proof.date for proof in whole)
     words = ", ".join([*(_gpus(proof.machine) for proof in whole), last[:10]])
-    words += f" · {roll.name}" if roll else ""
+    words += f" · {_roll_words(roll)}" if roll else ""
     if built is None:
         return Verdict(False, f"{evidence.image.manifest_digest[:19]}: {words}", roll)
     return Verdict(True, words, roll)
 
 
-def _roll_fault(run: RollRun) -> str:
-    """Why a run of ROLL proves nothing; empty where it is whole."""
-    for outcome in (FAILED, NOT_RUN):
-        if count := _count(run.tests, outcome):
-            return f"{run.name}: {count} {outcome}"
-    return "" if _count(run.tests, PASSED) else f"{run.name}: nothing passed"
+def _roll_words(run: RollRun) -> str:
+    """ROLL's commit; a part of its tests is named as such."""
+    missing = _count(run.tests, NOT_RUN)
+    return f"{run.name} ({missing} not run)" if missing else run.name
 
 
 def _gpus(machine: Machine) -> str:
