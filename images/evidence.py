@@ -83,6 +83,38 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class RollRun:
+    """What ROLL's own code did in the image.
+
+    Attributes:
+        commit: of ROLL, its hexadecimal name.
+        dirty: whether files that were used differed from it.
+        date: when it last ran, RFC 3339, UTC.
+        tests: by test id.
+    """
+
+    commit: str
+    dirty: bool
+    date: str
+    tests: Mapping[str, Outcome]
+
+    def after(self, old: RollRun | None) -> RollRun:
+        """This, on top of an older one of the same source; another source's counts for nothing."""
+        if old is None or (old.commit, old.dirty) != (self.commit, self.dirty):
+            return self
+        return replace(self, tests={**old.tests, **self.tests})
+
+    def within(self, suite: Collection[str]) -> RollRun:
+        """This, with exactly the tests of a suite: those without a result were not run."""
+        return replace(self, tests=_within(self.tests, suite))
+
+    @property
+    def name(self) -> str:
+        """As people are shown it, e.g. `ROLL 8eb27cc2`."""
+        return f"ROLL {self.commit[:8]}{', changed' if self.dirty else ''}"
+
+
+@dataclass(frozen=True, slots=True)
 class Proof:
     """What an image did on one machine.
 
@@ -92,6 +124,7 @@ class Proof:
         date: when it last ran, RFC 3339, UTC.
         tests: by test id.
         runs: by name, such as `off the main thread`.
+        roll: what ROLL's own code did, None where it was not run.
     """
 
     machine: Machine
@@ -99,6 +132,7 @@ class Proof:
     date: str
     tests: Mapping[str, Outcome]
     runs: Mapping[str, Run]
+    roll: RollRun | None = None
 
     @property
     def gpus(self) -> tuple[str, ...]:
@@ -112,7 +146,14 @@ class Proof:
         """
         if (old.machine, old.how) != (self.machine, self.how):
             return self
-        return replace(self, tests={**old.tests, **self.tests}, runs={**old.runs, **self.runs})
+        return replace(
+            self,
+            # A run of ROLL alone says nothing about when the other tests ran.
+            date=self.date if self.tests or not old.tests else old.date,
+            tests={**old.tests, **self.tests},
+            runs={**old.runs, **self.runs},
+            roll=self.roll.after(old.roll) if self.roll else old.roll,
+        )
 
     def within(self, suite: Collection[str]) -> Proof:
         """This, with exactly the tests of a suite: those without a result were not run.
@@ -120,14 +161,11 @@ class Proof:
         Args:
             suite: the ids of all its tests, without parameters.
         """
-        kept = {name: found for name, found in self.tests.items() if _base(name) in suite}
-        had = {_base(name) for name in kept}
-        missing = {name: Outcome(NOT_RUN) for name in suite if name not in had}
-        return replace(self, tests={**kept, **missing})
+        return replace(self, tests=_within(self.tests, suite))
 
     def count(self, outcome: str) -> int:
         """How many tests ended so."""
-        return sum(found.outcome == outcome for found in self.tests.values())
+        return _count(self.tests, outcome)
 
     @property
     def whole(self) -> bool:
@@ -150,10 +188,11 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether an image is proven, and the words for it."""
+    """Whether an image is proven, the words for it, and what ROLL's own code did in it."""
 
     proven: bool
     text: str
+    roll: RollRun | None = None
 
 
 def path_of(matrix: Path, target: str) -> Path:
@@ -161,7 +200,13 @@ def path_of(matrix: Path, target: str) -> Path:
     return matrix.parent / "evidence" / f"{target}.json"
 
 
-def add(old: Evidence | None, image: ImageId, proof: Proof, suite: Collection[str]) -> Evidence:
+def add(
+    old: Evidence | None,
+    image: ImageId,
+    proof: Proof,
+    suite: Collection[str],
+    roll_suite: Collection[str] = (),
+) -> Evidence:
     """A proof on top of, and beside, what is known of the same image; of another, nothing stays.
 
     Args:
@@ -169,10 +214,13 @@ def add(old: Evidence | None, image: ImageId, proof: Proof, suite: Collection[st
         image: the image of the proof.
         proof: the proof.
         suite: the ids of all tests that it should hold, without parameters.
+        roll_suite: those of ROLL's own code; empty where it did not run now.
     """
     before = {item.gpus: item for item in old.proofs} if old and old.image == image else {}
     if proof.gpus in before:
         proof = proof.after(before[proof.gpus])
+    if proof.roll is not None and roll_suite:
+        proof = replace(proof, roll=proof.roll.within(roll_suite))
     before[proof.gpus] = proof.within(suite)
     return Evidence(image, _in_order(before.values()))
 
@@ -192,18 +240,30 @@ def judge(evidence: Evidence | None, target: str, built: str | None) -> Verdict:
         return Verdict(False, "no (of another target)")
     if built is not None and built != evidence.image.manifest_digest:
         return Verdict(False, "no (another digest)")
+    rolls = [proof.roll for proof in evidence.proofs if proof.roll is not None]
+    roll = max(rolls, key=lambda run: run.date, default=None)
     for proof in evidence.proofs:
         if count := proof.count(FAILED):
-            return Verdict(False, f"no ({count} failed on {_gpus(proof.machine)})")
+            return Verdict(False, f"no ({count} failed on {_gpus(proof.machine)})", roll)
+        if proof.roll is not None and (count := _count(proof.roll.tests, FAILED)):
+            what = f"{proof.roll.name}: {count} failed on {_gpus(proof.machine)}"
+            return Verdict(False, f"no ({what})", roll)
     whole = [proof for proof in evidence.proofs if proof.whole]
     if not whole:
         missing = min((proof.count(NOT_RUN) for proof in evidence.proofs), default=0)
-        return Verdict(False, f"no ({missing} not run)" if missing else "no (nothing passed)")
+        return Verdict(False, f"no ({missing} not run)" if missing else "no (nothing passed)", roll)
     last = max(proof.date for proof in whole)
     words = ", ".join([*(_gpus(proof.machine) for proof in whole), last[:10]])
+    words += f" · {_roll_words(roll)}" if roll else ""
     if built is None:
-        return Verdict(False, f"{evidence.image.manifest_digest[:19]}: {words}")
-    return Verdict(True, words)
+        return Verdict(False, f"{evidence.image.manifest_digest[:19]}: {words}", roll)
+    return Verdict(True, words, roll)
+
+
+def _roll_words(run: RollRun) -> str:
+    """ROLL's commit; a part of its tests is named as such."""
+    missing = _count(run.tests, NOT_RUN)
+    return f"{run.name} ({missing} not run)" if missing else run.name
 
 
 def _gpus(machine: Machine) -> str:
@@ -236,17 +296,31 @@ def _parse(value: Mapping[str, Any]) -> Evidence:
 
 def _parse_proof(value: Mapping[str, Any]) -> Proof:
     machine = value["machine"]
-    tests = {name: Outcome(**found) for name, found in value["tests"].items()}
-    for name, found in tests.items():
-        if found.outcome not in _OUTCOMES:
-            raise ValueError(f"{name}: {found.outcome!r}")
     return Proof(
         machine=Machine(**{**machine, "gpus": tuple(Gpu(**gpu) for gpu in machine["gpus"])}),
         how=str(value["how"]),
         date=str(value["date"]),
-        tests=tests,
+        tests=_parse_tests(value["tests"]),
         runs={name: Run(**found) for name, found in value["runs"].items()},
+        roll=_parse_roll(value["roll"]) if "roll" in value else None,
     )
+
+
+def _parse_roll(value: Mapping[str, Any]) -> RollRun:
+    return RollRun(
+        commit=str(value["commit"]),
+        dirty=bool(value["dirty"]),
+        date=str(value["date"]),
+        tests=_parse_tests(value["tests"]),
+    )
+
+
+def _parse_tests(value: Mapping[str, Any]) -> dict[str, Outcome]:
+    tests = {name: Outcome(**found) for name, found in value.items()}
+    for name, found in tests.items():
+        if found.outcome not in _OUTCOMES:
+            raise ValueError(f"{name}: {found.outcome!r}")
+    return tests
 
 
 def _in_order(proofs: Iterable[Proof]) -> tuple[Proof, ...]:
@@ -278,13 +352,31 @@ def write(path: Path, evidence: Evidence) -> None:
 
 
 def _proof(proof: Proof) -> dict[str, Any]:
-    return {
+    document: dict[str, Any] = {
         "machine": asdict(proof.machine),
         "how": proof.how,
         "date": proof.date,
-        "tests": {name: _outcome(proof.tests[name]) for name in sorted(proof.tests)},
+        "tests": _tests(proof.tests),
         "runs": {name: asdict(proof.runs[name]) for name in sorted(proof.runs)},
     }
+    if proof.roll is not None:
+        document["roll"] = {**asdict(proof.roll), "tests": _tests(proof.roll.tests)}
+    return document
+
+
+def _tests(tests: Mapping[str, Outcome]) -> dict[str, Any]:
+    return {name: _outcome(tests[name]) for name in sorted(tests)}
+
+
+def _within(tests: Mapping[str, Outcome], suite: Collection[str]) -> dict[str, Outcome]:
+    """Exactly the tests of a suite: those without a result were not run."""
+    kept = {name: found for name, found in tests.items() if _base(name) in suite}
+    had = {_base(name) for name in kept}
+    return {**kept, **{name: Outcome(NOT_RUN) for name in suite if name not in had}}
+
+
+def _count(tests: Mapping[str, Outcome], outcome: str) -> int:
+    return sum(found.outcome == outcome for found in tests.values())
 
 
 def _outcome(found: Outcome) -> dict[str, Any]:

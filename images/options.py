@@ -40,6 +40,7 @@ examples:
   python build.py promote --target torch280-sglang052 --to registry.example.com/team/roll-sglang
   python build.py test --target torch280-sglang052  test it, in a container where there is Docker
   python build.py test --target torch280-sglang052 --gpu    what needs a GPU; keeps evidence
+  python build.py test --target torch280-sglang052-roll --gpu --roll CHECKOUT   ROLL itself in it
 """
 
 
@@ -247,6 +248,13 @@ def _test(parser: Parser) -> None:
         "--gpu",
         action="store_true",
         help="what needs a GPU alone, failing where there is none; its outcome is kept as evidence",
+    )
+    add(
+        "--roll",
+        type=Path,
+        metavar="CHECKOUT",
+        help="ROLL's own code from there alone, in an image of a -roll target: its inference "
+        "worker, and a whole job; with --gpu on a GPU, else on the CPU as far as it goes",
     )
     add(
         "--evidence",

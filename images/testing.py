@@ -1,4 +1,4 @@
-"""Runs the tests of an image of a store: tests/image, tests/gpu."""
+"""Runs the tests of an image of a store: tests/image, tests/gpu, tests/roll."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from images.errors import ImageTestError, ToolError
 _ROOT = Path(__file__).parent.parent
 _SUITES = ("tests/image", "tests/gpu")
 _GPU_SUITE = "tests/gpu"
+_ROLL_SUITE = "tests/roll"
 _NOTHING_RAN = 5  # pytest's exit code
 
 
@@ -26,6 +27,7 @@ class How:
         gpu: the tests that need a GPU alone; they fail where there is none.
         evidence: where the outcome of those is kept; by default beside the matrix.
         extra: more options for pytest.
+        roll: a checkout of ROLL: its code alone is run, with `gpu` on a GPU, else on the CPU.
     """
 
     backend: str | None = None
@@ -33,12 +35,22 @@ class How:
     gpu: bool = False
     evidence: Path | None = None
     extra: Sequence[str] = ()
+    roll: Path | None = None
+
+    @property
+    def suites(self) -> tuple[str, ...]:
+        """The directories of tests that run."""
+        if self.roll is not None:
+            return (_ROLL_SUITE,)
+        return (_GPU_SUITE,) if self.gpu else _SUITES
 
     def options(self) -> list[str]:
         """The options that tests/conftest.py takes."""
         found = ["--backend", self.backend] if self.backend else []
         found += ["--rootfs", str(self.rootfs.absolute())] if self.rootfs else []
         found += ["--gpu"] if self.gpu else []
+        # In one word: pytest takes a directory by itself for one of tests, and ROLL has some.
+        found += [f"--roll={self.roll.absolute()}"] if self.roll else []
         found += ["--evidence", str(self.evidence.absolute())] if self.evidence else []
         return [*found, *self.extra]
 
@@ -56,8 +68,7 @@ def run(target: str, *, store: Path, matrix: Path, how: How) -> None:
         ImageTestError: a test failed, or none ran.
         ToolError: pytest is not installed.
     """
-    suites = (_GPU_SUITE,) if how.gpu else _SUITES
-    command = [sys.executable, "-m", "pytest", *suites, "--target", target]
+    command = [sys.executable, "-m", "pytest", *how.suites, "--target", target]
     command += ["--store", str(store.absolute()), "--matrix", str(matrix.absolute())]
     try:
         import pytest  # noqa: F401  # only whether it is there

@@ -39,6 +39,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--gpu", action="store_true", help="fail, not skip, where there is no GPU")
     group.addoption(
+        "--roll",
+        type=Path,
+        metavar="CHECKOUT",
+        help="run ROLL's own code from there: tests/roll. Write --roll=CHECKOUT, or pytest loads "
+        "ROLL's own tests/conftest.py as well",
+    )
+    group.addoption(
+        "--roll-logs", type=Path, metavar="DIR", help="keep what ROLL, Ray and the engine logged"
+    )
+    group.addoption(
         "--evidence",
         type=Path,
         metavar="FILE",

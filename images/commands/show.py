@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +54,20 @@ def _list_row(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _proof(matrix: Path, target: str, built: str | None) -> dict[str, Any]:
-    """Whether the image in the store is proven on a GPU, and the words for it."""
+    """Whether the image in the store is proven on a GPU, the words for it, and ROLL's commit."""
     from images import evidence
 
     try:
         found = evidence.judge(evidence.read(evidence.path_of(matrix, target)), target, built)
     except EvidenceError:
-        return {"proven": False, "evidence": "no (the evidence cannot be read)"}
-    return {"proven": found.proven, "evidence": found.text}
+        return {"proven": False, "evidence": "no (the evidence cannot be read)", "roll": None}
+    roll = found.roll and {
+        "commit": found.roll.commit,
+        "dirty": found.roll.dirty,
+        "date": found.roll.date,
+        "tests": dict(Counter(test.outcome for test in found.roll.tests.values())),
+    }
+    return {"proven": found.proven, "evidence": found.text, "roll": roll}
 
 
 def inspect(options: argparse.Namespace) -> int:

@@ -6,22 +6,32 @@ import argparse
 
 from images.commands.common import chosen, completed
 from images.errors import UsageError
+from images.matrix import Matrix, Target
 from images.progress import Progress
 
 
 def test(options: argparse.Namespace) -> int:
-    """Run the tests of built images: tests/image and tests/gpu."""
-    from images import store, testing
+    """Run the tests of built images: tests/image and tests/gpu, or ROLL's own code."""
+    from images import roll_checkout, store, testing
 
-    _, targets = chosen(options)
+    matrix, targets = chosen(options)
     if len(targets) > 1 and (options.rootfs or options.evidence):
         raise UsageError("--rootfs and --evidence are of one image: name one --target")
     if options.rootfs and not (options.rootfs / "usr").is_dir():
         raise UsageError(f"{options.rootfs}: no root file system there")
     if options.rootfs and options.backend == "docker":
         raise UsageError("--rootfs is a root file system, and --backend docker takes none")
+    if options.roll:
+        roll_checkout.read(options.roll)
+        for target in targets:
+            _need_ray(matrix, target)
     how = testing.How(
-        options.backend, options.rootfs, options.gpu, options.evidence, tuple(options.pytest)
+        options.backend,
+        options.rootfs,
+        options.gpu,
+        options.evidence,
+        tuple(options.pytest),
+        options.roll,
     )
     source = store.open_store(options.store, create=False)
     for target in targets:
@@ -31,3 +41,20 @@ def test(options: argparse.Namespace) -> int:
     for target in targets:
         testing.run(target.id, store=options.store, matrix=options.matrix, how=how)
     return 0
+
+
+def _need_ray(matrix: Matrix, target: Target) -> None:
+    """Refuse a target that ROLL cannot run in.
+
+    Raises:
+        UsageError: its lock has no Ray.
+    """
+    from images import lock
+
+    if any(item.name == "ray" for item in lock.read(matrix, target).distributions):
+        return
+    flavours = [other.id for other in matrix.targets if other.id == f"{target.id}-roll"]
+    raise UsageError(
+        f"{target.id}: ROLL cannot run in it: its lock has no Ray",
+        remedy=f"name {flavours[0] if flavours else 'a target whose id ends in -roll'} instead",
+    )

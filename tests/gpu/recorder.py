@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 
 from images import evidence
-from images.evidence import Evidence, Gpu, ImageId, Machine, Outcome, Proof, Run
+from images.evidence import Evidence, Gpu, ImageId, Machine, Outcome, Proof, RollRun, Run
+from images.roll_checkout import RollCheckout
 from tests.image.subject import RUNTIME, Subject
 
 _TEST = re.compile(r"^def (test_\w+)", re.MULTILINE)
@@ -23,30 +25,42 @@ class Recorder:
 
     Args:
         path: where they are kept; None to keep none.
-        directory: the suite, whose other tests count as not run.
+        directory: the GPU suite, whose other tests count as not run.
+        roll_directory: the suite of ROLL's own code, if the findings are of that one.
 
     Until a machine with a GPU is known nothing is written: a run without one proves nothing, and
     must not replace what another machine proved.
     """
 
-    def __init__(self, path: Path | None, directory: Path) -> None:
-        self._path, self._directory = path, directory
-        self._old: Evidence | None = None
+    def __init__(
+        self, path: Path | None, directory: Path, roll_directory: Path | None = None
+    ) -> None:
+        self._path, self._directory, self._roll_directory = path, directory, roll_directory
+        self._roll: RollCheckout | None = None
         self._image: ImageId | None = None
         self._machine: Machine | None = None
         self._how = ""
         self._tests: dict[str, Outcome] = {}
         self._runs: dict[str, Run] = {}
 
-    def begin(self, subject: Subject, machine: Machine, how: str) -> None:
+    def begin(
+        self, subject: Subject, machine: Machine, how: str, roll: RollCheckout | None = None
+    ) -> None:
         """Tell what is tested, and on what.
+
+        Args:
+            subject: the image.
+            machine: what it runs on.
+            how: in what.
+            roll: the source of ROLL, if its own code is what is run.
 
         Raises:
             EvidenceError: the file that is there is not evidence.
         """
         self._image, self._machine, self._how = image_id_of(subject), machine, how
+        self._roll = roll
         if self._path is not None:
-            self._old = evidence.read(self._path)
+            evidence.read(self._path)
 
     @property
     def machine(self) -> Machine:
@@ -81,8 +95,16 @@ class Recorder:
         if self._path is None or self._image is None or self._machine is None:
             return None
         date = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-        now = Proof(self._machine, self._how, date, dict(self._tests), dict(self._runs))
-        whole = evidence.add(self._old, self._image, now, suite(self._directory))
+        now = Proof(self._machine, self._how, date, {}, dict(self._runs))
+        roll_suite: set[str] = set()
+        if self._roll is None or self._roll_directory is None:
+            now = replace(now, tests=dict(self._tests))
+        else:
+            run = RollRun(self._roll.commit, self._roll.dirty, date, dict(self._tests))
+            now, roll_suite = replace(now, roll=run), suite(self._roll_directory)
+        # Read anew: the GPU suite and ROLL's may run in one session, each with its own findings.
+        old = evidence.read(self._path)
+        whole = evidence.add(old, self._image, now, suite(self._directory), roll_suite)
         evidence.write(self._path, whole)
         return whole
 
@@ -97,6 +119,29 @@ class Recorder:
         verdict = evidence.judge(found, tested.target, tested.manifest_digest)
         proof = f"proven on {verdict.text}" if verdict.proven else f"not proven: {verdict.text}"
         return f"{self._path}: {tested.target} {proof}"
+
+
+def path_of(config: pytest.Config) -> Path | None:
+    """Where evidence is kept by the command line; None to keep none."""
+    path: Path | None = config.getoption("--evidence")
+    target: str | None = config.getoption("--target")
+    if path is None and target is not None and config.getoption("--gpu"):
+        return evidence.path_of(config.getoption("--matrix").absolute(), target)
+    return path
+
+
+def note(
+    recorder: Recorder, folder: str, nodeid: str, when: str, report: pytest.TestReport
+) -> None:
+    """Note one phase of a test if the test is of a folder, e.g. `tests/gpu`."""
+    file, _, name = nodeid.partition("::")
+    path = Path(file)
+    if "/".join(path.parts[-3:-1]) != folder:
+        return
+    recorder.add_report(f"{path.name}::{name}", report)
+    if when == "teardown":
+        # At once: a run that is killed keeps what it found.
+        recorder.write()
 
 
 def suite(directory: Path) -> set[str]:

@@ -122,6 +122,7 @@ def test_each_command_has_help(command: str) -> None:
         (["test", "--target", TARGET, "--rootfs", "/x"], "/x: no root file system"),
         (["test", "--all", "--gpu", "--evidence", "/x"], "name one --target"),
         (["test", "--all", "--rootfs", "/x"], "name one --target"),
+        (["test", "--target", TARGET, "--roll", "/x"], "/x: no checkout of ROLL"),
     ],
 )
 def test_wrong_usage_says_what_is_wrong(arguments: list[str], word: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from images import evidence
 from images.errors import EvidenceError
-from images.evidence import Evidence, Gpu, ImageId, Machine, Outcome, Proof, Run
+from images.evidence import Evidence, Gpu, ImageId, Machine, Outcome, Proof, RollRun, Run
 
 TARGET = "torch280-sglang052"
 DIGEST, OTHER = f"sha256:{'1' * 64}", f"sha256:{'2' * 64}"
@@ -227,3 +227,73 @@ def test_image_that_is_not_built_is_not_proven_but_the_evidence_is_named() -> No
     proven, text = verdict(WHOLE, None)
     assert not proven
     assert text == f"{DIGEST[:19]}: H100 80GB HBM3, 2026-11-24"
+
+
+# -- ROLL's own code -------------------------------------------------------------------------------
+
+COMMIT = "8eb27cc2" + "0" * 32
+ROLL = RollRun(COMMIT, False, "2026-11-28T10:00:00Z", outcomes(one=PASSED, two=SKIPPED))
+
+
+def with_roll(roll: RollRun) -> Evidence:
+    return Evidence(IMAGE, (replace(PROOF, roll=roll),))
+
+
+def test_rolls_commit_is_written_and_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    evidence.write(path, with_roll(replace(ROLL, dirty=True)))
+    assert evidence.read(path) == with_roll(replace(ROLL, dirty=True))
+    document = json.loads(path.read_text())["proofs"][0]["roll"]
+    assert document["commit"] == COMMIT
+    assert document["dirty"] is True
+
+
+def test_rolls_commit_stands_beside_the_proof() -> None:
+    assert verdict(with_roll(ROLL)) == (True, "H100 80GB HBM3, 2026-11-24 · ROLL 8eb27cc2")
+    assert evidence.judge(with_roll(ROLL), TARGET, DIGEST).roll == ROLL
+    assert verdict(with_roll(replace(ROLL, dirty=True)))[1].endswith(" · ROLL 8eb27cc2, changed")
+
+
+def test_a_failure_of_rolls_code_unproves_the_image() -> None:
+    bad = replace(ROLL, tests=outcomes(one=PASSED, two=FAILED))
+    text = "no (ROLL 8eb27cc2: 1 failed on H100 80GB HBM3)"
+    assert verdict(with_roll(bad)) == (False, text)
+
+
+def test_a_part_of_rolls_tests_is_named_as_such() -> None:
+    part = replace(ROLL, tests=outcomes(one=PASSED, two=Outcome("not run")))
+    assert verdict(with_roll(part))[1].endswith(" · ROLL 8eb27cc2 (1 not run)")
+
+
+def test_roll_alone_proves_nothing() -> None:
+    suite = set(outcomes(one=PASSED, two=PASSED))
+    alone = replace(PROOF, tests={}, runs={}, roll=ROLL)
+    found = evidence.add(None, IMAGE, alone, suite, set(ROLL.tests))
+    assert verdict(found) == (False, "no (2 not run)")
+
+
+def test_a_run_of_roll_leaves_the_other_tests_and_their_date() -> None:
+    alone = replace(PROOF, date="2026-11-28T10:00:00Z", tests={}, runs={}, roll=ROLL)
+    found = evidence.add(WHOLE, IMAGE, alone, set(PROOF.tests), set(ROLL.tests))
+    assert found == with_roll(ROLL)
+
+
+def test_a_run_of_the_other_tests_leaves_rolls() -> None:
+    (found,) = added(with_roll(ROLL), PROOF)
+    assert found.roll == ROLL
+
+
+def test_runs_of_the_same_commit_add_up_and_of_another_start_afresh() -> None:
+    new = replace(ROLL, tests=outcomes(two=PASSED))
+    assert new.after(ROLL).tests == outcomes(one=PASSED, two=PASSED)
+    for other in (replace(new, commit="1" * 40), replace(new, dirty=True)):
+        assert other.after(ROLL) == other
+
+
+def test_what_of_rolls_suite_was_not_run_is_counted() -> None:
+    now = replace(PROOF, roll=replace(ROLL, tests=outcomes(one=PASSED)))
+    found = evidence.add(
+        None, IMAGE, now, set(PROOF.tests), {"test_a.py::test_one", "b.py::test_x"}
+    )
+    assert found.proofs[0].roll is not None
+    assert found.proofs[0].roll.tests["b.py::test_x"] == Outcome("not run")

@@ -1,0 +1,43 @@
+"""This machine's GPUs, as the image sees them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from images.evidence import Machine
+from tests.gpu import recorder as record
+from tests.image.box import Box
+
+_CONTROL_DEVICE = Path("/dev/nvidiactl")
+
+
+def need_gpu(config: pytest.Config) -> None:
+    """Skip where there is no GPU; with --gpu, end the session."""
+    if not _CONTROL_DEVICE.exists():
+        why = f"no NVIDIA GPU here: {_CONTROL_DEVICE} is missing"
+        # One word for all of them: 25 tests would fail for this one reason.
+        pytest.exit(why, returncode=1) if config.getoption("--gpu") else pytest.skip(why)
+
+
+def ours() -> dict[str, str]:
+    """How a batch system, or a person with several GPUs, says which of them are to be used."""
+    name = "CUDA_VISIBLE_DEVICES"
+    return {name: os.environ[name]} if name in os.environ else {}
+
+
+def see(box: Box) -> Machine:
+    """What the image sees of this machine; a failure where it sees no GPU."""
+    driver = box.ask("import json; from roll_runtime import gpu; print(json.dumps(gpu.ask()))")
+    if "error" in driver or not driver["devices"]:
+        pytest.fail(f"the image sees no GPU: {driver.get('error', 'none visible')}")
+    return record.machine_of(driver, os.uname().release)
+
+
+def how(config: pytest.Config, box: Box) -> str:
+    """What the image runs in, as evidence names it."""
+    if config.getoption("--rootfs"):
+        return "rootfs, unpacked before"
+    return box.kind

@@ -1,0 +1,66 @@
+"""The processes of an engine and of Ray: which there are, and that none is left."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+
+import psutil
+
+_ENGINE = "sglang::"
+_RAY = ("raylet", "gcs_server", "ray::")
+_GRACE = 20.0  # seconds in which processes may end
+
+
+def schedulers() -> set[int]:
+    """The ids of the engine's scheduler processes."""
+    return _find(lambda words: f"{_ENGINE}schedul" in words)
+
+
+def engine() -> set[int]:
+    """The ids of all processes of an engine."""
+    return _find(lambda words: _ENGINE in words)
+
+
+def ray() -> set[int]:
+    """The ids of Ray's processes, its workers among them."""
+    return _find(lambda words: any(name in words for name in _RAY))
+
+
+def need_none(kind: Callable[[], set[int]], what: str) -> str:
+    """Wait until there is none; an AssertionError names those that are left.
+
+    Args:
+        kind: `engine` or `ray`.
+        what: the words for them.
+    """
+    start = time.monotonic()
+    while left := kind():
+        if time.monotonic() - start > _GRACE:
+            titles = {pid: _title(pid) for pid in left}
+            raise AssertionError(f"{what} left after {_GRACE:.0f} s: {titles}")
+        time.sleep(0.5)
+    return f"no {what} left after {time.monotonic() - start:.1f} s"
+
+
+def stop_ray() -> str:
+    """`ray stop`, as ROLL's users end a cluster; gives its last line."""
+    done = subprocess.run(["ray", "stop"], capture_output=True, text=True, check=False, timeout=90)
+    return (done.stdout.strip().splitlines() or [""])[-1]
+
+
+def _find(wanted: Callable[[str], bool]) -> set[int]:
+    found = set()
+    for process in psutil.process_iter(["pid", "cmdline", "status"]):
+        words = " ".join(process.info["cmdline"] or [])
+        if process.info["status"] != psutil.STATUS_ZOMBIE and wanted(words):
+            found.add(process.info["pid"])
+    return found
+
+
+def _title(pid: int) -> str:
+    try:
+        return " ".join(psutil.Process(pid).cmdline())[:80]
+    except psutil.Error:
+        return "(ended)"
