@@ -130,14 +130,13 @@ def new_box(pytestconfig: pytest.Config, subject: Subject) -> Iterator[Box]:
     from images import unpack
     from tests.image.rootfs import RootfsBox
 
-    env = dict(subject.image.env)
     if given := cast("Path | None", pytestconfig.getoption("--rootfs")):
-        yield RootfsBox(given, env)
+        yield RootfsBox(given, subject.image)
         return
     place = Path(tempfile.mkdtemp(prefix="roll-image-test-"))
     try:
         unpack.unpack(subject.store, subject.image, place / "root", Progress())
-        yield RootfsBox(place / "root", env)
+        yield RootfsBox(place / "root", subject.image)
     finally:
         shutil.rmtree(place)
 
