@@ -45,7 +45,10 @@ def need_none(kind: Callable[[], set[int]], what: str) -> str:
 
 
 def stop_ray() -> str:
-    """`ray stop`, as ROLL's users end a cluster; gives its last line."""
+    """End the driver's part, then `ray stop`, as ROLL's users end a cluster; its last line."""
+    import ray as driver
+
+    driver.shutdown()
     done = subprocess.run(["ray", "stop"], capture_output=True, text=True, check=False, timeout=90)
     return (done.stdout.strip().splitlines() or [""])[-1]
 
