@@ -49,7 +49,8 @@ def stop_ray() -> str:
     import ray as driver
 
     driver.shutdown()
-    done = subprocess.run(["ray", "stop"], capture_output=True, text=True, check=False, timeout=90)
+    command = ["ray", "stop", "--grace-period", "5"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=90)
     return (done.stdout.strip().splitlines() or [""])[-1]
 
 
