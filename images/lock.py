@@ -180,7 +180,7 @@ def read(matrix: Matrix, target: Target) -> Lock:
     build = [line.removeprefix(_BUILD) for line in sealed.lines if line.startswith(_BUILD)]
     installed = [line for line in sealed.lines if not line.startswith(_BUILD)]
     try:
-        lines = {wheel.sha256: f"{matrix.path.name}:{wheel.line}" for wheel in target.wheels}
+        lines = {wheel.sha256: wheel.place for wheel in target.wheels}
         distributions = tuple(
             replace(item, own=lines.get(item.artifact.sha256, ""))
             for item in parse_lines(installed)
