@@ -87,6 +87,8 @@ def test_defaults_name_flavours_for_all_rows_and_a_row_may_refuse_them(read: Rea
 @pytest.mark.parametrize(
     ("old", "new", "at", "said"),
     [
+        ("flavours: [roll]", "flavours: [roll, roll]", "flavours: [roll, ", "'roll' is here twice"),
+        ("  roll:\n", "  roll: {why: x}\n  roll:\n", "  roll:\n", "twice"),
         ("flavours: [roll]", "flavours: [rol]", "flavours: [rol]", "did you mean 'roll'?"),
         (
             "flavours:\n  roll:",
