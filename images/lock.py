@@ -168,7 +168,7 @@ def read(matrix: Matrix, target: Target) -> Lock:
     """
     path = matrix.lock_path(target.id)
     remedy = f"python build.py lock --target {target.id}"
-    engine = read(matrix, matrix.target(target.engine)) if target.engine else None
+    engine = engine_of(matrix, target)
     sealed = lockfile.read(path, remedy=remedy)
     if sealed.inputs != inputs_of(target, _digest(engine)):
         raise LockError(
@@ -194,6 +194,21 @@ def read(matrix: Matrix, target: Target) -> Lock:
         )
     except ValueError as error:
         raise LockError(f"{path}: {error}", remedy=remedy) from error
+
+
+def engine_of(matrix: Matrix, target: Target) -> Lock | None:
+    """The lock of a flavour's engine; None of a plain target.
+
+    Raises:
+        LockError: as `read`; the error names the command that makes both locks.
+    """
+    if not target.engine:
+        return None
+    try:
+        return read(matrix, matrix.target(target.engine))
+    except LockError as error:
+        remedy = f"{error.remedy} --target {target.id}"
+        raise LockError(error.message, remedy=remedy) from None
 
 
 def _added(distributions: Iterable[Distribution], engine: Lock | None) -> frozenset[str]:
