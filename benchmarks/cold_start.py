@@ -98,7 +98,7 @@ def main() -> None:
     options = parser.parse_args()
     image = store.open_store(options.store, create=False).load(options.target)
     print(json.dumps({"target": options.target, "manifest_digest": image.manifest_digest}))
-    box = RootfsBox(options.rootfs, {"HOME": "/root", **image.env})
+    box = RootfsBox(options.rootfs, image)
     with box.started(gpus=True) as kept:
         for number in options.only:
             scenario = SCENARIOS[number]

@@ -168,7 +168,7 @@ def read(matrix: Matrix, target: Target) -> Lock:
     """
     path = matrix.lock_path(target.id)
     remedy = f"python build.py lock --target {target.id}"
-    engine = read(matrix, matrix.target(target.engine)) if target.engine else None
+    engine = engine_of(matrix, target)
     sealed = lockfile.read(path, remedy=remedy)
     if sealed.inputs != inputs_of(target, _digest(engine)):
         raise LockError(
@@ -180,7 +180,7 @@ def read(matrix: Matrix, target: Target) -> Lock:
     build = [line.removeprefix(_BUILD) for line in sealed.lines if line.startswith(_BUILD)]
     installed = [line for line in sealed.lines if not line.startswith(_BUILD)]
     try:
-        lines = {wheel.sha256: f"{matrix.path.name}:{wheel.line}" for wheel in target.wheels}
+        lines = {wheel.sha256: wheel.place for wheel in target.wheels}
         distributions = tuple(
             replace(item, own=lines.get(item.artifact.sha256, ""))
             for item in parse_lines(installed)
@@ -194,6 +194,21 @@ def read(matrix: Matrix, target: Target) -> Lock:
         )
     except ValueError as error:
         raise LockError(f"{path}: {error}", remedy=remedy) from error
+
+
+def engine_of(matrix: Matrix, target: Target) -> Lock | None:
+    """The lock of a flavour's engine; None of a plain target.
+
+    Raises:
+        LockError: as `read`; the error names the command that makes both locks.
+    """
+    if not target.engine:
+        return None
+    try:
+        return read(matrix, matrix.target(target.engine))
+    except LockError as error:
+        remedy = f"{error.remedy} --target {target.id}"
+        raise LockError(error.message, remedy=remedy) from None
 
 
 def _added(distributions: Iterable[Distribution], engine: Lock | None) -> frozenset[str]:

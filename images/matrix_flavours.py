@@ -57,4 +57,7 @@ def named(table: Table, flavours: dict[str, Flavour]) -> list[Flavour] | None:
             return None
         return f"no flavour {text!r} is defined under `flavours`{nearest(text, flavours)}"
 
-    return [flavours[name] for name in dict.fromkeys(table.texts("flavours", known))]
+    names = table.texts("flavours", known)
+    for name in {name for name in names if names.count(name) > 1}:
+        table.fault("flavours", f"{name!r} is here twice")
+    return [flavours[name] for name in names]

@@ -65,6 +65,7 @@ class Document:
     def __init__(self, root: Node, path: Path, runtime_versions: Path, faults: Faults) -> None:
         top = Table(root, "the file", _TOP, faults, check.other_platform)
         self._faults = faults
+        self._name = path.name
         top.text("platform", check.platform)
         self.toolkits = _toolkits(top)
         self.python = top.text("python")
@@ -178,7 +179,9 @@ class Document:
             engine=row.id if flavour else "",
             debian=flavour.debian if flavour else (),
             package_dates=tuple(PackageDate(e.name, e.value, e.why) for e in sorted(dates)),
-            wheels=tuple(OwnWheel(e.name, e.value, e.why, e.line) for e in sorted(wheels)),
+            wheels=tuple(
+                OwnWheel(e.name, e.value, e.why, f"{self._name}:{e.line}") for e in sorted(wheels)
+            ),
         )
 
     def _date(self, row: _Row, flavour: Flavour | None) -> tuple[str, str]:

@@ -40,13 +40,13 @@ class OwnWheel:
         filename: its base name (PEP 427).
         sha256: lower-case hexadecimal SHA-256 of the file.
         why: the reason that it is needed.
-        line: where matrix.yaml names it.
+        place: where the matrix names it, e.g. `matrix.yaml:70`.
     """
 
     filename: str
     sha256: str
     why: str
-    line: int
+    place: str
 
 
 @dataclass(frozen=True, slots=True)

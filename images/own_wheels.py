@@ -1,4 +1,4 @@
-"""Wheels that the package index does not have: named in matrix.yaml by file and SHA-256.
+"""Wheels that the package index does not have: named in the matrix by file and SHA-256.
 
 A person brings them with `--wheels DIR`; from then on the download cache holds them, like any
 other locked file.
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from images import sha256
-from images.errors import FetchError, IntegrityError, LockError, StoreError
+from images.errors import FetchError, IntegrityError, LockError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from images.lock import Distribution
@@ -35,11 +35,17 @@ def bring(targets: Iterable[Target], directory: Path | None, cache: Path) -> Non
     Files that the cache has are left alone; one that the directory lacks may be there already.
 
     Raises:
-        IntegrityError: a file of that name has other bytes.
+        UsageError: there is no such directory.
+        IntegrityError: a file of that name has other bytes, or is not a valid wheel.
         StoreError: the directory cannot be read or the cache cannot be written.
     """
     if directory is None:
         return
+    if not directory.is_dir():
+        raise UsageError(
+            f"--wheels {directory}: {'not a' if directory.exists() else 'no such'} directory",
+            remedy="name the directory that holds the wheels",
+        )
     wheels = {wheel.sha256: wheel for target in targets for wheel in target.wheels}
     for wheel in wheels.values():
         source = directory / wheel.filename
@@ -48,14 +54,7 @@ def bring(targets: Iterable[Target], directory: Path | None, cache: Path) -> Non
 
 
 def _copy(source: Path, wheel: OwnWheel, cache: Path) -> None:
-    found = sha256.of_file(source)
-    if found != wheel.sha256:
-        raise IntegrityError(
-            f"SHA256 mismatch for {source}: expected {wheel.sha256} (matrix.yaml:{wheel.line}), "
-            f"got {found}",
-            remedy="bring the file that matrix.yaml names, or write its SHA-256 there and lock "
-            "again",
-        )
+    _check_file(source, wheel)
     place = _place(wheel, cache)
     draft = place.with_name(f"{place.name}.{os.getpid()}")
     try:
@@ -72,6 +71,29 @@ def _copy(source: Path, wheel: OwnWheel, cache: Path) -> None:
         draft.unlink(missing_ok=True)
 
 
+def _check_file(path: Path, wheel: OwnWheel) -> None:
+    """Check the hash, and that it is a wheel: the resolver would report a conflict of versions."""
+    from images import wheels
+
+    try:
+        found = sha256.of_file(path)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {error}") from error
+    if found != wheel.sha256:
+        raise IntegrityError(
+            f"SHA256 mismatch for {path}: expected {wheel.sha256} ({wheel.place}), got {found}",
+            remedy=f"bring the file that {wheel.place} names, or write this SHA-256 there and lock "
+            "again",
+        )
+    try:
+        with wheels.opened(path):
+            pass
+    except IntegrityError as error:
+        raise IntegrityError(
+            f"{wheel.place}: {error.message}", remedy="bring the whole file, with its SHA-256"
+        ) from error
+
+
 def linked(target: Target, cache: Path, place: Path) -> Path | None:
     """A directory of links to the target's own wheels in the cache, for uv; None of none.
 
@@ -80,7 +102,7 @@ def linked(target: Target, cache: Path, place: Path) -> Path | None:
     """
     absent = [wheel for wheel in target.wheels if not _place(wheel, cache).is_file()]
     if absent:
-        raise missing([f"matrix.yaml:{wheel.line}: {wheel.filename}" for wheel in absent], cache)
+        raise missing([f"{wheel.place}: {wheel.filename}" for wheel in absent], cache)
     for wheel in target.wheels:
         (place / wheel.filename).symlink_to(_place(wheel, cache).absolute())
     return place if target.wheels else None
@@ -91,7 +113,7 @@ def missing(places: Sequence[str], cache: Path) -> FetchError:
     lines = "".join(f"\n  {place}" for place in places)
     return FetchError(
         f"{cache}: own wheels are not in the download cache:{lines}",
-        remedy="name the directory that holds them: --wheels DIR",
+        remedy="name the directory that holds them, under these file names: --wheels DIR",
     )
 
 
@@ -103,11 +125,11 @@ def check(target: Target, locked: Iterable[Distribution]) -> None:
     """
     taken = {item.artifact.sha256 for item in locked}
     if lost := [wheel for wheel in target.wheels if wheel.sha256 not in taken]:
-        lines = "".join(f"\n  matrix.yaml:{wheel.line}: {wheel.filename}" for wheel in lost)
+        lines = "".join(f"\n  {wheel.place}: {wheel.filename}" for wheel in lost)
         raise LockError(
             f"{target.id}: the resolution does not take these own wheels:{lines}",
-            remedy="see whether the SHA-256 in matrix.yaml is the file's, and whether another "
-            "requirement names another version of it",
+            remedy="see whether their SHA-256 there is the file's, and whether another requirement "
+            "names another version of it",
         )
 
 

@@ -32,7 +32,7 @@ def make(matrix: Matrix, target: Target, cache: Path) -> bool:
             change a version of its engine.
         FetchError: an own wheel is not in the cache.
     """
-    engine = lock.read(matrix, matrix.target(target.engine)) if target.engine else None
+    engine = lock.engine_of(matrix, target)
     with TemporaryDirectory(prefix="own-wheels-") as place:
         found = _resolved(target, engine, own_wheels.linked(target, cache, Path(place)))
     locked = _keeping_files(_distributions(found), engine)
@@ -50,9 +50,10 @@ def make(matrix: Matrix, target: Target, cache: Path) -> bool:
 
 def _resolved(target: Target, engine: Lock | None, links: Path | None) -> list[uv.Locked]:
     overrides = [_filled(pin.requirement, engine) for pin in target.overrides]
+    kept = _kept(engine, overrides)
     request = uv.Request(
         [*target.requirements, *own_wheels.requirements(target)],
-        [*(pin.requirement for pin in target.constraints), *_kept(engine, overrides)],
+        [*(pin.requirement for pin in target.constraints), *kept],
         overrides,
         target.exclude_newer,
         {item.name: item.date for item in target.package_dates},
@@ -62,8 +63,8 @@ def _resolved(target: Target, engine: Lock | None, links: Path | None) -> list[u
     try:
         return uv.resolve(request)
     except LockError as error:
-        if engine is None:
-            raise
+        if not any(pin in error.message for pin in kept):
+            raise LockError(f"{target.id}: {error.message}", remedy=error.remedy) from None
         raise LockError(
             f"{target.id}: what the flavour {target.flavour!r} asks for does not fit the versions "
             f"of {target.engine}, which a flavour keeps:\n{error.message}",

@@ -83,7 +83,7 @@ def build(sdist: Path, requirements: Sequence[Path], python: Interpreter, workdi
         _raise_if_disk_full(error)
         detail = getattr(error, "traceback", "") or str(error)
         raise ToolError(
-            f"{sdist.name}: its build failed:\n{_tail(detail)}", remedy=_REMEDY
+            f"{sdist.name}: its build failed:\n{tail(detail)}", remedy=_REMEDY
         ) from error
     if not wheel.is_file():
         raise ToolError(f"{sdist.name}: its build made no {wheel.name}")
@@ -158,10 +158,11 @@ def _run(
     if done.returncode:
         raise ToolError(
             f"{name}: its build failed with status {done.returncode}:\n"
-            f"{_tail(done.stdout + done.stderr)}",
+            f"{tail(done.stdout + done.stderr)}",
             remedy=_REMEDY,
         )
 
 
-def _tail(text: str) -> str:
+def tail(text: str) -> str:
+    """The last lines of what a build printed."""
     return "\n".join(text.splitlines()[-20:])

@@ -7,6 +7,9 @@ host, and nothing of its environment.
 
 from __future__ import annotations
 
+import errno
+import json
+import os
 import shlex
 import tarfile
 import zipfile
@@ -15,7 +18,7 @@ from pathlib import Path
 
 from images import base, layout, lockfile, sdist, sha256
 from images.deb import Deb
-from images.errors import ToolError
+from images.errors import BuildError, StoreError, ToolError
 
 FORMAT = "1"
 """Part of the key of every layer with such a wheel. Raise it when other wheels come out."""
@@ -23,6 +26,7 @@ FORMAT = "1"
 _WORKER = Path(__file__).with_name("sdist_worker.py")
 _INPUT = "sdist-build.tar"
 _OUTPUT = "wheel.tar"
+_LOG = "build.log"
 _ENVIRONMENT = {
     "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/build",
@@ -63,13 +67,37 @@ def build(
     """
     _pack(archive, requirements, workdir)
     base.change(base_debs, cache, workdir, _hooks)
+    return _made(archive.name, workdir)
+
+
+def _made(name: str, workdir: Path) -> Path:
+    """The wheel that a build left.
+
+    Raises:
+        ToolError: it left none, or several.
+        StoreError: the disk is full.
+    """
     with tarfile.open(workdir / _OUTPUT) as tar:
         wheels = [member for member in tar if member.isfile() and member.name.endswith(".whl")]
-        if len(wheels) != 1:
-            raise ToolError(f"{archive.name}: its build made {len(wheels)} wheels, not one")
-        wheels[0].name = wheels[0].name.rpartition("/")[2]
-        tar.extract(wheels[0], workdir, filter="data")
-    return workdir / wheels[0].name
+        if not wheels:
+            raise _failed(name, (workdir / _LOG).read_text(encoding="utf-8", errors="replace"))
+        if len(wheels) > 1:
+            raise ToolError(f"{name}: its build made {len(wheels)} wheels, not one")
+        made = workdir / wheels[0].name.rpartition("/")[2]
+        content = tar.extractfile(wheels[0])
+        made.write_bytes(content.read() if content else b"")
+    return made
+
+
+def _failed(name: str, log: str) -> BuildError:
+    message = f"{name}: its build failed:\n{sdist.tail(log)}"
+    if os.strerror(errno.ENOSPC) in log:
+        return StoreError(message, remedy="free some space on the disks of the store and of TMPDIR")
+    return ToolError(
+        message,
+        remedy="see whether its `build:` requirements in the matrix are complete, and whether the "
+        "base has the headers; the build has no network",
+    )
 
 
 def _pack(archive: Path, requirements: Sequence[Path], workdir: Path) -> None:
@@ -80,11 +108,11 @@ def _pack(archive: Path, requirements: Sequence[Path], workdir: Path) -> None:
         with zipfile.ZipFile(wheel) as zipped:
             zipped.extractall(place / "site")  # noqa: S202  # locked, and it drops `..` and roots
     (place / "site").mkdir(exist_ok=True)
-    backend = sdist.build_system(archive.name, source)["build-backend"]
-    (place / "backend").write_text(str(backend), encoding="utf-8")
+    system = json.dumps(sdist.build_system(archive.name, source))
+    (place / "system.json").write_text(system, encoding="utf-8")
     (place / "worker.py").write_bytes(_WORKER.read_bytes())
     with tarfile.open(workdir / _INPUT, "w") as tar:
-        for name in ("source", "site", "backend", "worker.py"):
+        for name in ("source", "site", "system.json", "worker.py"):
             tar.add(place / name, name, filter=_anonymous)
 
 
@@ -102,9 +130,10 @@ def _hooks(place: Path) -> list[str]:
     environment = " ".join(f"{name}={value}" for name, value in _ENVIRONMENT.items())
     inside = f'env -i {environment} chroot "$1" {python} -s -P -B /build/worker.py /build'
     return [
-        'mkdir -m 755 "$1/build"',
+        'mkdir -m 755 "$1/build" "$1/build/wheel"',
         f"tar-in {shlex.quote(str(place / _INPUT))} /build",
-        f"{_ALONE}$alone {inside}",
+        # A build that fails leaves no wheel, and says why in its log: the hook goes on.
+        f'{_ALONE}$alone {inside} > "$1/build/{_LOG}" 2>&1 || rm -f "$1"/build/wheel/*',
         f'tar -C "$1/build/wheel" -cf "$1/build/{_OUTPUT}" .',
-        f"download /build/{_OUTPUT} {shlex.quote(str(place / _OUTPUT))}",
+        *(f"download /build/{name} {shlex.quote(str(place / name))}" for name in (_OUTPUT, _LOG)),
     ]

@@ -21,6 +21,7 @@ from tests.image.subject import Subject, read_subject
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIRE = "ROLL_IMAGES_REQUIRE"
+_SHARED = ("tests/integration", "tests/roll")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -67,14 +68,14 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With `-n auto --dist loadgroup`: what shares a Debian base, a Docker daemon or a module's
-    fixtures stays in one process."""
+    """With `-n auto --dist loadgroup`: what shares a Debian base, a Docker daemon, Ray's ports or a
+    module's fixtures stays in one process."""
     if not config.pluginmanager.hasplugin("xdist"):
         return
     for item in items:
         place = item.path.relative_to(ROOT)
-        shared = place.is_relative_to("tests/integration")
-        group = "integration" if shared else str(place)
+        shared = [name for name in _SHARED if place.is_relative_to(name)]
+        group = shared[0] if shared else str(place)
         item.add_marker(pytest.mark.xdist_group(group))
 
 
@@ -130,14 +131,13 @@ def new_box(pytestconfig: pytest.Config, subject: Subject) -> Iterator[Box]:
     from images import unpack
     from tests.image.rootfs import RootfsBox
 
-    env = dict(subject.image.env)
     if given := cast("Path | None", pytestconfig.getoption("--rootfs")):
-        yield RootfsBox(given, env)
+        yield RootfsBox(given, subject.image)
         return
     place = Path(tempfile.mkdtemp(prefix="roll-image-test-"))
     try:
         unpack.unpack(subject.store, subject.image, place / "root", Progress())
-        yield RootfsBox(place / "root", env)
+        yield RootfsBox(place / "root", subject.image)
     finally:
         shutil.rmtree(place)
 

@@ -22,7 +22,9 @@ def lock_targets(options: argparse.Namespace) -> int:
 
     matrix = matrix_of(options)
     named = bool(options.target)
-    targets = [matrix.target(name) for name in options.target] if named else matrix.targets
+    chosen = {matrix.target(name).id for name in options.target}
+    # In the order of the file: a flavour's lock is made from that of its engine.
+    targets = [one for one in matrix.targets if one.id in chosen or not named]
     if options.check:
         return _check_locks(matrix, targets, options.cache)
     if not options.base_only:
@@ -94,7 +96,7 @@ def _check_locks(matrix: Matrix, targets: Sequence[Target], cache: Path) -> int:
             faults.append(error)
     if faults:
         raise LockError(
-            "\n".join(fault.message for fault in faults),
+            "\n".join(dict.fromkeys(fault.message for fault in faults)),
             remedy=" && ".join(dict.fromkeys(fault.remedy for fault in faults if fault.remedy)),
         )
     print(f"{len(checks)} locks are those of their inputs")

@@ -1,75 +1,54 @@
 """How an unpacked image is used: a script that runs a command in it, and other commands.
 
-The script gives a command what a container engine would: the image's environment and no other,
-/proc, /sys and /dev, the host's name resolution, and the libraries of its NVIDIA driver. All
-mounts are in a mount namespace of their own and end with the command.
+The script (enter_script.py) gives a command what a container engine would. It is the one place that
+says what an unpacked image is run with: the image's tests go through it, too.
 """
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
-from typing import Sequence
+from typing import Mapping, Sequence
 
 from images.unbundle.document import Bundle
+from images.unbundle.enter_script import SCRIPT
 
-_SCRIPT = r"""#!/bin/sh
-# Runs a command in the unpacked image @REF@ (@DIGEST@):
-#   @NAME@ [COMMAND [ARGUMENT...]]     without a command, a shell
-# As root or, where the kernel lets users make namespaces, as an ordinary user. The host's files
-# are under /mnt in it. Other environment: @NAME@ env NAME=VALUE COMMAND.
-set -eu
-root=${0%.enter}
-if [ "${1-}" != --inside-namespace ]; then
-    [ "$(id -u)" = 0 ] && user= || user='--user --map-root-user'
-    exec unshare $user --mount --propagation private -- /bin/sh "$0" --inside-namespace "$@"
-fi
-shift
-cd "$root"
-mount --rbind / mnt
-mount --rbind /proc proc
-mount --rbind /sys sys
-mount --rbind /dev dev
-for file in etc/resolv.conf etc/hosts; do
-    [ -e "/$file" ] || continue
-    [ -e "$file" ] || touch "$file" 2>/dev/null || continue
-    mount --bind "/$file" "$file"
-done
-libraries=
-driver='s/^[[:space:]]*lib\(cuda\|nvidia-[^ ]*\)\.so[^ ]* .*x86-64.* => //p'
-found=$( (ldconfig -p || /sbin/ldconfig -p) 2>/dev/null | sed -n "$driver")
-if [ -n "$found" ]; then
-    # In memory, for the unpacked files are to stay as they are.
-    mount -t tmpfs tmpfs run
-    mkdir run/driver
-    for library in $found $(command -v nvidia-smi || true); do
-        inside=run/driver/${library##*/}
-        [ -e "$inside" ] || { : > "$inside"; mount --bind "$(readlink -f "$library")" "$inside"; }
-    done
-    libraries=LD_LIBRARY_PATH=/run/driver
-fi
-[ "$#" -gt 0 ] || set -- @COMMAND@
-# The command is looked for in the image's PATH; chroot itself is the host's.
-chroot=$(command -v chroot || echo /usr/sbin/chroot)
-exec env -i HOME=/root TERM="${TERM-dumb}" $libraries @ENV@ "$chroot" . "$@"
-"""
+_WORD = re.compile(r"@[A-Z]+@")
+_OWN = ("PATH", "LD_LIBRARY_PATH")
+"""Variables that the script adds the driver's directories to."""
+
+_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def script(bundle: Bundle) -> str:
-    """The text of DIR.enter."""
-    env = " ".join(shlex.quote(f"{name}={value}") for name, value in bundle.env.items())
-    command = " ".join(shlex.quote(word) for word in bundle.settings.get("Cmd") or ["/bin/sh"])
+def script(
+    ref: str, digest: str, env: Mapping[str, str], command: Sequence[str] = ("/bin/sh",)
+) -> str:
+    """The text of DIR.enter.
+
+    Args:
+        ref: the image's name.
+        digest: of its manifest.
+        env: its environment.
+        command: what is run when nothing is named.
+    """
+    rest = [f"{name}={value}" for name, value in env.items() if name not in _OWN]
     words = {
-        "@REF@": bundle.ref,
-        "@DIGEST@": bundle.manifest_digest,
-        "@NAME@": "DIR.enter",
-        "@ENV@": env,
-        "@COMMAND@": command,
+        "@REF@": ref,
+        "@DIGEST@": digest,
+        "@PATH@": shlex.quote(env.get("PATH", _DEFAULT_PATH)),
+        "@LIBRARIES@": shlex.quote(env.get("LD_LIBRARY_PATH", "")),
+        "@ENV@": shlex.join(rest),
+        "@COMMAND@": shlex.join(command),
     }
-    text = _SCRIPT
-    for word, value in words.items():
-        text = text.replace(word, value)
-    return text
+    # All at once: a value may hold what looks like another word.
+    return _WORD.sub(lambda found: words[found.group()], SCRIPT)
+
+
+def of_bundle(bundle: Bundle) -> str:
+    """The text of DIR.enter for a bundle's image."""
+    command = bundle.settings.get("Cmd") or ["/bin/sh"]
+    return script(bundle.ref, bundle.manifest_digest, bundle.env, command)
 
 
 def commands(root: Path, bundle: Bundle) -> Sequence[str]:

@@ -84,7 +84,7 @@ class Rootfs:
         if self.complete:
             return
         self._tree.finish()
-        script = enter.script(self._bundle)
+        script = enter.of_bundle(self._bundle)
         disk.replace(self._beside(".enter"), script.encode(), mode=0o755)
         self._write_record(complete=True)
         self.complete = True

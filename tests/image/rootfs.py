@@ -1,7 +1,8 @@
 """The image as an unpacked root file system, through testinfra's chroot backend.
 
-Each box has a mount and process namespace of its own: whatever happens, its mounts and processes go
-with the one process that holds it, and the unpacked files are never changed.
+A box is what users get: a command that DIR.enter runs, in a scratch view and a process namespace of
+its own. Whatever happens, its mounts and processes go with that command, and the unpacked files are
+never changed. Every other command joins it, with the environment that it was given.
 """
 
 from __future__ import annotations
@@ -19,53 +20,28 @@ from testinfra.backend.base import CommandResult
 from testinfra.backend.chroot import ChrootBackend
 from testinfra.host import Host
 
-from tests.image import host_driver
+from images.image import Image
+from images.unbundle import enter
 from tests.image.box import Box
 
-# Arguments: unpacked root, an empty directory, 1 for read-only, the list of the driver's files or
-# nothing, then directories in memory. What an engine would give a container: /proc, /sys, /dev with
-# its own shared memory, and with GPUs the driver, known to the dynamic linker's cache (Triton asks
-# it). The last line of output is `ready`, or says what was refused.
-_HOLD = """
-set -e
-lower=$1 work=$2 read_only=$3 driver=$4; shift 4
-mount -t tmpfs -o mode=0755 tmpfs "$work"
-mkdir "$work/upper" "$work/work" "$work/root"
-layers=lowerdir=$lower,upperdir=$work/upper,workdir=$work/work
-mount -t overlay overlay -o "$layers" "$work/root" || { echo overlay; exit 1; }
-cd "$work/root"
-mkdir -p proc sys dev tmp
-mount -t proc proc proc
-mount --rbind /sys sys
-mount --rbind /dev dev
-mount -t tmpfs -o mode=1777 shm dev/shm
+_SCRATCH = "--scratch"
+_HOLD = ("sh", "-c", "echo ready; exec sleep infinity")
+# What `docker run --tmpfs` and `--read-only` do; in the box's root, by the host's programs.
+_MORE = """
+cd "$1" && read_only=$2 && shift 2
 for directory; do
     mkdir -p ".$directory"
     mount -t tmpfs -o mode=1777 tmpfs ".$directory"
 done
-if [ -n "$driver" ]; then
-    while read -r file inside; do
-        [ -e "$inside" ] || : > "$inside"
-        mount --bind "$file" "$inside"
-    done < "$driver"
-    chroot . /sbin/ldconfig
-fi
 [ "$read_only" = 0 ] || mount -o remount,bind,ro .
-echo ready
-exec sleep infinity
 """
-_REFUSED = {
-    "overlay": "an overlay on the root file system was refused, see above: the directory is none, "
-    "or this kernel offers no overlays (gVisor): use --backend docker, or another machine",
-    "": "the root file system could not be mounted; see above",
-}
-_LIBRARIES = "usr/lib/x86_64-linux-gnu"
 
 
 class _Backend(ChrootBackend):  # type: ignore[misc]  # testinfra tells no types
-    """Testinfra's chroot backend inside the namespaces, with the image's environment."""
+    """Testinfra's chroot backend inside the namespaces of a process."""
 
-    def __init__(self, root: str, pid: int, env: Mapping[str, str], user: str | None) -> None:
+    def __init__(self, pid: int, env: Mapping[str, str], user: str | None) -> None:
+        root = f"/proc/{pid}/root"
         super().__init__(root)
         self._enter = ["nsenter", "--target", str(pid), "--mount", "--pid", "--", "chroot"]
         self._enter += ["--userspec", user] if user else []
@@ -80,12 +56,18 @@ class _Backend(ChrootBackend):  # type: ignore[misc]  # testinfra tells no types
 
 
 class RootfsBox(Box):
-    """An unpacked image, and a private view of it once it is started."""
+    """An unpacked image, and a private view of it once it is started.
+
+    Args:
+        root: the directory. DIR.enter beside it is used; without one, the same script is made.
+        image: what was unpacked there.
+        host: testinfra's, of a started box.
+    """
 
     kind = "rootfs"
 
-    def __init__(self, root: Path, env: Mapping[str, str], host: Host | None = None) -> None:
-        self._root, self._env = root.absolute(), env
+    def __init__(self, root: Path, image: Image, host: Host | None = None) -> None:
+        self._root, self._image = root.absolute(), image
         if host is not None:
             self.host = host
 
@@ -99,41 +81,61 @@ class RootfsBox(Box):
         tmpfs: Sequence[str] = (),
         gpus: bool = False,
     ) -> Iterator[RootfsBox]:
-        """Mount a view of the root file system; it goes with the block."""
-        env = {**self._env, **(env or {})}
+        """Enter the root file system; all goes with the block. GPUs are there if the host's are."""
+        with self._script() as script, _held([str(script), *_options(user), *_HOLD]) as pid:
+            more = ["nsenter", "--target", str(pid), "--mount", "--", "sh", "-ec", _MORE, "sh"]
+            subprocess.run([*more, f"/proc/{pid}/root", str(int(read_only)), *tmpfs], check=True)
+            backend = _Backend(pid, {**_environ(pid), **(env or {})}, user)
+            yield RootfsBox(self._root, self._image, Host(backend))
+
+    @contextmanager
+    def _script(self) -> Iterator[Path]:
+        """What people enter the directory with."""
+        beside = Path(f"{self._root}.enter")
+        if beside.exists():
+            if _SCRATCH not in beside.read_text():
+                pytest.fail(f"{beside} is an older unpack.py's: unpack the image again", False)
+            yield beside
+            return
         with tempfile.TemporaryDirectory(prefix="roll-image-test-") as place:
-            work, driver = Path(place, "work"), Path(place, "driver")
-            work.mkdir()
-            if gpus:
-                driver.write_text(_driver_files())
-            options = [str(self._root), str(work), str(int(read_only))]
-            options += [str(driver) if gpus else "", *tmpfs]
-            with _held(options) as pid:
-                backend = _Backend(f"{work}/root", pid, env, user)
-                yield RootfsBox(self._root, env, Host(backend))
+            root = Path(place, "root")
+            root.symlink_to(self._root)
+            script = Path(f"{root}.enter")
+            image = self._image
+            script.write_text(enter.script(image.ref, image.manifest_digest, image.env))
+            script.chmod(0o755)
+            yield script
 
 
-def _driver_files() -> str:
-    """Lines of a file of this machine's driver and where it goes inside."""
-    program = host_driver.program()
-    lines = [f"{path} {_LIBRARIES}/{name}" for name, path in host_driver.libraries().items()]
-    if program is not None:
-        lines.append(f"{program} usr/bin/{host_driver.PROGRAM}")
-    return "".join(f"{line}\n" for line in lines)
+def _options(user: str | None) -> list[str]:
+    return [_SCRATCH, "--pid", *(["--user", user] if user else [])]
+
+
+def _child(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+
+
+def _environ(pid: int) -> dict[str, str]:
+    """The environment that a process was started with."""
+    items = Path(f"/proc/{pid}/environ").read_text().split("\0")
+    return {name: value for name, _, value in (item.partition("=") for item in items if item)}
 
 
 @contextmanager
-def _held(options: Sequence[str]) -> Iterator[int]:
+def _held(command: Sequence[str]) -> Iterator[int]:
     """A process that holds the namespaces; it ends with this one, even if that is killed."""
-    command = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork"]
-    command += ["--kill-child", "--propagation", "private", "--", "/bin/sh", "-c", _HOLD, "sh"]
-    holder = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
+    holder = subprocess.Popen(
+        ["setpriv", "--pdeathsig", "KILL", *command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     try:
-        told = holder.stdout.readline().strip() if holder.stdout else ""
-        if told != "ready":
-            pytest.fail(_REFUSED.get(told, _REFUSED[""]))
-        children = Path(f"/proc/{holder.pid}/task/{holder.pid}/children").read_text().split()
-        yield int(children[0])
+        if not holder.stdout or holder.stdout.readline().strip() != "ready":
+            _, said = holder.communicate()
+            pytest.fail(f"the root file system cannot be entered:\n{said}", False)
+        yield _child(_child(holder.pid))  # the command of the script that `unshare` started
     finally:
         holder.kill()
-        holder.wait()
+        holder.communicate()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from images import layout
+from tests.image import driver
 from tests.image.box import Box
 from tests.image.subject import Subject
 
@@ -32,6 +34,62 @@ def test_nothing_needs_root_or_a_writable_image(restricted: Box, subject: Subjec
         restricted.run("python -c 'import torch; torch.ones(2, 2) @ torch.ones(2, 2)'")
     answer = restricted.attempt("python -m roll_runtime doctor").stdout
     assert "HOME: /tmp is writable" in answer
+
+
+#: A user, and options of its box; without a HOME of ours, as `docker run --user` starts it.
+STARTED_AS: dict[str, dict[str, Any]] = {
+    "root": {"user": None},
+    "named user": {"user": "roll"},
+    "uid that passwd does not know, group root": {"user": "12345:0"},
+    "uid and group that nobody knows": {"user": "23456:23456"},
+    "uid that passwd does not know, read-only": {
+        "user": "12345:0",
+        "read_only": True,
+        "tmpfs": ["/tmp"],
+    },
+    "named user, read-only": {"user": "roll", "read_only": True, "tmpfs": ["/tmp"]},
+}
+
+ENGINE = """
+import getpass, json, multiprocessing, os, pathlib, pwd, subprocess, sys, tempfile
+
+def seen():
+    return [getpass.getuser(), str(pathlib.Path.home()), pwd.getpwuid(os.getuid()).pw_name]
+
+def child(queue):
+    queue.put(seen())
+
+if __name__ == "__main__":
+    import sglang.srt.entrypoints.engine
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    process = context.Process(target=child, args=(queue,))
+    process.start()
+    spawned = queue.get(timeout=60)
+    process.join()
+    tempfile.NamedTemporaryFile(dir=pathlib.Path.home()).close()
+    shell = subprocess.run(["sh", "-c", "touch ~/written && echo $HOME"], capture_output=True)
+    print(json.dumps([seen(), spawned, shell.stdout.decode().strip() or shell.stderr.decode()]))
+"""
+
+
+@pytest.mark.parametrize("kind", STARTED_AS)
+def test_engine_is_imported_by(new_box: Box, subject: Subject, kind: str) -> None:
+    """The engine's own import: torch asks for the user's name there. HOME is writable after it."""
+    subject.need_engine()
+    with new_box.started(**STARTED_AS[kind]) as started:
+        driver.install(started)
+        uid = started.run("id -u").strip()
+        own, spawned, shell_home = started.ask(ENGINE, env=driver.ENV)
+        assert own == spawned
+        assert own[1] == shell_home
+        if "does not know" in kind or "nobody" in kind:
+            assert own == [f"uid{uid}", f"/tmp/roll-home-{uid}", f"uid{uid}"]
+            mode = started.run(f"stat -c '%a %u' /tmp/roll-home-{uid}").split()
+            assert mode == ["700", uid]
+        answer = started.attempt("python -m roll_runtime doctor").stdout
+        assert f"user: {own[0]} (" in answer
+        assert f"HOME: {own[1]} is writable" in answer
 
 
 def test_home_of_the_named_user_is_writable_for_all(new_box: Box) -> None:

@@ -1,8 +1,9 @@
 """The post-import hook, loaded from roll_runtime.pth in every interpreter of an image.
 
-Kept to what start-up needs: one finder, two imports of modules that are always loaded. The patches
-themselves (``patch.py``) are imported when SGLang's engine is. Spawned children start a fresh
-interpreter, read the .pth again and so are reached too, and their children.
+Kept to what start-up needs: one finder, a look at the user's name and HOME, imports of modules that
+are always loaded. The patches themselves (``patch.py``) are imported when SGLang's engine is.
+Spawned children start a fresh interpreter, read the .pth again and so are reached too, and their
+children.
 """
 
 import os
@@ -96,4 +97,30 @@ def install() -> None:
         sys.meta_path.insert(0, Finder())
 
 
+def _has_user() -> bool:
+    """Tell whether the user has a name and a HOME to write in; else ``user.py`` sees to it.
+
+    Passwd is asked only where no variable names the user, and by a user whom it does not know.
+    """
+    environ = os.environ
+    home = environ.get("HOME")
+    if not home or not os.access(home, os.W_OK | os.X_OK):
+        return False
+    name = environ.get("USER") or environ.get("LOGNAME")
+    if name:
+        # Such a name was given by a parent's user.py: getpwuid is to answer here as well.
+        return name != f"uid{os.getuid()}"
+    import pwd
+
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        return False
+    return True
+
+
 install()
+if not _has_user():
+    from roll_runtime import user
+
+    user.settle()

@@ -9,8 +9,9 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 
-from roll_runtime.doctor_gpu import check_compilers, check_gpu
-from roll_runtime.doctor_host import check_environment, check_host
+from roll_runtime.doctor_gpu import check_compilers, check_gpu, check_program
+from roll_runtime.doctor_host import check_environment, check_host, check_user
+from roll_runtime.doctor_roll import check_network, check_ray, check_roll
 from roll_runtime.doctor_software import (
     check_packages,
     check_python,
@@ -27,9 +28,14 @@ CHECKS: tuple[Callable[[], Iterator[Check]], ...] = (
     check_packages,
     check_torch,
     check_gpu,
+    check_program,
     check_compilers,
     check_environment,
+    check_user,
     check_host,
+    check_network,
+    check_ray,
+    check_roll,
 )
 
 

@@ -9,12 +9,15 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from roll_runtime import gpu
+from roll_runtime import dispatch, gpu, versions
 from roll_runtime.doctor_software import torch_cuda
 from roll_runtime.findings import Check, Status
 
 #: Oldest driver of each CUDA major version: minor versions are compatible with it.
 MINIMUM_DRIVER = {11: "450.80.02", 12: "525.60.13", 13: "580.65.06"}
+
+#: From this release on, SGLang asks torch where nvidia-smi is missing (``sglang/srt/utils``).
+NVIDIA_SMI_OPTIONAL = "0.5.10.post1"
 
 #: First nvcc release that compiles for a major compute capability, newest first.
 _NVCC_FOR = ((10, (12, 8)), (9, (11, 8)))
@@ -138,6 +141,31 @@ def _gpu_check(device: dict[str, Any]) -> Check:
     if major >= 10 and (torch_cuda() or (0, 0)) < (12, 8):
         return Check("gpu", Status.FAIL, found, "Blackwell needs an image with CUDA 12.8 or later.")
     return Check("gpu", Status.OK, found)
+
+
+def check_program() -> Iterator[Check]:
+    """Report nvidia-smi: SGLang asks it for the GPUs' memory when an engine starts."""
+    version = dispatch.sglang_version()
+    path = shutil.which("nvidia-smi")
+    if path is not None:
+        yield Check("nvidia-smi", Status.OK, path)
+        return
+    needed = not versions.is_supported(version) or versions.in_range(
+        versions.base_version(version), None, NVIDIA_SMI_OPTIONAL
+    )
+    yield Check(
+        "nvidia-smi",
+        Status.FAIL if needed else Status.WARN,
+        "none on PATH: "
+        + (
+            "the engine's start ends with `nvidia-smi not found`"
+            if needed
+            else f"SGLang {version} warns, and asks torch instead"
+        ),
+        "The NVIDIA runtime brings it where NVIDIA_DRIVER_CAPABILITIES has `utility`: docker run "
+        "--gpus all -e NVIDIA_DRIVER_CAPABILITIES=compute,utility. In a chroot, put the driver's "
+        "nvidia-smi on PATH.",
+    )
 
 
 def check_compilers() -> Iterator[Check]:

@@ -1,14 +1,21 @@
-"""What the container got from its host: environment, HOME, shared memory."""
+"""What the container got from its host: environment, user, HOME, shared memory."""
 
+import getpass
+import math
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from roll_runtime import dispatch, env, policy
+from roll_runtime import dispatch, env, policy, user
+from roll_runtime.doctor_roll import has
 from roll_runtime.findings import Check, Status
 
 _GIB = 2**30
+
+#: Ray's object store, as a share of the memory (ray.DEFAULT_OBJECT_STORE_MEMORY_PROPORTION).
+_RAY_SHARE = 0.3
+
 _SHM = "/dev/shm"  # noqa: S108 - the container's shared memory itself, only looked at
 
 
@@ -40,28 +47,97 @@ def check_environment() -> Iterator[Check]:
         )
 
 
-def check_host() -> Iterator[Check]:
-    """Report what the container got from its host: shared memory, a writable HOME."""
-    home = Path.home()
-    if os.access(home, os.W_OK):
-        yield Check("HOME", Status.OK, f"{home} is writable")
-    else:
+def check_user() -> Iterator[Check]:
+    """Report the user's name and HOME, and where each comes from."""
+    uid = os.getuid()
+    line = user.passwd_line(uid)
+    given = next((name for name in user.NAMES if os.environ.get(name)), None)
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
         yield Check(
+            "user",
+            Status.FAIL,
+            f"uid {uid} has no line in passwd and no variable names it: torch asks at import",
+            "docker run -e USER=roll, or a user whom the image knows (--user roll). roll_runtime "
+            "gives a name where it is loaded (ROLL_RUNTIME_AUTOLOAD is not 0).",
+        )
+    else:
+        source = f"from {given}" if given else "from passwd"
+        if line is None:
+            source += f"; uid {uid} has no line in passwd, so ssh and sudo refuse to run"
+        yield Check("user", Status.OK, f"{name} ({source})")
+    yield _home_check(uid)
+
+
+def _home_check(uid: int) -> Check:
+    try:
+        home = Path.home().as_posix()
+    except RuntimeError:
+        home = ""
+    if not user.is_usable(home):
+        return Check(
             "HOME",
             Status.FAIL,
-            f"{home} is not writable for uid {os.getuid()}",
+            f"{home or 'none'} is not writable for uid {uid}",
             "Kernel caches are kept there: docker run -e HOME=/a/writable/directory.",
         )
-    if Path(_SHM).is_dir():
-        size = shutil.disk_usage(_SHM).total
-        found = f"{size / _GIB:.1f} GiB"
-        if size < _GIB:
-            yield Check(
-                _SHM,
-                Status.WARN,
-                found,
-                "NCCL and SGLang's tensor-parallel workers talk through it: docker run "
-                "--shm-size=16g (or --ipc=host).",
-            )
-        else:
-            yield Check(_SHM, Status.OK, found)
+    if home == user.home_path(os.environ, uid):
+        return Check(
+            "HOME",
+            Status.WARN,
+            f"{home} is writable; the HOME that was given is not, so roll_runtime made this one",
+            "Kernels compiled there go with the container: mount a directory and set HOME to it.",
+        )
+    return Check("HOME", Status.OK, f"{home} is writable")
+
+
+def check_host() -> Iterator[Check]:
+    """Report what the container got from its host: shared memory."""
+    if not Path(_SHM).is_dir():
+        yield Check(
+            _SHM,
+            Status.FAIL,
+            "not there",
+            "NCCL, torch and Ray put shared memory there: mount a tmpfs at /dev/shm.",
+        )
+        return
+    size, memory = shutil.disk_usage(_SHM).total, memory_bytes()
+    found = f"{size / _GIB:.1f} GiB"
+    if not os.access(_SHM, os.W_OK):
+        yield Check(
+            _SHM,
+            Status.FAIL,
+            f"not writable for uid {os.getuid()}",
+            "NCCL, torch and Ray put shared memory there: mount it with mode 1777.",
+        )
+    elif size < _GIB:
+        yield Check(
+            _SHM,
+            Status.WARN,
+            found,
+            "NCCL and SGLang's tensor-parallel workers talk through it: docker run "
+            "--shm-size=16g (or --ipc=host).",
+        )
+    elif has("ray") and size < _RAY_SHARE * memory:
+        yield Check(
+            _SHM,
+            Status.WARN,
+            f"{found}; Ray's object store takes {_RAY_SHARE:.0%} of the memory, "
+            f"{_RAY_SHARE * memory / _GIB:.1f} GiB, and goes to the disk where that does not fit",
+            f"docker run --shm-size={math.ceil(_RAY_SHARE * memory / _GIB)}g (or --ipc=host), or "
+            "a smaller store: ray start --object-store-memory.",
+        )
+    else:
+        yield Check(_SHM, Status.OK, found)
+
+
+def memory_bytes() -> int:
+    """Return the memory that this container may use: its limit, else the machine's."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            total = min(total, int(Path(file).read_text()))
+        except (OSError, ValueError):  # not there, or `max`
+            continue
+    return total

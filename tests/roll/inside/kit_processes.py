@@ -45,8 +45,12 @@ def need_none(kind: Callable[[], set[int]], what: str) -> str:
 
 
 def stop_ray() -> str:
-    """`ray stop`, as ROLL's users end a cluster; gives its last line."""
-    done = subprocess.run(["ray", "stop"], capture_output=True, text=True, check=False, timeout=90)
+    """End the driver's part, then `ray stop`, as ROLL's users end a cluster; its last line."""
+    import ray as driver
+
+    driver.shutdown()
+    command = ["ray", "stop", "--grace-period", "5"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=90)
     return (done.stdout.strip().splitlines() or [""])[-1]
 
 

@@ -50,7 +50,7 @@ class Trainer:
         """Whether torch's allocator has an expandable segment."""
         import torch
 
-        return any(item["is_expandable"] for item in torch.cuda.memory_snapshot())
+        return any(item.get("is_expandable") for item in torch.cuda.memory_snapshot())
 
     def join(self, address: str, port: int, group: str) -> None:
         """Join a group of two with the engine, as rank 0."""

@@ -15,7 +15,7 @@ from kit_reference import Reference, other_weights, read_weights
 from kit_requests import Requests
 from kit_settings import Where, prepare
 from kit_start import check_imports, start_ray
-from kit_steps import SkippedError, Steps
+from kit_steps import SkippedError, Steps, leave
 
 _FREED = 1.0  # GiB that a release gives back at least
 _GROUP = "roll_test_group"
@@ -157,4 +157,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())

@@ -7,7 +7,7 @@ from kit_cluster import Infer
 from kit_reference import Reference
 from kit_settings import prepare
 from kit_start import check_imports, start_ray
-from kit_steps import Steps
+from kit_steps import Steps, leave
 
 from roll_runtime import smoke_model
 
@@ -60,4 +60,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())

@@ -21,7 +21,7 @@ from kit_cluster import get
 from kit_reference import Reference, read_weights
 from kit_settings import Where, document, prepare
 from kit_start import check_imports
-from kit_steps import Steps
+from kit_steps import Steps, leave
 
 from roll_runtime import smoke_model
 
@@ -190,4 +190,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())

@@ -73,6 +73,18 @@ def test_requirement_that_changes_an_engines_version_is_refused_with_both_ways_o
     assert "{locked}" in (error.value.remedy or "")
 
 
+def test_requirement_that_nobody_publishes_is_no_conflict_with_the_engine(
+    engine: Matrix, tmp_path: Path
+) -> None:
+    roll = flavour(engine, "six>=99")
+    with pytest.raises(LockError, match="a flavour keeps"):
+        resolve.make(engine, roll, tmp_path)
+    roll = flavour(engine, "colorama==99")
+    with pytest.raises(LockError, match=r"(?s)^torch\S+-roll: .*colorama") as error:
+        resolve.make(engine, roll, tmp_path)
+    assert "a flavour keeps" not in error.value.message
+
+
 def test_override_keeps_or_changes_the_engines_version(engine: Matrix, tmp_path: Path) -> None:
     roll = flavour(engine, "six>=1.17", overrides=("six=={locked}",))
     resolve.make(engine, roll, tmp_path)

@@ -10,7 +10,7 @@ import pytest
 
 from images import lock, own_wheels, resolve, sources
 from images.artifact import Artifact
-from images.errors import FetchError, IntegrityError, LockError
+from images.errors import FetchError, IntegrityError, LockError, UsageError
 from images.lock import Distribution
 from images.matrix import Matrix, OwnWheel, Target
 from images.sources import Sources
@@ -40,7 +40,7 @@ def owner(target: Target, wheel: Path) -> Target:
         target,
         requirements=(SIX,),
         exclude_newer="2025-01-01T00:00:00Z",
-        wheels=(OwnWheel(wheel.name, digest, "not on the index", 70),),
+        wheels=(OwnWheel(wheel.name, digest, "not on the index", "my.yaml:70"),),
     )
 
 
@@ -55,7 +55,7 @@ def test_own_wheel_is_locked_with_what_it_depends_on(
     assert resolve.make(matrix, owner, cache)
     found = lock.read(matrix, owner).distributions
     assert [(item.pin, item.own) for item in found] == [
-        ("roll-demo-kernel==1.0+cu12", "matrix.yaml:70"),
+        ("roll-demo-kernel==1.0+cu12", "my.yaml:70"),
         (SIX, ""),
     ]
     assert found[0].artifact.size == wheel.stat().st_size
@@ -69,7 +69,7 @@ def test_missing_own_wheel_is_reported_with_its_line_and_makes_no_lock(
     owner: Target,
     tmp_path: Path,
 ) -> None:
-    with pytest.raises(FetchError, match=r"matrix\.yaml:70: roll_demo_kernel") as error:
+    with pytest.raises(FetchError, match=r"my\.yaml:70: roll_demo_kernel") as error:
         resolve.make(matrix, owner, tmp_path / "cache")
     assert "--wheels DIR" in (error.value.remedy or "")
     assert not matrix.lock_path(owner.id).exists()
@@ -79,24 +79,47 @@ def test_file_with_another_hash_is_refused_and_not_kept(
     owner: Target, wheel: Path, tmp_path: Path
 ) -> None:
     wheel.write_bytes(b"something else")
-    with pytest.raises(IntegrityError, match=r"SHA256 mismatch .*matrix\.yaml:70"):
+    with pytest.raises(IntegrityError, match=r"SHA256 mismatch .*my\.yaml:70"):
         own_wheels.bring([owner], wheel.parent, tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
 
 
+def test_truncated_file_is_refused_before_anything_resolves(
+    owner: Target, wheel: Path, tmp_path: Path
+) -> None:
+    """Also where the matrix has the hash of the truncated file."""
+    wheel.write_bytes(wheel.read_bytes()[:-40])
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    (named,) = owner.wheels
+    truncated = dataclasses.replace(owner, wheels=(dataclasses.replace(named, sha256=digest),))
+    with pytest.raises(IntegrityError, match=r"my\.yaml:70: roll_demo.*not a valid wheel") as error:
+        own_wheels.bring([truncated], wheel.parent, tmp_path / "cache")
+    assert "whole file" in (error.value.remedy or "")
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(("name", "said"), [("none", "no such"), ("file", "not a")])
+def test_directory_that_is_none_is_reported(
+    owner: Target, tmp_path: Path, name: str, said: str
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=f"--wheels .*/{name}: {said} directory"):
+        own_wheels.bring([owner], tmp_path / name, tmp_path / "cache")
+
+
 def test_wheel_that_the_resolution_does_not_take_is_refused(owner: Target) -> None:
     other = Distribution("roll-demo-kernel", "1.0", Artifact("x.whl", "b" * 64, 1))
-    with pytest.raises(LockError, match=r"matrix\.yaml:70: roll_demo_kernel"):
+    with pytest.raises(LockError, match=r"my\.yaml:70: roll_demo_kernel"):
         own_wheels.check(owner, [other])
 
 
 def test_no_index_is_asked_for_an_own_wheel(owner: Target, tmp_path: Path) -> None:
     (named,) = owner.wheels
     file = Artifact(named.filename, named.sha256, 1)
-    item = Distribution("roll-demo-kernel", "1.0+cu12", file, "matrix.yaml:70")
+    item = Distribution("roll-demo-kernel", "1.0+cu12", file, "my.yaml:70")
     absent = Sources({file: item}, {})
-    with pytest.raises(FetchError, match=r"matrix\.yaml:70: .*\.whl") as error:
+    with pytest.raises(FetchError, match=r"my\.yaml:70: .*\.whl") as error:
         sources.locate(absent, None, tmp_path)
     assert "--wheels DIR" in (error.value.remedy or "")
-    with pytest.raises(FetchError, match=r"matrix\.yaml:70"):
+    with pytest.raises(FetchError, match=r"my\.yaml:70"):
         raise sources.not_here(absent, tmp_path, "python build.py fetch")

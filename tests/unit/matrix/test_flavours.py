@@ -72,7 +72,7 @@ def test_dates_of_packages_and_own_wheels_change_what_is_locked_of_their_target_
     inputs = roll.resolve_inputs()
     assert inputs["exclude_newer_package"] == {"ray": "2026-09-01T00:00:00Z"}
     assert inputs["wheels"] == {WHEEL: "a" * 64}
-    assert roll.wheels[0].line == line_of(FLAVOURED, "- {file:")
+    assert roll.wheels[0].place == f"matrix.yaml:{line_of(FLAVOURED, '- {file:')}"
 
 
 def test_defaults_name_flavours_for_all_rows_and_a_row_may_refuse_them(read: Reader) -> None:
@@ -87,6 +87,8 @@ def test_defaults_name_flavours_for_all_rows_and_a_row_may_refuse_them(read: Rea
 @pytest.mark.parametrize(
     ("old", "new", "at", "said"),
     [
+        ("flavours: [roll]", "flavours: [roll, roll]", "flavours: [roll, ", "'roll' is here twice"),
+        ("  roll:\n", "  roll: {why: x}\n  roll:\n", "  roll:\n", "twice"),
         ("flavours: [roll]", "flavours: [rol]", "flavours: [rol]", "did you mean 'roll'?"),
         (
             "flavours:\n  roll:",
