@@ -12,9 +12,8 @@ from functools import cache
 from io import StringIO
 from pathlib import Path
 
-import yaml
-
 import build
+from images import matrix
 
 ROOT = Path(__file__).resolve().parents[2]
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -117,5 +116,4 @@ def _runtime_parser() -> argparse.ArgumentParser:
 
 @cache
 def _targets() -> frozenset[str]:
-    rows = yaml.safe_load((ROOT / "matrix.yaml").read_text(encoding="utf-8"))["targets"]
-    return frozenset(row["id"] for row in rows)
+    return frozenset(target.id for target in matrix.load(ROOT / "matrix.yaml").targets)

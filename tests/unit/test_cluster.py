@@ -25,13 +25,23 @@ KUBERNETES = sorted((CLUSTER / "kubernetes").glob("*.yaml"))
 SBATCH = sorted((CLUSTER / "slurm").glob("*.sbatch"))
 RAY = CLUSTER / "ray" / "raycluster.yaml"
 COMPOSE = CLUSTER / "compose.yaml"
-PROVEN = json.loads((ROOT / "evidence" / "torch280-sglang052.json").read_text())["image"]
+JOBS = ROOT / "docs" / "roll"
+REPOSITORY = "registry.example.com/team/roll-sglang"
+PLAIN, ROLL = "torch280-sglang052", "torch280-sglang052-roll"
 
 Document = dict[str, Any]
 
 
 def named(path: Path) -> str:
     return path.name
+
+
+def reference(target: str) -> str:
+    """How the files name an image: by the digest that a GPU has proven; by its tag until then."""
+    path = ROOT / "evidence" / f"{target}.json"
+    if not path.exists():
+        return f"{REPOSITORY}:{target}"
+    return f"{REPOSITORY}@{json.loads(path.read_text())['image']['manifest_digest']}"
 
 
 def documents(path: Path) -> list[Document]:
@@ -90,8 +100,9 @@ def test_ray_cluster() -> None:
     assert all(set(worker) == group for worker in cluster["spec"]["workerGroupSpecs"])
     for template in templates(cluster):
         validate(template)
-    dockerfile = (CLUSTER / "ray" / "Dockerfile").read_text()
-    assert f"ray[default,cgraph]=={cluster['spec']['rayVersion']}" in dockerfile
+    lock = (ROOT / "images" / "locks" / f"{ROLL}.txt").read_text()
+    assert f"\nray=={cluster['spec']['rayVersion']} " in lock
+    assert {item["image"] for item in containers(cluster)} == {reference(ROLL)}
 
 
 def test_compose_file() -> None:
@@ -119,12 +130,12 @@ def test_containers_run_what_exists(path: Path) -> None:
             assert commands.fault(command[2:]) is None
 
 
-def test_digests_are_of_the_proven_image() -> None:
+def test_images_are_named_by_the_digest_that_is_proven() -> None:
     files = [path for path in CLUSTER.rglob("*") if path.is_file()]
     text = "".join(path.read_text(encoding="utf-8") for path in files)
-    digests = re.findall(r"sha256:[0-9a-f]{64}", text)
-    assert len(digests) >= 6
-    assert set(digests) == {PROVEN["manifest_digest"]}
+    found = re.findall(rf"{REPOSITORY}[@:][\w.:-]+", text)
+    assert len(found) >= 7
+    assert set(found) == {reference(PLAIN), reference(ROLL)}
 
 
 def test_shared_memory_is_larger_than_what_engines_give() -> None:
@@ -148,14 +159,58 @@ def test_containerd_mirror() -> None:
 def test_roll_configuration_gives_whole_engines() -> None:
     (roll,) = documents(CLUSTER / "ray" / "rollout.yaml")
     infer = roll["actor_infer"]
-    begin, end = re.fullmatch(r"list\(range\((\d+),(\d+)\)\)", infer["device_mapping"]).groups()  # type: ignore[union-attr]
-    gpus = int(end) - int(begin)
+    wanted = len(gpus(infer))
     assert infer["strategy_args"]["strategy_name"] == "sglang"
-    assert gpus % infer["num_gpus_per_worker"] == 0
+    assert wanted % infer["num_gpus_per_worker"] == 0
     workers = documents(RAY)[0]["spec"]["workerGroupSpecs"][0]
     (container,) = workers["template"]["spec"]["containers"]
     a_node = container["resources"]["limits"]["nvidia.com/gpu"]
-    assert (a_node, workers["replicas"] * a_node) == (roll["num_gpus_per_node"], gpus)
+    assert (a_node, workers["replicas"] * a_node) == (roll["num_gpus_per_node"], wanted)
+
+
+def gpus(role: Document) -> set[int]:
+    """The GPUs of a role, by `device_mapping`."""
+    begin, end = re.fullmatch(r"list\(range\((\d+),(\d+)\)\)", role["device_mapping"]).groups()  # type: ignore[union-attr]
+    return set(range(int(begin), int(end)))
+
+
+def job(name: str) -> Document:
+    """A configuration of docs/roll, joined with its default as hydra does it."""
+    (given,) = documents(JOBS / f"{name}.yaml")
+    first, *rest = given.pop("defaults", ["_self_"])
+    assert rest == ([] if first == "_self_" else ["_self_"])
+    return given if first == "_self_" else joined(job(first), given)
+
+
+def joined(below: Document, above: Document) -> Document:
+    both = {key: value for key, value in above.items() if isinstance(below.get(key), dict)}
+    return {**below, **above, **{key: joined(below[key], value) for key, value in both.items()}}
+
+
+def test_jobs_of_roll_share_gpus_or_do_not() -> None:
+    """ROLL's own classes read them where ROLL is: see docs/roll.md."""
+    roles = ("actor_train", "reference")
+    for name, shared in (("colocated", True), ("separate", False)):
+        content = job(name)
+        engine = content["actor_infer"]
+        assert len(gpus(engine)) % engine["num_gpus_per_worker"] == 0
+        assert all((gpus(content[role]) & gpus(engine) != set()) == shared for role in roles)
+    assert {path.stem for path in JOBS.iterdir()} == {"colocated", "separate"}
+
+
+def test_jobs_of_roll_ask_sglang_for_what_it_has() -> None:
+    page = (ROOT / "docs" / "roll-runtime.md").read_text()
+    refused = re.findall(r"^\| `(\w+)` \| - \|", page, re.MULTILINE)
+    assert "gpu_memory_utilization" in refused
+    for name in ("colocated", "separate"):
+        content = job(name)
+        train, infer = content["actor_train"], content["actor_infer"]["strategy_args"]
+        assert infer["strategy_name"] == "sglang"
+        assert infer["strategy_config"]["load_format"] == "dummy"
+        assert not set(infer["strategy_config"]) & set(refused)
+        training, answers = train["training_args"], content["num_return_sequences_in_group"]
+        batch = training["per_device_train_batch_size"] * training["gradient_accumulation_steps"]
+        assert content["rollout_batch_size"] * answers == batch * len(gpus(train))
 
 
 def test_commented_fp8_settings_are_those_of_the_runtime() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 
+from images import matrix
 from tests.unit import commands
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -14,6 +16,8 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SOURCES = ("build.py", "images", "roll_runtime/src", "tests", "benchmarks", "matrix.yaml")
 _LINK = re.compile(r"\]\(([^)#]+?)(?:#[^)]*)?\)")
 _VARIABLE = re.compile(r"\bROLL_[A-Z0-9_]+")
+_FLAVOUR = re.compile(r"<!-- flavour -->\n```yaml\n(.*?)```", re.DOTALL)
+_OWN_WHEELS = re.compile(r"^```yaml\n(    requirements:.*?)```", re.MULTILINE | re.DOTALL)
 
 
 def named(path: Path) -> str:
@@ -32,6 +36,23 @@ def test_links_lead_somewhere(path: Path) -> None:
     links = _LINK.findall(path.read_text(encoding="utf-8"))
     near = [link for link in links if not re.match(r"[a-z]+:", link)]
     assert [link for link in near if not (path.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=named)
+def test_links_into_a_page_name_one_of_its_headings(path: Path) -> None:
+    links = re.findall(r"\]\(([^):#]*)#([^)]+)\)", path.read_text(encoding="utf-8"))
+    wrong = [
+        f"{page}#{anchor}"
+        for page, anchor in links
+        if anchor not in anchors(path.parent / page if page else path)
+    ]
+    assert wrong == []
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_tests_that_are_named_exist() -> None:
@@ -53,6 +74,42 @@ def test_variables_of_ours_are_read_somewhere() -> None:
     prefixes = tuple(name for name in known if name.endswith("_"))
     assert {name for name in used - known if not name.startswith(prefixes)} == set()
     assert "ROLL_RUNTIME_MEM_FRACTION_STATIC" in used
+
+
+# -- parts of matrix.yaml that users paste ---------------------------------------------------------
+
+
+def pasted(folder: Path, flavours: str, *, named: str = "roll") -> dict[str, matrix.Target]:
+    """The targets of our matrix with more lines at the top of `flavours`."""
+    text = (ROOT / "matrix.yaml").read_text(encoding="utf-8")
+    text = text.replace("\nflavours:\n", f"\nflavours:\n{flavours}", 1)
+    text = text.replace("\n  flavours: [roll]\n", f"\n  flavours: [{named}]\n", 1)
+    path = folder / "matrix.yaml"
+    path.write_text(text, encoding="utf-8")
+    return {target.id: target for target in matrix.load(path).targets}
+
+
+def test_the_flavour_of_the_readme_is_read(tmp_path: Path) -> None:
+    (block,) = _FLAVOUR.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    flavours, defaults = block.removeprefix("flavours:\n").split("defaults:\n")
+    assert "flavours: [roll, tools]" in defaults
+    targets = pasted(tmp_path, flavours, named="roll, tools")
+    assert len(targets) == 24
+    added = targets["torch280-sglang052-tools"]
+    assert added.debian == ("git", "nano")
+    assert set(added.requirements) - set(targets["torch280-sglang052"].requirements) == {
+        "jupyterlab"
+    }
+
+
+def test_the_lines_for_megatron_are_read(tmp_path: Path) -> None:
+    """As a flavour of their own, since `roll` has keys of these names already."""
+    page = (ROOT / "docs" / "roll.md").read_text(encoding="utf-8")
+    (block,) = _OWN_WHEELS.findall(page)
+    targets = pasted(tmp_path, indent("more:\n  why: a test\n", "  ") + block, named="more")
+    wheels = [wheel.filename.split("-")[0] for wheel in targets["torch280-sglang052-more"].wheels]
+    assert wheels == ["flash_attn", "mcore_adapter", "transformer_engine_torch"]
+    assert targets["torch280-sglang054-more"].wheels == ()
 
 
 # -- the search itself -----------------------------------------------------------------------------
