@@ -1,10 +1,11 @@
 """Release and resume of memory: what this SGLang can carry out is passed on, the rest is dropped.
 
 ROLL sends the same tags to every SGLang. The scheduler's handlers trust them: a tag that the
-release does not know, or that is not released, ends in a ``KeyError`` or in torch_memory_saver's
-``exit(1)``, and the scheduler is dead. So both handlers are wrapped where the scheduler looks them
-up, with what SGLang itself says about its tags (``sglang.srt.constants``) and about what is
-released (``offload_tags``; kept here for the releases that do not).
+release does not know, or that is not released, ends in a ``KeyError``; one that is released twice
+in the end of the process by torch_memory_saver (from 0.0.9 on). The scheduler is dead then. So both
+handlers are wrapped where the scheduler looks them up, with what SGLang itself says about its tags
+(``sglang.srt.constants``) and about what is released (``offload_tags``; kept here for the releases
+that do not).
 """
 
 import copy

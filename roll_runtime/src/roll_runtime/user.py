@@ -46,9 +46,10 @@ def settle(environ: "MutableMapping[str, str] | None" = None) -> None:
         env["USER"] = env["LOGNAME"] = name_of(uid)
     home = env.get("HOME") or (line.pw_dir if line is not None else "")
     if not is_usable(home) and env.get(SETTING) != "keep":
-        own = own_home(env, uid)
-        if own is not None:
-            env["HOME"] = own
+        home = own_home(env, uid) or home
+    if home:
+        # Also where it was not set: a shell that is started does not ask passwd for it.
+        env["HOME"] = home
     if line is None:
         _answer_for(uid, env)
 
