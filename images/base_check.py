@@ -67,6 +67,14 @@ def slice_unfit(tools: Toolkit, facts: Facts) -> list[str]:
     return [f"its glibc is {facts.glibc}, and it has no CUDA compiler: ours needs glibc 2.{needed}"]
 
 
+def lacking_debs(target: Target, facts: Facts) -> list[str]:
+    """The Debian packages of a target's flavour that a base does not have: it brings them itself.
+
+    Not a reason against it: elsewhere than in Debian they have other names.
+    """
+    return [name for name in target.debian if name not in facts.debian]
+
+
 def wrong_platform(platform: str) -> str | None:
     """What is wrong with a platform, or None."""
     return None if platform == "linux/amd64" else f"it is for {platform}, not for linux/amd64"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from images import jsontext, layout
 from images.base_tree import Tree
 
-FORMAT = "1"
+FORMAT = "2"
 """Part of the name that facts are kept by. Raise it when `read` finds other ones."""
 
 _PYTHON = f"python{layout.PYTHON}"
@@ -43,6 +43,7 @@ class Facts:
         cuda_home: whether anything is at /usr/local/cuda.
         lacks: what building kernels needs and it does not have.
         occupied: paths of ours where it has something that they cannot stand on.
+        debian: names of the Debian packages that it has, sorted.
     """
 
     system: str
@@ -56,6 +57,7 @@ class Facts:
     cuda_home: bool
     lacks: tuple[str, ...]
     occupied: tuple[str, ...]
+    debian: tuple[str, ...]
 
 
 def wanted(path: str) -> int:
@@ -92,6 +94,7 @@ def read(tree: Tree, path: str | None) -> Facts:
         cuda_home=tree.kind(layout.CUDA_HOME) is not None,
         lacks=tuple(_lacks(tree, directories, python)),
         occupied=tuple(_occupied(tree)),
+        debian=tuple(sorted(_debian(tree))),
     )
 
 
@@ -164,6 +167,11 @@ def _lacks(tree: Tree, directories: Sequence[str], python: str) -> list[str]:
     if not any(tree.is_file(f"{directory}/libnuma.so.1") for directory in _LIBRARIES):
         lacking.append("libnuma.so.1")
     return lacking
+
+
+def _debian(tree: Tree) -> set[str]:
+    names = (name.partition(".list") for name in tree.names("var/lib/dpkg/info"))
+    return {name.partition(":")[0] for name, found, rest in names if found and not rest}
 
 
 def _occupied(tree: Tree) -> list[str]:

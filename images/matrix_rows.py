@@ -83,11 +83,11 @@ class Document:
             top.fault("targets", "there are none")
         self._check_ids(rows)
         self._check_runtime(rows, runtime_versions)
+        complete = [row for row in rows if row.complete]
+        for row in complete:
+            self._check_cuda(row)
         self.targets = tuple(
-            self._target(row, flavour)
-            for row in rows
-            if row.complete
-            for flavour in (None, *row.flavours)
+            self._target(row, flavour) for row in complete for flavour in (None, *row.flavours)
         )
 
     def _row(self, node: Node) -> _Row:
@@ -142,7 +142,6 @@ class Document:
 
     def _target(self, row: _Row, flavour: Flavour | None) -> Target:
         versions = {**row.versions, matrix_entries.LOCKED: "{locked}"}
-        self._check_cuda(row)
         date, date_why = self._date(row, flavour)
         levels = (self._shared, row.own, *((flavour.own,) if flavour else ()))
         requirements = _pick(row, *(level.requirements for level in levels))
@@ -205,10 +204,11 @@ class Document:
     def _pick_by_name(self, row: _Row, *levels: Iterable[Entry]) -> list[Entry]:
         """The entries for a row, where a later level's replaces an earlier one's of that name."""
         picked: dict[str, Entry] = {}
+        versions = row.versions
         for entries in levels:
             here: dict[str, Entry] = {}
             for entry in entries:
-                if not entry.holds(row.versions):
+                if not entry.holds(versions):
                     continue
                 if entry.name and entry.name in here:
                     first = f"first on line {here[entry.name].line}"
@@ -221,7 +221,8 @@ class Document:
 
 def _pick(row: _Row, *levels: Iterable[Entry]) -> list[Entry]:
     """The entries for a row, of one level after the other."""
-    return [entry for entries in levels for entry in entries if entry.holds(row.versions)]
+    versions = row.versions
+    return [entry for entries in levels for entry in entries if entry.holds(versions)]
 
 
 def _pins(entries: Iterable[Entry], versions: dict[str, str]) -> tuple[Pin, ...]:

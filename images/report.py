@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from images.artifact import Artifact
     from images.bundle import Made
     from images.cache_use import Filled
+    from images.matrix_target import Target
     from images.prefetch import Outcome
     from images.promote import Promoted
     from images.push import Pushed
@@ -109,6 +110,15 @@ def pull_summary(image: Image, layout: Path, fetched: Sequence[Remote]) -> str:
     got = size(sum(remote.blob.size for remote in fetched))
     layers = f"fetched {len(fetched)} layers, {got}" if fetched else "nothing lies elsewhere"
     return f"{image.ref}: {layers}\n  oci:{layout}:{image.ref}"
+
+
+def lacking_debs(target: Target, names: Sequence[str]) -> str:
+    """A note on Debian packages of a flavour that an own base lacks."""
+    return (
+        f"{target.id}: its base lacks Debian packages of the flavour {target.flavour!r}: "
+        f"{' '.join(names)}\n"
+        "  an own base brings such packages itself: install them in it if they are needed"
+    )
 
 
 def _not_whole(image: Image, elsewhere: Elsewhere) -> str:

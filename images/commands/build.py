@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from images.matrix import Matrix
     from images.provenance import Build
     from images.remote import Place
+    from images.store import Store
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class _Built:
 
 def build(options: argparse.Namespace) -> int:
     """Build images into the store."""
-    from images import builder, foundation, own_wheels, report, store
+    from images import builder, own_wheels, report, store
 
     matrix, targets = chosen(options)
     own_wheels.bring(targets, options.wheels, options.cache)
@@ -66,7 +67,7 @@ def build(options: argparse.Namespace) -> int:
         place = base_place(options, settings.store, offline=options.offline)
         for one in inputs:
             if one.target.base:
-                foundation.ready(one, place, settings.store, Progress())
+                _hold(one, place, settings.store)
         for one in inputs:
             progress = Progress()
             with progress.timed("total"):
@@ -80,6 +81,15 @@ def build(options: argparse.Namespace) -> int:
     if options.json:
         print_documents(documents)
     return 0
+
+
+def _hold(one: Inputs, place: BasePlace, store: Store) -> None:
+    """Hold an own base against its target, and report what it lacks of the target's flavour."""
+    from images import base_check, foundation, report
+
+    ground, _ = foundation.ready(one, place, store, Progress())
+    if ground and (names := base_check.lacking_debs(one.target, ground.facts)):
+        print(report.lacking_debs(one.target, names), file=sys.stderr)
 
 
 def _build(

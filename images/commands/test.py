@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from images.commands.common import chosen, completed
 from images.errors import UsageError
-from images.matrix import Matrix, Target
 from images.progress import Progress
+
+if TYPE_CHECKING:
+    from images.matrix import Matrix, Target
 
 
 def test(options: argparse.Namespace) -> int:

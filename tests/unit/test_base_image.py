@@ -13,7 +13,17 @@ from typing import Any
 
 import pytest
 
-from images import base, base_image, base_reference, fetch, foundation, image, lock, toolkit
+from images import (
+    base,
+    base_check,
+    base_image,
+    base_reference,
+    fetch,
+    foundation,
+    image,
+    lock,
+    toolkit,
+)
 from images.base_image import Ground
 from images.base_source import Place
 from images.errors import BuildError, FetchError, IntegrityError, MatrixError, UsageError
@@ -74,6 +84,21 @@ def test_fit_base_gets_our_compiler(layout: Layout, place: Place, store: Store) 
     assert (facts.nvcc, facts.cuda_home) == (False, False)
     assert titles[:2] == ["virtual environment of /usr/bin/python3.11", "CUDA compiler 12.4"]
     assert "Debian bookworm" not in titles
+
+
+def test_debian_packages_of_a_flavour_are_held_against_those_of_the_base(
+    layout: Layout, place: Place, store: Store
+) -> None:
+    names = ("git.list", "git.md5sums", "rsync:amd64.list")
+    dpkg = {f"var/lib/dpkg/info/{name}": b"" for name in names}
+    lower = layout.layer({**FIT, **dpkg, "var/lib/dpkg/info/tmux.list": b""})
+    digest = layout.image([lower, layout.layer({"var/lib/dpkg/info/.wh.tmux.list": b""})])
+    facts = ready(digest, place, store)[0].facts
+    assert facts.debian == ("git", "rsync")
+    target = dataclasses.replace(TARGET, flavour="roll", debian=("git", "rsync", "tmux"))
+    assert base_check.lacking_debs(target, facts) == ["tmux"]
+    none = ready(layout.image([layout.layer(FIT)]), place, store)[0].facts
+    assert base_check.lacking_debs(target, none) == ["git", "rsync", "tmux"]
 
 
 def test_base_with_a_compiler_keeps_its_own(layout: Layout, place: Place, store: Store) -> None:

@@ -136,6 +136,20 @@ def test_push_loads_a_client_only_when_it_asks_a_registry() -> None:
     assert not found & set(SLOW)
 
 
+def test_the_command_line_is_parsed_before_anything_of_the_builder_is_loaded() -> None:
+    """Each command imports what it needs when it runs: all of them are set up for any of them."""
+    found = {
+        name
+        for path in (ROOT / "images" / "commands").glob("*.py")
+        for name in imported(path, top_level_only=True)
+        if name.startswith("images.") and not name.startswith("images.commands")
+    }
+    assert {".".join(name.split(".")[:2]) for name in found} <= {
+        "images.errors",
+        "images.progress",
+    }
+
+
 @pytest.mark.parametrize("module", CORE)
 def test_core_modules_need_only_the_standard_library(module: str) -> None:
     found = loaded(module)
