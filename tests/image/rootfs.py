@@ -26,9 +26,11 @@ from tests.image.box import Box
 
 _SCRATCH = "--scratch"
 _HOLD = ("sh", "-c", "echo ready; exec sleep infinity")
-# What `docker run --tmpfs` and `--read-only` do; in the box's root, by the host's programs.
+# What `docker run --tmpfs` and `--read-only` do; in the box's root, by the host's programs. The
+# host's files are no part of the image, for tests that look at all files.
 _MORE = """
 cd "$1" && read_only=$2 && shift 2
+umount --lazy ./mnt
 for directory; do
     mkdir -p ".$directory"
     mount -t tmpfs -o mode=1777 tmpfs ".$directory"
@@ -81,11 +83,15 @@ class RootfsBox(Box):
         tmpfs: Sequence[str] = (),
         gpus: bool = False,
     ) -> Iterator[RootfsBox]:
-        """Enter the root file system; all goes with the block. GPUs are there if the host's are."""
+        """Enter the root file system; all goes with the block.
+
+        Without `gpus` nothing in the environment names the driver, as in a container without them.
+        """
         with self._script() as script, _held([str(script), *_options(user), *_HOLD]) as pid:
             more = ["nsenter", "--target", str(pid), "--mount", "--", "sh", "-ec", _MORE, "sh"]
             subprocess.run([*more, f"/proc/{pid}/root", str(int(read_only)), *tmpfs], check=True)
-            backend = _Backend(pid, {**_environ(pid), **(env or {})}, user)
+            given = _environ(pid) if gpus else _without_driver(_environ(pid), self._image.env)
+            backend = _Backend(pid, {**given, **(env or {})}, user)
             yield RootfsBox(self._root, self._image, Host(backend))
 
     @contextmanager
@@ -119,6 +125,10 @@ def _environ(pid: int) -> dict[str, str]:
     """The environment that a process was started with."""
     items = Path(f"/proc/{pid}/environ").read_text().split("\0")
     return {name: value for name, _, value in (item.partition("=") for item in items if item)}
+
+
+def _without_driver(env: Mapping[str, str], image: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in env.items() if name != "LD_LIBRARY_PATH"} | dict(image)
 
 
 @contextmanager
