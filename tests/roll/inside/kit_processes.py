@@ -28,20 +28,14 @@ def ray() -> set[int]:
     return _find(lambda words: any(name in words for name in _RAY))
 
 
-def need_none(kind: Callable[[], set[int]], what: str) -> str:
-    """Wait until there is none; an AssertionError names those that are left.
+def need_no_engine() -> str:
+    """An AssertionError if processes of an engine are left, with their titles."""
+    return _need_none(engine, "process of the engine")
 
-    Args:
-        kind: `engine` or `ray`.
-        what: the words for them.
-    """
-    start = time.monotonic()
-    while left := kind():
-        if time.monotonic() - start > _GRACE:
-            titles = {pid: _title(pid) for pid in left}
-            raise AssertionError(f"{what} left after {_GRACE:.0f} s: {titles}")
-        time.sleep(0.5)
-    return f"no {what} left after {time.monotonic() - start:.1f} s"
+
+def need_no_ray() -> str:
+    """An AssertionError if processes of Ray are left, with their titles."""
+    return _need_none(ray, "process of Ray")
 
 
 def stop_ray() -> str:
@@ -52,6 +46,16 @@ def stop_ray() -> str:
     command = ["ray", "stop", "--grace-period", "5"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=90)
     return (done.stdout.strip().splitlines() or [""])[-1]
+
+
+def _need_none(kind: Callable[[], set[int]], what: str) -> str:
+    start = time.monotonic()
+    while left := kind():
+        if time.monotonic() - start > _GRACE:
+            titles = {pid: _title(pid) for pid in left}
+            raise AssertionError(f"a {what} is left after {_GRACE:.0f} s: {titles}")
+        time.sleep(0.5)
+    return f"no {what} is left after {time.monotonic() - start:.1f} s"
 
 
 def _find(wanted: Callable[[str], bool]) -> set[int]:

@@ -29,6 +29,7 @@ PASSED, FAILED, SKIPPED, NOT_REACHED, RUNNING = (
     "running",
 )
 _POLL = 2.0  # seconds between two looks at the engine's processes
+_AGAIN = 15.0  # seconds after which a step that goes on is interrupted again
 _DEAD_ACTOR = ("RayActorError", "ActorDiedError", "ActorUnavailableError", "GetTimeoutError")
 
 
@@ -99,7 +100,11 @@ class Steps:
             with _limited(limit), _watched() if watched else nullcontext():
                 what = action()
         except BaseException as error:
-            return self._end(name, error, time.monotonic() - start, vital=vital, fault=fault)
+            interrupted = isinstance(error, KeyboardInterrupt) and _why
+            cause = _why[-1] if interrupted else error
+            return self._end(name, cause, time.monotonic() - start, vital=vital, fault=fault)
+        finally:
+            _why.clear()
         self._keep(name, PASSED, time.monotonic() - start, "" if what is None else str(what))
         return True
 
@@ -154,15 +159,21 @@ def leave(code: int) -> NoReturn:
 
 @contextmanager
 def _limited(seconds: float) -> Iterator[None]:
-    """Raise in the main thread when the time is over; Ray's waits let signals through."""
+    """Interrupt the main thread when the time is over.
+
+    By KeyboardInterrupt: Ray's waits swallow what else a signal's handler raises.
+    """
 
     def stop(number: int, frame: FrameType | None) -> None:
         if _died.is_set():
-            raise EngineDiedError("the engine's scheduler ended; its traceback is among the logs")
-        raise OverdueError(f"did not end within {seconds:.0f} s")
+            what = "the engine's scheduler ended; its traceback is among the logs"
+            _why.append(EngineDiedError(what))
+        else:
+            _why.append(OverdueError(f"did not end within {seconds:.0f} s"))
+        raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGALRM, stop)
-    left, _ = signal.setitimer(signal.ITIMER_REAL, seconds)
+    left, _ = signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
     start = time.monotonic()
     try:
         yield
@@ -170,10 +181,12 @@ def _limited(seconds: float) -> Iterator[None]:
         # Steps may lie in a step: the outer one's limit goes on.
         rest = max(left - (time.monotonic() - start), 0.1) if left else 0
         signal.signal(signal.SIGALRM, before)
-        signal.setitimer(signal.ITIMER_REAL, rest)
+        signal.setitimer(signal.ITIMER_REAL, rest, _AGAIN if rest else 0)
 
 
 _died = threading.Event()
+_why: list[Exception] = []
+"""What the interrupt of the running step was for."""
 
 
 @contextmanager
@@ -187,7 +200,7 @@ def _watched() -> Iterator[None]:
             if before and not now and not over.is_set():
                 _died.set()
                 os.kill(os.getpid(), signal.SIGALRM)
-                return
+                over.wait(_AGAIN)
             before = before | now
 
     thread = threading.Thread(target=watch, args=(kit_processes.schedulers(),), daemon=True)

@@ -135,8 +135,9 @@ def run(steps: Steps, session: Session) -> None:
     Requests(infer, session.other).run(steps)
     steps.run("offload_update_load_again", session.cycle, limit=180)
     steps.run("the_actor_ends", infer.close, watched=False)
-    nothing = lambda: kit_processes.need_none(kit_processes.engine, "process of the engine")  # noqa: E731
-    steps.run("no_process_of_the_engine_is_left", nothing, always=True, watched=False)
+    steps.run(
+        "no_process_of_the_engine_is_left", kit_processes.need_no_engine, always=True, watched=False
+    )
 
 
 def main() -> int:
@@ -151,8 +152,9 @@ def main() -> int:
         run(steps, session)
     finally:
         steps.run("ray_stops", kit_processes.stop_ray, always=True, watched=False)
-        nothing = lambda: kit_processes.need_none(kit_processes.ray, "process of Ray")  # noqa: E731
-        steps.run("no_process_of_ray_is_left", nothing, always=True, watched=False)
+        steps.run(
+            "no_process_of_ray_is_left", kit_processes.need_no_ray, always=True, watched=False
+        )
     return int(steps.failed > 0)
 
 

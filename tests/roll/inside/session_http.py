@@ -53,8 +53,7 @@ def main() -> int:
         steps.run("http_server_starts", infer.start, limit=300, vital=True)
         steps.run("http_server_answers", session.answer)
         steps.run("http_actor_ends", infer.close, watched=False)
-    nothing = lambda: kit_processes.need_none(kit_processes.engine, "process of the engine")  # noqa: E731
-    steps.run("http_leaves_no_process", nothing, always=True, watched=False)
+    steps.run("http_leaves_no_process", kit_processes.need_no_engine, always=True, watched=False)
     steps.run("http_ray_stops", kit_processes.stop_ray, always=True, watched=False)
     return int(steps.failed > 0)
 

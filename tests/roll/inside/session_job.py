@@ -184,8 +184,9 @@ def main() -> int:
             steps.run("rolls_start_script_ends", job.run_script, limit=1200)
     finally:
         steps.run("a_jobs_ray_stops", kit_processes.stop_ray, always=True, watched=False)
-        nothing = lambda: kit_processes.need_none(kit_processes.engine, "process of the engine")  # noqa: E731
-        steps.run("a_job_leaves_no_process", nothing, always=True, watched=False)
+        steps.run(
+            "a_job_leaves_no_process", kit_processes.need_no_engine, always=True, watched=False
+        )
     return int(steps.failed > 0)
 
 
