@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from images import base, extra_debs, interpreter, lock, sources, stack, toolkit
+from images import base, interpreter, lock, sources, stack, toolkit
 from images.deb import Deb
 from images.layer import Compression
 from images.lock import Lock
@@ -78,16 +78,23 @@ def inputs_of(matrix: Matrix, target: Target, compression: Compression = "zstd")
         LockError: one is missing, stale or edited by hand.
     """
     debs = base.locked()
-    path = matrix.debian_lock_path(target.flavour)
-    on_ours = target.debian and not target.base
     return Inputs(
         target,
         lock.read(matrix, target),
         debs,
         toolkit.locked(target.toolkit),
         compression,
-        extra_debs.locked(path, target.debian, debs) if on_ours else (),
+        _added_debs(matrix, target, debs),
     )
+
+
+def _added_debs(matrix: Matrix, target: Target, debs: Sequence[Deb]) -> Sequence[Deb]:
+    """The Debian packages of a flavour; an own base brings them itself."""
+    if target.base or not target.debian:
+        return ()
+    from images import extra_debs
+
+    return extra_debs.locked(matrix.debian_lock_path(target.flavour), target.debian, debs)
 
 
 def ready(

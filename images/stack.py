@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from images import (
     base,
     bytecode,
-    extra_debs,
     layer,
     layout,
     lockfile,
@@ -233,6 +232,8 @@ def _added(
 
 
 def _debian(flavour: Flavour, base_debs: Sequence[Deb]) -> tuple[str, Any, Entries]:
+    from images import extra_debs
+
     def entries(shop: Workshop, opened: ExitStack) -> Iterator[Entry]:
         found = extra_debs.entries(base_debs, flavour.debs, shop.cache, shop.workdir)
         return bytecode.compiled(found, shop.compiler)
