@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from images import base, interpreter, lock, sources, stack, toolkit
 from images.deb import Deb
+from images.flavour_layers import Flavour
 from images.layer import Compression
 from images.lock import Lock
 from images.matrix_target import Target
@@ -45,11 +46,11 @@ class Inputs:
     compression: Compression = "zstd"
     added_debs: Sequence[Deb] = ()
 
-    def flavour(self) -> stack.Flavour | None:
+    def flavour(self) -> Flavour | None:
         """What the target has as a flavour; None of a plain one."""
         name = self.target.flavour
         env = {default.name: default.value for default in self.target.env}
-        return stack.Flavour(name, self.added_debs, env) if name else None
+        return Flavour(name, self.added_debs, env) if name else None
 
     def recipes(self, ground: Ground | None) -> list[Recipe]:
         """The layers that the target puts on what it stands on."""
