@@ -11,7 +11,7 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import closing
 
-from images import layout, stack
+from images import flavour_layers, layout, stack
 from images.errors import IntegrityError
 from images.layer import Blob
 from images.outline import Package, Part, of_compiler
@@ -40,7 +40,7 @@ def packages(part: Part, store: Store | None) -> tuple[Package, ...]:
         return part.packages
     if version := stack.compiler_version(part.title):
         return (of_compiler(version),)
-    if part.title in (stack.LINKS, stack.LOGIN):
+    if part.title in (stack.LINKS, flavour_layers.LOGIN):
         return ()
     if found := _ONE_WHEEL.fullmatch(part.title):
         return (Package("distribution", found["name"], found["version"]),)

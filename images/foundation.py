@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from images import base, extra_debs, interpreter, lock, sources, stack, toolkit
+from images import base, interpreter, lock, sources, stack, toolkit
 from images.deb import Deb
+from images.flavour_layers import Flavour
 from images.layer import Compression
 from images.lock import Lock
 from images.matrix_target import Target
@@ -45,11 +46,11 @@ class Inputs:
     compression: Compression = "zstd"
     added_debs: Sequence[Deb] = ()
 
-    def flavour(self) -> stack.Flavour | None:
+    def flavour(self) -> Flavour | None:
         """What the target has as a flavour; None of a plain one."""
         name = self.target.flavour
         env = {default.name: default.value for default in self.target.env}
-        return stack.Flavour(name, self.added_debs, env) if name else None
+        return Flavour(name, self.added_debs, env) if name else None
 
     def recipes(self, ground: Ground | None) -> list[Recipe]:
         """The layers that the target puts on what it stands on."""
@@ -78,16 +79,23 @@ def inputs_of(matrix: Matrix, target: Target, compression: Compression = "zstd")
         LockError: one is missing, stale or edited by hand.
     """
     debs = base.locked()
-    path = matrix.debian_lock_path(target.flavour)
-    on_ours = target.debian and not target.base
     return Inputs(
         target,
         lock.read(matrix, target),
         debs,
         toolkit.locked(target.toolkit),
         compression,
-        extra_debs.locked(path, target.debian, debs) if on_ours else (),
+        _added_debs(matrix, target, debs),
     )
+
+
+def _added_debs(matrix: Matrix, target: Target, debs: Sequence[Deb]) -> Sequence[Deb]:
+    """The Debian packages of a flavour; an own base brings them itself."""
+    if target.base or not target.debian:
+        return ()
+    from images import extra_debs
+
+    return extra_debs.locked(matrix.debian_lock_path(target.flavour), target.debian, debs)
 
 
 def ready(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import datetime, timezone
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +213,7 @@ def specifier(text: str) -> str | None:
     return None
 
 
+@cache
 def matches(spec: str, candidate: str) -> bool:
     """Whether a version is in a specifier, pre-releases included; both must be valid."""
     clauses = [_PLAIN_CLAUSE.fullmatch(clause) for clause in _clauses(spec)]

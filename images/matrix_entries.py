@@ -62,6 +62,8 @@ class Entry(NamedTuple):
 
     def filled(self, versions: Mapping[str, str]) -> str:
         """The value with the row's versions in it; `{locked}` is for the lock to fill in."""
+        if "{" not in self.value:
+            return self.value
         return _PLACEHOLDER.sub(lambda found: versions.get(found[1], found[0]), self.value)
 
 

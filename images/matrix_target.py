@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,7 @@ class Sdist:
     compiled: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class OwnWheel:
+class OwnWheel(NamedTuple):
     """A wheel that the package index does not have.
 
     Attributes:
@@ -49,8 +48,7 @@ class OwnWheel:
     place: str
 
 
-@dataclass(frozen=True, slots=True)
-class PackageDate:
+class PackageDate(NamedTuple):
     """The date up to which files of one package count, instead of the target's own.
 
     Attributes:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
-from images import foundation, plan, runtime, stack, suggest
+from images import flavour_layers, foundation, plan, runtime, stack, suggest
 from images.artifact import Artifact
 from images.errors import LockError
 from images.foundation import Inputs
@@ -141,7 +141,7 @@ def _of_distributions(part: Part, distributions: Sequence[Distribution]) -> Part
 def _others(title: str, inputs: Inputs) -> tuple[Package, ...]:
     debs = {
         stack.BASE: inputs.debs,
-        stack.debian_title(inputs.target.flavour): inputs.added_debs,
+        flavour_layers.debian_title(inputs.target.flavour): inputs.added_debs,
     }
     if title in debs:
         return tuple(Package("debian", deb.package, deb.version) for deb in debs[title])

@@ -29,7 +29,7 @@ def requirements(target: Target) -> list[str]:
     return [f"{name}=={version}" for name, version in found]
 
 
-def bring(targets: Iterable[Target], directory: Path | None, cache: Path) -> None:
+def bring(targets: Iterable[Target], directory: Path, cache: Path) -> None:
     """Copy the targets' own wheels from a directory into the download cache.
 
     Files that the cache has are left alone; one that the directory lacks may be there already.
@@ -39,8 +39,6 @@ def bring(targets: Iterable[Target], directory: Path | None, cache: Path) -> Non
         IntegrityError: a file of that name has other bytes, or is not a valid wheel.
         StoreError: the directory cannot be read or the cache cannot be written.
     """
-    if directory is None:
-        return
     if not directory.is_dir():
         raise UsageError(
             f"--wheels {directory}: {'not a' if directory.exists() else 'no such'} directory",

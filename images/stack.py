@@ -7,8 +7,7 @@ recipes alone: whether a layer must be made is decided without opening one wheel
 from __future__ import annotations
 
 import posixpath
-import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from images import (
     base,
     bytecode,
-    extra_debs,
+    flavour_layers,
     layer,
     layout,
     lockfile,
@@ -30,6 +29,7 @@ from images.artifact import Artifact
 from images.deb import Deb
 from images.entry import Entry, of_bytes, of_symlink
 from images.errors import IntegrityError
+from images.flavour_layers import Flavour
 from images.layer import Compression, Effort
 from images.lock import Distribution, Lock
 
@@ -62,12 +62,10 @@ build that makes nothing must not import them."""
 
 BASE = "Debian bookworm"
 LINKS = "CUDA links"
-LOGIN = "environment of logins"
 RUNTIME = "roll_runtime"
 """Titles of the layers that are not of wheels; the compiler's has its version in it."""
 
 _COMPILER = "CUDA compiler "
-_DEBIAN = "Debian packages of "
 _VENV_CONFIG = "home = {home}\ninclude-system-site-packages = false\n"
 _RUNTIME_WEIGHT = 100_000
 
@@ -117,21 +115,6 @@ class Recipe:
         return tuple(item.artifact for item in self.distributions) + tuple(
             deb.artifact for deb in self.debs
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Flavour:
-    """What a flavour has beside its lock.
-
-    Attributes:
-        name: e.g. `roll`.
-        debs: the Debian packages that it adds to our base, with all that they depend on.
-        env: the image's environment, for logins: sshd does not hand on that of the container.
-    """
-
-    name: str
-    debs: Sequence[Deb]
-    env: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,34 +210,9 @@ def _added(
     if flavour.debs and footing is None:
         needs = (*base_debs, *flavour.debs)
         weight = sum(deb.artifact.size for deb in flavour.debs)
-        yield recipe(*_debian(flavour, base_debs), debs=needs, weight=weight)
-        yield recipe(*_login(flavour.env), weight=_RUNTIME_WEIGHT)
+        yield recipe(*flavour_layers.debian(flavour, base_debs), debs=needs, weight=weight)
+        yield recipe(*flavour_layers.login(flavour.env), weight=_RUNTIME_WEIGHT)
     yield from map(of_group, plan.added_groups(lock.of_flavour(), flavour.name, lock.compiled))
-
-
-def _debian(flavour: Flavour, base_debs: Sequence[Deb]) -> tuple[str, Any, Entries]:
-    def entries(shop: Workshop, opened: ExitStack) -> Iterator[Entry]:
-        found = extra_debs.entries(base_debs, flavour.debs, shop.cache, shop.workdir)
-        return bytecode.compiled(found, shop.compiler)
-
-    return debian_title(flavour.name), {"debs": extra_debs.key(base_debs, flavour.debs)}, entries
-
-
-def _login(env: Mapping[str, str]) -> tuple[str, Any, Entries]:
-    """The image's environment for `ssh HOST COMMAND` (pam_env) and for login shells."""
-    plain = "".join(f"{name}={value}\n" for name, value in env.items())
-    script = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in env.items())
-
-    def entries(shop: Workshop, opened: ExitStack) -> Iterator[Entry]:
-        yield of_bytes("etc/environment", plain.encode())
-        yield of_bytes("etc/profile.d/roll-images.sh", script.encode())
-
-    return LOGIN, {"login": [plain, script]}, entries
-
-
-def debian_title(flavour: str) -> str:
-    """The title of the layer of a flavour's Debian packages."""
-    return f"{_DEBIAN}{flavour}"
 
 
 def compiler_title(version: str) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from images.commands.common import (
     ROOT,
     base_place,
+    bring_wheels,
     chosen,
     elsewhere_of,
     fetch_command,
@@ -46,10 +47,10 @@ class _Built:
 
 def build(options: argparse.Namespace) -> int:
     """Build images into the store."""
-    from images import builder, own_wheels, report, store
+    from images import builder, report, store
 
     matrix, targets = chosen(options)
-    own_wheels.bring(targets, options.wheels, options.cache)
+    bring_wheels(targets, options)
     # Every lock is read before anything is made: a stale one must not surface after an hour.
     inputs = inputs_of(matrix, targets, options.compression)
     settings = builder.Settings(
@@ -145,11 +146,12 @@ def _run(
 
 def fetch(options: argparse.Namespace) -> int:
     """Bring all that builds need into the download cache: they then need no network."""
-    from images import foundation, own_wheels, prefetch, report
+    from images import foundation, prefetch, report
 
     looking = options.check or options.paths_only
     matrix, targets = chosen(options)
-    own_wheels.bring(targets, None if looking else options.wheels, options.cache)
+    if not looking:
+        bring_wheels(targets, options)
     place = base_place(options, offline=looking)
     wanted = {
         one.target.id: foundation.wanted(one, place, Progress(), bring=not looking)

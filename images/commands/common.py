@@ -40,6 +40,14 @@ def chosen(options: argparse.Namespace) -> tuple[Matrix, list[Target]]:
     return matrix, [matrix.target(name) for name in dict.fromkeys(options.target)]
 
 
+def bring_wheels(targets: Sequence[Target], options: argparse.Namespace) -> None:
+    """Copy the targets' own wheels into the download cache, if the options say from where."""
+    if options.wheels is not None:
+        from images import own_wheels
+
+        own_wheels.bring(targets, options.wheels, options.cache)
+
+
 def store_if_there(options: argparse.Namespace) -> Store | None:
     """The store, unless there is none yet."""
     from images import store

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from images.commands.common import matrix_of
+from images.commands.common import bring_wheels, matrix_of
 from images.errors import LockError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def lock_targets(options: argparse.Namespace) -> int:
     """Make the locks, or check that they are those of the sources."""
-    from images import lockfile, mirror, own_wheels, resolve
+    from images import lockfile, mirror, resolve
 
     matrix = matrix_of(options)
     named = bool(options.target)
@@ -28,7 +28,7 @@ def lock_targets(options: argparse.Namespace) -> int:
     if options.check:
         return _check_locks(matrix, targets, options.cache)
     if not options.base_only:
-        own_wheels.bring(targets, options.wheels, options.cache)
+        bring_wheels(targets, options)
         for target in targets:
             changed = resolve.make(matrix, target, options.cache)
             print(f"{matrix.lock_path(target.id)}: {'locked' if changed else 'unchanged'}")

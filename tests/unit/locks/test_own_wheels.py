@@ -91,7 +91,7 @@ def test_truncated_file_is_refused_before_anything_resolves(
     wheel.write_bytes(wheel.read_bytes()[:-40])
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
     (named,) = owner.wheels
-    truncated = dataclasses.replace(owner, wheels=(dataclasses.replace(named, sha256=digest),))
+    truncated = dataclasses.replace(owner, wheels=(named._replace(sha256=digest),))
     with pytest.raises(IntegrityError, match=r"my\.yaml:70: roll_demo.*not a valid wheel") as error:
         own_wheels.bring([truncated], wheel.parent, tmp_path / "cache")
     assert "whole file" in (error.value.remedy or "")
