@@ -59,7 +59,9 @@ class Session:
                 raise SkippedError("expandable segments are of a GPU's allocator")
             sender = self.trainers[trainer]
             assert get(sender.segments.remote()), "the trainer has none"  # type: ignore[attr-defined]
-        return f"{self.bucket(trainer, which)}; {self.answers(which)}"
+        told = self.bucket(trainer, which)
+        self.infer.load()  # as after each of ROLL's updates: it flushes the prefix cache
+        return f"{told}; {self.answers(which)}"
 
     def memory(self) -> float:
         """GPU memory in use, GiB; 0 on a CPU."""
@@ -114,6 +116,7 @@ class Session:
             names=names, dtypes=dtypes, shapes=shapes, group_name=_GROUP, is_lora=False
         )
         get([sender.send.remote("other", _GROUP), update])  # type: ignore[attr-defined]
+        self.infer.load()
         return f"{len(names)} tensors; {self.answers('other')}"
 
 
