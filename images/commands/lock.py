@@ -95,9 +95,10 @@ def _check_locks(matrix: Matrix, targets: Sequence[Target], cache: Path) -> int:
         except LockError as error:
             faults.append(error)
     if faults:
+        # That of an engine comes again from its flavour, whose remedy locks both.
+        remedies = {fault.message: fault.remedy for fault in faults}
         raise LockError(
-            "\n".join(dict.fromkeys(fault.message for fault in faults)),
-            remedy=" && ".join(dict.fromkeys(fault.remedy for fault in faults if fault.remedy)),
+            "\n".join(remedies), remedy=" && ".join(dict.fromkeys(filter(None, remedies.values())))
         )
     print(f"{len(checks)} locks are those of their inputs")
     return 0

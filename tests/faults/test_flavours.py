@@ -64,8 +64,10 @@ class Flavoured:
 
     def run(self, command: str, *arguments: str) -> Done:
         """Run a command on this matrix, store and cache; no traceback is shown."""
-        options = ["--matrix", self.matrix, "--store", self.tiny.store]
-        options += ["--cache", self.tiny.cache] if command in ("build", "fetch", "lock") else []
+        options = ["--matrix", str(self.matrix), "--store", str(self.tiny.store)]
+        options += (
+            ["--cache", str(self.tiny.cache)] if command in ("build", "fetch", "lock") else []
+        )
         done = subprocess.run(
             [sys.executable, ROOT / "build.py", command, *options, *arguments],
             env=self.tiny.environment(),

@@ -7,13 +7,15 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
 from images import base, fetch, interpreter
+from images.artifact import Artifact
 from images.deb import Deb
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -38,24 +40,34 @@ def user() -> Iterator[str]:
         shutil.rmtree(home)
 
 
-def run(name: str, debs: Sequence[Deb], cache: Path, script: str) -> Path:
+def run(
+    name: str,
+    files: Iterable[Deb | Artifact],
+    cache: Path,
+    script: str,
+    trees: Mapping[str, Path] = MappingProxyType({}),
+) -> Path:
     """Run Python as that user, with a umask, a time zone, a locale and a home of his own.
 
-    The script finds `images` to import; a download cache with the packages is in `cache`, an empty
-    directory in `work`, both below the current directory. Gives the place of `work`.
+    The script finds `images` to import; a download cache with the files is in `cache`, an empty
+    directory in `work`, both below the current directory, and copies of the trees beside them.
+    Gives the place of `work`.
     """
     found = pwd.getpwnam(name)
     home = Path(found.pw_dir)
-    shutil.copytree(ROOT / "images", home / "images")
-    for package in debs:
-        copy = fetch.cached(package.artifact, home / "cache")
+    for tree, source in {"images": ROOT / "images", **trees}.items():
+        shutil.copytree(source, home / tree, symlinks=True)
+    for file in files:
+        artifact = file.artifact if isinstance(file, Deb) else file
+        copy = fetch.cached(artifact, home / "cache")
         copy.parent.mkdir(parents=True)
-        shutil.copyfile(fetch.cached(package.artifact, cache), copy)
+        shutil.copyfile(fetch.cached(artifact, cache), copy)
     (home / "work").mkdir()
     for directory, _, names in os.walk(home):
         for path in (Path(directory), *(Path(directory) / name for name in names)):
-            os.chown(path, found.pw_uid, found.pw_gid)
-            path.chmod(0o700 if path.is_dir() else 0o600)
+            os.chown(path, found.pw_uid, found.pw_gid, follow_symlinks=False)
+            if not path.is_symlink():
+                path.chmod(0o700 if path.is_dir() else 0o600)
     with _python(cache) as (command, env):
         subprocess.run(
             [*command, "-c", f"import sys; sys.path.insert(0, {str(home)!r})\n{script}"],

@@ -269,6 +269,31 @@ def test_layers_in_a_shared_cache_are_fetched_for_a_bundle(
     shutil.rmtree(place / "other")
 
 
+def test_flavour_on_it_is_built_and_what_the_base_lacks_of_it_is_reported(
+    built: tuple[Cli, dict[str, Any]],
+) -> None:
+    """Debian packages are the base's own matter: it has curl already, and nobody can lock git."""
+    cli, document = built
+    matrix = cli.matrix.with_name("flavoured.yaml")
+    flavour = (
+        "flavours:\n  roll:\n    why: a test\n    debian: [curl, git]\n"
+        '    env:\n      - {name: OF_ROLL, value: "1", why: a test}\n'
+        "defaults:\n  flavours: [roll]\n"
+    )
+    matrix.write_text(cli.matrix.read_text().replace("defaults:\n", flavour))
+    flavoured = dataclasses.replace(cli, matrix=matrix)
+    roll = f"{TARGET}-roll"
+    locked = flavoured.run("lock", "--target", roll)
+    assert locked.returncode == 0, locked.stderr
+    done = flavoured.run("build", "--target", roll, "--plain-http", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    layers = [layer["digest"] for layer in document["layers"]]
+    assert [layer["digest"] for layer in found["layers"]] == layers
+    assert f"{roll}: its base lacks Debian packages of the flavour 'roll': git\n" in done.stderr
+    assert "install them in it" in done.stderr
+
+
 # -- refusals --------------------------------------------------------------------------------------
 
 
