@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.image import driver
+from tests.image import driver, vllm
 from tests.image.box import Box
 from tests.image.subject import Subject
 
@@ -30,7 +30,7 @@ PHASES = (
 TOKENS = [595, 595, 936, 936, 936, 685, 685, 685]  # of the checkpoint: roll_runtime.smoke_model
 
 #: Releases whose engine was seen to run on a CPU with the script's arguments.
-ON_A_CPU = ("0.5.2",)
+ON_A_CPU = ("0.5.2", "0.5.7")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,8 @@ def seen(new_box: Box, subject: Subject) -> Iterator[dict[str, Any]]:
         pytest.skip(f"SGLang {subject.target.sglang}'s engine was not tried on a CPU (ON_A_CPU)")
     with new_box.started() as started:
         driver.install(started)
-        yield started.ask(SCRIPT.read_text(), *PHASES, env=driver.ENV)
+        vllm.install(started)
+        yield started.ask(SCRIPT.read_text(), *PHASES, env=driver.ENV | vllm.ENV)
 
 
 @pytest.mark.parametrize(
