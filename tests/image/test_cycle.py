@@ -30,7 +30,7 @@ PHASES = (
 TOKENS = [595, 595, 936, 936, 936, 685, 685, 685]  # of the checkpoint: roll_runtime.smoke_model
 
 #: Releases whose engine was seen to run on a CPU with the script's arguments.
-ON_A_CPU = ("0.5.2", "0.5.5.post3", "0.5.6.post2", "0.5.7", "0.5.12.post1")
+ON_A_CPU = ("0.5.2", "0.5.4.post2", "0.5.5.post3", "0.5.6.post2", "0.5.7", "0.5.12.post1")
 
 
 @pytest.fixture(scope="module")
