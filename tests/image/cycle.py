@@ -316,6 +316,8 @@ def main() -> None:
     thread = threading.Thread(target=lambda: seen.update(asyncio.run(cycle(sys.argv[1:]))))
     thread.start()
     thread.join()
+    if not seen:
+        sys.exit("the calls ended early: the cause is above")
     print(json.dumps(seen))
 
 
