@@ -107,7 +107,7 @@ def test_home_of_the_named_user_is_writable_for_all(new_box: Box) -> None:
 SET_USER_ID_PLACES = ("/usr/bin/", "/usr/sbin/", "/usr/lib/openssh/", "/usr/lib/*/utempter/")
 SET_USER_ID_PACKAGES = {
     *("passwd", "login", "util-linux", "libpam-modules-bin", "libpam-modules"),
-    *("openssh-client", "libutempter0"),
+    *("openssh-client", "libutempter0", "iputils-ping"),
 }
 
 
