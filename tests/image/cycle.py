@@ -25,11 +25,17 @@ from pathlib import Path
 from typing import Any
 
 TIMEOUT = 120.0
+#: What one release needs beside the arguments of all to run on a CPU, by its version.
+ALSO_ON_A_CPU: dict[str, dict[str, Any]] = {
+    "0.5.12.post1": {"disable_piecewise_cuda_graph": True},
+}
 TAGS = ["weights", "kv_cache", "cuda_graph"]  # all that ROLL resumes after a release
 
 
 def engine_arguments(model: Path) -> dict[str, Any]:
     """What ROLL passes, and what makes SGLang run on a CPU."""
+    from roll_runtime import dispatch
+
     return {
         "model_path": str(model),
         "load_format": "dummy",
@@ -54,6 +60,7 @@ def engine_arguments(model: Path) -> dict[str, Any]:
         "disable_cuda_graph": True,
         "max_total_tokens": 8192,
         "max_running_requests": 4,
+        **ALSO_ON_A_CPU.get(dispatch.sglang_version(), {}),
     }
 
 
@@ -309,6 +316,8 @@ def main() -> None:
     thread = threading.Thread(target=lambda: seen.update(asyncio.run(cycle(sys.argv[1:]))))
     thread.start()
     thread.join()
+    if not seen:
+        sys.exit("the calls ended early: the cause is above")
     print(json.dumps(seen))
 
 
