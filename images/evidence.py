@@ -254,7 +254,7 @@ def judge(evidence: Evidence | None, target: str, built: str | None) -> Verdict:
         return Verdict(False, f"no ({missing} not run)" if missing else "no (nothing passed)", roll)
     last = max(proof.date for proof in whole)
     words = ", ".join([*(_gpus(proof.machine) for proof in whole), last[:10]])
-    words += f" · {_roll_words(roll)}" if roll else ""
+    words += f" with {_roll_words(roll)}" if roll else ""
     if built is None:
         return Verdict(False, f"{evidence.image.manifest_digest[:19]}: {words}", roll)
     return Verdict(True, words, roll)

@@ -249,9 +249,9 @@ def test_rolls_commit_is_written_and_read_again(tmp_path: Path) -> None:
 
 
 def test_rolls_commit_stands_beside_the_proof() -> None:
-    assert verdict(with_roll(ROLL)) == (True, "H100 80GB HBM3, 2026-11-24 · ROLL 8eb27cc2")
+    assert verdict(with_roll(ROLL)) == (True, "H100 80GB HBM3, 2026-11-24 with ROLL 8eb27cc2")
     assert evidence.judge(with_roll(ROLL), TARGET, DIGEST).roll == ROLL
-    assert verdict(with_roll(replace(ROLL, dirty=True)))[1].endswith(" · ROLL 8eb27cc2, changed")
+    assert verdict(with_roll(replace(ROLL, dirty=True)))[1].endswith(" with ROLL 8eb27cc2, changed")
 
 
 def test_a_failure_of_rolls_code_unproves_the_image() -> None:
@@ -262,7 +262,7 @@ def test_a_failure_of_rolls_code_unproves_the_image() -> None:
 
 def test_a_part_of_rolls_tests_is_named_as_such() -> None:
     part = replace(ROLL, tests=outcomes(one=PASSED, two=Outcome("not run")))
-    assert verdict(with_roll(part))[1].endswith(" · ROLL 8eb27cc2 (1 not run)")
+    assert verdict(with_roll(part))[1].endswith(" with ROLL 8eb27cc2 (1 not run)")
 
 
 def test_roll_alone_proves_nothing() -> None:

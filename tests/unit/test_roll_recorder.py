@@ -68,7 +68,7 @@ def test_both_suites_leave_one_proof_in_any_order(suites: Path) -> None:
     run(suites, "roll", updates="passed", offloads="passed")
     assert words(suites) == "no (1 not run)"
     run(suites, "gpu", starts="passed")
-    assert words(suites).endswith(" · ROLL 8eb27cc2")
+    assert words(suites).endswith(" with ROLL 8eb27cc2")
     run(suites, "roll", updates="failed")
     assert words(suites) == "no (ROLL 8eb27cc2: 1 failed on H200)"
     run(suites, "gpu", starts="passed")
@@ -79,9 +79,9 @@ def test_a_session_of_roll_after_the_other_adds_up(suites: Path) -> None:
     run(suites, "gpu", starts="passed")
     run(suites, "roll", updates="passed")
     assert kept(suites).tests["test_r.py::test_offloads"] == Outcome("not run")
-    assert words(suites).endswith(" · ROLL 8eb27cc2 (1 not run)")
+    assert words(suites).endswith(" with ROLL 8eb27cc2 (1 not run)")
     run(suites, "roll", offloads="passed")
-    assert words(suites).endswith(" · ROLL 8eb27cc2")
+    assert words(suites).endswith(" with ROLL 8eb27cc2")
 
 
 def test_the_real_suite_is_found() -> None:
