@@ -84,14 +84,6 @@ def write(path: Path, text: str) -> None:
         new.unlink(missing_ok=True)
 
 
-def is_locked(path: Path, inputs: str) -> bool:
-    """Whether the lock is there, whole, and made from the inputs with the digest `inputs`."""
-    try:
-        return read(path, remedy="").inputs == inputs
-    except LockError:
-        return False
-
-
 def digest_of_file(path: Path) -> str:
     """SHA-256, in hexadecimal, of a lock that was read before."""
     return sha256.of_file(path)

@@ -23,19 +23,25 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
+def of_inputs(path: Path, inputs: str) -> bool:
+    try:
+        return lockfile.read(path, remedy="").inputs == inputs
+    except LockError:
+        return False
+
+
 def refused(path: Path) -> str:
     with pytest.raises(LockError) as error:
         lockfile.read(path, remedy=REMEDY)
     assert error.value.remedy == REMEDY
     assert error.value.message.startswith(str(path))
-    assert not lockfile.is_locked(path, INPUTS)
     return error.value.message
 
 
 def test_what_was_sealed_is_read(path: Path) -> None:
     assert lockfile.read(path, remedy="") == lockfile.Sealed(path, INPUTS, tuple(LINES))
-    assert lockfile.is_locked(path, INPUTS)
-    assert not lockfile.is_locked(path, lockfile.digest_of({"a": 2}))
+    assert of_inputs(path, INPUTS)
+    assert not of_inputs(path, lockfile.digest_of({"a": 2}))
 
 
 @given(lines=st.lists(st.text(st.characters(codec="ascii", exclude_categories=["Cc"]))))
@@ -63,7 +69,7 @@ def test_any_flipped_bit_of_the_file_is_noticed(path: Path) -> None:
         path.write_bytes(
             content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :]
         )
-        assert not lockfile.is_locked(path, INPUTS)
+        assert not of_inputs(path, INPUTS)
         assert lockfile.digest_of_file(path) != digest
 
 
