@@ -52,7 +52,7 @@ def assemble(
         layers: lowest first; those of the base included.
         base: the own base that it stands on, if it is one.
     """
-    env = {default.name: default.value for default in target.env}
+    env = target.environment()
     labels = _labels(target, lock_digest)
     if base is None:
         return Image(target.id, tuple(layers), env, labels, target.exclude_newer)

@@ -49,8 +49,7 @@ class Inputs:
     def flavour(self) -> Flavour | None:
         """What the target has as a flavour; None of a plain one."""
         name = self.target.flavour
-        env = {default.name: default.value for default in self.target.env}
-        return Flavour(name, self.added_debs, env) if name else None
+        return Flavour(name, self.added_debs, self.target.environment()) if name else None
 
     def recipes(self, ground: Ground | None) -> list[Recipe]:
         """The layers that the target puts on what it stands on."""

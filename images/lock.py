@@ -180,11 +180,7 @@ def read(matrix: Matrix, target: Target) -> Lock:
     build = [line.removeprefix(_BUILD) for line in sealed.lines if line.startswith(_BUILD)]
     installed = [line for line in sealed.lines if not line.startswith(_BUILD)]
     try:
-        lines = {wheel.sha256: wheel.place for wheel in target.wheels}
-        distributions = tuple(
-            replace(item, own=lines.get(item.artifact.sha256, ""))
-            for item in parse_lines(installed)
-        )
+        distributions = _with_places(parse_lines(installed), target)
         return Lock(
             distributions,
             parse_lines(build),
@@ -209,6 +205,16 @@ def engine_of(matrix: Matrix, target: Target) -> Lock | None:
     except LockError as error:
         remedy = f"{error.remedy} --target {target.id}"
         raise LockError(error.message, remedy=remedy) from None
+
+
+def _with_places(
+    distributions: tuple[Distribution, ...], target: Target
+) -> tuple[Distribution, ...]:
+    """Each own wheel with where the matrix names it; nothing is copied where there is none."""
+    if not target.wheels:
+        return distributions
+    places = {wheel.sha256: wheel.place for wheel in target.wheels}
+    return tuple(replace(item, own=places.get(item.artifact.sha256, "")) for item in distributions)
 
 
 def _added(distributions: Iterable[Distribution], engine: Lock | None) -> frozenset[str]:

@@ -138,6 +138,10 @@ class Target:
     package_dates: tuple[PackageDate, ...] = ()
     wheels: tuple[OwnWheel, ...] = ()
 
+    def environment(self) -> dict[str, str]:
+        """The environment defaults, by name."""
+        return {default.name: default.value for default in self.env}
+
     def resolve_inputs(self) -> dict[str, Any]:
         """Exactly what the lock depends on, JSON-able: no reasons, no environment, no lines.
 
