@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from images.errors import EvidenceError
 from images.evidence import Machine
-from tests.gpu import machines
+from tests.gpu import engines, machines
 from tests.gpu import recorder as record
 from tests.gpu.recorder import Recorder
 from tests.image.box import Box
@@ -73,3 +74,10 @@ def gpu(
 def machine(gpu: Box, recorder: Recorder) -> Machine:
     """What the image sees of this machine."""
     return recorder.machine
+
+
+@pytest.fixture(scope="session")
+def off_main(gpu: Box, subject: Subject, recorder: Recorder) -> dict[str, Any]:
+    """What an engine on one GPU did that was started as ROLL's worker starts it."""
+    engines.need_engine(subject)
+    return engines.start(gpu, recorder, "off the main thread", env=engines.ROLL)

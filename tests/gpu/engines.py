@@ -19,13 +19,6 @@ ROLL = {
 }
 """What ROLL's workers preset (roll/platforms/cuda.py), and the image's own default."""
 
-NO_MULTICAST = {
-    "NCCL_NVLS_ENABLE": "0",
-    "TORCH_SYMM_MEM_DISABLE_MULTICAST": "1",
-    "NVSHMEM_DISABLE_NVLS": "1",
-}
-"""For several GPUs: multicast over NVLink needs rights on the host that a tenant may not have."""
-
 _TIMEOUT = 570  # seconds
 
 

@@ -11,6 +11,14 @@ from images.evidence import Machine
 from tests.gpu import recorder as record
 from tests.image.box import Box
 
+NO_MULTICAST = {
+    "NCCL_NVLS_ENABLE": "0",
+    "TORCH_SYMM_MEM_DISABLE_MULTICAST": "1",
+    "NVSHMEM_DISABLE_NVLS": "1",
+}
+"""For several GPUs: multicast over NVLink takes rights on the host that a tenant may not have, and
+a program that tries it without them can put the host's GPUs out of service."""
+
 _CONTROL_DEVICE = Path("/dev/nvidiactl")
 
 
@@ -23,9 +31,12 @@ def need_gpu(config: pytest.Config) -> None:
 
 
 def ours() -> dict[str, str]:
-    """How a batch system, or a person with several GPUs, says which of them are to be used."""
+    """What every process must have here: which GPUs are to be used, as a batch system or a person
+    with several says it; and no multicast between them, whatever a test forgets to set."""
     name = "CUDA_VISIBLE_DEVICES"
-    return {name: os.environ[name]} if name in os.environ else {}
+    env = {name: os.environ[name]} if name in os.environ else {}
+    several = len(list(_CONTROL_DEVICE.parent.glob("nvidia[0-9]*"))) > 1
+    return {**env, **NO_MULTICAST} if several else env
 
 
 def see(box: Box) -> Machine:

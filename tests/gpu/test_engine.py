@@ -14,13 +14,6 @@ from tests.image.subject import Subject
 
 
 @pytest.fixture(scope="module")
-def off_main(gpu: Box, subject: Subject, recorder: Recorder) -> dict[str, Any]:
-    """An engine as ROLL's worker starts it."""
-    engines.need_engine(subject)
-    return engines.start(gpu, recorder, "off the main thread", env=engines.ROLL)
-
-
-@pytest.fixture(scope="module")
 def on_main(gpu: Box, subject: Subject, recorder: Recorder) -> dict[str, Any]:
     """An engine as a script starts it, with nothing preset."""
     engines.need_engine(subject)

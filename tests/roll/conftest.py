@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
@@ -96,7 +97,7 @@ def roll(
     # Behind the questions above: unpacking an image takes minutes.
     subject: Subject = request.getfixturevalue("subject")
     new_box: Box = request.getfixturevalue("new_box")
-    env = {"HOME": "/root", **(machines.ours() if gpu else driver.ENV)}
+    env = {"HOME": "/root", **machines.NO_MULTICAST, **(machines.ours() if gpu else driver.ENV)}
     with new_box.started(gpus=gpu, env=env) as started:
         if started.attempt("python -c 'import ray'").rc:
             pytest.fail(
@@ -122,6 +123,14 @@ def _begin(config: pytest.Config, subject: Subject, box: Box, checkout: RollChec
 
 
 @pytest.fixture(scope="session")
+def gpus(pytestconfig: pytest.Config, roll: Box) -> int:
+    """How many the image sees; a rehearsal on the CPU has as many as a session asks for."""
+    if not pytestconfig.getoption("--gpu"):
+        return sys.maxsize
+    return len(pytestconfig.stash[_KEY].machine.gpus)
+
+
+@pytest.fixture(scope="session")
 def settings(pytestconfig: pytest.Config, roll: Box) -> dict[str, str]:
     """The environment of all sessions."""
     found = roll.ask(_SURROUNDINGS)
@@ -134,6 +143,9 @@ def settings(pytestconfig: pytest.Config, roll: Box) -> dict[str, str]:
         "MASTER_PORT": str(found["port"]),
         "DASHBOARD_PORT": str(found["dashboard"]),
         "RAY_USAGE_STATS_ENABLED": "0",
+        "ROLL_TEST_MULTICAST_OFF": json.dumps(machines.NO_MULTICAST),
+        # Or setproctitle writes SGLang's titles over /proc/PID/environ, which is read.
+        "SPT_NOENV": "1",
     }
     if not pytestconfig.getoption("--gpu"):
         env["ROLL_TEST_CPU"] = "1"

@@ -7,6 +7,7 @@ shared memory instead of CUDA IPC, and gloo is the communication backend.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -28,7 +29,7 @@ _ZERO = (
 
 def _complete_platform(module: Any) -> None:
     """ROLL's CPU platform forwards to torch.cpu, which has no memory statistics, caches or state of
-    a random generator; and it names no variable that says which devices are visible."""
+    a random generator, and one device; and it names no variable that says which are visible."""
     import torch
 
     for name in _ZERO:
@@ -40,6 +41,9 @@ def _complete_platform(module: Any) -> None:
         get_rng_state_all=lambda: [torch.get_rng_state()],
         set_rng_state_all=lambda states: torch.set_rng_state(states[0]),
     )
+    # ROLL takes a worker's devices for its node's: as many as it is given.
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")
+    torch.cpu.device_count = lambda: len(visible)
     module.CpuPlatform.device_control_env_var = "CUDA_VISIBLE_DEVICES"
     module.CpuPlatform.ray_experimental_noset = "RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES"
 
@@ -73,9 +77,20 @@ def _share_by_files(module: Any) -> None:
     module.monkey_patch_torch_reductions = lambda: None
 
 
+def _without_nccl(module: Any) -> None:
+    """SGLang opens NCCL between an engine's ranks wherever the library is installed; where it
+    cannot be opened, torch's own groups are used, which are gloo's here."""
+
+    def missing(path: str | None = None) -> None:
+        raise OSError("a rehearsal on the CPU has no NCCL")
+
+    module.NCCLLibrary = missing
+
+
 AFTER_IMPORT: dict[str, Callable[[Any], None]] = {
     "roll.platforms.cpu": _complete_platform,
     "roll.distributed.scheduler.resource_manager": _complete_resources,
+    "sglang.srt.distributed.device_communicators.pynccl": _without_nccl,
     "sglang.srt.patch_torch": _share_by_files,
     "sglang.srt.utils.patch_torch": _share_by_files,
 }

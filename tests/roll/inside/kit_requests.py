@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from kit_cluster import Infer, get
@@ -12,6 +14,48 @@ from kit_steps import Steps
 from roll_runtime import smoke_model
 
 _LONG = {True: 8000, False: 30000}  # tokens that nothing has generated when it is aborted
+
+
+def batch(infer: Infer, **changes: Any) -> Any:
+    """One greedy prompt, as ROLL's schedulers hold it.
+
+    Args:
+        infer: the cluster that will be asked.
+        changes: what the generation's configuration has otherwise.
+    """
+    import torch
+    from roll.distributed.scheduler.protocol import DataProto
+    from tensordict import TensorDict
+
+    prompt = smoke_model.PROMPT
+    ids = torch.zeros((1, 8), dtype=torch.long)
+    mask = torch.zeros((1, 8), dtype=torch.long)
+    ids[0, -len(prompt) :] = torch.tensor(prompt)
+    mask[0, -len(prompt) :] = 1
+    position = torch.clamp(mask.cumsum(-1) - 1, min=0)
+    held = {"input_ids": ids, "attention_mask": mask, "position_ids": position}
+    data = DataProto(batch=TensorDict(held, batch_size=[1]))
+    given = infer.config.actor_infer.generating_args.to_dict()
+    given |= {"temperature": 0.0, "max_new_tokens": 8, "num_return_sequences": 1, **changes}
+    data.meta_info = {"generation_config": given, "global_step": 0}
+    return data
+
+
+@contextmanager
+def routed(infer: Infer) -> Iterator[tuple[Any, Any]]:
+    """ROLL's RouterClient and RouterManager, the way its DynamicSamplingScheduler has them."""
+    import ray
+    from roll.distributed.scheduler.router import RouterManager
+
+    manager = ray.remote(RouterManager).options(max_concurrency=64, num_cpus=0)
+    manager = manager.remote(
+        actor_cluster=infer.cluster,
+        router_args=infer.config.router_args,
+        num_gpus_per_node=infer.devices.node,
+    )
+    get(manager.initialize.remote())
+    yield RouterManager.create_client_sync(manager), manager
+    ray.kill(manager)
 
 
 class Requests:
@@ -56,39 +100,9 @@ class Requests:
         )
         steps.skip("several_nodes", "the slave actors of ROLL's strategy need two nodes")
 
-    def _batch(self) -> Any:
-        import torch
-        from roll.distributed.scheduler.protocol import DataProto
-        from tensordict import TensorDict
-
-        prompt = smoke_model.PROMPT
-        ids = torch.zeros((1, 8), dtype=torch.long)
-        mask = torch.zeros((1, 8), dtype=torch.long)
-        ids[0, -len(prompt) :] = torch.tensor(prompt)
-        mask[0, -len(prompt) :] = 1
-        position = torch.clamp(mask.cumsum(-1) - 1, min=0)
-        held = {"input_ids": ids, "attention_mask": mask, "position_ids": position}
-        data = DataProto(batch=TensorDict(held, batch_size=[1]))
-        given = self._infer.config.actor_infer.generating_args.to_dict()
-        given |= {"temperature": 0.0, "max_new_tokens": 8, "num_return_sequences": 1}
-        data.meta_info = {"generation_config": given, "global_step": 0}
-        return data
-
     def _route(self) -> str:
-        """RouterManager and RouterClient, the way its DynamicSamplingScheduler asks."""
-        import ray
-        from roll.distributed.scheduler.router import RouterManager
-
-        manager = ray.remote(RouterManager).options(max_concurrency=64, num_cpus=0)
-        manager = manager.remote(
-            actor_cluster=self._infer.cluster,
-            router_args=self._infer.config.router_args,
-            num_gpus_per_node=1,
-        )
-        get(manager.initialize.remote())
-        client = RouterManager.create_client_sync(manager)
-        answer = client.generate_request_sync(req=self._batch(), request_id=None, uid=0)
-        ray.kill(manager)
+        with routed(self._infer) as (client, _):
+            answer = client.generate_request_sync(req=batch(self._infer), request_id=None, uid=0)
         tokens = answer.meta_info["output_token_ids"][0]
         wanted = self._infer.ask("routed")["output_token_ids"][0]
         assert tokens == wanted, f"the router gives {tokens}, the worker {wanted}"
@@ -115,7 +129,7 @@ class Requests:
         return f"after {count} tokens; then {self._infer.need_like(self._reference)}"
 
     def _generate_batch(self) -> str:
-        return str(self._infer.cluster.generate(self._batch()).batch["responses"].tolist())
+        return str(self._infer.cluster.generate(batch(self._infer)).batch["responses"].tolist())
 
     def _offload_partial(self) -> None:
         ranks = [0]

@@ -1,8 +1,9 @@
-"""The configuration that ROLL's pipeline reads, for the tiny model on one GPU or on the CPU."""
+"""The configuration that ROLL's pipeline reads, for the tiny model on GPUs or on the CPU."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,6 @@ _CPU_ENGINE: dict[str, Any] = {
     "disable_overlap_schedule": True,
     "max_total_tokens": 16384,
 }
-_MAPPING = "list(range(0,1))"  # as ROLL's own YAML files have it
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,26 @@ class Where:
     cpu: bool
 
 
+@dataclass(frozen=True)
+class Devices:
+    """Which devices of the node the roles have.
+
+    Attributes:
+        trainer: the trainer's, and the reference's.
+        engines: those of the inference workers.
+        per_engine: how many of them one engine has.
+        node: how many the node gives.
+    """
+
+    trainer: tuple[int, ...] = (0,)
+    engines: tuple[int, ...] = (0,)
+    per_engine: int = 1
+    node: int = 1
+
+
+ONE = Devices()
+
+
 def prepare(session: str) -> Where:
     """Make a session's folder and the model, from the environment that the tests give it."""
     out = Path(os.environ["ROLL_TEST_OUT"], session)
@@ -60,8 +80,8 @@ def prepare(session: str) -> Where:
     return Where(out, model, os.environ.get("ROLL_TEST_CPU") == "1")
 
 
-def document(where: Where, **engine_changes: Any) -> dict[str, Any]:
-    """The whole configuration: trainer, engine and reference colocated on one device."""
+def document(where: Where, devices: Devices = ONE, **engine_changes: Any) -> dict[str, Any]:
+    """The whole configuration; on one device trainer, engine and reference are colocated."""
     role = {"dtype": "bf16", "attn_implementation": "sdpa", "disable_gradient_checkpointing": True}
     generating = {
         "max_new_tokens": RESPONSE_LENGTH,
@@ -88,7 +108,7 @@ def document(where: Where, **engine_changes: Any) -> dict[str, Any]:
         "length_profiler_dir": str(where.out / "output"),
         "checkpoint_config": {},
         "track_with": "stdout",
-        "num_gpus_per_node": 1,
+        "num_gpus_per_node": devices.node,
         "max_steps": 2,
         "save_steps": 1,
         "logging_steps": 1,
@@ -121,7 +141,7 @@ def document(where: Where, **engine_changes: Any) -> dict[str, Any]:
             },
             "strategy_args": {"strategy_name": "fsdp2_train", "strategy_config": fsdp},
             "infer_batch_size": 4,
-            "device_mapping": _MAPPING,
+            "device_mapping": _mapping(devices.trainer),
         },
         "actor_infer": {
             "model_args": {"dtype": "bf16"},
@@ -131,16 +151,17 @@ def document(where: Where, **engine_changes: Any) -> dict[str, Any]:
                 "strategy_name": "sglang",
                 "strategy_config": {**(_CPU_ENGINE if where.cpu else _ENGINE), **engine_changes},
             },
-            "num_gpus_per_worker": 1,
+            "num_gpus_per_worker": devices.per_engine,
             "infer_batch_size": 1,
-            "device_mapping": _MAPPING,
+            "device_mapping": _mapping(devices.engines),
+            "system_envs": _cores(devices) if where.cpu else {},
         },
         "reference": {
             "model_args": role,
             "data_args": template,
             "strategy_args": {"strategy_name": "fsdp2_infer", "strategy_config": fsdp},
             "infer_batch_size": 4,
-            "device_mapping": _MAPPING,
+            "device_mapping": _mapping(devices.trainer),
         },
         "rewards": {
             "math_rule": {
@@ -154,6 +175,18 @@ def document(where: Where, **engine_changes: Any) -> dict[str, Any]:
             }
         },
     }
+
+
+def _mapping(devices: Sequence[int]) -> str:
+    """As ROLL evaluates it."""
+    return str(list(devices))
+
+
+def _cores(devices: Devices) -> dict[str, str]:
+    """SGLang on a CPU wants a NUMA node for each rank, or to be told which cores they share."""
+    if devices.per_engine == 1:
+        return {}
+    return {"SGLANG_CPU_OMP_THREADS_BIND": "|".join(map(str, range(devices.per_engine)))}
 
 
 def read(content: dict[str, Any]) -> Any:

@@ -55,7 +55,7 @@ class Steps:
     def __init__(self, out: Path) -> None:
         self._out = out
         self._stopped_by = ""
-        self._failed = 0
+        self._failed: list[str] = []
         out.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -66,7 +66,22 @@ class Steps:
     @property
     def failed(self) -> int:
         """How many steps failed."""
-        return self._failed
+        return len(self._failed)
+
+    @contextmanager
+    def group(self, after: str) -> Iterator[None]:
+        """Steps that a failure ends alone: what is behind the block is still tried.
+
+        Args:
+            after: the step that they need; they are not tried if it failed.
+        """
+        before = self._stopped_by
+        if after in self._failed:
+            self._stopped_by = self._stopped_by or after
+        try:
+            yield
+        finally:
+            self._stopped_by = before
 
     def run(
         self,
@@ -130,7 +145,7 @@ class Steps:
             return False
         with (self._out / "errors.log").open("a") as log:
             log.write(f"===== {name}\n{text}\n")
-        self._failed += 1
+        self._failed.append(name)
         dead = type(error).__name__ in _DEAD_ACTOR
         if vital or dead or isinstance(error, (OverdueError, EngineDiedError)):
             self._stopped_by = self._stopped_by or name
@@ -191,13 +206,13 @@ _why: list[Exception] = []
 
 @contextmanager
 def _watched() -> Iterator[None]:
-    """Interrupt the step when a scheduler of the engine that ran at its begin ends."""
+    """Interrupt the step when a scheduler of an engine ends that it has seen running."""
     over = threading.Event()
 
     def watch(before: set[int]) -> None:
         while not over.wait(_POLL):
             now = kit_processes.schedulers()
-            if before and not now and not over.is_set():
+            if before - now and not over.is_set():
                 _died.set()
                 os.kill(os.getpid(), signal.SIGALRM)
                 over.wait(_AGAIN)

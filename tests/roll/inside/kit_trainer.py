@@ -3,6 +3,8 @@ and sends them by ROLL's own functions."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 EXPANDABLE = "expandable_segments:True"
@@ -16,8 +18,6 @@ class Trainer:
     """
 
     def __init__(self, model: str) -> None:
-        from pathlib import Path
-
         import kit_reference
         from roll.platforms import current_platform
 
@@ -52,12 +52,12 @@ class Trainer:
 
         return any(item.get("is_expandable") for item in torch.cuda.memory_snapshot())
 
-    def join(self, address: str, port: int, group: str) -> None:
-        """Join a group of two with the engine, as rank 0."""
+    def join(self, address: str, port: int, group: str, size: int = 2) -> None:
+        """Join a group with the engine's ranks, as rank 0."""
         from roll.utils.collective import collective
 
         collective.init_collective_group(
-            2, 0, backend="gloo", group_name=group, master_addr=address, master_port=port
+            size, 0, backend="gloo", group_name=group, master_addr=address, master_port=port
         )
 
     def describe(self, which: str) -> tuple[list[str], list[Any], list[Any]]:
@@ -73,21 +73,37 @@ class Trainer:
             collective.broadcast(tensor=value, src_rank=0, group_name=group, async_op=False)
 
 
-def make(resources: Any, model: str, name: str, allocator: str, cpu: bool) -> Any:
+@dataclass(frozen=True)
+class Place:
+    """Where a trainer's actor is, and what it has of its own.
+
+    Attributes:
+        name: of the actor.
+        allocator: its `PYTORCH_CUDA_ALLOC_CONF`.
+        device: the device that it sees.
+    """
+
+    name: str
+    allocator: str = ""
+    device: int = 0
+
+
+def make(resources: Any, model: Path, place: Place, *, cpu: bool, kind: type = Trainer) -> Any:
     """Make the actor in the placement group that holds the device, as ROLL's own workers are."""
     import ray
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-    env = {"WORKER_NAME": name, "PYTORCH_CUDA_ALLOC_CONF": allocator}
+    env = {"WORKER_NAME": place.name, "PYTORCH_CUDA_ALLOC_CONF": place.allocator}
     options: dict[str, Any] = {
         "num_cpus": 0.01,
-        "name": name,
+        "name": place.name,
         "scheduling_strategy": PlacementGroupSchedulingStrategy(
             placement_group=resources.placement_groups[0]
         ),
     }
     if not cpu:
         options["num_gpus"] = 0.01
-        env |= {"CUDA_VISIBLE_DEVICES": "0", "RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1"}
+        env["CUDA_VISIBLE_DEVICES"] = str(place.device)
+        env["RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES"] = "1"
     options["runtime_env"] = {"env_vars": env}
-    return ray.remote(Trainer).options(**options).remote(model)
+    return ray.remote(kind).options(**options).remote(str(model))

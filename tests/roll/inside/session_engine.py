@@ -36,8 +36,9 @@ class Session:
         """The worker, and a trainer beside it without and one with expandable segments."""
         told = self.infer.make()
         for name, allocator in (("plain", ""), ("expandable", kit_trainer.EXPANDABLE)):
+            place = kit_trainer.Place(name, allocator)
             self.trainers[name] = kit_trainer.make(
-                self.infer.resources, str(self.where.model), name, allocator, self.where.cpu
+                self.infer.resources, self.where.model, place, cpu=self.where.cpu
             )
         return told
 
