@@ -41,8 +41,8 @@ class Each(Engines):
         """All of them."""
         self.cycle(steps)
         steps.run("requests_are_spread_over_two_engines", self._spread, limit=180)
-        steps.run("a_bucket_and_nccl_reach_two_engines", self._mixed, limit=180)
-        steps.run("nccl_reaches_an_engine_on_another_gpu", self._apart, limit=180)
+        steps.run("a_bucket_and_nccl_reach_two_engines", self._mixed)
+        steps.run("nccl_reaches_an_engine_on_another_gpu", self._apart)
 
     def _spread(self) -> str:
         """ROLL's router: prompts of different ids go to the engine that has fewer."""

@@ -73,7 +73,7 @@ class Steps:
         """Steps that a failure ends alone: what is behind the block is still tried.
 
         Args:
-            after: the step that they need; they are not tried if it failed.
+            after: the step that they need, if any; they are not tried if it failed.
         """
         before = self._stopped_by
         if after in self._failed:

@@ -28,7 +28,7 @@ class Together(Engines):
     def run(self, steps: Steps) -> None:
         """All of them."""
         self.cycle(steps)
-        steps.run("a_broadcast_reaches_both_ranks", self._broadcast, limit=180)
+        steps.run("a_broadcast_reaches_both_ranks", self._broadcast)
 
     def _broadcast(self) -> str:
         """Tensor by tensor through a group; gloo, for the trainer has a GPU of the engine's."""
