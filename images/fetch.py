@@ -108,7 +108,6 @@ class Downloads:
         self._files = Files()
         self._stop = threading.Event()
         self._policy = policy or POLICY
-        self._answered: set[str] = set()
 
     def __enter__(self) -> Downloads:
         return self
@@ -169,7 +168,7 @@ class Downloads:
 
     def _pause(self, failures: int, error: PassingError, artifact: Artifact, url: str) -> None:
         """Wait before the next attempt, unless this was the last one that the policy allows."""
-        known = urlsplit(url).netloc in self._answered
+        known = urlsplit(url).scheme in ("", "file") or self._files.has_answered(url)
         if failures >= (self._policy.attempts if known else self._policy.strangers):
             raise FetchError(
                 f"{artifact.filename}: {failures} attempts failed, the last one: {error}",
@@ -220,7 +219,6 @@ class Downloads:
         if have:
             headers["Range"] = f"bytes={have}-"
         with self._files.get(url, headers) as response:
-            self._answered.add(urlsplit(url).netloc)
             if have and response.status_code != 206:
                 stream.seek(0)
                 stream.truncate()

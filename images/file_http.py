@@ -46,6 +46,7 @@ class Files:
     """Asks for files; shared by all threads of a build."""
 
     def __init__(self) -> None:
+        self._answered: set[origin.Origin] = set()
         self._network = uv_settings.network()
         checked, unchecked = cache(_checked), cache(certificates.unchecked)
         self._session = web.session(
@@ -59,6 +60,10 @@ class Files:
     def close(self) -> None:
         """Give the connections up."""
         self._session.close()
+
+    def has_answered(self, url: str) -> bool:
+        """Whether that server has answered at all; where it did not, it is most likely misspelt."""
+        return origin.of(url) in self._answered
 
     @contextmanager
     def get(self, url: str, headers: dict[str, str]) -> Iterator[requests.Response]:
@@ -107,7 +112,7 @@ class Files:
         import requests
 
         try:
-            return self._session.get(
+            response = self._session.get(
                 url,
                 headers=headers,
                 auth=Header(login),
@@ -120,6 +125,8 @@ class Files:
             raise
         except OSError as error:  # certificates that are not there
             raise FinalError(str(error)) from error
+        self._answered.add(origin.of(url))
+        return response
 
     def _proxies(self, url: str) -> dict[str, str]:
         """Those of the environment, and for schemes that it names none for those of uv.toml."""

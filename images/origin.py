@@ -60,7 +60,8 @@ def of(url: str) -> Origin:
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     name = host if host.endswith("]") else re.sub(r":[0-9]*$", "", host)
-    if parts.scheme not in PORTS or not _HOST.fullmatch(name):
+    # A backslash ends the host for some readers of addresses, and is part of a login for others.
+    if parts.scheme not in PORTS or "\\" in parts.netloc or not _HOST.fullmatch(name):
         raise ValueError("no address of HTTP")
     port = PORTS[parts.scheme] if parts.port is None else parts.port
     return Origin(parts.scheme, _normal(name), port)

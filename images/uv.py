@@ -35,6 +35,7 @@ _COMPILE = (
     *("--python-version", layout.PYTHON, "--python-platform", PLATFORM),
     *("--no-python-downloads", "--no-header", "--no-annotate", "--quiet"),
 )
+_INPUTS = ("requirements", "constraints", "overrides")
 _GLIBC = (2, 36)
 _MARKERS = {
     "implementation_name": "cpython",
@@ -151,12 +152,15 @@ def _without_rivals(pins: Iterable[str]) -> list[list[str]]:
 def _compile(request: Request) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="lock-") as directory:
         place = Path(directory)
-        for name in ("requirements", "constraints", "overrides"):
+        for name in _INPUTS:
             lines = "".join(f"{line}\n" for line in getattr(request, name))
             (place / name).write_text(lines, encoding="utf-8")
         output = place / "pylock.toml"
-        inputs = ["requirements", "--constraints", "constraints", "--overrides", "overrides"]
-        run([*_COMPILE, *inputs, *request.options(), "--output-file", output.name], cwd=place)
+        needed, constraints, overrides = (str(place / name) for name in _INPUTS)
+        inputs = [needed, "--constraints", constraints, "--overrides", overrides]
+        # Not there: uv reads the uv.toml of all directories above, and anybody may put one into
+        # /tmp, with an index of his own that our logins would go to.
+        run([*_COMPILE, *inputs, *request.options(), "--output-file", str(output)], cwd=Path("/"))
         packages: list[dict[str, Any]] = tomli.loads(output.read_text(encoding="utf-8")).get(
             "packages", []
         )

@@ -83,7 +83,13 @@ def session(context: Callable[[str], ssl.SSLContext] | None = None) -> requests.
                 more["proxy_ssl_context"] = checked()
             return super().proxy_manager_for(proxy, **more)
 
-    made = requests.Session()
+    class Session(requests.Session):
+        def get_redirect_target(self, resp: requests.Response) -> None:
+            # Without this it prepares the next request even if it is not to make it: reads
+            # ~/.netrc for the new host, and all of the answer's body.
+            return None
+
+    made = Session()
     for scheme in ("https://", "http://"):
         made.mount(scheme, Adapter(pool_maxsize=_CONNECTIONS))
     return made

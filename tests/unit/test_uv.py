@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,19 @@ def test_resolution_locks_name_version_hash_size_and_place(index: Index) -> None
     ]
     assert found[0].url == index.server.url(f"/files/{wheel.filename}")
     assert [item.name for item in uv.resolve(uv.Request(["demo"], dependencies=False))] == ["demo"]
+
+
+def test_settings_above_the_temporary_directory_are_not_read(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody may write to /tmp: an index that is named there would get the logins of ours."""
+    artifact = index.add("demo-1.0-py3-none-any.whl")
+    (tmp_path / "uv.toml").write_text('[[index]]\nurl = "http://127.0.0.1:1/"\n')
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.delenv("UV_NO_CONFIG", raising=False)
+    (locked,) = uv.resolve(uv.Request(["demo"]))
+    assert locked.artifact == artifact
 
 
 def test_constraints_overrides_and_date_bend_the_resolution(index: Index) -> None:
