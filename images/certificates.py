@@ -46,6 +46,20 @@ def context(environ: Mapping[str, str] = os.environ) -> ssl.SSLContext:
     return made
 
 
+def for_uv(environ: Mapping[str, str]) -> dict[str, str]:
+    """What uv's environment needs besides, for it to trust what is trusted here.
+
+    Args:
+        environ: the environment.
+    """
+    if environ.get("SSL_CERT_FILE") or environ.get("SSL_CERT_DIR"):
+        return {}
+    for _, places in _named(environ):
+        name = "SSL_CERT_DIR" if Path(places[0]).is_dir() else "SSL_CERT_FILE"
+        return {name: places[0]}
+    return {}
+
+
 def unchecked() -> ssl.SSLContext:
     """A context that takes any certificate: for hosts that a person named in uv's settings."""
     from urllib3.util import create_urllib3_context

@@ -7,6 +7,7 @@ Some token servers lack the OAuth2 form: they are asked in the other one then.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -223,10 +224,17 @@ def _basic(login: Login) -> str:
     return web.basic(login.username or _TOKEN_USER, login.password or login.identity_token)
 
 
+def _printable(token: Any) -> str:
+    """The token, if a header can hold it: what cannot be sent would be part of an error's text."""
+    if not isinstance(token, str) or not re.fullmatch(r"[!-~]+", token):
+        raise ValueError("no token")
+    return token
+
+
 def _token_of(response: requests.Response, begin: float, where: str) -> _Token:
     try:
         document: dict[str, Any] = jsontext.loads(response.content)
-        value = document.get("token") or document["access_token"]
+        value = _printable(document.get("token") or document["access_token"])
         lifetime = float(document.get("expires_in") or _LIFETIME)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise RegistryError(

@@ -56,6 +56,7 @@ def session(context: Callable[[str], ssl.SSLContext] | None = None) -> requests.
             It is asked when the first connection with TLS is made.
     """
     from functools import cache
+    from http.cookiejar import DefaultCookiePolicy
 
     import requests
     from requests.adapters import HTTPAdapter
@@ -90,6 +91,9 @@ def session(context: Callable[[str], ssl.SSLContext] | None = None) -> requests.
             return None
 
     made = Session()
+    # A cookie is for all ports of a host, and a registry with web pages takes one for a person's
+    # visit. Clients of registries, and uv, keep none.
+    made.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
     for scheme in ("https://", "http://"):
         made.mount(scheme, Adapter(pool_maxsize=_CONNECTIONS))
     return made

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+_QUICK = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+
 Answer = tuple[int, Mapping[str, str], bytes]
 
 
@@ -106,8 +108,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 @dataclass(frozen=True)
 class Identity:
-    """A certificate for `localhost` and 127.0.0.1 that signed itself."""
+    """A certificate for `localhost` and 127.0.0.1, and that of the authority that signed it."""
 
+    authority: Path
     certificate: Path
     key: Path
 
@@ -119,10 +122,18 @@ class Identity:
 
 
 def identity(place: Path) -> Identity:
-    """A new certificate in a directory."""
-    made = Identity(place / "certificate.pem", place / "key.pem")
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    command += ["-keyout", str(made.key), "-out", str(made.certificate), "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    subprocess.run(command, check=True, capture_output=True)
+    """A new certificate and a new authority in a directory."""
+    made = Identity(place / "authority.pem", place / "certificate.pem", place / "key.pem")
+    own = str(place / "authority-key.pem")
+    (place / "extensions").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+    for command in (
+        ["req", "-x509", *_QUICK, "-days", "2", "-keyout", own, "-out", str(made.authority),
+         "-subj", "/CN=authority"],
+        ["req", *_QUICK, "-keyout", str(made.key), "-out", str(place / "request.pem"),
+         "-subj", "/CN=localhost"],
+        ["x509", "-req", "-in", str(place / "request.pem"), "-CA", str(made.authority), "-CAkey",
+         own, "-CAcreateserial", "-out", str(made.certificate), "-days", "2", "-extfile",
+         str(place / "extensions")],
+    ):  # fmt: skip
+        subprocess.run(["openssl", *command], check=True, capture_output=True)
     return made

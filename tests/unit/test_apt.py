@@ -1,4 +1,4 @@
-"""The login of a Debian mirror, in the hands of apt: used, and neither shown nor left lying about."""
+"""The login of a Debian mirror, in the hands of apt: used, neither shown nor left for others."""
 
 from __future__ import annotations
 
@@ -44,6 +44,6 @@ def test_login_of_a_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_login_of_a_mirror_that_is_not_understood_is_not_shown() -> None:
-    with pytest.raises(UsageError, match="host.example/mirror") as error:
+    with pytest.raises(UsageError, match=r"host\.example/mirror") as error:
         mirror.parse(f"https://{LOGIN}@host.example/mirror")
     assert "s3cr3t" not in error.value.message

@@ -73,7 +73,7 @@ def test_certificate_that_nobody_signed_is_refused_with_the_setting(secure: Serv
 def test_file_of_certificates(
     secure: Server, tls: Identity, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
-    monkeypatch.setenv(variable, str(tls.certificate))
+    monkeypatch.setenv(variable, str(tls.authority))
     assert got(secure.url) == BODY
 
 
@@ -93,10 +93,10 @@ def test_directory_of_certificates(
     (directory / "README").write_text("not a certificate")
     (directory / "dangling.pem").symlink_to("nowhere")
     if name == "hash":
-        command = ["openssl", "x509", "-hash", "-noout", "-in", str(tls.certificate)]
+        command = ["openssl", "x509", "-hash", "-noout", "-in", str(tls.authority)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         name = f"{done.stdout.strip()}.0"
-    shutil.copy(tls.certificate, directory / name)
+    shutil.copy(tls.authority, directory / name)
     also = f"{tmp_path / 'nowhere-else'}:" if variable == "SSL_CERT_DIR" else ""
     (tmp_path / "nowhere-else").mkdir()
     monkeypatch.setenv(variable, f"{also}{directory}")
@@ -109,11 +109,11 @@ def test_file_and_directory_count_both(
     (tmp_path / "other").mkdir()
     other = identity(tmp_path / "other")
     (tmp_path / "directory").mkdir()
-    monkeypatch.setenv("SSL_CERT_FILE", str(other.certificate))
+    monkeypatch.setenv("SSL_CERT_FILE", str(other.authority))
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "directory"))
     with pytest.raises(FinalError, match="not trusted"):
         got(secure.url)
-    shutil.copy(tls.certificate, tmp_path / "directory" / "one.crt")
+    shutil.copy(tls.authority, tmp_path / "directory" / "one.crt")
     assert got(secure.url) == BODY
 
 
@@ -153,10 +153,10 @@ def test_certificate_of_the_client(
 
     context = tls.context()
     context.verify_mode = ssl.CERT_REQUIRED
-    context.load_verify_locations(tls.certificate)
+    context.load_verify_locations(tls.authority)
     both = tmp_path / "both.pem"
     both.write_bytes(tls.certificate.read_bytes() + tls.key.read_bytes())
-    monkeypatch.setenv("SSL_CERT_FILE", str(tls.certificate))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tls.authority))
     with serving(here, name="localhost", tls=context) as server:
         with pytest.raises(PassingError):
             got(server.url)
@@ -209,7 +209,7 @@ def test_netrc_is_for_an_index_that_somebody_has_chosen(
 def test_netrc_is_for_the_host_that_it_names_where_there_is_tls(
     home: Path, secure: Server, tls: Identity, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(tls.certificate))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tls.authority))
     (home / ".netrc").write_text("machine localhost login netrc-user password netrc-s3cr3t\n")
     assert got(secure.url) == BODY
     assert secure.logins == [NETRC]
@@ -228,7 +228,7 @@ def test_refusal_says_where_logins_are_looked_for(status: int) -> None:
 def test_file_does_not_go_on_without_tls_unless_that_is_set(
     secure: Server, tls: Identity, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(tls.certificate))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tls.authority))
     with serving(here) as plain:
         secure.answer = lambda _: (302, {"Location": f"{plain.url}/a.whl"}, b"")
         with pytest.raises(FinalError, match="without TLS") as error:

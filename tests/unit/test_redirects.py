@@ -124,6 +124,14 @@ def test_login_in_a_location_is_not_used(login: str) -> None:
     assert there.logins == []
 
 
+def test_cookies_stay_where_they_came_from() -> None:
+    """They are for all ports of a host; a registry's client keeps none."""
+    with storage() as there, serving(lambda _: (500, {}, b"")) as front:
+        front.answer = lambda _: (307, {"Location": there.url, "Set-Cookie": "sid=s3cr3t"}, b"")
+        assert fetch(front) == fetch(front) == BLOB
+    assert not [asked for asked in (*front.seen, *there.seen) if "Cookie" in asked.headers]
+
+
 @pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://host.example/x", "https://[/x",
                                       "https://host.example\\@evil.example/x"])  # fmt: skip
 def test_location_that_is_no_address_of_http(location: str) -> None:
@@ -150,7 +158,7 @@ def test_circle_ends() -> None:
 @pytest.fixture
 def tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Identity:
     made = identity(tmp_path)
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(made.certificate))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(made.authority))
     return made
 
 

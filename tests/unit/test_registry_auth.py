@@ -167,10 +167,22 @@ def test_tokens_are_used_until_shortly_before_their_end(
     assert found.is_fresh() is (time.monotonic() < found.until)
 
 
-@pytest.mark.parametrize("body", [{}, [], "x", {"token": "t", "expires_in": "soon"}])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        [],
+        "x",
+        {"token": "t", "expires_in": "soon"},
+        {"token": "s3cr3t\r\nHost: x"},
+        {"token": {}},
+        {"token": "é"},
+    ],
+)
 def test_answers_without_a_token(body: object) -> None:
-    with pytest.raises(RegistryError, match="without a token"):
+    with pytest.raises(RegistryError, match="without a token") as error:
         registry_auth._token_of(answer(body), 0.0, "https://a/t")
+    assert "s3cr3t" not in error.value.message
 
 
 def answer(body: object) -> requests.Response:
