@@ -22,8 +22,7 @@ from urllib.parse import unquote, urlsplit
 from images import sha256
 from images.artifact import Artifact
 from images.errors import FetchError, IntegrityError, StoreError
-from images.file_http import Files, FinalError
-from images.retry import PassingError, Policy
+from images.retry import FinalError, PassingError, Policy
 from images.web import public_url
 
 POLICY = Policy()
@@ -105,6 +104,8 @@ class Downloads:
         self._cache = cache
         self._advance = advance
         self._pool = ThreadPoolExecutor(jobs, thread_name_prefix="download")
+        from images.file_http import Files  # a build that fetches nothing loads no TLS
+
         self._files = Files()
         self._stop = threading.Event()
         self._policy = policy or POLICY

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from images import certificates, http_errors, index_login, origin, redirect, uv_settings, web
 from images.http_errors import Failure
 from images.redirect import RedirectError
-from images.retry import PASSING, PassingError, retry_after
-from images.web import Header, public_text, public_url, succeeded
+from images.retry import PASSING, FinalError, PassingError, retry_after
+from images.web import Header, public_url, succeeded
 
 if TYPE_CHECKING:
     import requests
@@ -27,19 +27,6 @@ _LOGIN = (
     "~/.netrc: uv's keyring and `uv auth login` are known to uv alone"
 )
 _NO_TLS = "ask the index by http, or name that host in UV_INSECURE_HOST, if that is meant"
-
-
-class FinalError(Exception):
-    """A request that no further attempt will help.
-
-    Args:
-        reason: one line, fit to be shown.
-        remedy: what a person can do, where there is something to be said.
-    """
-
-    def __init__(self, reason: str, remedy: str | None = None) -> None:
-        super().__init__(public_text(reason))
-        self.remedy = remedy
 
 
 class Files:

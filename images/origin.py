@@ -6,13 +6,13 @@ default ports make no difference). A credential is for an origin, never for a na
 
 from __future__ import annotations
 
-import re
+import string
 from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import urljoin, urlsplit
 
 PORTS = {"http": 80, "https": 443}
-_HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
+_LETTERS = frozenset(string.ascii_lowercase + string.digits + "._-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +59,11 @@ def of(url: str) -> Origin:
         ValueError: it is no address of HTTP.
     """
     parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    name = host if host.endswith("]") else re.sub(r":[0-9]*$", "", host)
     # A backslash ends the host for some readers of addresses, and is part of a login for others.
-    if parts.scheme not in PORTS or "\\" in parts.netloc or not _HOST.fullmatch(name):
+    if parts.scheme not in PORTS or not parts.hostname or "\\" in parts.netloc:
         raise ValueError("no address of HTTP")
     port = PORTS[parts.scheme] if parts.port is None else parts.port
-    return Origin(parts.scheme, _normal(name), port)
+    return Origin(parts.scheme, _normal(parts.hostname, "[" in parts.netloc), port)
 
 
 def of_registry(registry: str, *, plain_http: bool) -> Origin:
@@ -95,10 +93,12 @@ def joined(base: str, location: str) -> str:
     return parts._replace(netloc=of(parts.geturl()).authority, fragment="").geturl()
 
 
-def _normal(host: str) -> str:
+def _normal(host: str, bracketed: bool) -> str:
     """One spelling of a host."""
-    if not host.startswith("["):
-        return host.lower()
-    import ipaddress
+    if bracketed and "%" not in host:  # a zone is of one machine alone
+        import ipaddress
 
-    return f"[{ipaddress.IPv6Address(host[1:-1]).compressed}]"
+        return f"[{ipaddress.IPv6Address(host).compressed}]"
+    if not _LETTERS.issuperset(host):
+        raise ValueError("no name of a host")
+    return host

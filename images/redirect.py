@@ -21,6 +21,8 @@ from images.web import public_text, public_url
 if TYPE_CHECKING:
     import requests
 
+    Send = Callable[[str, bool], requests.Response]
+
 MOST = 10
 """Redirects of one request: as Go's client, which most registries are tried with."""
 
@@ -28,9 +30,6 @@ _ANY = frozenset({301, 302, 303, 307, 308})
 _SAME_METHOD = frozenset({307, 308})
 _NO_HEAD = frozenset({400, 401, 403, 405, 501})
 """What a storage says to HEAD whose signed address is for GET alone."""
-
-Send = Callable[[str, bool], "requests.Response"]
-"""Makes the request: to an address, and whether it is the origin that the credential is for."""
 
 
 class RedirectError(Exception):
@@ -48,7 +47,7 @@ def follow(
     """Make a request, and make it again where the answer says so.
 
     Args:
-        send: makes it once.
+        send: makes it once: to an address, and whether the credential may go there.
         method: of HTTP.
         url: where to first.
         lax: whether an address may be asked without TLS although the first one had it.

@@ -11,7 +11,6 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from images import origin
 from images.errors import UsageError
 
 _HOST = re.compile(
@@ -50,6 +49,8 @@ def canonical(repository: Repository, *, plain_http: bool) -> Repository:
         repository: as somebody wrote it.
         plain_http: whether its registry is asked without TLS.
     """
+    from images import origin
+
     there = origin.of_registry(repository.registry, plain_http=plain_http)
     return replace(repository, registry=there.authority)
 
@@ -108,6 +109,8 @@ def _is_host(text: str) -> bool:
     named = "." in text or ":" in text or text.lower() == "localhost"
     if not named or not _HOST.fullmatch(text):
         return False
+    from images import origin
+
     with suppress(ValueError):  # a port that is none, an address that is none
         return bool(origin.of_registry(text, plain_http=False))
     return False

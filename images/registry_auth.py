@@ -14,8 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from images import challenge, http_errors, jsontext, progress, realm, redirect, web
-from images.challenge import Challenge
+from images import jsontext, progress, redirect, web
 from images.errors import LoginError, RegistryError
 from images.origin import Origin
 from images.redirect import RedirectError
@@ -25,6 +24,7 @@ from images.web import Header, public_url
 if TYPE_CHECKING:
     import requests
 
+    from images.challenge import Challenge
     from images.docker_auth import Login
 
 Scopes = tuple[str, ...]
@@ -111,6 +111,8 @@ class Authorization:
             LoginError: another attempt would not help.
             RegistryError: the challenge is not understood.
         """
+        from images import challenge
+
         with self._lock:
             if own or (rejected and rejected == self._basic):
                 raise self._refused()
@@ -141,6 +143,8 @@ class Authorization:
         return found.header
 
     def _fetch(self, scopes: Scopes) -> _Token:
+        from images import realm
+
         parameters = self._challenge.parameters if self._challenge else {}
         where = realm.checked(parameters["realm"], self._home, self._registry)
         self._tell(where)
@@ -161,6 +165,8 @@ class Authorization:
 
     def _tell(self, where: str) -> None:
         """Say once where the login goes, if that is not what its registry's name lets expect."""
+        from images import realm
+
         if not self._told and realm.is_foreign(where, self._home) and self._known_login():
             self._say(f"{self._registry}: its login goes to the token server {public_url(where)}")
         self._told = True
@@ -192,6 +198,8 @@ class Authorization:
         try:
             return redirect.follow(send, method, where)
         except requests.RequestException as error:
+            from images import http_errors
+
             failure = http_errors.explained(error, where)
             reason = f"{public_url(where)}: {failure.reason}"
             if failure.final:

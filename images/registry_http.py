@@ -9,12 +9,11 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from images import docker_auth, http_errors, jsontext, origin, redirect, web
+from images import docker_auth, jsontext, origin, redirect, web
 from images.errors import LoginError, RegistryError
 from images.redirect import RedirectError
 from images.registry_auth import Authorization, Scopes, login_remedy
@@ -37,18 +36,6 @@ _SENT_ON = (
     "registry the right one (https or --plain-http), and the clock of this machine?"
 )
 _LONGEST_REASON = 300  # characters of a registry's own words
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """What is sent, wherever that is."""
-
-    method: str
-    scopes: Scopes
-    body: Callable[[], Body] | None
-    headers: Mapping[str, str]
-    patience: float
-    streamed: bool
 
 
 class Exchange:
@@ -137,11 +124,18 @@ class Exchange:
             LoginError: the registry does not accept who we are.
             RegistryError: it is none, or its certificate is not trusted.
         """
-        request = _Request(method, scopes, body, headers or {}, patience, streamed)
+        make = partial(
+            self._send,
+            method=method,
+            body=body,
+            headers=headers or {},
+            patience=patience,
+            streamed=streamed,
+        )
         own = origin.of(url) == self.origin  # an upload may go elsewhere
 
         def send(where: str, home: bool) -> requests.Response:
-            return self._authorized(request, where) if own and home else self._send(request, where)
+            return self._authorized(make, where, scopes) if own and home else make(where, None)
 
         try:
             return redirect.follow(send, method, url)
@@ -150,13 +144,15 @@ class Exchange:
                 f"{self.registry}: {method} {urlsplit(url).path}: {error}"
             ) from None
 
-    def _authorized(self, request: _Request, url: str) -> requests.Response:
+    def _authorized(
+        self, make: Callable[[str, str | None], requests.Response], url: str, scopes: Scopes
+    ) -> requests.Response:
         """A request to the registry itself: nobody else gets its login, or a challenge answered."""
         refused = 0
         while True:
             own = refused > 1  # the first time a token may be wanted, or have come to its end
-            header = self._authorization.header(request.scopes, own=own)
-            response = self._send(request, url, header)
+            header = self._authorization.header(scopes, own=own)
+            response = make(url, header)
             if response.status_code != 401:
                 return response
             response.close()
@@ -164,20 +160,30 @@ class Exchange:
             self._authorization.answer(challenge, header, own=own)
             refused += 1
 
-    def _send(self, request: _Request, url: str, header: str | None = None) -> requests.Response:
+    def _send(
+        self,
+        url: str,
+        header: str | None,
+        *,
+        method: str,
+        body: Callable[[], Body] | None,
+        headers: Mapping[str, str],
+        patience: float,
+        streamed: bool,
+    ) -> requests.Response:
         import requests
 
         self.check_stopped()
         try:
             response = self._session.request(
-                request.method,
+                method,
                 url,
-                data=request.body() if request.body else None,
-                headers=dict(request.headers),
+                data=body() if body else None,
+                headers=dict(headers),
                 auth=Header(header),
-                timeout=(_CONNECT_TIMEOUT, request.patience),
+                timeout=(_CONNECT_TIMEOUT, patience),
                 allow_redirects=False,
-                stream=request.streamed,
+                stream=streamed,
             )
         except requests.RequestException as error:
             self.check_stopped()
@@ -189,12 +195,16 @@ class Exchange:
             after = retry_after(response.headers.get("Retry-After"))
             raise PassingError(_told(response), after)
         if response.status_code == 407:
+            from images import http_errors
+
             failure = http_errors.wants_login(url)
             raise RegistryError(f"{self.registry}: {failure.reason}", remedy=failure.remedy)
         return response
 
     def _failed(self, error: requests.RequestException, url: str) -> Exception:
         """What became of a request that has no answer."""
+        from images import http_errors
+
         failure = http_errors.explained(error, url)
         if failure.final:
             there = origin.of(url)
@@ -224,6 +234,8 @@ class Exchange:
         try:
             yield response
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            from images import http_errors
+
             self.check_stopped()
             raise PassingError(http_errors.innermost(error)) from None
         finally:

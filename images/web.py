@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from base64 import b64encode
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -35,6 +34,8 @@ class Header:
 
 def basic(user: str, password: str) -> str:
     """The Authorization header of a user name and a password (RFC 7617)."""
+    from base64 import b64encode
+
     return f"Basic {b64encode(f'{user}:{password}'.encode()).decode('ascii')}"
 
 
@@ -61,10 +62,12 @@ def session(context: Callable[[str], ssl.SSLContext] | None = None) -> requests.
     import requests
     from requests.adapters import HTTPAdapter
 
-    from images import certificates
+    @cache  # for all connections: to read the certificates takes longer than to shake hands
+    def checked() -> ssl.SSLContext:
+        from images import certificates
 
-    # One for all connections: to read the certificates takes longer than to shake hands.
-    checked = cache(certificates.context)
+        return certificates.context()
+
     tls = context or (lambda _: checked())
 
     class Adapter(HTTPAdapter):
