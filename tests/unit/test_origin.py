@@ -39,8 +39,7 @@ def test_other_origins(other: str) -> None:
     "text",
     ["", "/v2/", "host.example", "file:///etc/passwd", "ftp://host.example/", "https://", "http://:80",
      "https://host.example\\@evil.example/", "https://host.example:port/", "https://[::1/",
-         "https://[host.example]/", "https://[fe80::1%25eth0]/", "https://[::1%x]/",
-        
+     "https://[host.example]/", "https://[fe80::1%25eth0]/", "https://[::1%x]/",
      "https://host.example:99999/", "https://host%2eexample/", "https://h\u00f6st.example/"],
 )  # fmt: skip
 def test_what_is_no_address_of_http(text: str) -> None:
