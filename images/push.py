@@ -101,7 +101,7 @@ def push(
     with progress.timed("ask"):
         before = registry.manifest_digest(tag)
         unchanged = before == image.manifest_digest
-        like = before or push_memory.last_image(store, registry.repository)
+        like = before or push_memory.last_image(store, registry.canonical)
         known = _blobs_of(registry, like) if like and not unchanged else frozenset()
     states: dict[str, State] = dict.fromkeys(sources, "present")
     sent = 0
@@ -117,7 +117,7 @@ def push(
     if not unchanged:
         with progress.timed("tag"):
             registry.put_manifest(tag, image.manifest)
-    push_memory.note(store, registry.repository, sources, image.manifest_digest)
+    push_memory.note(store, registry.canonical, sources, image.manifest_digest)
     blobs = (PushedBlob(item.digest, item.size, states[item.digest]) for item in sources.values())
     return Pushed(
         image.ref,
@@ -227,13 +227,14 @@ class _Mounts:
 
     def __init__(self, store: Store, registry: Registry, named: Sequence[str]) -> None:
         self._registry = registry
-        own = registry.repository
+        own = registry.canonical
         self._known = {
             name: set(digests) for name, digests in push_memory.known(store, own.registry).items()
         }
         for digest, remote in store.remotes().items():
-            if remote.place.repository.registry == own.registry:
-                self._known.setdefault(remote.place.repository.name, set()).add(digest)
+            there = remote.place.canonical
+            if there.registry == own.registry:
+                self._known.setdefault(there.name, set()).add(digest)
         self._known.pop(own.name, None)
         self._named = [name for name in named if name != own.name]
         self._given_up: set[str] = set()

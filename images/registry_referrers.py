@@ -24,6 +24,7 @@ from images.registry import Registry
 from images.retry import PassingError
 from images.store import Store
 from images.upload import Sizes, Source
+from images.web import succeeded
 
 _NO_API = (200, 400, 404, 405, 406)
 """What registries without the API answer: 404 by the specification, 200 with a page for people."""
@@ -106,7 +107,7 @@ def _put(registry: Registry, item: Referrer) -> bool:
     """Put the artifact there; gives whether the registry lists it by itself."""
     headers = {"Content-Type": MANIFEST_TYPE}
     response = registry.call("PUT", f"manifests/{item.digest}", body=item.manifest, headers=headers)
-    if response.status_code != 201:
+    if not succeeded(response):
         doing = f"putting {item.title} to {registry.repository.name}"
         raise registry.exchange.refused(response, doing)
     return "OCI-Subject" in response.headers
@@ -187,7 +188,7 @@ def _put_index(registry: Registry, tag: str, content: bytes, etag: str | None) -
     """Replace the index; where the registry says that it is another one by now, nothing is done."""
     headers = {"Content-Type": INDEX_TYPE, **({"If-Match": etag} if etag else {})}
     response = registry.call("PUT", f"manifests/{tag}", body=content, headers=headers)
-    if response.status_code not in (201, *_CHANGED):
+    if not succeeded(response) and response.status_code not in _CHANGED:
         raise registry.exchange.refused(response, f"putting {registry.repository.name}:{tag}")
 
 

@@ -23,6 +23,19 @@ class PassingError(Exception):
         self.after = after
 
 
+class FinalError(Exception):
+    """An attempt failed in a way that no other one will help.
+
+    Args:
+        reason: one line, fit to be shown.
+        remedy: what a person can do, where there is something to be said.
+    """
+
+    def __init__(self, reason: str, remedy: str | None = None) -> None:
+        super().__init__(reason)
+        self.remedy = remedy
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """Bounded attempts with exponential pauses.

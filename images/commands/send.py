@@ -76,7 +76,8 @@ def push(options: argparse.Namespace) -> int:
             remedy="leave the tag out: each image gets its target's id as its tag",
         )
     mount_from = [
-        reference.repository_name(name, repository.registry) for name in options.mount_from
+        reference.repository_name(name, repository.registry, plain_http=options.plain_http)
+        for name in options.mount_from
     ]
     documents = []
     with (
