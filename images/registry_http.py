@@ -39,6 +39,9 @@ class Exchange:
         registry: `HOST[:PORT]`.
         plain_http: talk without TLS.
         policy: how often and after which pauses something is tried again.
+
+    Attributes:
+        answered: whether it has ever answered.
     """
 
     def __init__(self, registry: str, *, plain_http: bool, policy: Policy) -> None:
@@ -53,7 +56,7 @@ class Exchange:
             registry, self._session, plain_http=plain_http, login_for=docker_auth.login_for
         )
         self._stop = threading.Event()
-        self._answered = False
+        self.answered = False
 
     def close(self) -> None:
         """Break off: whoever waits or sends ends with CancelledError at once."""
@@ -159,12 +162,12 @@ class Exchange:
             )
         except requests.RequestException as error:
             self.check_stopped()
-            if not self._answered and _is_distrust(error):
+            if not self.answered and _is_distrust(error):
                 raise self._distrusted(error) from None
             raise PassingError(_reason(error)) from None
         except OSError as error:  # a CA bundle that is not there
             raise RegistryError(f"{self.registry}: {error}") from None
-        self._answered = True
+        self.answered = True
         return response
 
     @contextmanager
@@ -223,15 +226,28 @@ class Exchange:
         Raises:
             RegistryError: it was the last attempt.
         """
-        most = self.policy.attempts if self._answered else self.policy.strangers
-        if failures >= most:
+        if not self.wait(failures, error.after):
             raise RegistryError(
                 f"{self.registry}: {doing}: {failures} attempts failed, the last one: {error}",
                 remedy="check the address and the network, then run the same command: "
                 "it goes on where this one ended",
             ) from None
-        self._stop.wait(self.policy.pause(failures, error.after))
+
+    def wait(self, failures: int, after: float | None = None) -> bool:
+        """Wait before something is asked again that may be another the next time.
+
+        Args:
+            failures: in a row until now.
+            after: seconds that the registry asked for.
+
+        Returns:
+            Whether to ask again; False, at once, when the policy's attempts are used up.
+        """
+        if failures >= (self.policy.attempts if self.answered else self.policy.strangers):
+            return False
+        self._stop.wait(self.policy.pause(failures, after))
         self.check_stopped()
+        return True
 
     # -- what went wrong ---------------------------------------------------------------------------
 

@@ -240,11 +240,13 @@ def push_document(pushed: Pushed) -> dict[str, Any]:
         "reference": pushed.reference,
         "tag": pushed.tag,
         "manifest_digest": pushed.manifest_digest,
+        "before": pushed.before,
         "blobs": [
             {"digest": blob.digest, "size": blob.size, "state": blob.state} for blob in pushed.blobs
         ],
         "attached": [asdict(item) for item in pushed.attached],
         "bytes_sent": pushed.bytes_sent,
+        "notes": list(pushed.notes),
     }
 
 
@@ -261,7 +263,9 @@ def push_summary(pushed: Pushed, seconds: Mapping[str, float]) -> str:
     rows += [(stage, "", f"{spent:.2f} s") for stage, spent in seconds.items()]
     named = f"{pushed.repository}:{pushed.tag}"
     head = f"{pushed.target} -> {named}{' (unchanged)' if pushed.unchanged else ''}"
-    return f"{head}\n{table(rows, indent=2)}\n  {pushed.reference}"
+    moved = pushed.before and not pushed.unchanged
+    before = f"\n  the tag was moved; before it named {pushed.before}" if moved else ""
+    return f"{head}\n{table(rows, indent=2)}\n  {pushed.reference}{before}"
 
 
 def promote_document(promoted: Promoted) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from images.entry import of_bytes
 from images.errors import RegistryError
 from images.image import Image, Layer
 from images.progress import Progress
+from images.push import Wishes
 from images.reference import Repository
 from images.registry import Registry
 from images.retry import Policy
@@ -61,7 +62,7 @@ def pushed(layout: Store, image: Image, faulty: Proxy, chance: random.Random) ->
     with Registry(repository, plain_http=True, policy=QUICK) as connected:
         progress = Progress(Path("/dev/null").open("w"))  # noqa: SIM115
         try:
-            done = push.push(layout, image, connected, image.ref, jobs=3, progress=progress)
+            done = push.push(layout, image, connected, image.ref, Wishes(jobs=3), progress=progress)
         except RegistryError:
             return False
         assert done.manifest_digest == image.manifest_digest
