@@ -316,7 +316,7 @@ def test_who_asks_for_documents_gets_no_image_without_them(
     assert asked(faulty.upstream, "GET", "manifests/v1", kind=kind)[0] == 404
 
 
-@pytest.mark.parametrize("status", [200, 204, 302, 400, 403, 404, 405, 406, 500])
+@pytest.mark.parametrize("status", [200, 302, 403, 404, 500])
 def test_other_answers_than_a_list_mean_that_there_is_no_api(
     layout: Store, made: Image, faulty: Proxy, status: int
 ) -> None:
