@@ -28,8 +28,8 @@ def error(code: str, message: str = "", **more: object) -> dict[str, object]:
     [
         (answer(400, error("MANIFEST_BLOB_UNKNOWN", "blob unknown to registry")), "lacks_blob"),
         (answer(404, error("BLOB_UNKNOWN")), "lacks_blob"),
-        (answer(400, error("MANIFEST_INVALID", detail={"message": "blob not found"})), "lacks_blob"),
-        (answer(400, error("DIGEST_INVALID"), error("MANIFEST_BLOB_UNKNOWN")), "lacks_blob may_pass"),
+        (answer(400, error("MANIFEST_INVALID", "blob not found")), "lacks_blob"),
+        (answer(400, error("DIGEST_INVALID"), error("BLOB_UNKNOWN")), "lacks_blob may_pass"),
         (answer(400, error("DIGEST_INVALID", "provided digest did not match")), "may_pass"),
         (answer(409, error("CONFLICT")), "may_pass"),
         (answer(404, body=b"<html>"), "may_pass"),
