@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 from images import layer, push, store
 from images.entry import of_bytes
 from images.errors import RegistryError
-from images.image import Image, Layer
+from images.image import INDEX_TYPE, MANIFEST_TYPE, Image, Layer
 from images.progress import Progress
 from images.push import Wishes
 from images.reference import Repository
+from images.referrer import Referrer
 from images.registry import Registry
 from images.retry import Policy
 from images.store import Store
@@ -93,3 +95,83 @@ def test_many_pushes_through_random_faults(tmp_path: Path, chance: random.Random
                         )
     print(f"{ended} pushes, {failed} of them with an error first")
     assert failed < ended // 2
+
+
+# -- what only saves work --------------------------------------------------------------------------
+
+LOCATIONS = ("", "/", "//", "http://[", "http://127.0.0.1:1/", "/v2/team/one/blobs/uploads/none",
+             "ftp://host/x", "https://", "\u00e9", "http://a b/", "?x#y", "http://:99999/")  # fmt: skip
+BODIES = (b"", b"{}", b"[]", b'{"errors":[{}]}', b'{"errors":[{"code":"BLOB_UNKNOWN"}]}', b"\xff\x00",
+          b"<html>", b'{"manifests":[{"digest":1}],"schemaVersion":2}', b"[" * 5000, b"null")  # fmt: skip
+TYPES = (
+    "",
+    "text/html",
+    "application/json",
+    INDEX_TYPE,
+    MANIFEST_TYPE,
+    "application/json; charset=x",
+)
+
+
+def saves(request: Any, subject: str) -> bool:
+    """Whether a request only saves work, or is of documents about the image."""
+    path = request.path
+    asks = request.command in ("HEAD", "GET") and "/uploads/" not in path
+    return asks or "mount=" in path or subject.replace(":", "-") in path
+
+
+class Odd:
+    """Answers what only saves work with anything at all; the registry sees the rest."""
+
+    def __init__(self, chance: random.Random, subject: str) -> None:
+        self._chance, self._subject = chance, subject
+
+    def __call__(self, request: Any) -> bool:
+        chance = self._chance
+        if not saves(request, self._subject) or chance.random() < 0.3:
+            return False
+        request.rfile.read(int(request.headers.get("Content-Length") or 0))
+        if chance.random() < 0.1:
+            request.wfile.write(
+                chance.choice([b"", b"garbage\r\n\r\n", b"HTTP/1.1 99999 x\r\n\r\n"])
+            )
+            request.close_connection = True
+            return True
+        headers = {
+            name: value
+            for name, value in {
+                "Location": chance.choice(LOCATIONS),
+                "Content-Type": chance.choice(TYPES),
+                "Docker-Content-Digest": chance.choice(["x", "sha256:" + "0" * 64, "sha512:1"]),
+                "Link": chance.choice(["<", '</x?n=1>; rel="next"', '<http://[>; rel="next"']),
+                "Content-Encoding": chance.choice(["gzip", "identity", "x"]),
+                "WWW-Authenticate": chance.choice(["", "Basic", 'Bearer realm="http://["', "x y"]),
+                "OCI-Subject": "x",
+                "ETag": "x",
+                "Retry-After": chance.choice(["0", "x", "Thu, 01 Jan 1970 00:00:00 GMT"]),
+            }.items()
+            if chance.random() < 0.3
+        }
+        headers = {name: value.encode().decode("latin-1") for name, value in headers.items()}
+        status = chance.choice([200, 201, 202, 204, 206, 301, 304, 307, 400, 401, 403, 404, 405, 409,
+                                410, 416, 418, 429, 451, 500, 503, 599])  # fmt: skip
+        request.answer(status, headers, chance.choice(BODIES))
+        return True
+
+
+def test_odd_answers_to_what_only_saves_work(tmp_path: Path, chance: random.Random) -> None:
+    layout = store.open_store(tmp_path / "store")
+    with registry(tmp_path) as address, proxy(address) as faulty:
+        for number in range(times(12, 400)):
+            image = an_image(layout, number, chance)
+            document = Referrer("text/plain", "x", b"%d" % number, image.descriptor, {})
+            layout.attach([document])
+            faulty.guard = Odd(chance, image.manifest_digest)
+            repository = Repository(faulty.address, chance.choice(["team/one", "team/two"]))
+            with Registry(repository, plain_http=True, policy=QUICK) as connected:
+                progress = Progress(Path("/dev/null").open("w"))  # noqa: SIM115
+                wishes = Wishes(referrers=[document], jobs=3)
+                push.push(layout, image, connected, image.ref, wishes, progress=progress)
+            there = Repository(address, repository.name)
+            with Registry(there, plain_http=True) as found:
+                assert found.manifest_digest(image.ref) == image.manifest_digest
