@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from images import web
 from images.artifact import Artifact
 from images.deb import Deb
 from images.errors import LockError, ToolError
@@ -146,6 +147,8 @@ def _configure(home: Path, suites: Sequence[Suite], mirror: Mirror) -> None:
         for path in (home / directory, *(home / directory).relative_to(home).parents):
             (home / path).chmod(0o755)
     lines = (f"deb [{_OPTIONS}] {mirror.root(s.archive)} {s.name} {s.component}\n" for s in suites)
+    # apt itself reads it, and none of its helpers: a mirror's address may hold a login.
+    (home / "sources.list").touch(0o600)
     (home / "sources.list").write_text("".join(lines), encoding="utf-8")
     settings = {
         # The host's settings, pins and sources must not take part.
@@ -169,7 +172,7 @@ def _configure(home: Path, suites: Sequence[Suite], mirror: Mirror) -> None:
     }
     text = "".join(f'{key} "{value}";\n' for key, value in settings.items())
     (home / "apt.conf").write_text(text, encoding="utf-8")
-    for name in ("status", "sources.list", "apt.conf"):
+    for name in ("status", "apt.conf"):
         (home / name).chmod(0o644)
 
 
@@ -220,4 +223,4 @@ def _run(command: Sequence[str], home: Path) -> subprocess.CompletedProcess[str]
 
 def _tail(done: subprocess.CompletedProcess[str]) -> str:
     lines = [*done.stdout.splitlines(), *done.stderr.splitlines()]
-    return "\n".join(lines[-20:])
+    return web.public_text("\n".join(lines[-20:]))

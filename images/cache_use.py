@@ -164,7 +164,7 @@ def _write(
     with store.workdir() as workdir:
         blobs.append(_empty_config(workdir / "config"))
         sent = push_blobs.bring(store, registry, blobs, jobs, progress)
-    push_memory.note(store, registry.repository, sizes)
+    push_memory.note(store, registry.canonical, sizes)
     with progress.timed("records"):
         at_once(
             lambda item: shared_cache.add(registry, item.key, item.layer.title, item.layer.blob),

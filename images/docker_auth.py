@@ -7,13 +7,17 @@ of an error.
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from images import jsontext
+from images import jsontext, origin
 from images.errors import LoginError
+from images.origin import Origin
+
+_HUB = {"index.docker.io": "docker.io"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +35,13 @@ class Login:
     identity_token: str = field(default="", repr=False)
 
 
-def login_for(registry: str) -> Login | None:
-    """The login for a registry, `HOST[:PORT]`, if there is one.
+def login_for(registry: str, name: str = "", *, plain_http: bool = False) -> Login | None:
+    """The login for a registry, if there is one.
+
+    Args:
+        registry: `HOST[:PORT]`; an entry counts for the same server, however that is spelled.
+        name: the repository's name: an entry may be for repositories below a path alone.
+        plain_http: whether the registry is asked without TLS.
 
     Raises:
         LoginError: the configuration cannot be read, or a credential helper is missing or failed.
@@ -40,15 +49,60 @@ def login_for(registry: str) -> Login | None:
     path = _config_path()
     if path is None:
         return None
-    found = _resolve(registry, path, _read(path))
+    content = _read(path)
+    entry = _entry(content.get("auths"), origin.of_registry(registry, plain_http=plain_http), name)
+    spelled = _spelled(registry, content, plain_http)
+    found = next(filter(None, (_resolve(item, path, content, entry) for item in spelled)), None)
     if not found:
         return None
     low = {key.lower(): value for key, value in found.items() if isinstance(value, str)}
-    if token := low.get("identitytoken"):
-        return Login(identity_token=token)
-    if "username" in low and "password" in low:
-        return Login(low["username"], low["password"])
-    return None
+    token, user, password = (low.get(k, "") for k in ("identitytoken", "username", "password"))
+    if token and isinstance(entry, dict):  # the SDK leaves out what is beside a token
+        user, password = _pair(entry)
+    whole = "username" in low and "password" in low
+    return Login(user, password, token) if token or whole else None
+
+
+def _entry(auths: Any, home: Origin, name: str) -> Any:
+    """What `auths` holds for a repository: for the longest path that it is below."""
+    if not isinstance(auths, dict):
+        return auths or None
+    found: dict[str, Any] = {}
+    for key, entry in auths.items():
+        host, _, path = re.sub("^https?://", "", key).partition("/")
+        path = path.strip("/")
+        path = "" if path in ("v1", "v2") else path
+        if _is(host, home) and f"{name}/".startswith(f"{path}/" if path else ""):
+            found.setdefault(path, entry)
+    return found[max(found, key=len)] if found else None
+
+
+def _is(host: str, home: Origin) -> bool:
+    """Whether a host of the configuration is that registry."""
+    try:
+        there = origin.of_registry(_HUB.get(host, host), plain_http=home.scheme == "http")
+    except ValueError:
+        return False
+    return there == home
+
+
+def _spelled(registry: str, content: dict[str, Any], plain_http: bool) -> list[str]:
+    """The names under which a credential helper may know a registry."""
+    home = origin.of_registry(registry, plain_http=plain_http)
+    helpers = content.get("credHelpers")
+    named = [key for key in helpers if _is(key, home)] if isinstance(helpers, dict) else []
+    return list(dict.fromkeys([registry, *named, home.authority]))
+
+
+def _pair(entry: dict[str, Any]) -> tuple[str, str]:
+    """User name and password of an entry."""
+    from docker import auth
+
+    try:
+        user, password = auth.decode_auth(entry.get("auth") or "Og==")
+    except (ValueError, TypeError, AttributeError):
+        return "", ""
+    return str(user), str(password)
 
 
 def _config_path() -> Path | None:
@@ -73,17 +127,22 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _resolve(registry: str, path: Path, content: dict[str, Any]) -> dict[str, Any] | None:
+def _resolve(
+    registry: str, path: Path, content: dict[str, Any], entry: Any
+) -> dict[str, Any] | None:
     from docker import auth, errors
 
     helper = _helper(registry, content)
+    if entry is None and not helper:
+        return None
     remedy = f"docker login {registry}"
+    chosen = {"auths": {registry: entry} if entry is not None else {}}
     if helper:
         remedy = f"install docker-credential-{helper} or take it out of {path}; then: {remedy}"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a helper that is missing is told by our own error
-            config = auth.load_config(config_dict=content)
+            config = auth.load_config(config_dict={**content, **chosen})
             found: dict[str, Any] | None = auth.resolve_authconfig(config, registry)
     except errors.DockerException:
         # Not chained, and without the SDK's words: a helper's output could hold anything.

@@ -16,17 +16,15 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 from urllib.parse import unquote, urlsplit
 
 from images import sha256
 from images.artifact import Artifact
 from images.errors import FetchError, IntegrityError, StoreError
-from images.retry import PASSING, PassingError, Policy, retry_after
-from images.web import public_text, public_url, session
-
-if TYPE_CHECKING:
-    import requests
+from images.file_http import Files, FinalError
+from images.retry import PassingError, Policy
+from images.web import public_url
 
 POLICY = Policy()
 """Of downloads that are not given one of their own."""
@@ -38,7 +36,6 @@ Advance = Callable[[int], None]
 """Told of each piece that arrives, in bytes; a negative number takes bytes back."""
 
 _CHUNK = 1 << 20
-_TIMEOUT = (15.0, 60.0)  # seconds to connect, and between two reads
 
 _CHANGED = "if the index was right to change the file, lock again: python build.py lock"
 
@@ -108,10 +105,9 @@ class Downloads:
         self._cache = cache
         self._advance = advance
         self._pool = ThreadPoolExecutor(jobs, thread_name_prefix="download")
-        self._session = session()
+        self._files = Files()
         self._stop = threading.Event()
         self._policy = policy or POLICY
-        self._answered: set[str] = set()
 
     def __enter__(self) -> Downloads:
         return self
@@ -120,7 +116,7 @@ class Downloads:
         if kind is not None:
             self._stop.set()
         self._pool.shutdown(cancel_futures=True)
-        self._session.close()
+        self._files.close()
 
     def start(self, artifact: Artifact, url: str) -> Future[Path]:
         """Begin one download; the result is the cached file.
@@ -149,16 +145,13 @@ class Downloads:
         return path
 
     def _fill(self, artifact: Artifact, url: str, stream: IO[bytes]) -> None:
-        import requests
-        import urllib3
-
         failures, most = 0, 0
         while True:
             try:
                 digest = self._attempt(artifact, url, stream)
-            except _PermanentError as error:
-                raise FetchError(f"{artifact.filename}: {public_text(str(error))}") from None
-            except (requests.RequestException, urllib3.exceptions.HTTPError, PassingError) as error:
+            except FinalError as error:
+                raise FetchError(f"{artifact.filename}: {error}", remedy=error.remedy) from None
+            except PassingError as error:
                 have = stream.seek(0, os.SEEK_END)
                 failures, most = (1, have) if have > most else (failures + 1, most)
                 self._pause(failures, error, artifact, url)
@@ -173,18 +166,16 @@ class Downloads:
                 remedy=_CHANGED,
             )
 
-    def _pause(self, failures: int, error: Exception, artifact: Artifact, url: str) -> None:
+    def _pause(self, failures: int, error: PassingError, artifact: Artifact, url: str) -> None:
         """Wait before the next attempt, unless this was the last one that the policy allows."""
-        known = urlsplit(url).netloc in self._answered
+        known = urlsplit(url).scheme in ("", "file") or self._files.has_answered(url)
         if failures >= (self._policy.attempts if known else self._policy.strangers):
             raise FetchError(
-                f"{artifact.filename}: {failures} attempts failed, the last one: "
-                f"{public_text(str(error))}",
+                f"{artifact.filename}: {failures} attempts failed, the last one: {error}",
                 remedy="check the network and the index's settings, then run the same command: "
                 "what has arrived is kept",
             ) from None
-        after = error.after if isinstance(error, PassingError) else None
-        self._stop.wait(self._policy.pause(failures, after))
+        self._stop.wait(self._policy.pause(failures, error.after))
         if self._stop.is_set():
             raise CancelledError
 
@@ -227,33 +218,13 @@ class Downloads:
         headers = {"Accept-Encoding": "identity"}
         if have:
             headers["Range"] = f"bytes={have}-"
-        with self._get(url, headers) as response:
-            self._answered.add(urlsplit(url).netloc)
-            if response.status_code in PASSING:
-                told = f"HTTP {response.status_code} from {public_url(url)}"
-                raise PassingError(told, retry_after(response.headers.get("Retry-After")))
-            if response.status_code >= 400:
-                raise _PermanentError(f"HTTP {response.status_code} from {public_url(url)}")
+        with self._files.get(url, headers) as response:
             if have and response.status_code != 206:
                 stream.seek(0)
                 stream.truncate()
                 raise PassingError("the server does not resume; starting over")
             # As it is: some servers call a .tar.gz a file with a Content-Encoding.
             yield from response.raw.stream(_CHUNK, decode_content=False)
-
-    def _get(self, url: str, headers: dict[str, str]) -> requests.Response:
-        import requests
-
-        try:
-            return self._session.get(url, headers=headers, stream=True, timeout=_TIMEOUT)
-        except requests.RequestException:
-            raise
-        except OSError as error:  # a CA bundle that is not there
-            raise _PermanentError(str(error)) from error
-
-
-class _PermanentError(Exception):
-    """No attempt will help."""
 
 
 def _local(url: str, have: int) -> Iterator[bytes]:
@@ -263,7 +234,7 @@ def _local(url: str, have: int) -> Iterator[bytes]:
             while piece := source.read(_CHUNK):
                 yield piece
     except OSError as error:
-        raise _PermanentError(str(error)) from error
+        raise FinalError(str(error)) from error
 
 
 def _hash_so_far(stream: IO[bytes], size: int) -> tuple[hashlib._Hash, int]:

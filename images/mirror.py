@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from images import web
 from images.errors import ToolError, UsageError
 
 DEBIAN = "debian"
@@ -133,7 +134,7 @@ def _is_url(text: str) -> bool:
 
 def _misunderstood(setting: str) -> UsageError:
     return UsageError(
-        f"--debian-mirror {setting}: cannot tell where the two archives are",
+        f"--debian-mirror {web.public_text(setting)}: cannot tell where the two archives are",
         remedy="give http[s]://HOST/PATH/debian (with debian-security beside it), "
         "or debian=URL,debian-security=URL",
     )

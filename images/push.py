@@ -133,7 +133,7 @@ def push(
             if wishes.never_move:
                 _check_free(registry, tag, registry.manifest_digest(tag), image.manifest_digest)
             notes += _late(tag, registry.put_manifest(tag, image.manifest))
-    push_memory.note(store, registry.repository, sources, image.manifest_digest)
+    push_memory.note(store, registry.canonical, sources, image.manifest_digest)
     blobs = (PushedBlob(item.digest, item.size, states[item.digest]) for item in sources.values())
     return Pushed(
         image.ref,
@@ -184,7 +184,7 @@ def _look(store: Store, registry: Registry, tag: str, image: Image, *, needed: b
         before = None
     if before == image.manifest_digest:
         return _Now(before)
-    like = before or push_memory.last_image(store, registry.repository)
+    like = before or push_memory.last_image(store, registry.canonical)
     return _Now(before, _blobs_of(registry, like) if like else frozenset())
 
 

@@ -2,7 +2,8 @@
 image there tells with one answer which of them a new one still lacks.
 
 One file for each repository in the store's `.roll/pushed/`. It is only a hint: a blob that is gone
-from a repository is sent again.
+from a repository is sent again. Repositories are given in their canonical spelling
+(`images.reference.canonical`): `HOST` and `HOST:443` are one registry.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def check(
     """
     if to_send < _WORTH or known or not has_zstd(made):
         return
-    if push_memory.known(store, registry.repository.registry):
+    if push_memory.known(store, registry.canonical.registry):
         return
     content = _manifest(made)
     try:

@@ -96,7 +96,7 @@ class Mounts:
     """Tries the repositories that may have a blob, those that surely had it first."""
 
     def __init__(self, store: Store, registry: Registry, which: Mounting, savings: Savings) -> None:
-        own = registry.repository
+        own = registry.canonical
         self._savings = savings
         self._known = _known(store, registry) if which.known else {}
         self._known.pop(own.name, None)
@@ -128,9 +128,9 @@ class Mounts:
 
 def _known(store: Store, registry: Registry) -> dict[str, set[str]]:
     """The digests of blobs by the repository of that registry that had them."""
-    own = registry.repository.registry
+    own = registry.canonical.registry
     found = {name: set(digests) for name, digests in push_memory.known(store, own).items()}
     for digest, remote in store.remotes().items():
-        if remote.place.repository.registry == own:
-            found.setdefault(remote.place.repository.name, set()).add(digest)
+        if (there := remote.place.canonical).registry == own:
+            found.setdefault(there.name, set()).add(digest)
     return found

@@ -8,8 +8,10 @@ mistake.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
+from images import origin
 from images.errors import UsageError
 
 _HOST = re.compile(
@@ -41,6 +43,17 @@ class Repository:
         return f"{self.registry}/{self.name}"
 
 
+def canonical(repository: Repository, *, plain_http: bool) -> Repository:
+    """The repository with its registry in the one spelling that all others of it have.
+
+    Args:
+        repository: as somebody wrote it.
+        plain_http: whether its registry is asked without TLS.
+    """
+    there = origin.of_registry(repository.registry, plain_http=plain_http)
+    return replace(repository, registry=there.authority)
+
+
 def parse(text: str) -> tuple[Repository, str | None]:
     """The repository and the tag, if there is one, of `REGISTRY/REPOSITORY[:TAG]`.
 
@@ -62,20 +75,22 @@ def parse(text: str) -> tuple[Repository, str | None]:
     return Repository(host, _checked(text, host, name)), tag
 
 
-def repository_name(text: str, registry: str) -> str:
+def repository_name(text: str, registry: str, *, plain_http: bool = False) -> str:
     """A repository's name, given with its registry or without.
 
     Args:
         text: `REPOSITORY` or `REGISTRY/REPOSITORY`.
         registry: the only registry that it can be of.
+        plain_http: whether that registry is asked without TLS.
 
     Raises:
         UsageError: it is no name, or of another registry.
     """
     host, _, rest = text.partition("/")
-    if host == registry:
-        return _checked(text, registry, rest)
-    if rest and _is_host(host):
+    if rest and (host == registry or _is_host(host)):
+        given, own = Repository(host, rest), Repository(registry, rest)
+        if canonical(given, plain_http=plain_http) == canonical(own, plain_http=plain_http):
+            return _checked(text, registry, rest)
         raise _wrong(text, "is of another registry", f"a repository of {registry}")
     return _checked(text, registry, text)
 
@@ -90,8 +105,12 @@ def _checked(text: str, host: str, name: str) -> str:
 
 
 def _is_host(text: str) -> bool:
-    named = "." in text or ":" in text or text == "localhost"
-    return named and _HOST.fullmatch(text) is not None
+    named = "." in text or ":" in text or text.lower() == "localhost"
+    if not named or not _HOST.fullmatch(text):
+        return False
+    with suppress(ValueError):  # a port that is none, an address that is none
+        return bool(origin.of_registry(text, plain_http=False))
+    return False
 
 
 def _wrong(text: str, why: str, remedy: str = _EXAMPLE) -> UsageError:

@@ -16,12 +16,14 @@ from urllib.parse import quote, urlsplit
 from images import image, registry_put
 from images.errors import IntegrityError, RegistryError
 from images.image import MANIFEST_TYPE
-from images.reference import Repository
+from images.redirect import is_redirect
+from images.reference import Repository, canonical
 from images.registry_auth import Scopes
 from images.registry_http import Exchange
 from images.registry_put import Put
 from images.registry_refusals import MissingError
 from images.retry import PassingError, Policy
+from images.web import succeeded
 
 if TYPE_CHECKING:
     import requests
@@ -70,6 +72,10 @@ class Manifest:
 class Registry:
     """A repository of a registry. Leaving the context breaks off whatever still runs.
 
+    Attributes:
+        canonical: the repository in the one spelling that all others of it have; what is to be
+            compared or remembered.
+
     Args:
         repository: which one.
         plain_http: talk without TLS.
@@ -86,8 +92,12 @@ class Registry:
         actions: Actions = "pull,push",
     ) -> None:
         self.repository = repository
+        self.canonical = canonical(repository, plain_http=plain_http)
         self.exchange = Exchange(
-            repository.registry, plain_http=plain_http, policy=policy or Policy()
+            repository.registry,
+            plain_http=plain_http,
+            policy=policy or Policy(),
+            name=repository.name,
         )
         self._scopes: Scopes = (f"repository:{repository.name}:{actions}",)
 
@@ -120,16 +130,18 @@ class Registry:
         url = self._url("manifests", reference)
         accept = {"Accept": MANIFEST_TYPE}
         response = self.exchange.call("HEAD", url, self._scopes, headers=accept)
-        told = response.headers.get("Docker-Content-Digest")
-        if response.status_code == 200 and told:
-            return told
-        if response.status_code != 404:
-            # The header is a SHOULD: without it, the bytes tell. And the reason of a refusal is in
-            # a body, which the answer to a HEAD has none of.
-            response = self.exchange.call("GET", url, self._scopes, headers=accept)
         if response.status_code == 404:
             return None
-        if response.status_code != 200:
+        told = response.headers.get("Docker-Content-Digest", "")
+        there = succeeded(response) or is_redirect(response.status_code)
+        if there and image.DIGEST.fullmatch(told):
+            return told
+        # The header is a SHOULD: without it, the bytes tell, also where a storage takes no HEAD.
+        # And the reason of a refusal is in a body, which the answer to a HEAD has none of.
+        response = self.exchange.call("GET", url, self._scopes, headers=accept)
+        if response.status_code == 404:
+            return None
+        if not succeeded(response):
             raise self.exchange.refused(response, f"asking for {self.repository.name}:{reference}")
         return image.digest(response.content)
 
@@ -150,7 +162,7 @@ class Registry:
             if response.status_code == 404:
                 return None
             named = f"{self.repository}{'@' if ':' in reference else ':'}{reference}"
-            if response.status_code != 200:
+            if not succeeded(response):
                 raise self.exchange.refused(response, f"getting the manifest {named}")
             content = b""
             for piece in response.iter_content(_PIECE):
@@ -185,7 +197,9 @@ class Registry:
         response = self._aside("HEAD", self._url("blobs", digest), self._scopes)
         if response.status_code == 404:
             return False
-        if response.status_code != 200:
+        if is_redirect(response.status_code):  # to a storage that takes no HEAD
+            return True
+        if not succeeded(response):
             raise self.exchange.refused(response, f"asking {self.repository.name} for a blob")
         # Missing where a proxy compresses; a blob of another size is a broken one.
         return response.headers.get("Content-Length", str(size)) == str(size)
@@ -214,7 +228,7 @@ class Registry:
         with self.exchange.streaming(url, self._scopes, headers) as response:
             if response.status_code == 404:
                 raise MissingError(f"{self.repository}: has no blob {digest}")
-            if response.status_code not in (200, 206):
+            if not succeeded(response):
                 raise self.exchange.refused(response, doing)
             start = begin if response.status_code == 206 else 0
             told = response.headers.get("Content-Range", "")
@@ -242,7 +256,7 @@ class Registry:
         scopes = (*self._scopes, f"repository:{source}:pull")
         response = self._aside("POST", url, scopes, most=_MOUNT_ATTEMPTS)
         if response.status_code == 202:
-            self.cancel(self._location(response, url))
+            self.cancel(self._location(response))
         return response.status_code == 201
 
     def _aside(
@@ -274,10 +288,10 @@ class Registry:
         response = self.exchange.once("POST", url, self._scopes, body=lambda: b"")
         if response.status_code == 409:  # e.g. two first pushes make one repository
             raise PassingError(str(self.exchange.refused(response, "an upload")))
-        if response.status_code != 202:
+        if not succeeded(response):
             raise self.exchange.refused(response, f"an upload to {self.repository.name}")
         least = response.headers.get("OCI-Chunk-Min-Length", "0")
-        return self._location(response, url), int(least) if least.isdecimal() else 0
+        return self._location(response), int(least) if least.isdecimal() else 0
 
     def send_part(self, location: str, body: Callable[[], Body], content_range: str | None) -> str:
         """Append to an upload; gives the address of what follows.
@@ -294,8 +308,8 @@ class Registry:
         if content_range:
             headers["Content-Range"] = content_range
         response = self.exchange.once("PATCH", location, self._scopes, body=body, headers=headers)
-        if response.status_code in (201, 202, 204):
-            return self._location(response, location)
+        if succeeded(response):
+            return self._location(response)
         refused = self.exchange.refused(response, f"an upload to {self.repository.name}")
         # Some say 416 of a body that is too large; alone, it is of a range that does not fit.
         large = response.status_code == 416 and "too large" in refused.message
@@ -312,11 +326,11 @@ class Registry:
         """
         response = self.exchange.once("GET", location, self._scopes)
         match = _RANGE.fullmatch(response.headers.get("Range", ""))
-        if response.status_code not in (200, 202, 204) or not match:
+        if not succeeded(response) or not match:
             raise LostError("an upload was lost")
         # An empty upload's range is 0-0, too: one byte less is no harm, one more would be.
         last = int(match[1])
-        return self._location(response, location), last + 1 if last else 0
+        return self._location(response), last + 1 if last else 0
 
     def finish(self, location: str, digest: str, content: bytes = b"") -> None:
         """End an upload, with all of the blob or after all of its parts.
@@ -333,7 +347,7 @@ class Registry:
             headers={"Content-Type": _OCTETS},
             patience=_STORING,
         )
-        if response.status_code not in (201, 204):
+        if not succeeded(response):
             raise self._unfinished(response)
         if (told := response.headers.get("Docker-Content-Digest", digest)) != digest:
             raise RegistryError(f"{self.repository}: made {told} of the blob {digest}")
@@ -348,14 +362,11 @@ class Registry:
             return LostError(str(self.exchange.refused(response, "an upload")))
         return self.exchange.refused(response, f"an upload to {self.repository.name}")
 
-    def _location(self, response: requests.Response, base: str) -> str:
+    def _location(self, response: requests.Response) -> str:
         location = response.headers.get("Location")
         if not location:
             raise RegistryError(f"{self.repository.registry}: answers an upload without Location")
-        try:
-            return self.exchange.resolved(location, base)
-        except ValueError:  # no address at all
-            raise RegistryError(f"{self.repository.registry}: sends an upload nowhere") from None
+        return self.exchange.resolved(location, response.url)
 
     def _url(self, kind: str, last: str) -> str:
         return self.exchange.url(f"{self.repository.name}/{kind}/{last}")

@@ -2,6 +2,7 @@
 
 Specification: RFC 9110, section 11; the token protocol of Distribution (registry token
 authentication, and its OAuth2 form for identity tokens), which every registry with tokens speaks.
+Some token servers lack the OAuth2 form: they are asked in the other one then.
 """
 
 from __future__ import annotations
@@ -9,15 +10,17 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from images import jsontext
+from images import challenge, http_errors, jsontext, progress, realm, redirect, web
+from images.challenge import Challenge
 from images.errors import LoginError, RegistryError
+from images.origin import Origin
+from images.redirect import RedirectError
 from images.retry import PASSING, PassingError, retry_after
-from images.web import public_url
+from images.web import Header, public_url
 
 if TYPE_CHECKING:
     import requests
@@ -31,7 +34,10 @@ _LIFETIME = 60.0  # seconds, where the server does not say: the protocol's own d
 _MARGIN = 10.0  # seconds before its end at which a token is no longer used
 _TIMEOUT = (20.0, 60.0)
 _CLIENT = "roll-sglang-images"
-_CHALLENGE = re.compile(r"(?:^|,)\s*(Bearer|Basic)\s+", re.IGNORECASE)
+_NO_OAUTH = frozenset({400, 401, 403, 404, 405, 501})
+"""What token servers without the OAuth2 form answer to it; some take it for a wrong login."""
+_TOKEN_USER = "<token>"  # noqa: S105  # a name
+"""The user name of those who have an identity token alone, as Docker's configuration has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +55,9 @@ class Authorization:
     Args:
         registry: `HOST[:PORT]`, as in messages and in Docker's configuration.
         session: for requests to the token server.
-        plain_http: whether a token server may be asked without TLS, too.
+        home: the registry's origin; without TLS, its token server may be asked without it, too.
         login_for: finds the login; called once, and only when the registry wants one.
+        say: takes a line for people.
     """
 
     def __init__(
@@ -58,17 +65,20 @@ class Authorization:
         registry: str,
         session: requests.Session,
         *,
-        plain_http: bool,
+        home: Origin,
         login_for: Callable[[str], Login | None],
+        say: Callable[[str], None] = progress.say,
     ) -> None:
         self._registry = registry
         self._session = session
-        self._plain_http = plain_http
+        self._home = home
         self._login_for = login_for
+        self._say = say
         self._login: Login | None = None
         self._asked = False
         self._lock = threading.Lock()
-        self._challenge: Mapping[str, str] | None = None
+        self._challenge: Challenge | None = None
+        self._told = False
         self._tokens: dict[Scopes, _Token] = {}
         self._basic: str | None = None
 
@@ -89,11 +99,11 @@ class Authorization:
                 return self._basic
             return self._fetch(scopes).header if own else self._token(scopes)
 
-    def answer(self, challenge: str, rejected: str | None, *, own: bool) -> None:
+    def answer(self, header: str, rejected: str | None, *, own: bool) -> None:
         """Take note of a 401.
 
         Args:
-            challenge: its WWW-Authenticate.
+            header: its WWW-Authenticate.
             rejected: the header's value that it was the answer to.
             own: whether that value was made for this very request.
 
@@ -107,20 +117,20 @@ class Authorization:
             self._tokens = {
                 scopes: token for scopes, token in self._tokens.items() if token.header != rejected
             }
-            scheme, parameters = _parsed(challenge)
-            if scheme == "bearer" and parameters.get("realm"):
-                self._challenge = parameters
-            elif scheme == "basic":
-                self._basic = self._basic_header()
-            else:
+            wanted = challenge.best(header)
+            if wanted is None:
                 raise RegistryError(
                     f"{self._registry}: wants an authorization that is neither Basic nor Bearer",
                     remedy="use a registry's address, not that of its web pages",
                 )
+            if wanted.scheme == "bearer":
+                self._challenge = wanted
+            else:
+                self._basic = self._basic_header()
 
     def _basic_header(self) -> str:
         login = self._known_login()
-        if login is None or not login.username:
+        if login is None:
             raise self._refused()
         return _basic(login)
 
@@ -131,42 +141,61 @@ class Authorization:
         return found.header
 
     def _fetch(self, scopes: Scopes) -> _Token:
-        challenge = self._challenge or {}
-        realm = challenge["realm"]
-        if urlsplit(realm).scheme != "https" and not self._plain_http:
-            raise RegistryError(
-                f"{self._registry}: its token server is without TLS: {public_url(realm)}",
-                remedy="mend the registry's token realm, or add --plain-http where that is meant",
-            )
+        parameters = self._challenge.parameters if self._challenge else {}
+        where = realm.checked(parameters["realm"], self._home, self._registry)
+        self._tell(where)
         begin = time.monotonic()
-        response = self._ask(realm, challenge.get("service", ""), scopes)
+        try:
+            response = self._ask(where, parameters.get("service", ""), scopes)
+        except RedirectError as error:
+            raise RegistryError(
+                f"{self._registry}: its token server {public_url(where)}: {error}",
+                remedy="fix the registry's token realm: a login is sent to no other server",
+            ) from None
         if response.status_code in PASSING:
             after = retry_after(response.headers.get("Retry-After"))
-            raise PassingError(f"HTTP {response.status_code} from {public_url(realm)}", after)
+            raise PassingError(f"HTTP {response.status_code} from {public_url(where)}", after)
         if response.status_code in (400, 401, 403):
             raise self._refused()
-        return _token_of(response, begin, public_url(realm))
+        return _token_of(response, begin, public_url(where))
 
-    def _ask(self, realm: str, service: str, scopes: Scopes) -> requests.Response:
-        import requests
+    def _tell(self, where: str) -> None:
+        """Say once where the login goes, if that is not what its registry's name lets expect."""
+        if not self._told and realm.is_foreign(where, self._home) and self._known_login():
+            self._say(f"{self._registry}: its login goes to the token server {public_url(where)}")
+        self._told = True
 
+    def _ask(self, where: str, service: str, scopes: Scopes) -> requests.Response:
         login = self._known_login()
         query: list[tuple[str, str]] = [("service", service)] if service else []
-        try:
-            if login is not None and login.identity_token:
-                form = [*query, ("grant_type", "refresh_token"), ("client_id", _CLIENT)]
-                form += [("scope", " ".join(scopes)), ("refresh_token", login.identity_token)]
-                return self._session.post(
-                    realm, data=form, auth=Header(None), timeout=_TIMEOUT, allow_redirects=False
-                )
-            query += [("scope", scope) for scope in scopes]
-            basic = _basic(login) if login is not None else None
-            return self._session.get(
-                realm, params=query, auth=Header(basic), timeout=_TIMEOUT, allow_redirects=False
+        if login is not None and login.identity_token:
+            form = [*query, ("grant_type", "refresh_token"), ("client_id", _CLIENT)]
+            form += [("scope", " ".join(scopes)), ("refresh_token", login.identity_token)]
+            response = self._send("POST", where, None, data=form)
+            if response.status_code not in _NO_OAUTH:
+                return response
+        query += [("scope", scope) for scope in scopes]
+        return self._send("GET", where, _basic(login) if login else None, params=query)
+
+    def _send(self, method: str, where: str, header: str | None, **what: Any) -> requests.Response:
+        """A request to the token server; what it holds is for that server alone."""
+        import requests
+
+        def send(url: str, ours: bool) -> requests.Response:
+            if not ours:
+                raise RedirectError(f"it redirects to {public_url(url)}")
+            more = what if url == where else {"data": what.get("data")}
+            return self._session.request(
+                method, url, auth=Header(header), timeout=_TIMEOUT, allow_redirects=False, **more
             )
+
+        try:
+            return redirect.follow(send, method, where)
         except requests.RequestException as error:
-            # Its text would hold the whole address.
-            reason = f"{type(error).__name__} from {public_url(realm)}"
+            failure = http_errors.explained(error, where)
+            reason = f"{public_url(where)}: {failure.reason}"
+            if failure.final:
+                raise RegistryError(f"{self._registry}: {reason}", remedy=failure.remedy) from None
             raise PassingError(reason) from None
 
     def _known_login(self) -> Login | None:
@@ -191,46 +220,21 @@ def login_remedy(registry: str) -> str:
     )
 
 
-class Header:
-    """Puts a given Authorization header, or none, on a request.
-
-    Handed to requests as `auth`: it would take a login from ~/.netrc otherwise.
-    """
-
-    def __init__(self, value: str | None) -> None:
-        self._value = value
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        """The request, with the header."""
-        if self._value is not None:
-            request.headers["Authorization"] = self._value
-        return request
-
-
 def _basic(login: Login) -> str:
-    from base64 import b64encode
-
-    pair = f"{login.username}:{login.password}"
-    return "Basic " + b64encode(pair.encode()).decode("ascii")
+    return web.basic(login.username or _TOKEN_USER, login.password or login.identity_token)
 
 
-def _parsed(challenge: str) -> tuple[str, dict[str, str]]:
-    """Scheme, in lower case, and parameters of the best challenge: Bearer before Basic."""
-    from urllib.request import parse_http_list, parse_keqv_list
-
-    pieces = _CHALLENGE.split(challenge)
-    texts = {name.lower(): text for name, text in zip(pieces[1::2], pieces[2::2], strict=True)}
-    for scheme in ("bearer", "basic"):
-        if scheme in texts:
-            pairs = [part for part in parse_http_list(texts[scheme]) if "=" in part]
-            return scheme, {name.lower(): value for name, value in parse_keqv_list(pairs).items()}
-    return "", {}
+def _printable(token: Any) -> str:
+    """The token, if a header can hold it: what cannot be sent would be part of an error's text."""
+    if not isinstance(token, str) or not re.fullmatch(r"[!-~]+", token):
+        raise ValueError("no token")
+    return token
 
 
 def _token_of(response: requests.Response, begin: float, where: str) -> _Token:
     try:
         document: dict[str, Any] = jsontext.loads(response.content)
-        value = document.get("token") or document["access_token"]
+        value = _printable(document.get("token") or document["access_token"])
         lifetime = float(document.get("expires_in") or _LIFETIME)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise RegistryError(

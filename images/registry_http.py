@@ -5,18 +5,21 @@ Specification: OCI Distribution Spec 1.1, "Error codes".
 
 from __future__ import annotations
 
-import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
-from images import docker_auth, jsontext, web
+from images import docker_auth, http_errors, jsontext, origin, redirect, web
 from images.errors import LoginError, RegistryError
-from images.registry_auth import Authorization, Header, Scopes, login_remedy
+from images.redirect import RedirectError
+from images.registry_auth import Authorization, Scopes, login_remedy
 from images.retry import PASSING, PassingError, Policy, retry_after
+from images.web import Header
 
 if TYPE_CHECKING:
     import requests
@@ -29,7 +32,23 @@ _CONNECT_TIMEOUT = 20.0
 _READ_TIMEOUT = 120.0
 _API_HOSTS = {"docker.io": "registry-1.docker.io"}
 """Registries whose name is not where their API is."""
+_SENT_ON = (
+    "the registry sends the request there, and its login is for nobody else: is the address of the "
+    "registry the right one (https or --plain-http), and the clock of this machine?"
+)
 _LONGEST_REASON = 300  # characters of a registry's own words
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What is sent, wherever that is."""
+
+    method: str
+    scopes: Scopes
+    body: Callable[[], Body] | None
+    headers: Mapping[str, str]
+    patience: float
+    streamed: bool
 
 
 class Exchange:
@@ -39,21 +58,22 @@ class Exchange:
         registry: `HOST[:PORT]`.
         plain_http: talk without TLS.
         policy: how often and after which pauses something is tried again.
+        name: of the repository, where a login is for some repositories of the registry alone.
 
     Attributes:
         answered: whether it has ever answered.
     """
 
-    def __init__(self, registry: str, *, plain_http: bool, policy: Policy) -> None:
+    def __init__(self, registry: str, *, plain_http: bool, policy: Policy, name: str = "") -> None:
         self.registry = registry
         self.policy = policy
-        self._host = _API_HOSTS.get(registry, registry)
-        self._scheme = "http" if plain_http else "https"
-        self._plain_http = plain_http
+        host = _API_HOSTS.get(registry, registry)
+        self.origin = origin.of_registry(host, plain_http=plain_http)
         self._session = web.session()
         self._cut = web.breaker(self._session)
+        login_for = partial(docker_auth.login_for, name=name, plain_http=plain_http)
         self._authorization = Authorization(
-            registry, self._session, plain_http=plain_http, login_for=docker_auth.login_for
+            registry, self._session, home=self.origin, login_for=login_for
         )
         self._stop = threading.Event()
         self.answered = False
@@ -71,24 +91,25 @@ class Exchange:
 
     def url(self, path: str) -> str:
         """The address of a path below `/v2/`."""
-        return f"{self._scheme}://{self._host}/v2/{path}"
+        return f"{self.origin}/v2/{path}"
 
     def resolved(self, location: str, base: str) -> str:
-        """The address that a Location header names; it may be relative.
+        """The address that an upload's Location header names; it may be relative.
 
-        A registry behind a proxy that ends TLS often names itself with http: what it means is the
-        way by which it was asked.
+        A registry behind a proxy often names itself with another scheme: what it means is the way
+        by which it was asked.
 
         Raises:
-            RegistryError: it leads elsewhere without TLS.
+            RegistryError: it is no address, or leads elsewhere without TLS.
         """
-        url = urljoin(base, location)
-        parts = urlsplit(url)
-        if parts.netloc == urlsplit(base).netloc and parts.netloc == self._host:
-            return parts._replace(scheme=self._scheme).geturl()
-        if parts.scheme != "https" and not self._plain_http:
-            raise RegistryError(f"{self.registry}: wants an upload to go to {web.public_url(url)}")
-        return url
+        try:
+            url = redirect.resolved(location, base, self.origin)
+        except RedirectError as error:
+            raise RegistryError(f"{self.registry}: an upload: {error}") from None
+        there = origin.of(url)
+        return (
+            f"{self.origin}{url.removeprefix(str(there))}" if there.is_beside(self.origin) else url
+        )
 
     # -- one request -------------------------------------------------------------------------------
 
@@ -119,56 +140,75 @@ class Exchange:
             LoginError: the registry does not accept who we are.
             RegistryError: it is none, or its certificate is not trusted.
         """
+        request = _Request(method, scopes, body, headers or {}, patience, streamed)
+        own = origin.of(url) == self.origin  # an upload may go elsewhere
+
+        def send(where: str, home: bool) -> requests.Response:
+            return self._authorized(request, where) if own and home else self._send(request, where)
+
+        try:
+            return redirect.follow(send, method, url)
+        except RedirectError as error:
+            raise RegistryError(
+                f"{self.registry}: {method} {urlsplit(url).path}: {error}"
+            ) from None
+
+    def _authorized(self, request: _Request, url: str) -> requests.Response:
+        """A request to the registry itself: nobody else gets its login, or a challenge answered."""
         refused = 0
         while True:
             own = refused > 1  # the first time a token may be wanted, or have come to its end
-            self.check_stopped()
-            ours = urlsplit(url).netloc == self._host  # a login is for nobody else
-            header = self._authorization.header(scopes, own=own) if ours else None
-            response = self._send(method, url, header, body, headers, patience, streamed)
-            if response.status_code in PASSING:
-                after = retry_after(response.headers.get("Retry-After"))
-                raise PassingError(_told(response), after)
-            if response.status_code != 401 or not ours:
+            header = self._authorization.header(request.scopes, own=own)
+            response = self._send(request, url, header)
+            if response.status_code != 401:
                 return response
             response.close()
             challenge = response.headers.get("WWW-Authenticate", "")
             self._authorization.answer(challenge, header, own=own)
             refused += 1
 
-    def _send(
-        self,
-        method: str,
-        url: str,
-        header: str | None,
-        body: Callable[[], Body] | None,
-        headers: Mapping[str, str] | None,
-        patience: float,
-        streamed: bool,
-    ) -> requests.Response:
+    def _send(self, request: _Request, url: str, header: str | None = None) -> requests.Response:
         import requests
 
+        self.check_stopped()
         try:
             response = self._session.request(
-                method,
+                request.method,
                 url,
-                data=body() if body else None,
-                headers=dict(headers or {}),
+                data=request.body() if request.body else None,
+                headers=dict(request.headers),
                 auth=Header(header),
-                timeout=(_CONNECT_TIMEOUT, patience),
-                # A body cannot be sent twice, and only reads are redirected to storage.
-                allow_redirects=method in ("GET", "HEAD"),
-                stream=streamed,
+                timeout=(_CONNECT_TIMEOUT, request.patience),
+                allow_redirects=False,
+                stream=request.streamed,
             )
         except requests.RequestException as error:
             self.check_stopped()
-            if not self.answered and _is_distrust(error):
-                raise self._distrusted(error) from None
-            raise PassingError(_reason(error)) from None
-        except OSError as error:  # a CA bundle that is not there
+            raise self._failed(error, url) from None
+        except OSError as error:  # certificates that are not there
             raise RegistryError(f"{self.registry}: {error}") from None
         self.answered = True
+        if response.status_code in PASSING:
+            after = retry_after(response.headers.get("Retry-After"))
+            raise PassingError(_told(response), after)
+        if response.status_code == 407:
+            failure = http_errors.wants_login(url)
+            raise RegistryError(f"{self.registry}: {failure.reason}", remedy=failure.remedy)
         return response
+
+    def _failed(self, error: requests.RequestException, url: str) -> Exception:
+        """What became of a request that has no answer."""
+        failure = http_errors.explained(error, url)
+        if failure.final:
+            there = origin.of(url)
+            where = "" if there == self.origin else f"{there}: "
+            return RegistryError(f"{self.registry}: {where}{failure.reason}", remedy=failure.remedy)
+        if http_errors.is_tls(error) and not self.answered:
+            return RegistryError(
+                f"{self.registry}: no TLS: {failure.reason}",
+                remedy="if that registry is meant to be asked without TLS, add --plain-http",
+            )
+        return PassingError(failure.reason)
 
     @contextmanager
     def streaming(
@@ -188,7 +228,7 @@ class Exchange:
             yield response
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             self.check_stopped()
-            raise PassingError(_reason(error)) from None
+            raise PassingError(http_errors.innermost(error)) from None
         finally:
             response.close()
 
@@ -260,6 +300,8 @@ class Exchange:
         """
         told = f"{self.registry}: {doing}: {_told(response)}"
         if response.status_code in (401, 403):
+            if sent_on := self._sent_on(response):
+                return RegistryError(f"{told} from {sent_on}", remedy=_SENT_ON)
             return LoginError(
                 told,
                 remedy="use a login that may do that, or another repository: "
@@ -271,41 +313,18 @@ class Exchange:
             return RegistryError(
                 told, remedy="is it a registry's address, and does the repository's project exist?"
             )
+        if redirect.is_redirect(response.status_code):
+            location = web.public_text(response.headers.get("Location", "nowhere"))
+            return RegistryError(
+                f"{told}: it redirects to {location}",
+                remedy="name the registry by the address that it redirects to",
+            )
         return RegistryError(told)
 
-    def _distrusted(self, error: Exception) -> RegistryError:
-        reason = _reason(error)
-        if "CERTIFICATE_VERIFY_FAILED" in reason or "certificate verify failed" in reason:
-            return RegistryError(
-                f"{self.registry}: its certificate is not trusted: {reason}",
-                remedy="name the file with its authority's certificate in REQUESTS_CA_BUNDLE",
-            )
-        return RegistryError(
-            f"{self.registry}: no TLS: {reason}",
-            remedy="if that registry is meant to be asked without TLS, add --plain-http",
-        )
-
-
-def _is_distrust(error: Exception) -> bool:
-    return any(
-        isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError)
-        for cause in _causes(error)
-    )
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An exception and what it came from, outermost first; urllib3 hides causes in arguments."""
-    yield error
-    inner = [item for item in error.args if isinstance(item, BaseException)]
-    following = getattr(error, "reason", None) or error.__cause__ or error.__context__
-    for cause in inner or ([following] if isinstance(following, BaseException) else []):
-        yield from _causes(cause)
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost cause in one line: the outer ones quote whole addresses."""
-    innermost = list(_causes(error))[-1]
-    return " ".join(web.public_text(str(innermost) or type(innermost).__name__).split())
+    def _sent_on(self, response: requests.Response) -> str | None:
+        """The server that answered, if that is another one than the registry."""
+        there = origin.of(response.url) if response.url else self.origin
+        return None if there == self.origin else str(there)
 
 
 def _told(response: requests.Response) -> str:

@@ -15,6 +15,7 @@ from images import image, registry_refusals
 from images.errors import RegistryError
 from images.image import MANIFEST_TYPE
 from images.reference import Repository
+from images.web import succeeded
 
 if TYPE_CHECKING:
     import requests
@@ -86,7 +87,7 @@ def put(
     headers = {"Content-Type": media_type}
     while True:
         response = repository.call("PUT", f"manifests/{reference}", body=content, headers=headers)
-        if 200 <= response.status_code < 300:
+        if succeeded(response):
             return _taken(repository, reference, image.digest(content), response, confirm=confirm)
         refusal = registry_refusals.of(response)
         failures += 1
@@ -111,6 +112,7 @@ def _taken(
 def _shown(repository: Asked, reference: str, wanted: str, *, sure: bool) -> str | None:
     """What the registry shows, asked until it is what was put, for some seconds."""
     failures = 0
+    seen: set[str | None] = set()
     while True:
         try:
             found = repository.manifest_digest(reference)
@@ -118,12 +120,13 @@ def _shown(repository: Asked, reference: str, wanted: str, *, sure: bool) -> str
             return None
         if found == wanted:
             return found
-        if found and ":" in reference:  # no digest ever names something else
-            raise _altered(repository, reference, found, wanted)
+        seen.add(found)
         failures += 1
         if not repository.exchange.wait(failures):
             break
-    if not sure:
+    # A tag may be somebody else's by now; a digest that always names the same other one is not.
+    altered = ":" in reference and found is not None and len(seen) == 1
+    if altered or not sure:
         raise _altered(repository, reference, found, wanted)
     return found
 

@@ -26,6 +26,7 @@ from images.referrer import Referrer
 from images.registry import Registry
 from images.store import Store
 from images.upload import Sizes, Source
+from images.web import succeeded
 
 _CHANGED = (409, 412)
 _PAGES = 100
@@ -243,7 +244,7 @@ def _put_index(registry: Registry, tag: str, content: bytes, etag: str | None) -
     """Replace the index; False where the registry says that it is another one by now."""
     headers = {"Content-Type": INDEX_TYPE, **({"If-Match": etag} if etag else {})}
     response = registry.call("PUT", f"manifests/{tag}", body=content, headers=headers)
-    if 200 <= response.status_code < 300:
+    if succeeded(response):
         return True
     if response.status_code in _CHANGED:
         return False

@@ -14,7 +14,7 @@ from typing import Any
 
 from images import jsontext
 from images.layer import Blob
-from images.reference import Repository
+from images.reference import Repository, canonical
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,11 @@ class Place:
 
     def __str__(self) -> str:
         return str(self.repository)
+
+    @property
+    def canonical(self) -> Repository:
+        """The repository in the one spelling that all others of it have."""
+        return canonical(self.repository, plain_http=self.plain_http)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from packaging.markers import Marker
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import BuildTag, canonicalize_name, parse_wheel_filename
 
-from images import layout
+from images import certificates, layout
 from images.artifact import Artifact
 from images.errors import FetchError, LockError, StoreError, ToolError
 
@@ -34,6 +34,12 @@ _COMPILE = (
     *("pip", "compile", "--format", "pylock.toml"),
     *("--python-version", layout.PYTHON, "--python-platform", PLATFORM),
     *("--no-python-downloads", "--no-header", "--no-annotate", "--quiet"),
+)
+_INPUTS = ("requirements", "constraints", "overrides")
+_DISTRUST = "invalid peer certificate"
+_UNTRUSTED = (
+    "name the file with the authority's certificate in SSL_CERT_FILE, or set UV_SYSTEM_CERTS=1 if "
+    "it is among the machine's own"
 )
 _GLIBC = (2, 36)
 _MARKERS = {
@@ -126,7 +132,8 @@ def locate(wanted: dict[str, Artifact]) -> dict[Artifact, str]:
     except LockError as error:
         raise FetchError(
             f"the index does not tell where the locked files are: {error.message}",
-            remedy="check the network and uv's index settings, or bring back a download cache that "
+            remedy=error.remedy
+            or "check the network and uv's index settings, or bring back a download cache that "
             "holds the files (--cache DIR)",
         ) from None
     return {
@@ -151,29 +158,38 @@ def _without_rivals(pins: Iterable[str]) -> list[list[str]]:
 def _compile(request: Request) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="lock-") as directory:
         place = Path(directory)
-        for name in ("requirements", "constraints", "overrides"):
+        for name in _INPUTS:
             lines = "".join(f"{line}\n" for line in getattr(request, name))
             (place / name).write_text(lines, encoding="utf-8")
         output = place / "pylock.toml"
-        inputs = ["requirements", "--constraints", "constraints", "--overrides", "overrides"]
-        run([*_COMPILE, *inputs, *request.options(), "--output-file", output.name], cwd=place)
+        needed, constraints, overrides = (str(place / name) for name in _INPUTS)
+        inputs = [needed, "--constraints", constraints, "--overrides", overrides]
+        # Not there: uv reads the uv.toml of all directories above, and anybody may put one into
+        # /tmp, with an index of his own that our logins would go to.
+        run([*_COMPILE, *inputs, *request.options(), "--output-file", str(output)], cwd=Path("/"))
         packages: list[dict[str, Any]] = tomli.loads(output.read_text(encoding="utf-8")).get(
             "packages", []
         )
         return packages
 
 
-def run(arguments: Sequence[str], *, cwd: Path, env: dict[str, str] | None = None) -> None:
+def run(arguments: Sequence[str], *, cwd: Path, env: Mapping[str, str] = os.environ) -> None:
     """Run uv.
+
+    Args:
+        arguments: of uv.
+        cwd: where it runs.
+        env: its environment; certificates that are named for the builder count for it as well.
 
     Raises:
         LockError: uv says no; the message is its own.
         StoreError: the disk of uv's cache or of temporary files is full.
         ToolError: uv is not installed.
     """
+    whole = {**env, **certificates.for_uv(env)}
     try:
         done = subprocess.run(
-            [find(), *arguments], cwd=cwd, env=env, capture_output=True, text=True, check=False
+            [find(), *arguments], cwd=cwd, env=whole, capture_output=True, text=True, check=False
         )
     except OSError as error:
         raise ToolError(f"uv cannot be run: {error}", remedy="pip install -e .") from error
@@ -184,7 +200,7 @@ def run(arguments: Sequence[str], *, cwd: Path, env: dict[str, str] | None = Non
                 f"no space left on a disk that uv writes to: {told}",
                 remedy="free some space, or choose other places with UV_CACHE_DIR and TMPDIR",
             )
-        raise LockError(told)
+        raise LockError(told, remedy=_UNTRUSTED if _DISTRUST in done.stderr else None)
 
 
 def find() -> str:

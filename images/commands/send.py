@@ -82,7 +82,10 @@ def push(options: argparse.Namespace) -> int:
             f"{options.to}: one tag for {len(images)} images",
             remedy="leave the tag out: each image gets its target's id as its tag",
         )
-    named = [reference.repository_name(name, repository.registry) for name in options.mount_from]
+    named = [
+        reference.repository_name(name, repository.registry, plain_http=options.plain_http)
+        for name in options.mount_from
+    ]
     mounting = push_savings.Mounting(named, known=options.mount)
     documents = []
     with (

@@ -127,6 +127,7 @@ class Proxy:
         guard: looks at a request and may answer it instead of the registry; it keeps the login.
         login: what the registry is told instead.
         uploads_at: another address that uploads are sent to.
+        statuses: what clients are told instead of the registry's own.
     """
 
     def __init__(self, upstream: str) -> None:
@@ -139,6 +140,7 @@ class Proxy:
         self.guard: Callable[[_Handler], bool] | None = None
         self.login = ""
         self.uploads_at = ""
+        self.statuses: dict[int, int] = {}
         self.stalled = threading.Event()
         self.over = threading.Event()
         self._lock = threading.Lock()
@@ -259,7 +261,7 @@ class _Handler(BaseHTTPRequestHandler):
         if kind == "lost":
             self._hang_up()
             return
-        self.send_response(response.status)
+        self.send_response(self.proxy.statuses.get(response.status, response.status))
         for name, value in response.headers.items():
             if name.lower() == "location" and self.proxy.uploads_at:
                 value = value.replace(self.proxy.address, self.proxy.uploads_at)

@@ -60,7 +60,72 @@ def test_login_of_the_file(config: Path, key: str) -> None:
 def test_identity_token(config: Path) -> None:
     entry = {"auth": AUTH, "identitytoken": "s3cr3t-token"}
     config.write_text(json.dumps({"auths": {HOST: entry}}))
+    assert docker_auth.login_for(HOST) == Login("user", "s3cr3t", "s3cr3t-token")
+
+
+@pytest.mark.parametrize("entry", [{}, {"auth": "s3cr3t"}, {"auth": 5}])
+def test_identity_token_beside_which_nothing_can_be_read(config: Path, entry: object) -> None:
+    assert isinstance(entry, dict)
+    config.write_text(json.dumps({"auths": {HOST: {**entry, "identitytoken": "s3cr3t-token"}}}))
     assert docker_auth.login_for(HOST) == Login(identity_token="s3cr3t-token")
+
+
+@pytest.mark.parametrize(
+    ("key", "asked", "plain_http", "found"),
+    [
+        ("host.example", "host.example:443", False, True),
+        ("host.example:443", "host.example", False, True),
+        ("https://Host.Example/v1/", "host.example", False, True),
+        ("host.example", "HOST.example", False, True),
+        ("host.example:80", "host.example", True, True),
+        ("host.example", "host.example:80", True, True),
+        ("host.example:443", "host.example", True, False),
+        ("host.example", "host.example:80", False, False),
+        ("host.example", "host.example:5000", False, False),
+        ("host.example", "sub.host.example", False, False),
+        ("host.example.evil.example", "host.example", False, False),
+        ("not a host", "host.example", False, False),
+    ],
+)
+def test_entry_counts_for_the_same_server_alone(
+    config: Path, key: str, asked: str, plain_http: bool, found: bool
+) -> None:
+    config.write_text(json.dumps({"auths": {key: {"auth": AUTH}}}))
+    login = docker_auth.login_for(asked, plain_http=plain_http)
+    assert login == (Login("user", "s3cr3t") if found else None)
+
+
+@pytest.mark.parametrize(
+    ("name", "user"),
+    [("team/app", "team"), ("team/app/x", "app"), ("team", "team"), ("teamster/app", "all")],
+)
+def test_entry_may_be_for_some_repositories_alone(config: Path, name: str, user: str) -> None:
+    """As skopeo and podman write them."""
+    keys = {"": "all", "/team": "team", "/team/app/x": "app", "/other": "other"}
+    auths = {
+        f"{HOST}{path}": {"auth": base64.b64encode(f"{user}:s3cr3t".encode()).decode()}
+        for path, user in keys.items()
+    }
+    config.write_text(json.dumps({"auths": auths}))
+    assert docker_auth.login_for(HOST, name) == Login(user, "s3cr3t")
+    config.write_text(json.dumps({"auths": {f"{HOST}/other": auths[f"{HOST}/other"]}}))
+    assert docker_auth.login_for(HOST, name) is None
+
+
+def test_malformed_entry_of_another_registry_does_no_harm(config: Path) -> None:
+    auths = {"other.example": {"auth": "s3cr3t"}, HOST: {"auth": AUTH}}
+    config.write_text(json.dumps({"auths": auths}))
+    assert docker_auth.login_for(HOST) == Login("user", "s3cr3t")
+
+
+def test_helper_is_asked_by_the_name_that_the_configuration_has(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = json.dumps({"Username": "user", "Secret": "s3cr3t", "ServerURL": HOST})
+    helper(config.parent, monkeypatch, f"echo '{secret}'")
+    config.write_text(json.dumps({"credHelpers": {"host.example": "tried"}}))
+    assert docker_auth.login_for("host.example:443") == Login("user", "s3cr3t")
+    assert docker_auth.login_for("other.example") is None
 
 
 def test_docker_hub_has_a_name_of_its_own(config: Path) -> None:

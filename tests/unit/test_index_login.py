@@ -57,6 +57,39 @@ def test_file_that_cannot_be_read_is_uvs_affair(tmp_path: Path, text: str) -> No
 
 
 @pytest.mark.parametrize(
+    ("index", "url"),
+    [
+        ("https://me:p@host.example:443/simple", "https://host.example/a.whl"),
+        ("https://me:p@Host.example/simple", "https://HOST.example:443/a.whl"),
+        ("http://me:p@host.example/simple", "http://host.example:80/a.whl"),
+    ],
+)
+def test_login_counts_for_the_same_server_in_other_words(index: str, url: str) -> None:
+    assert located(url, UV_DEFAULT_INDEX=index) == url.replace("://", "://me:p@")
+
+
+@pytest.mark.parametrize(
+    ("content", "url", "login"),
+    [
+        ("machine host.example login me password p", "https://host.example/a.whl", "me:p@"),
+        ("default login me password p", "https://host.example/a.whl", "me:p@"),
+        ("machine other.example login me password p", "https://host.example/a.whl", ""),
+        ("default login me password p", "https://other.example/a.whl", ""),
+        ("default login me password p", "http://host.example/a.whl", ""),
+        ("no netrc", "https://host.example/a.whl", ""),
+    ],
+)
+def test_netrc_of_an_index(tmp_path: Path, content: str, url: str, login: str) -> None:
+    (tmp_path / "netrc").write_text(content)
+    settings = {"UV_DEFAULT_INDEX": "https://host.example/simple"}
+    found = located(url, NETRC=str(tmp_path / "netrc"), **settings)
+    assert found == url.replace("://", f"://{login}")
+    settings["UV_DEFAULT_INDEX"] = "https://you:own@host.example/simple"
+    found = located("https://host.example/", NETRC=str(tmp_path / "netrc"), **settings)
+    assert found == "https://you:own@host.example/"
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "http://files.example.org:8443/a.whl",

@@ -39,6 +39,8 @@ def test_parts_of_a_reference(text: str, registry: str, name: str, tag: str | No
         ("/app", "names no registry"),
         ("bad_host.example/app", "names no registry"),
         ("host:port/app", "names no registry"),
+        ("host:99999/app", "names no registry"),
+        ("[1:2]:5000/app", "names no registry"),
         ("-x.example/app", "names no registry"),
         ("user:pass@host.example/app", "a digest cannot be chosen"),
         ("https://host.example/app", "no scheme"),
@@ -73,6 +75,46 @@ def test_a_missing_host_is_told_with_an_example() -> None:
 @pytest.mark.parametrize("text", ["team/base", "host.example/team/base"])
 def test_repository_to_mount_from(text: str) -> None:
     assert reference.repository_name(text, "host.example") == "team/base"
+
+
+@pytest.mark.parametrize(
+    ("text", "registry", "plain_http"),
+    [
+        ("Host.example/team/base", "host.example", False),
+        ("host.example:443/team/base", "host.example", False),
+        ("host.example/team/base", "host.example:443", False),
+        ("host.example:80/team/base", "host.example", True),
+        ("registry:443/team/base", "Registry:443", False),
+    ],
+)
+def test_repository_to_mount_from_in_another_spelling(
+    text: str, registry: str, plain_http: bool
+) -> None:
+    found = reference.repository_name(text, registry, plain_http=plain_http)
+    assert found == "team/base"
+
+
+@pytest.mark.parametrize("text", ["host.example:443/base", "host.example:5000/base"])
+def test_another_port_is_another_registry(text: str) -> None:
+    with pytest.raises(UsageError, match="another registry"):
+        reference.repository_name(text, "host.example", plain_http=True)
+
+
+@pytest.mark.parametrize(
+    ("registry", "plain_http", "canonical"),
+    [
+        ("Host.Example", False, "host.example"),
+        ("host.example:443", False, "host.example"),
+        ("host.example:443", True, "host.example:443"),
+        ("host.example:80", True, "host.example"),
+        ("[0::1]:5000", True, "[::1]:5000"),
+    ],
+)
+def test_registry_has_one_canonical_spelling(
+    registry: str, plain_http: bool, canonical: str
+) -> None:
+    found = reference.canonical(Repository(registry, "app"), plain_http=plain_http)
+    assert found == Repository(canonical, "app")
 
 
 @pytest.mark.parametrize(

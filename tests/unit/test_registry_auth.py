@@ -1,4 +1,4 @@
-"""Challenges, and when a token is renewed; the protocol itself is tried on real registries."""
+"""Who gets a login, and when a token is renewed; more of it is tried on real registries."""
 
 from __future__ import annotations
 
@@ -8,35 +8,22 @@ import time
 import pytest
 import requests
 
-from images import registry_auth
+from images import origin, registry_auth, web
 from images.docker_auth import Login
 from images.errors import LoginError, RegistryError
 from images.registry_auth import Authorization
+from tests.unit.servers import serving
 
 
-@pytest.mark.parametrize(
-    ("header", "scheme", "parameters"),
-    [
-        ('Basic realm="a b"', "basic", {"realm": "a b"}),
-        ('bearer realm="https://a/t",service="s"', "bearer",
-         {"realm": "https://a/t", "service": "s"}),
-        ('Bearer Realm="https://a/t", scope="repository:a:pull,push"', "bearer",
-         {"realm": "https://a/t", "scope": "repository:a:pull,push"}),
-        ('Basic realm="x", Bearer realm="y",service="z"', "bearer",
-         {"realm": "y", "service": "z"}),
-        ('Bearer realm="y", Basic realm="x"', "bearer", {"realm": "y"}),
-        ('Negotiate, Basic realm="x"', "basic", {"realm": "x"}),
-        ("Negotiate", "", {}),
-        ("", "", {}),
-    ],
-)  # fmt: skip
-def test_challenges(header: str, scheme: str, parameters: dict[str, str]) -> None:
-    assert registry_auth._parsed(header) == (scheme, parameters)
-
-
-def authorization(login: Login | None, *, plain_http: bool = False) -> Authorization:
+def authorization(
+    login: Login | None, home: str = "https://host.example", said: list[str] | None = None
+) -> Authorization:
     return Authorization(
-        "host.example", requests.Session(), plain_http=plain_http, login_for=lambda _: login
+        home.partition("://")[2],
+        web.session(),
+        home=origin.of(home),
+        login_for=lambda _: login,
+        say=(said if said is not None else []).append,
     )
 
 
@@ -70,6 +57,99 @@ def test_another_kind_of_authorization_is_refused() -> None:
         authorization(None).answer("Negotiate", None, own=False)
 
 
+# -- token servers ---------------------------------------------------------------------------------
+
+TOKEN = (200, {"Content-Type": "application/json"}, b'{"token": "t"}')
+BASIC = "Basic dXNlcjpwYXNz"
+
+
+def token_of(tried: Authorization, realm: str) -> str | None:
+    tried.answer(f'Bearer realm="{realm}",service="s"', None, own=False)
+    return tried.header(("repository:a:pull",))
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 405, 501])
+@pytest.mark.parametrize(
+    ("login", "header"),
+    [
+        (Login("user", "pass", "identity"), BASIC),
+        (Login("user", "", "identity"), "Basic dXNlcjppZGVudGl0eQ=="),
+        (Login(identity_token="identity"), "Basic PHRva2VuPjppZGVudGl0eQ=="),
+    ],
+)
+def test_token_server_without_oauth_is_asked_in_the_other_form(
+    status: int, login: Login, header: str
+) -> None:
+    with serving(lambda asked: TOKEN if asked.method == "GET" else (status, {}, b"")) as server:
+        assert token_of(authorization(login, server.url), f"{server.url}/token") == "Bearer t"
+    post, get = server.seen
+    assert (post.method, post.login) == ("POST", None)
+    assert b"refresh_token=identity" in post.body
+    assert (get.method, get.login) == ("GET", header)
+    assert get.path == "/token?service=s&scope=repository%3Aa%3Apull"
+
+
+def test_identity_token_that_is_refused_in_both_forms_is_a_login_error() -> None:
+    with serving(lambda _: (401, {}, b"")) as server:
+        tried = authorization(Login(identity_token="s3cr3t"), server.url)
+        with pytest.raises(LoginError, match="does not take the login"):
+            token_of(tried, f"{server.url}/token")
+    assert len(server.seen) == 2
+
+
+@pytest.mark.parametrize("login", [Login("user", "pass"), Login(identity_token="s3cr3t"), None])
+def test_token_server_that_sends_on_to_another_one(login: Login | None) -> None:
+    with serving(lambda _: TOKEN) as other, serving(lambda _: TOKEN) as server:
+        server.answer = lambda _: (307, {"Location": f"{other.url}/x?t=s3cr3t"}, b"")
+        with pytest.raises(RegistryError, match=f"redirects to {other.url}/x$") as error:
+            token_of(authorization(login, server.url), f"{server.url}/token")
+    assert other.seen == []
+    assert "s3cr3t" not in f"{error.value.message}{error.value.remedy}"
+
+
+def test_token_server_may_send_on_to_another_path_of_its_own() -> None:
+    with serving(lambda _: TOKEN) as server:
+        server.answer = lambda asked: (
+            TOKEN if asked.path.startswith("/two") else (307, {"Location": "/two?x=1"}, b"")
+        )
+        tried = authorization(Login("user", "pass"), server.url)
+        assert token_of(tried, f"{server.url}/one") == "Bearer t"
+    assert server.logins == [BASIC, BASIC]
+
+
+def test_login_that_goes_to_another_domain_is_reported_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[str] = []
+    realm = "http://auth.elsewhere.example/token"
+    with serving(lambda _: TOKEN) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        monkeypatch.setenv("no_proxy", "")
+        tried = authorization(Login("user", "pass"), "http://registry.example.com", said)
+        assert token_of(tried, realm) == "Bearer t"
+        assert tried.header(("another scope",)) == "Bearer t"
+    assert said == [f"registry.example.com: its login goes to the token server {realm}"]
+
+
+def test_nothing_is_reported_where_no_login_goes() -> None:
+    said: list[str] = []
+    with serving(lambda _: TOKEN) as server:
+        assert token_of(authorization(None, server.url, said), f"{server.url}/token")
+        tried = authorization(Login("user", "pass"), server.url, said)
+        assert token_of(tried, f"{server.url}/token")
+    assert said == []
+
+
+@pytest.mark.parametrize("realm", ["file:///etc/passwd", "gopher://x/", "http://127.0.0.1.:x/"])
+def test_realm_that_cannot_be_asked_is_told_at_once(realm: str) -> None:
+    tried = authorization(Login("user", "pass"), "http://127.0.0.1:5000")
+    with pytest.raises(RegistryError, match=r"no address|without TLS"):
+        token_of(tried, realm)
+
+
+# -- tokens ----------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     ("body", "fresh"),
     [
@@ -87,10 +167,22 @@ def test_tokens_are_used_until_shortly_before_their_end(
     assert found.is_fresh() is (time.monotonic() < found.until)
 
 
-@pytest.mark.parametrize("body", [{}, [], "x", {"token": "t", "expires_in": "soon"}])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        [],
+        "x",
+        {"token": "t", "expires_in": "soon"},
+        {"token": "s3cr3t\r\nHost: x"},
+        {"token": {}},
+        {"token": "é"},
+    ],
+)
 def test_answers_without_a_token(body: object) -> None:
-    with pytest.raises(RegistryError, match="without a token"):
+    with pytest.raises(RegistryError, match="without a token") as error:
         registry_auth._token_of(answer(body), 0.0, "https://a/t")
+    assert "s3cr3t" not in error.value.message
 
 
 def answer(body: object) -> requests.Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from images import uv
 from images.artifact import Artifact
 from images.errors import FetchError, LockError, ToolError
 from tests.unit.conftest import Faulty, write_wheel
+from tests.unit.servers import identity, serving
 
 JSON = "application/vnd.pypi.simple.v1+json"
 
@@ -158,6 +160,49 @@ def test_resolution_locks_name_version_hash_size_and_place(index: Index) -> None
     ]
     assert found[0].url == index.server.url(f"/files/{wheel.filename}")
     assert [item.name for item in uv.resolve(uv.Request(["demo"], dependencies=False))] == ["demo"]
+
+
+def test_settings_above_the_temporary_directory_are_not_read(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody may write to /tmp: an index that is named there would get the logins of ours."""
+    artifact = index.add("demo-1.0-py3-none-any.whl")
+    (tmp_path / "uv.toml").write_text('[[index]]\nurl = "http://127.0.0.1:1/"\n')
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.delenv("UV_NO_CONFIG", raising=False)
+    (locked,) = uv.resolve(uv.Request(["demo"]))
+    assert locked.artifact == artifact
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", ""])
+def test_certificates_are_trusted_as_downloads_trust_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    tls = identity(tmp_path)
+    hashes = {"sha256": "0" * 64}
+    url = "https://host.example/demo-1.0-py3-none-any.whl"
+    item = {"filename": "demo-1.0-py3-none-any.whl", "url": url, "hashes": hashes, "size": 1}
+    page = {"meta": {"api-version": "1.1"}, "name": "demo", "files": [item]}
+    with serving(
+        lambda _: (200, {"Content-Type": JSON}, json.dumps(page).encode()),
+        name="localhost",
+        tls=tls.context(),
+    ) as index:
+        monkeypatch.setenv("UV_DEFAULT_INDEX", index.url)
+        monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv-cache"))
+        monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+        request = uv.Request(["demo"], dependencies=False)
+        if variable:
+            place = tls.authority if variable != "SSL_CERT_DIR" else tmp_path
+            monkeypatch.setenv(variable, str(place))
+            assert [locked.url for locked in uv.resolve(request)] == [url]
+            return
+        with pytest.raises(LockError, match="invalid peer certificate") as error:
+            uv.resolve(request)
+        assert "UV_SYSTEM_CERTS" in (error.value.remedy or "")
 
 
 def test_constraints_overrides_and_date_bend_the_resolution(index: Index) -> None:

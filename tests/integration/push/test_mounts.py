@@ -36,6 +36,15 @@ def test_blobs_of_a_named_repository_are_mounted(
     whole_in(server, tmp_path / "back")
 
 
+def test_registry_in_another_spelling_is_the_same_registry(
+    layout: Store, make: Make, server: str
+) -> None:
+    port = server.rpartition(":")[2]
+    image = make()
+    assert states(pushed(layout, image, f"localhost:{port}", "team/first")) == ["sent"] * 4
+    assert states(pushed(layout, image, f"LocalHost:{port}")) == ["mounted"] * 4
+
+
 @pytest.mark.parametrize("refusal", ["repository gone", "not supported", "denied"])
 def test_refused_mount_is_sent_instead(
     layout: Store, make: Make, faulty: Proxy, tmp_path: Path, refusal: str

@@ -152,3 +152,18 @@ def test_tag_comes_last(layout: Store, make: Make, faulty: Proxy) -> None:
         "/v2/team/app/manifests/v1",
     ]
     assert not [path for path in writes[:-2] if "/manifests/" in path]
+
+
+@pytest.mark.parametrize(
+    "statuses",
+    [{201: 200}, {201: 202}, {201: 204, 202: 200}, {200: 203, 202: 201}],
+    ids=lambda item: " ".join(f"{own}-{told}" for own, told in item.items()),
+)
+def test_any_success_counts(
+    layout: Store, make: Make, faulty: Proxy, tmp_path: Path, statuses: dict[int, int]
+) -> None:
+    faulty.statuses = statuses
+    assert states(pushed(layout, make(), faulty.address)) == ["sent"] * 4
+    assert pushed(layout, make(), faulty.address).unchanged
+    faulty.statuses = {}
+    whole_in(faulty.address, tmp_path / "back")

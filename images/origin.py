@@ -1,0 +1,101 @@
+"""Origins: which addresses are of one server. The one place where hosts are compared.
+
+Specification: RFC 6454, section 4 (scheme, host and port); RFC 3986, section 6.2 (capitals and
+default ports make no difference). A credential is for an origin, never for a name that looks alike.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from urllib.parse import urljoin, urlsplit
+
+PORTS = {"http": 80, "https": 443}
+_HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A server.
+
+    Attributes:
+        scheme: `http` or `https`.
+        host: in lower case; an IPv6 address in brackets.
+        port: its number, the scheme's own where an address names none.
+    """
+
+    scheme: str
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.authority}"
+
+    @property
+    def authority(self) -> str:
+        """`HOST[:PORT]`, without the scheme's own port."""
+        return self.host if self.has_default_port else f"{self.host}:{self.port}"
+
+    @property
+    def has_default_port(self) -> bool:
+        """Whether the port is the scheme's own."""
+        return self.port == PORTS[self.scheme]
+
+    def is_beside(self, other: Origin) -> bool:
+        """Whether the two differ by nothing but TLS.
+
+        A registry behind a proxy that ends TLS often names itself with http.
+        """
+        ports = self.port == other.port or (self.has_default_port and other.has_default_port)
+        return self.host == other.host and ports
+
+
+def of(url: str) -> Origin:
+    """The origin of an address.
+
+    Raises:
+        ValueError: it is no address of HTTP.
+    """
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    name = host if host.endswith("]") else re.sub(r":[0-9]*$", "", host)
+    # A backslash ends the host for some readers of addresses, and is part of a login for others.
+    if parts.scheme not in PORTS or "\\" in parts.netloc or not _HOST.fullmatch(name):
+        raise ValueError("no address of HTTP")
+    port = PORTS[parts.scheme] if parts.port is None else parts.port
+    return Origin(parts.scheme, _normal(name), port)
+
+
+def of_registry(registry: str, *, plain_http: bool) -> Origin:
+    """The origin of a registry.
+
+    Args:
+        registry: `HOST[:PORT]`.
+        plain_http: whether it is asked without TLS.
+    """
+    return of(f"{'http' if plain_http else 'https'}://{registry}")
+
+
+def joined(base: str, location: str) -> str:
+    """The address that a Location header names, without any user name and password.
+
+    Its host is written anew from what was compared: no other reader of addresses can find another
+    host in it.
+
+    Args:
+        base: the address that was asked.
+        location: the header; may be relative.
+
+    Raises:
+        ValueError: it is no address of HTTP.
+    """
+    parts = urlsplit(urljoin(base, location))
+    return parts._replace(netloc=of(parts.geturl()).authority, fragment="").geturl()
+
+
+def _normal(host: str) -> str:
+    """One spelling of a host."""
+    if not host.startswith("["):
+        return host.lower()
+    return f"[{ipaddress.IPv6Address(host[1:-1]).compressed}]"

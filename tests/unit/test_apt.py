@@ -1,0 +1,49 @@
+"""The login of a Debian mirror, in the hands of apt: used, neither shown nor left for others."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from images import apt, mirror
+from images.apt import Suite
+from images.errors import ToolError, UsageError
+from tests.unit.servers import Answer, Asked, serving
+
+LOGIN = "me:s3cr3t-p%40ss"
+
+
+@pytest.mark.skipif(
+    not (shutil.which("apt-get") and apt.KEYRING.is_file()),
+    reason="no apt or no keys of Debian: apt-get install debian-archive-keyring",
+)
+def test_login_of_a_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    tmp_path.chmod(0o755)
+    readable: set[str] = set()
+
+    def answer(_: Asked) -> Answer:
+        for path in tmp_path.rglob("*"):
+            content = path.read_bytes() if path.is_file() else b""
+            if b"s3cr3t" in content and path.stat().st_mode & 0o077:
+                readable.add(path.name)
+        return 403, {}, b""
+
+    with serving(answer) as server:
+        where = mirror.parse(server.url.replace("://", f"://{LOGIN}@") + "/debian")
+        with pytest.raises(ToolError, match="cannot read the archives' indices") as error:
+            apt.exactly([Suite("debian", "bookworm", "main")], {}, where)
+    assert set(server.logins) == {"Basic " + base64.b64encode(b"me:s3cr3t-p@ss").decode()}
+    assert readable == set()
+    assert server.host in error.value.message
+    assert "s3cr3t" not in f"{error.value.message}{error.value.remedy}"
+
+
+def test_login_of_a_mirror_that_is_not_understood_is_not_shown() -> None:
+    with pytest.raises(UsageError, match=r"host\.example/mirror") as error:
+        mirror.parse(f"https://{LOGIN}@host.example/mirror")
+    assert "s3cr3t" not in error.value.message
