@@ -175,7 +175,8 @@ def _look(store: Store, registry: Registry, tag: str, image: Image, *, needed: b
     except LoginError as error:
         if needed or not registry.exchange.answered:
             raise
-        registry.cancel(registry.start_upload()[0])  # raises where the login is good for nothing
+        with suppress(PassingError):  # raises where the login is good for nothing
+            registry.cancel(registry.start_upload()[0])
         words = f"what is there cannot be asked, so every blob is sent: {error.message}"
         return _Now(None, readable=False, notes=(words,))
     except RegistryError:

@@ -16,6 +16,7 @@ from images.store import Store
 from tests.integration.conftest import TARGET, Cli
 from tests.integration.push.conftest import (
     Make,
+    Shown,
     command_line,
     digest_in,
     log_in,
@@ -222,3 +223,18 @@ def test_memory_that_cannot_be_read_or_written_is_no_hindrance(
         .returncode
         == 0
     )
+
+
+class Gone(Shown):
+    """Progress whose terminal went away."""
+
+    def advance(self, amount: int) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+def test_progress_that_nobody_can_see_is_no_broken_connection(
+    layout: Store, make: Make, faulty: Proxy
+) -> None:
+    image = make()
+    assert states(pushed(layout, image, faulty.address, progress=Gone())) == ["sent"] * 4
+    assert faulty.count("PATCH") == 1
