@@ -6,9 +6,9 @@ default ports make no difference). A credential is for an origin, never for a na
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import urljoin, urlsplit
 
 PORTS = {"http": 80, "https": 443}
@@ -51,6 +51,7 @@ class Origin:
         return self.host == other.host and ports
 
 
+@lru_cache(maxsize=256)
 def of(url: str) -> Origin:
     """The origin of an address.
 
@@ -98,4 +99,6 @@ def _normal(host: str) -> str:
     """One spelling of a host."""
     if not host.startswith("["):
         return host.lower()
+    import ipaddress
+
     return f"[{ipaddress.IPv6Address(host[1:-1]).compressed}]"
