@@ -10,8 +10,8 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from images import jsontext, push_memory, push_probe, registry_referrers
-from images.errors import IntegrityError, LoginError, RegistryError
+from images import jsontext, push_memory, push_probe, reference, registry_referrers
+from images.errors import IntegrityError, LoginError, RegistryError, UsageError
 from images.image import DIGEST, Image
 from images.progress import Progress
 from images.push_blobs import Bringing, PushedBlob, State, sources_of
@@ -105,7 +105,8 @@ def push(
         progress: told of the bytes sent.
 
     Raises:
-        RegistryError: the registry refuses or cannot be reached, or the tag would be moved.
+        UsageError: the tag is one that never moves, and names another image.
+        RegistryError: the registry refuses or cannot be reached.
         IntegrityError: a blob in the store is damaged or missing, and the registry lacks it.
     """
     sources = sources_of(store, image)
@@ -115,8 +116,7 @@ def push(
     sent, notes = 0, list(now.notes)
     unchanged = now.before == image.manifest_digest
     if not unchanged:
-        if wishes.never_move:
-            _check_free(registry, tag, now.before)
+        _check_moves(registry, tag, now.before, image, wishes)
         savings = Savings(registry, readable=now.readable)
         bringing = Bringing(store, image, registry, savings, wishes.mounting, wishes.jobs, progress)
         try:
@@ -131,7 +131,7 @@ def push(
     if not unchanged:
         with progress.timed("tag"):
             if wishes.never_move:
-                _check_free(registry, tag, registry.manifest_digest(tag), image.manifest_digest)
+                _check_moves(registry, tag, registry.manifest_digest(tag), image, wishes)
             notes += _late(tag, registry.put_manifest(tag, image.manifest))
     push_memory.note(store, registry.canonical, sources, image.manifest_digest)
     blobs = (PushedBlob(item.digest, item.size, states[item.digest]) for item in sources.values())
@@ -201,11 +201,15 @@ def _blobs_of(registry: Registry, digest: str) -> frozenset[str]:
     return frozenset()
 
 
-def _check_free(registry: Registry, tag: str, before: str | None, wanted: str = "") -> None:
-    if before not in (None, wanted):
-        raise RegistryError(
-            f"{registry.repository}:{tag} names {before} already, and was to be left alone; "
-            "nothing was changed there",
+def _check_moves(
+    registry: Registry, tag: str, before: str | None, image: Image, wishes: Wishes
+) -> None:
+    if before in (None, image.manifest_digest):
+        return
+    reference.check_moves(registry.repository, tag, before)
+    if wishes.never_move:
+        raise UsageError(
+            f"{registry.repository}:{tag}: names {before} already, and is not to be moved",
             remedy="push under another tag, or without --never-move",
         )
 

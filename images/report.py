@@ -262,10 +262,9 @@ def push_summary(pushed: Pushed, seconds: Mapping[str, float]) -> str:
     rows.append(("bytes sent", "", size(pushed.bytes_sent)))
     rows += [(stage, "", f"{spent:.2f} s") for stage, spent in seconds.items()]
     named = f"{pushed.repository}:{pushed.tag}"
-    head = f"{pushed.target} -> {named}{' (unchanged)' if pushed.unchanged else ''}"
-    moved = pushed.before and not pushed.unchanged
-    before = f"\n  the tag was moved; before it named {pushed.before}" if moved else ""
-    return f"{head}\n{table(rows, indent=2)}\n  {pushed.reference}{before}"
+    moved = f" (moved; it named {pushed.before})" if pushed.before else ""
+    head = f"{pushed.target} -> {named}{' (unchanged)' if pushed.unchanged else moved}"
+    return f"{head}\n{table(rows, indent=2)}\n  {pushed.reference}"
 
 
 def promote_document(promoted: Promoted) -> dict[str, Any]:

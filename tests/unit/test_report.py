@@ -179,4 +179,4 @@ def test_push_as_a_document_and_as_text() -> None:
     assert "moved" not in told
     assert ["attached", "nothing"] in [line.split() for line in told.splitlines()]
     moved = report.push_summary(replace(pushed, before=digests[0]), {})
-    assert f"the tag was moved; before it named {digests[0]}" in moved
+    assert f"(moved; it named {digests[0]})" in moved

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from images import push_probe
-from images.errors import RegistryError
+from images.errors import RegistryError, UsageError
 from images.store import Store
 from tests.integration.conftest import Cli
 from tests.integration.push.conftest import Make, command_line, digest_in, pushed, states
@@ -122,7 +122,7 @@ def test_tag_is_not_moved_where_that_is_asked_for(layout: Store, make: Make, fau
     make(top="2")
     line = command_line(layout, faulty.address, "--never-move")
     refused = Cli(layout.path).run(*line[2:])
-    assert refused.returncode == RegistryError.exit_code
+    assert refused.returncode == UsageError.exit_code
     assert before.manifest_digest in refused.stderr
     assert not faulty.count("POST"), "nothing was sent"
     assert digest_in(faulty.upstream) == before.manifest_digest
@@ -141,7 +141,7 @@ def test_tag_that_somebody_sets_meanwhile_is_not_moved(
         return False
 
     faulty.guard = meanwhile
-    with pytest.raises(RegistryError, match=f"names {theirs.manifest_digest} already"):
+    with pytest.raises(UsageError, match=f"names {theirs.manifest_digest} already"):
         pushed(layout, image, faulty.address, never_move=True)
     assert digest_in(faulty.upstream) == theirs.manifest_digest
 
@@ -151,4 +151,4 @@ def test_tag_that_is_moved_is_told(layout: Store, make: Make, server: str) -> No
     pushed(layout, before, server)
     make(top="2")
     done = Cli(layout.path).run(*command_line(layout, server)[2:])
-    assert f"before it named {before.manifest_digest}" in done.stdout
+    assert f"(moved; it named {before.manifest_digest})" in done.stdout
