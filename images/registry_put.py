@@ -58,6 +58,22 @@ class Put:
     shown: str | None
     lists: bool
 
+    def must_show(self, name: str) -> None:
+        """See that nothing else took its place at once.
+
+        Args:
+            name: the repository with the tag, for the message.
+
+        Raises:
+            RegistryError: the registry shows another manifest.
+        """
+        if self.shown not in (None, self.digest):
+            raise RegistryError(
+                f"{name}: was let name {self.digest}, and names {self.shown}",
+                remedy="does somebody else move that tag at the same time? See which of the two it "
+                "should be; if it is this one, run the same command again",
+            )
+
 
 def put(
     repository: Asked,

@@ -6,9 +6,13 @@ from typing import Any
 
 import pytest
 
+from images import promote
 from images.errors import RegistryError
+from images.promote import Candidate
+from images.reference import Repository
+from images.registry import Registry
 from images.store import Store
-from tests.integration.push.conftest import Make, digest_in, pushed
+from tests.integration.push.conftest import QUICK, Make, digest_in, pushed
 from tests.integration.registries import Proxy
 
 OTHER = "sha256:" + "0" * 64
@@ -94,6 +98,20 @@ def test_stale_tag_is_waited_for_and_then_told(
         assert done.notes == ()
     else:
         assert before.manifest_digest in done.notes[0]
+
+
+def test_tag_that_is_promoted_must_show(layout: Store, make: Make, faulty: Proxy) -> None:
+    """What is moved after a proof is not left to whoever comes last."""
+    before, image = make(), make(top="2")
+    pushed(layout, image, faulty.address, tag="new")
+    pushed(layout, before, faulty.address)
+    Late(faulty, before.manifest_digest, where="/manifests/v1")
+    repository = Repository(faulty.address, "team/app")
+    with (
+        Registry(repository, plain_http=True, policy=QUICK) as connected,
+        pytest.raises(RegistryError, match=f"and names {before.manifest_digest}"),
+    ):
+        promote.promote(Candidate("t", image.manifest_digest, "proven"), connected, "v1")
 
 
 def test_manifest_without_a_digest_is_asked_for(layout: Store, make: Make, faulty: Proxy) -> None:
