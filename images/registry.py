@@ -7,6 +7,7 @@ Specification: OCI Distribution Spec 1.1, "Pull", "Checking if content exists in
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ _LARGEST_MANIFEST = 4 << 20
 _STORING = 600.0  # seconds: a registry on object storage may copy a large blob before it answers
 _LOST = (400, 404, 409, 410, 416)
 """Of an upload that was begun: it is gone, or another request is at it; a new one has neither."""
-_ASIDE = 30.0  # seconds without an answer to what only saves work
+_ASIDE = 30.0  # seconds after which what only saves work is not tried again
 _MOUNT_ATTEMPTS = 3  # sending the blob is always possible
 
 
@@ -262,19 +263,20 @@ class Registry:
     def _aside(
         self, method: str, url: str, scopes: Scopes, most: int | None = None
     ) -> requests.Response:
-        """A request that only saves work: an answer is not waited for as long as one that counts.
+        """A request that only saves work: it is not waited for as long as one that counts.
 
         Raises:
             LoginError, RegistryError: as `Exchange.once`, or the attempts are used up.
         """
-        failures = 0
+        failures, end = 0, time.monotonic() + _ASIDE
         body = (lambda: b"") if method == "POST" else None
         while True:
             try:
                 return self.exchange.once(method, url, scopes, body=body, patience=_ASIDE)
             except PassingError as error:
                 failures += 1
-                if failures == most or not self.exchange.wait(failures, error.after):
+                late = time.monotonic() > end or failures == most
+                if late or not self.exchange.wait(failures, error.after):
                     doing = f"{self.exchange.registry}: {method} {urlsplit(url).path}"
                     raise RegistryError(f"{doing}: {failures} attempts failed: {error}") from None
 
