@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from images import image, jsontext, referrer, registry_put, upload
+from images import image, jsontext, referrer, registry_put, registry_refusals, upload
 from images.errors import IntegrityError, RegistryError
 from images.image import INDEX_TYPE, MANIFEST_TYPE
 from images.referrer import Referrer
@@ -214,6 +214,7 @@ def _list(registry: Registry, subject: str, referrers: Sequence[Referrer]) -> in
     """Enter artifacts in the index that clients keep; gives the bytes sent."""
     sent = failures = 0
     replaced: bytes | None = None  # what our index took the place of
+    refused: RegistryError | None = None
     while True:
         index, etag = _tagged(registry, subject)
         there = {item["digest"] for item in index["manifests"]}
@@ -224,31 +225,38 @@ def _list(registry: Registry, subject: str, referrers: Sequence[Referrer]) -> in
         if failures and not registry.exchange.wait(failures):
             if before == replaced:  # it took ours, and shows it late
                 return sent
-            raise _disturbed(registry, subject)
+            raise refused or _disturbed(registry, _tag(subject))
         failures += 1
         if before != replaced:
             content = image.canonical({**index, "manifests": [*index["manifests"], *new]})
             sent += len(content)
-            replaced = before if _put_index(registry, _tag(subject), content, etag) else None
+            refused = _put_index(registry, _tag(subject), content, etag)
+            replaced = None if refused else before
 
 
-def _disturbed(registry: Registry, subject: str) -> RegistryError:
-    return RegistryError(
-        f"{registry.repository}:{_tag(subject)}: somebody else changes the list of referrers at "
-        "the same time, again and again",
-        remedy="push once more: what is missing is entered then",
-    )
-
-
-def _put_index(registry: Registry, tag: str, content: bytes, etag: str | None) -> bool:
-    """Replace the index; False where the registry says that it is another one by now."""
+def _put_index(
+    registry: Registry, tag: str, content: bytes, etag: str | None
+) -> RegistryError | None:
+    """Replace the index; gives the error where it may be taken a moment later, read again."""
     headers = {"Content-Type": INDEX_TYPE, **({"If-Match": etag} if etag else {})}
     response = registry.call("PUT", f"manifests/{tag}", body=content, headers=headers)
     if succeeded(response):
-        return True
+        return None
     if response.status_code in _CHANGED:
-        return False
-    raise registry.exchange.refused(response, f"putting {registry.repository.name}:{tag}")
+        return _disturbed(registry, tag)
+    refusal = registry_refusals.of(response)
+    refused = registry.exchange.refused(response, f"putting {registry.repository.name}:{tag}")
+    if refusal.may_pass or refusal.lacks_blob:
+        return refused
+    raise refused
+
+
+def _disturbed(registry: Registry, tag: str) -> RegistryError:
+    return RegistryError(
+        f"{registry.repository}:{tag}: somebody else changes the list of referrers at the same "
+        "time, again and again",
+        remedy="push once more: what is missing is entered then",
+    )
 
 
 def _tag(subject: str) -> str:

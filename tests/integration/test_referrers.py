@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from tests.integration.registries import Fault, Proxy, ReferrersApi, need
 from tests.unit.attestations import MATERIALS, build_of, image_in
 
 QUICK = Policy(first=0.01, longest=0.05)
+PATIENT = Policy(first=0.05, longest=1.0)
 NAME = "team/app"
 
 
@@ -43,9 +45,16 @@ def made(layout: Store) -> Image:
     return found
 
 
-def pushed(layout: Store, made: Image, address: str, tag: str = "v1", **options: Any) -> Pushed:
+def pushed(
+    layout: Store,
+    made: Image,
+    address: str,
+    tag: str = "v1",
+    policy: Policy = QUICK,
+    **options: Any,
+) -> Pushed:
     referrers = options.pop("referrers", layout.attached(made.manifest_digest))
-    with Registry(Repository(address, NAME), plain_http=True, policy=QUICK) as connected:
+    with Registry(Repository(address, NAME), plain_http=True, policy=policy) as connected:
         wishes = Wishes(referrers=referrers, jobs=2, **options)
         return push.push(layout, made, connected, tag, wishes, progress=Progress())
 
@@ -273,6 +282,34 @@ def test_any_request_may_break(
     faulty.faults.append(Fault(kind, method, path, after=10))
     pushed(layout, made, faulty.address)
     assert not faulty.faults
+    assert listed(faulty.upstream, made) == wanted(layout, made)
+
+
+def test_eight_pushes_at_once_all_list_the_documents(
+    layout: Store, made: Image, server: str
+) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        jobs = [pool.submit(pushed, layout, made, server, policy=PATIENT) for _ in range(8)]
+    for done in (job.result() for job in jobs):
+        assert set(states(done)) <= {"sent", "present"}
+        assert done.notes == ()
+    assert listed(server, made) == wanted(layout, made)
+
+
+def test_index_that_is_refused_for_a_moment(layout: Store, made: Image, faulty: Proxy) -> None:
+    """Distribution says of one of two clients that its digest is invalid, and blobs unknown."""
+    said = {"errors": [{"code": "DIGEST_INVALID"}, {"code": "MANIFEST_BLOB_UNKNOWN"}]}
+    left = [2]
+
+    def guard(request: Any) -> bool:
+        if request.command == "PUT" and "/manifests/sha256-" in request.path and left[0]:
+            left[0] -= 1
+            request.answer(400, {"Content-Type": "application/json"}, json.dumps(said).encode())
+            return True
+        return False
+
+    faulty.guard = guard
+    assert pushed(layout, made, faulty.address).notes == ()
     assert listed(faulty.upstream, made) == wanted(layout, made)
 
 
