@@ -332,7 +332,7 @@ def _told(response: requests.Response) -> str:
     try:
         errors = jsontext.loads(response.content)["errors"]
         words = "; ".join(f"{item['code']}: {item.get('message') or ''}" for item in errors)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OSError):  # nor can it be read
         words = response.reason or ""
     words = " ".join(web.public_text(words).split())[:_LONGEST_REASON]
     return f"HTTP {response.status_code} {words}".rstrip(" :")

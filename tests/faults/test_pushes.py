@@ -10,7 +10,10 @@ import random
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from images import layer, push, store
+from images.cache_use import CacheFrom
 from images.entry import of_bytes
 from images.errors import RegistryError
 from images.image import INDEX_TYPE, MANIFEST_TYPE, Image, Layer
@@ -19,7 +22,9 @@ from images.push import Wishes
 from images.reference import Repository
 from images.referrer import Referrer
 from images.registry import Registry
+from images.remote import Place
 from images.retry import Policy
+from images.stack import Recipe
 from images.store import Store
 from tests.faults.conftest import times
 from tests.integration.registries import Fault, Proxy, proxy, registry
@@ -173,3 +178,20 @@ def test_odd_answers_to_what_only_saves_work(tmp_path: Path, chance: random.Rand
             there = Repository(address, repository.name)
             with Registry(there, plain_http=True) as found:
                 assert found.manifest_digest(image.ref) == image.manifest_digest
+
+
+def test_odd_answers_of_a_cache_end_no_build(
+    tmp_path: Path, chance: random.Random, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    said: list[str] = []
+    quick = Policy(attempts=2, strangers=2, first=0.001, longest=0.01)
+    with registry(tmp_path) as address, proxy(address) as faulty:
+        faulty.guard = Odd(chance, "sha256:x")
+        where = Place(Repository(faulty.address, "team/cache"), plain_http=True)
+        for _ in range(times(60, 2000)):
+            recipe = Recipe(
+                "x", f"{chance.getrandbits(256):064x}", (), (), lambda _, __: iter(()), 0
+            )
+            assert CacheFrom(where, said.append, quick).look([recipe]) == {}
+    assert said, "a cache that cannot be read is told"
