@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from images import image, push, push_memory, shared_cache
+from images import image, push_blobs, push_memory, shared_cache
 from images.at_once import QUESTIONS, at_once
 from images.builder import Look, Made
 from images.errors import IntegrityError, RegistryError, UsageError
@@ -163,7 +163,7 @@ def _write(
     blobs = [Source(store.blob_path(digest), digest, size) for digest, size in sizes.items()]
     with store.workdir() as workdir:
         blobs.append(_empty_config(workdir / "config"))
-        _, sent = push.bring(store, registry, blobs, (), jobs, progress)
+        sent = push_blobs.bring(store, registry, blobs, jobs, progress)
     push_memory.note(store, registry.canonical, sizes)
     with progress.timed("records"):
         at_once(

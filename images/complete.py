@@ -13,7 +13,8 @@ from images import pull
 from images.at_once import at_once
 from images.errors import IntegrityError, RegistryError
 from images.progress import Progress
-from images.registry import MissingError, Registry
+from images.registry import Registry
+from images.registry_refusals import MissingError
 from images.remote import Place, Remote
 from images.store import Store
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from images import docker_archive, docker_errors
+from images import docker_archive, docker_endpoint, docker_errors
 from images.docker_archive import Archive
 from images.docker_compare import blobs_of, common, full_name, is_same
 from images.errors import DockerError
@@ -29,6 +29,9 @@ _PATIENCE = 60
 _LOAD_PATIENCE = 3600  # a daemon says nothing while it unpacks
 _READS_ZSTD = (1, 42)  # the API of Docker 23
 _SHM = "8g"
+_BY_SOCKET = "http+docker://localhost"
+"""The SDK's address for a daemon behind a socket; one that is reached by ssh is elsewhere."""
+
 _CONTROL_DEVICE = Path("/dev/nvidiactl")
 
 
@@ -153,7 +156,7 @@ def has_gpus(client: DockerClient) -> bool:
     On this machine the driver's own control device tells; a daemon elsewhere tells of a runtime or
     of CDI devices.
     """
-    if client.api.base_url.startswith("http+docker://"):
+    if client.api.base_url == _BY_SOCKET:
         return _CONTROL_DEVICE.exists()
     with docker_errors.explained("ask Docker about its host"):
         info = client.info()
@@ -176,10 +179,14 @@ def _connected(store: Path | None = None, target: str | None = None) -> Iterator
         import docker
     except ImportError:
         raise DockerError("the Docker SDK is not installed", remedy="pip install docker") from None
+    where = "the daemon of the environment"
     try:
-        client = docker.from_env(timeout=_PATIENCE)
+        daemon = docker_endpoint.find()
+        where = str(daemon)
+        # The machine's own ssh, as `docker` does: with its configuration and agents.
+        client = docker.DockerClient(timeout=_PATIENCE, use_ssh_client=True, **daemon.options)
     except docker.errors.DockerException as error:
-        raise docker_errors.unreachable(error, store, target) from error
+        raise docker_errors.unreachable(error, where, store, target) from error
     try:
         yield client
     finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,21 +9,18 @@ from typing import Any
 
 from images.errors import DockerError
 
-_DEFAULT_HOST = "unix:///var/run/docker.sock"
-
 
 def unreachable(
-    error: BaseException, store: Path | None = None, target: str | None = None
+    error: BaseException, where: str, store: Path | None = None, target: str | None = None
 ) -> DockerError:
     """The error for a daemon that does not answer.
 
     Args:
         error: the SDK's own.
+        where: its address, and what chose it.
         store: the layout that holds images, for the commands that work without Docker.
         target: the image in question.
     """
-    host = os.environ.get("DOCKER_HOST")
-    where = f"{host} (DOCKER_HOST)" if host else f"{_DEFAULT_HOST} (DOCKER_HOST is not set)"
     causes = list(_causes(error))
     if any(isinstance(cause, PermissionError) for cause in causes):
         return DockerError(
@@ -38,9 +34,12 @@ def unreachable(
         why = "nothing listens there"
     else:
         why = one_line(causes[-1])
+    first = "start Docker, or name another by DOCKER_HOST or docker context use"
+    if any(isinstance(cause, NameError) for cause in causes):  # a part that it did not import
+        why, first = "the Docker SDK is installed without ssh", "pip install 'docker[ssh]'"
     return DockerError(
         f"no Docker daemon answers at {where}: {why}",
-        remedy=f"start Docker, or set DOCKER_HOST. {_without(store, target)}",
+        remedy=f"{first}. {_without(store, target)}",
     )
 
 

@@ -186,13 +186,22 @@ def _push(parser: Parser) -> None:
         default=[],
         metavar="REPO",
         help="a repository of that registry to take blobs over from; repeatable. Those that this "
-        "store was pushed to are tried in any case",
+        "store was pushed to are tried as well",
     )
     add(
-        "--no-attest",
+        "--no-mount",
         action="store_false",
-        dest="attest",
-        help="the image alone, without its SBOM and provenance",
+        dest="mount",
+        help="take blobs over from repositories that --mount-from names, and from no others",
+    )
+    add("--never-move", action="store_true", help="fail when the tag names another image")
+    add(
+        "--attest",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="fail, before the image has its name, when the registry does not take its SBOM and "
+        "provenance or lists them nowhere (by default that is a warning); --no-attest: the image "
+        "alone",
     )
     _add_jobs(parser, "uploads at a time", UPLOADS)
     _add_plain_http(parser)

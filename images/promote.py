@@ -114,5 +114,5 @@ def promote(chosen: Candidate, registry: Registry, tag: str) -> Promoted:
             remedy=f"push it first: python build.py push --target {chosen.target} "
             f"--to {registry.repository}:ANOTHER-TAG",
         )
-    registry.put_manifest(tag, manifest.content)
+    registry.put_manifest(tag, manifest.content).must_show(f"{registry.repository}:{tag}")
     return done

@@ -13,7 +13,8 @@ from typing import IO
 
 from images.errors import IntegrityError
 from images.image import MANIFEST_TYPE
-from images.registry import Manifest, MissingError, Registry
+from images.registry import Manifest, Registry
+from images.registry_refusals import MissingError
 from images.retry import PassingError
 
 

@@ -6,38 +6,46 @@ of its repositories has is mounted. A push may break off at any moment: the tag 
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import partial
-from typing import Literal
+from dataclasses import dataclass, field
 
-from images import complete, jsontext, push_memory, registry_referrers, upload
-from images.at_once import QUESTIONS, at_once
-from images.errors import IntegrityError, LoginError, RegistryError
-from images.image import Image
+from images import jsontext, push_memory, push_probe, reference, registry_referrers
+from images.errors import IntegrityError, LoginError, RegistryError, UsageError
+from images.image import DIGEST, Image
 from images.progress import Progress
+from images.push_blobs import Bringing, PushedBlob, State, sources_of
+from images.push_savings import Mounting, Savings
 from images.reference import Repository
 from images.referrer import Referrer
-from images.registry import MissingError, Registry
+from images.registry import Registry
+from images.registry_put import Put
 from images.registry_referrers import Attached
+from images.registry_refusals import UnfitError
 from images.retry import PassingError
 from images.store import Store
-from images.upload import Sizes, Source
-
-_MISSES = 3  # mounts refused in a row, of what should be there, after which no more are tried
-
-State = Literal["sent", "mounted", "present"]
 
 
 @dataclass(frozen=True, slots=True)
-class PushedBlob:
-    """A blob of the image, and how it got into the repository."""
+class Wishes:
+    """How an image is to be pushed.
 
-    digest: str
-    size: int
-    state: State
+    Attributes:
+        referrers: documents about it, to be there before it has its name.
+        attested: fail, before the image has its name, where they cannot be had there.
+        mounting: which repositories of that registry may give blobs.
+        never_move: fail where the tag names another image.
+        jobs: uploads at a time.
+    """
+
+    referrers: Sequence[Referrer] = ()
+    attested: bool = False
+    mounting: Mounting = field(default_factory=Mounting)
+    never_move: bool = False
+    jobs: int = 4
+
+
+PLAIN = Wishes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +56,12 @@ class Pushed:
         target: the image's name in the store.
         repository: where it is now.
         tag: the tag that names it there.
-        manifest_digest: as in the store, and as the registry tells.
+        manifest_digest: as in the store, and as the registry confirmed.
         blobs: the layers, lowest first, then the config.
         bytes_sent: bodies of requests, with what had to be sent twice.
-        unchanged: whether the tag named this very image before.
+        before: the digest that the tag named before, None if none is known.
         attached: documents about the image that are there as well.
+        notes: a line for each thing that was not as it should be, and did not stop the push.
     """
 
     target: str
@@ -61,8 +70,14 @@ class Pushed:
     manifest_digest: str
     blobs: tuple[PushedBlob, ...]
     bytes_sent: int
-    unchanged: bool
+    before: str | None = None
     attached: tuple[Attached, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether the tag named this very image before."""
+        return self.before == self.manifest_digest
 
     @property
     def reference(self) -> str:
@@ -75,10 +90,8 @@ def push(
     image: Image,
     registry: Registry,
     tag: str,
+    wishes: Wishes = PLAIN,
     *,
-    referrers: Sequence[Referrer] = (),
-    mount_from: Sequence[str] = (),
-    jobs: int,
     progress: Progress,
 ) -> Pushed:
     """Push one image; the registry's answers confirm each step.
@@ -88,35 +101,38 @@ def push(
         image: the image.
         registry: the repository that it goes to.
         tag: the name that it gets there, last of all.
-        referrers: documents about it, to be there before it has its name.
-        mount_from: names of further repositories of that registry that may have its blobs.
-        jobs: uploads at a time.
+        wishes: how.
         progress: told of the bytes sent.
 
     Raises:
+        UsageError: the tag is one that never moves, and names another image.
         RegistryError: the registry refuses or cannot be reached.
         IntegrityError: a blob in the store is damaged or missing, and the registry lacks it.
     """
-    sources = _sources(store, image)
+    sources = sources_of(store, image)
     with progress.timed("ask"):
-        before = registry.manifest_digest(tag)
-        unchanged = before == image.manifest_digest
-        like = before or push_memory.last_image(store, registry.canonical)
-        known = _blobs_of(registry, like) if like and not unchanged else frozenset()
+        now = _look(store, registry, tag, image, needed=wishes.never_move)
     states: dict[str, State] = dict.fromkeys(sources, "present")
-    sent = 0
+    sent, notes = 0, list(now.notes)
+    unchanged = now.before == image.manifest_digest
     if not unchanged:
-        bringing = partial(
-            bring, store, registry, mount_from=mount_from, jobs=jobs, progress=progress
-        )
-        how, sent = _put(image, sources, registry, known, bringing, progress)
-        states |= how
+        _check_moves(registry, tag, now.before, image, wishes)
+        savings = Savings(registry, readable=now.readable)
+        bringing = Bringing(store, image, registry, savings, wishes.mounting, wishes.jobs, progress)
+        try:
+            sent = bringing.all(sources, now.known, states)
+        except UnfitError as error:
+            raise _with_gzip(error, image) from None
         sent += 2 * len(image.manifest)
+        notes += savings.notes
     with progress.timed("attest"):
-        attached, more = registry_referrers.attach(registry, store, referrers)
+        there = registry_referrers.attach(registry, store, wishes.referrers, strict=wishes.attested)
+    notes += there.notes
     if not unchanged:
         with progress.timed("tag"):
-            registry.put_manifest(tag, image.manifest)
+            if wishes.never_move:
+                _check_moves(registry, tag, registry.manifest_digest(tag), image, wishes)
+            notes += _late(tag, registry.put_manifest(tag, image.manifest))
     push_memory.note(store, registry.canonical, sources, image.manifest_digest)
     blobs = (PushedBlob(item.digest, item.size, states[item.digest]) for item in sources.values())
     return Pushed(
@@ -125,138 +141,95 @@ def push(
         tag,
         image.manifest_digest,
         tuple(blobs),
-        sent + more,
-        unchanged,
-        tuple(attached),
+        sent + there.sent,
+        now.before,
+        there.attached,
+        tuple(notes),
     )
 
 
-def _sources(store: Store, image: Image) -> dict[str, Source]:
-    sizes = {layer.blob.digest: layer.blob.size for layer in image.layers}
-    sizes[image.config_digest] = len(image.config)
-    return {digest: Source(store.blob_path(digest), digest, size) for digest, size in sizes.items()}
+# -- what is there ---------------------------------------------------------------------------------
 
 
-def _put(
-    image: Image,
-    sources: Mapping[str, Source],
-    registry: Registry,
-    known: Collection[str],
-    bringing: Callable[[Sequence[Source]], tuple[dict[str, State], int]],
-    progress: Progress,
-) -> tuple[dict[str, State], int]:
-    """Bring the blobs, those that are not known to be there; then the manifest.
+@dataclass(frozen=True, slots=True)
+class _Now:
+    """What is known of a repository before anything is sent.
 
-    Under its digest first: what a registry would alter never gets the tag.
+    Attributes:
+        before: what the tag names; None if nothing, or if that is not known.
+        known: blobs of an image like the one that is pushed: they are there, as long as it is.
+        readable: whether the login may read there.
+        notes: for people.
     """
 
-    def put() -> None:
-        with progress.timed("manifest"):
-            registry.put_manifest(image.manifest_digest, image.manifest)
+    before: str | None
+    known: Collection[str] = frozenset()
+    readable: bool = True
+    notes: tuple[str, ...] = ()
 
-    states, sent = bringing([item for digest, item in sources.items() if digest not in known])
+
+def _look(store: Store, registry: Registry, tag: str, image: Image, *, needed: bool) -> _Now:
+    """Ask what the tag names. To know it only saves work, unless it must not be moved."""
     try:
-        put()
-    except MissingError:  # the image that was asked for instead has lost blobs
-        again, more = bringing([item for digest, item in sources.items() if digest in known])
-        put()
-        return states | again, sent + more
-    return states, sent
+        before = registry.manifest_digest(tag)
+    except LoginError as error:
+        if needed or not registry.exchange.answered:
+            raise
+        with suppress(PassingError):  # raises where the login is good for nothing
+            registry.cancel(registry.start_upload()[0])
+        words = f"what is there cannot be asked, so every blob is sent: {error.message}"
+        return _Now(None, readable=False, notes=(words,))
+    except RegistryError:
+        if needed or not registry.exchange.answered:
+            raise
+        before = None
+    if before == image.manifest_digest:
+        return _Now(before)
+    like = before or push_memory.last_image(store, registry.canonical)
+    return _Now(before, _blobs_of(registry, like) if like else frozenset())
 
 
 def _blobs_of(registry: Registry, digest: str) -> frozenset[str]:
-    """The blobs of an image in the repository: they are there, as long as it is.
+    """The blobs of an image in the repository.
 
     To ask for each of them takes longer than to push what is new.
     """
     with suppress(RegistryError, IntegrityError, PassingError, ValueError, KeyError, TypeError):
-        if found := registry.manifest(digest):
+        if DIGEST.fullmatch(digest) and (found := registry.manifest(digest)):
             head = jsontext.loads(found.content)
             return frozenset(item["digest"] for item in (*head["layers"], head["config"]))
     return frozenset()
 
 
-def bring(
-    store: Store,
-    registry: Registry,
-    sources: Sequence[Source],
-    mount_from: Sequence[str],
-    jobs: int,
-    progress: Progress,
-) -> tuple[dict[str, State], int]:
-    """Bring blobs into a repository; gives how each got there, and the bytes sent.
-
-    What the store does not hold itself is fetched only where it can be neither found nor mounted.
-
-    Raises:
-        As `push`.
-    """
-    break_off = registry.exchange.close
-    with progress.timed("ask"):
-        there = at_once(
-            lambda item: registry.has_blob(item.digest, item.size), sources, QUESTIONS, break_off
-        )
-        lacking = [item for item, has in zip(sources, there, strict=True) if not has]
-        mounts = _Mounts(store, registry, mount_from)
-        mounted = at_once(mounts.mount, lacking, QUESTIONS, break_off)
-    taken = {item.digest for item, done in zip(lacking, mounted, strict=True) if done}
-    # The largest first: a large one that begins last would be alone at the end.
-    rest = sorted((i for i in lacking if i.digest not in taken), key=lambda item: -item.size)
-    complete.complete(store, (item.digest for item in rest), progress=progress, jobs=jobs)
-    sent = _send(registry, rest, jobs, progress) if rest else 0
-    states: dict[str, State] = {item.digest: "present" for item in sources}
-    states |= dict.fromkeys(taken, "mounted")
-    states |= {item.digest: "sent" for item in rest}
-    return states, sent
-
-
-def _send(registry: Registry, sources: Sequence[Source], jobs: int, progress: Progress) -> int:
-    sizes = Sizes()
-    with progress.stage("push", sum(item.size for item in sources)) as meter:
-        sent = at_once(
-            lambda item: upload.send(registry, item, meter.advance, sizes),
-            sources,
-            jobs,
-            registry.exchange.close,
-        )
-    return sum(sent)
-
-
-class _Mounts:
-    """Tries the repositories that may have a blob, those that surely had it first."""
-
-    def __init__(self, store: Store, registry: Registry, named: Sequence[str]) -> None:
-        self._registry = registry
-        own = registry.canonical
-        self._known = {
-            name: set(digests) for name, digests in push_memory.known(store, own.registry).items()
-        }
-        for digest, remote in store.remotes().items():
-            there = remote.place.canonical
-            if there.registry == own.registry:
-                self._known.setdefault(there.name, set()).add(digest)
-        self._known.pop(own.name, None)
-        self._named = [name for name in named if name != own.name]
-        self._given_up: set[str] = set()
-        self._misses: Counter[str] = Counter()
-
-    def mount(self, source: Source) -> bool:
-        """Whether one of them gave the blob."""
-        sure = [name for name, digests in self._known.items() if source.digest in digests]
-        return any(
-            self._try(source.digest, name, sure=name in sure)
-            for name in dict.fromkeys([*sure, *self._named])
+def _check_moves(
+    registry: Registry, tag: str, before: str | None, image: Image, wishes: Wishes
+) -> None:
+    if before in (None, image.manifest_digest):
+        return
+    reference.check_moves(registry.repository, tag, before)
+    if wishes.never_move:
+        raise UsageError(
+            f"{registry.repository}:{tag}: names {before} already, and is not to be moved",
+            remedy="push under another tag, or without --never-move",
         )
 
-    def _try(self, digest: str, name: str, *, sure: bool) -> bool:
-        if name in self._given_up:
-            return False
-        try:
-            done = self._registry.mount(digest, name)
-        except LoginError:  # it may push here, and not read there
-            self._given_up.add(name)
-            return False
-        self._misses[name] += -_MISSES if done else sure
-        if self._misses[name] >= _MISSES:  # a registry that does not mount, or a repository gone
-            self._given_up.add(name)
-        return done
+
+def _late(tag: str, done: Put) -> tuple[str, ...]:
+    """The words for a tag that the registry took and does not show."""
+    if done.shown in (None, done.digest):
+        return ()
+    return (
+        f"{tag} was taken, and still names {done.shown}: the registry shows it late, or somebody "
+        "else has pushed that tag",
+    )
+
+
+def _with_gzip(error: UnfitError, image: Image) -> RegistryError:
+    if not (push_probe.has_zstd(image) or "zstd" in error.message):
+        return error
+    return RegistryError(
+        error.message,
+        remedy="a registry that takes no zstd layers takes gzip: "
+        f"python build.py --target {image.ref} --compression gzip, then push again "
+        "(other layers, so another digest)",
+    )

@@ -7,19 +7,22 @@ Specification: OCI Distribution Spec 1.1, "Pull", "Checking if content exists in
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
-from images import image
+from images import image, registry_put
 from images.errors import IntegrityError, RegistryError
 from images.image import MANIFEST_TYPE
 from images.redirect import is_redirect
 from images.reference import Repository, canonical
 from images.registry_auth import Scopes
 from images.registry_http import Exchange
+from images.registry_put import Put
+from images.registry_refusals import MissingError
 from images.retry import PassingError, Policy
 from images.web import succeeded
 
@@ -34,6 +37,10 @@ _PIECE = 1 << 20
 _LARGEST_MANIFEST = 4 << 20
 """Bytes of a manifest that registries take, by the spec; more is none that we could want."""
 _STORING = 600.0  # seconds: a registry on object storage may copy a large blob before it answers
+_LOST = (400, 404, 409, 410, 416)
+"""Of an upload that was begun: it is gone, or another request is at it; a new one has neither."""
+_ASIDE = 30.0  # seconds after which what only saves work is not tried again
+_MOUNT_ATTEMPTS = 3  # sending the blob is always possible
 
 
 class LostError(PassingError):
@@ -42,10 +49,6 @@ class LostError(PassingError):
 
 class TooLargeError(Exception):
     """The registry, or a proxy before it, takes no request body of that size."""
-
-
-class MissingError(RegistryError):
-    """The registry answers, and does not have a manifest or a blob."""
 
 
 Actions = Literal["pull", "pull,push"]
@@ -130,14 +133,18 @@ class Registry:
         response = self.exchange.call("HEAD", url, self._scopes, headers=accept)
         if response.status_code == 404:
             return None
-        # What it is redirected to may take no HEAD: the bytes tell then.
-        if not succeeded(response) and not is_redirect(response.status_code):
-            raise self.exchange.refused(response, f"asking for {self.repository.name}:{reference}")
-        if told := response.headers.get("Docker-Content-Digest"):
+        told = response.headers.get("Docker-Content-Digest", "")
+        there = succeeded(response) or is_redirect(response.status_code)
+        if there and image.DIGEST.fullmatch(told):
             return told
-        # The header is a SHOULD: without it, the bytes tell.
+        # The header is a SHOULD: without it, the bytes tell, also where a storage takes no HEAD.
+        # And the reason of a refusal is in a body, which the answer to a HEAD has none of.
         response = self.exchange.call("GET", url, self._scopes, headers=accept)
-        return image.digest(response.content) if succeeded(response) else None
+        if response.status_code == 404:
+            return None
+        if not succeeded(response):
+            raise self.exchange.refused(response, f"asking for {self.repository.name}:{reference}")
+        return image.digest(response.content)
 
     def manifest(self, reference: str, accept: Sequence[str] = (MANIFEST_TYPE,)) -> Manifest | None:
         """Get the manifest with that tag or digest; None if there is none.
@@ -171,40 +178,14 @@ class Registry:
                 raise IntegrityError(f"{named}: its bytes have the digest {found}, not {wanted}")
         return Manifest(content, media_type, found)
 
-    def put_manifest(self, reference: str, content: bytes) -> None:
-        """Put a manifest there under a tag or its digest.
+    def put_manifest(self, reference: str, content: bytes, *, patient: bool = True) -> Put:
+        """Put a manifest there under a tag or its digest; see `registry_put.put`.
 
         Raises:
             MissingError: a blob that it names is not there.
-            RegistryError: it is refused, or is there with another digest afterwards.
+            RegistryError: it is refused, or the registry made something else of it.
         """
-        doing = f"putting the manifest of {self.repository.name}:{reference}"
-        failures = 0
-        while (refused := self._put_manifest(reference, content, doing)) is not None:
-            if "BLOB_UNKNOWN" in refused.message:
-                raise MissingError(refused.message, remedy=refused.remedy)
-            # docker-registry's word to one of two clients that bring the same bytes at once.
-            if "DIGEST_INVALID" not in refused.message:
-                raise refused
-            failures += 1
-            self.exchange.pause(failures, PassingError(refused.message), doing)
-        found, wanted = self.manifest_digest(reference), image.digest(content)
-        if found != wanted:
-            raise RegistryError(
-                f"{self.repository}:{reference}: is {found or 'not there'} after the push, "
-                f"instead of {wanted}",
-                remedy="does somebody else push that tag, or does the registry convert images?",
-            )
-
-    def _put_manifest(self, reference: str, content: bytes, doing: str) -> RegistryError | None:
-        response = self.exchange.call(
-            "PUT",
-            self._url("manifests", reference),
-            self._scopes,
-            body=content,
-            headers={"Content-Type": MANIFEST_TYPE},
-        )
-        return None if succeeded(response) else self.exchange.refused(response, doing)
+        return registry_put.put(self, reference, content, patient=patient)
 
     # -- blobs -------------------------------------------------------------------------------------
 
@@ -214,7 +195,7 @@ class Registry:
         Raises:
             RegistryError: it does not answer, or wants another login.
         """
-        response = self.exchange.call("HEAD", self._url("blobs", digest), self._scopes)
+        response = self._aside("HEAD", self._url("blobs", digest), self._scopes)
         if response.status_code == 404:
             return False
         if is_redirect(response.status_code):  # to a storage that takes no HEAD
@@ -270,14 +251,34 @@ class Registry:
 
         Raises:
             LoginError: the login may not read that repository.
-            RegistryError: the registry does not answer.
+            RegistryError: the registry does not answer, or not as a registry does.
         """
         url = self._url("blobs", "uploads/") + f"?mount={quote(digest)}&from={quote(source)}"
         scopes = (*self._scopes, f"repository:{source}:pull")
-        response = self.exchange.call("POST", url, scopes, body=b"")
+        response = self._aside("POST", url, scopes, most=_MOUNT_ATTEMPTS)
         if response.status_code == 202:
             self.cancel(self._location(response))
         return response.status_code == 201
+
+    def _aside(
+        self, method: str, url: str, scopes: Scopes, most: int | None = None
+    ) -> requests.Response:
+        """A request that only saves work: it is not waited for as long as one that counts.
+
+        Raises:
+            LoginError, RegistryError: as `Exchange.once`, or the attempts are used up.
+        """
+        failures, end = 0, time.monotonic() + _ASIDE
+        body = (lambda: b"") if method == "POST" else None
+        while True:
+            try:
+                return self.exchange.once(method, url, scopes, body=body, patience=_ASIDE)
+            except PassingError as error:
+                failures += 1
+                late = time.monotonic() > end or failures == most
+                if late or not self.exchange.wait(failures, error.after):
+                    doing = f"{self.exchange.registry}: {method} {urlsplit(url).path}"
+                    raise RegistryError(f"{doing}: {failures} attempts failed: {error}") from None
 
     def start_upload(self) -> tuple[str, int]:
         """Begin an upload: where it goes to, and the least size of a chunk.
@@ -287,6 +288,8 @@ class Registry:
         """
         url = self._url("blobs", "uploads/")
         response = self.exchange.once("POST", url, self._scopes, body=lambda: b"")
+        if response.status_code == 409:  # e.g. two first pushes make one repository
+            raise PassingError(str(self.exchange.refused(response, "an upload")))
         if not succeeded(response):
             raise self.exchange.refused(response, f"an upload to {self.repository.name}")
         least = response.headers.get("OCI-Chunk-Min-Length", "0")
@@ -354,10 +357,10 @@ class Registry:
     def cancel(self, location: str) -> None:
         """Give an upload up; if the registry does not listen, it expires there."""
         with suppress(PassingError, RegistryError):
-            self.exchange.once("DELETE", location, self._scopes)
+            self.exchange.once("DELETE", location, self._scopes, patience=_ASIDE)
 
     def _unfinished(self, response: requests.Response) -> Exception:
-        if response.status_code in (400, 404, 410, 416):
+        if response.status_code in _LOST:
             return LostError(str(self.exchange.refused(response, "an upload")))
         return self.exchange.refused(response, f"an upload to {self.repository.name}")
 

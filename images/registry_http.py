@@ -46,6 +46,9 @@ class Exchange:
         plain_http: talk without TLS.
         policy: how often and after which pauses something is tried again.
         name: of the repository, where a login is for some repositories of the registry alone.
+
+    Attributes:
+        answered: whether it has ever answered.
     """
 
     def __init__(self, registry: str, *, plain_http: bool, policy: Policy, name: str = "") -> None:
@@ -60,7 +63,7 @@ class Exchange:
             registry, self._session, home=self.origin, login_for=login_for
         )
         self._stop = threading.Event()
-        self._answered = False
+        self.answered = False
 
     def close(self) -> None:
         """Break off: whoever waits or sends ends with CancelledError at once."""
@@ -190,7 +193,7 @@ class Exchange:
             raise self._failed(error, url) from None
         except OSError as error:  # certificates that are not there
             raise RegistryError(f"{self.registry}: {error}") from None
-        self._answered = True
+        self.answered = True
         if response.status_code in PASSING:
             after = retry_after(response.headers.get("Retry-After"))
             raise PassingError(_told(response), after)
@@ -210,7 +213,7 @@ class Exchange:
             there = origin.of(url)
             where = "" if there == self.origin else f"{there}: "
             return RegistryError(f"{self.registry}: {where}{failure.reason}", remedy=failure.remedy)
-        if http_errors.is_tls(error) and not self._answered:
+        if http_errors.is_tls(error) and not self.answered:
             return RegistryError(
                 f"{self.registry}: no TLS: {failure.reason}",
                 remedy="if that registry is meant to be asked without TLS, add --plain-http",
@@ -275,15 +278,28 @@ class Exchange:
         Raises:
             RegistryError: it was the last attempt.
         """
-        most = self.policy.attempts if self._answered else self.policy.strangers
-        if failures >= most:
+        if not self.wait(failures, error.after):
             raise RegistryError(
                 f"{self.registry}: {doing}: {failures} attempts failed, the last one: {error}",
                 remedy="check the address and the network, then run the same command: "
                 "it goes on where this one ended",
             ) from None
-        self._stop.wait(self.policy.pause(failures, error.after))
+
+    def wait(self, failures: int, after: float | None = None) -> bool:
+        """Wait before something is asked again that may be another the next time.
+
+        Args:
+            failures: in a row until now.
+            after: seconds that the registry asked for.
+
+        Returns:
+            Whether to ask again; False, at once, when the policy's attempts are used up.
+        """
+        if failures >= (self.policy.attempts if self.answered else self.policy.strangers):
+            return False
+        self._stop.wait(self.policy.pause(failures, after))
         self.check_stopped()
+        return True
 
     # -- what went wrong ---------------------------------------------------------------------------
 
@@ -328,7 +344,7 @@ def _told(response: requests.Response) -> str:
     try:
         errors = jsontext.loads(response.content)["errors"]
         words = "; ".join(f"{item['code']}: {item.get('message') or ''}" for item in errors)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OSError):  # nor can it be read
         words = response.reason or ""
     words = " ".join(web.public_text(words).split())[:_LONGEST_REASON]
     return f"HTTP {response.status_code} {words}".rstrip(" :")

@@ -15,6 +15,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -143,7 +144,9 @@ class _Sender:
         return there
 
     def _show(self, position: int) -> None:
-        self._advance(position - self._shown)
+        # A terminal that is gone must not be taken for a connection that broke.
+        with suppress(OSError):
+            self._advance(position - self._shown)
         self._shown = position
 
 

@@ -160,7 +160,10 @@ def breaker(session: requests.Session) -> Callable[[], None]:
 
 def public_url(url: str) -> str:
     """The URL without user name, password and query, fit to be shown."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # no address, which somebody gave for one
+        return public_text(url)
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit(parts._replace(netloc=host, query="", fragment=""))
 

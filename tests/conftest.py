@@ -50,6 +50,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--roll-logs", type=Path, metavar="DIR", help="keep what ROLL, Ray and the engine logged"
     )
     group.addoption(
+        "--current-docker",
+        type=Path,
+        metavar="DIR",
+        help="`load` into Debian's newest Docker as well, unpacked there once: 350 MB from the "
+        "Debian mirror; needs root and mmdebstrap",
+    )
+    group.addoption(
         "--evidence",
         type=Path,
         metavar="FILE",

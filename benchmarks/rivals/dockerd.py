@@ -15,18 +15,19 @@ from pathlib import Path
 
 from images import mirror
 
-# A newer Docker runs in the root that it was unpacked in, with the benchmark's place in the same
+# A newer Docker runs in the root that it was unpacked in, with the place of its data in the same
 # path. It has name spaces of its own, so that nothing of it is left when it ends.
-_NEWER = """
+IN_ITS_ROOT = """
 set -e
 root=$1 place=$2; shift 2
 mount --bind "$root" "$root"
-mkdir -p "$root$place" "$root/mnt"
+mkdir -p "$root/mnt"
 mount --rbind /dev "$root/dev"
 mount --rbind /sys "$root/sys"
 mount -t proc proc "$root/proc"
 mount -t tmpfs tmpfs "$root/run"
 mount -t tmpfs tmpfs "$root/tmp"
+mkdir -p "$root$place"
 mount --rbind "$place" "$root$place"
 cd "$root"
 pivot_root . mnt
@@ -97,7 +98,13 @@ def running(docker: Docker, place: Path) -> Iterator[Daemon]:
     (place / "daemon.json").write_text(json.dumps(features))
     command = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork"]
     command += ["--kill-child", "--propagation", "private", "--", "/bin/sh", "-c"]
-    command += [_NEWER if docker.root else _HOST, "sh", str(docker.root), str(place), "dockerd"]
+    command += [
+        IN_ITS_ROOT if docker.root else _HOST,
+        "sh",
+        str(docker.root),
+        str(place),
+        "dockerd",
+    ]
     command += [f"--config-file={place}/daemon.json", f"--data-root={place}/data"]
     command += [f"--exec-root={place}/exec", f"--pidfile={place}/pid", f"--host=unix://{address}"]
     command += ["--bridge=none", "--iptables=false", "--ip6tables=false"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from images.commands.common import (
     check_name,
@@ -16,6 +18,11 @@ from images.commands.common import (
 )
 from images.errors import UsageError
 from images.progress import Progress
+
+if TYPE_CHECKING:
+    from images.push import Wishes
+    from images.push_savings import Mounting
+    from images.referrer import Referrer
 
 
 def load(options: argparse.Namespace) -> int:
@@ -65,7 +72,7 @@ def bundle(options: argparse.Namespace) -> int:
 
 def push(options: argparse.Namespace) -> int:
     """Push images to a registry, without Docker."""
-    from images import push, reference, registry, report, store
+    from images import push, push_savings, reference, registry, report, store
 
     source = store.open_store(options.store, create=False)
     images = images_of(options, source)
@@ -75,10 +82,11 @@ def push(options: argparse.Namespace) -> int:
             f"{options.to}: one tag for {len(images)} images",
             remedy="leave the tag out: each image gets its target's id as its tag",
         )
-    mount_from = [
+    named = [
         reference.repository_name(name, repository.registry, plain_http=options.plain_http)
         for name in options.mount_from
     ]
+    mounting = push_savings.Mounting(named, known=options.mount)
     documents = []
     with (
         source.building(),
@@ -92,17 +100,31 @@ def push(options: argparse.Namespace) -> int:
                     image,
                     connected,
                     tag or image.ref,
-                    referrers=source.attached(image.manifest_digest) if options.attest else (),
-                    mount_from=mount_from,
-                    jobs=options.jobs,
+                    _wishes(options, source.attached(image.manifest_digest), mounting),
                     progress=progress,
                 )
+            for line in pushed.notes:
+                print(f"warning: {line}", file=sys.stderr)
             documents.append(report.push_document(pushed))
             summary = report.push_summary(pushed, progress.seconds)
             print(summary, file=sys.stderr if options.json else sys.stdout)
     if options.json:
         print_documents(documents)
     return 0
+
+
+def _wishes(
+    options: argparse.Namespace, referrers: Sequence[Referrer], mounting: Mounting
+) -> Wishes:
+    from images.push import Wishes
+
+    return Wishes(
+        referrers=() if options.attest is False else referrers,
+        attested=bool(options.attest),
+        mounting=mounting,
+        never_move=options.never_move,
+        jobs=options.jobs,
+    )
 
 
 def promote(options: argparse.Namespace) -> int:

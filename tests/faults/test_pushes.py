@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from images import layer, push, store
+from images.cache_use import CacheFrom
 from images.entry import of_bytes
 from images.errors import RegistryError
-from images.image import Image, Layer
+from images.image import INDEX_TYPE, MANIFEST_TYPE, Image, Layer
 from images.progress import Progress
+from images.push import Wishes
 from images.reference import Repository
+from images.referrer import Referrer
 from images.registry import Registry
+from images.remote import Place
 from images.retry import Policy
+from images.stack import Recipe
 from images.store import Store
 from tests.faults.conftest import times
 from tests.integration.registries import Fault, Proxy, proxy, registry
@@ -61,7 +69,7 @@ def pushed(layout: Store, image: Image, faulty: Proxy, chance: random.Random) ->
     with Registry(repository, plain_http=True, policy=QUICK) as connected:
         progress = Progress(Path("/dev/null").open("w"))  # noqa: SIM115
         try:
-            done = push.push(layout, image, connected, image.ref, jobs=3, progress=progress)
+            done = push.push(layout, image, connected, image.ref, Wishes(jobs=3), progress=progress)
         except RegistryError:
             return False
         assert done.manifest_digest == image.manifest_digest
@@ -92,3 +100,98 @@ def test_many_pushes_through_random_faults(tmp_path: Path, chance: random.Random
                         )
     print(f"{ended} pushes, {failed} of them with an error first")
     assert failed < ended // 2
+
+
+# -- what only saves work --------------------------------------------------------------------------
+
+LOCATIONS = (
+    *("", "/", "//", "http://[", "http://127.0.0.1:1/", "/v2/team/one/blobs/uploads/none", "?x#y"),
+    *("ftp://host/x", "https://", "\u00e9", "http://a b/", "http://:99999/"),
+)
+BODIES = (
+    *(b"", b"{}", b"[]", b"null", b"[" * 5000, b"<html>", b"\xff\x00", b'{"errors":[{}]}'),
+    *(b'{"errors":[{"code":"BLOB_UNKNOWN"}]}', b'{"manifests":[{"digest":1}],"schemaVersion":2}'),
+)
+TYPES = ("", "text/html", "application/json", INDEX_TYPE, MANIFEST_TYPE, "application/json; x")
+ODD_STATUSES = (
+    *(200, 201, 202, 204, 206, 301, 304, 307, 400, 401, 403, 404, 405, 409),
+    *(410, 416, 418, 429, 451, 500, 503, 599),
+)
+GARBAGE = (b"", b"garbage\r\n\r\n", b"HTTP/1.1 99999 x\r\n\r\n")
+
+
+def saves(request: Any, subject: str) -> bool:
+    """Whether a request only saves work, or is of documents about the image."""
+    path = request.path
+    asks = request.command in ("HEAD", "GET") and "/uploads/" not in path
+    return asks or "mount=" in path or subject.replace(":", "-") in path
+
+
+class Odd:
+    """Answers what only saves work with anything at all; the registry sees the rest."""
+
+    def __init__(self, chance: random.Random, subject: str) -> None:
+        self._chance, self._subject = chance, subject
+
+    def __call__(self, request: Any) -> bool:
+        chance = self._chance
+        if not saves(request, self._subject) or chance.random() < 0.3:
+            return False
+        request.rfile.read(int(request.headers.get("Content-Length") or 0))
+        if chance.random() < 0.1:
+            request.wfile.write(chance.choice(GARBAGE))
+            request.close_connection = True
+            return True
+        headers = {
+            name: value
+            for name, value in {
+                "Location": chance.choice(LOCATIONS),
+                "Content-Type": chance.choice(TYPES),
+                "Docker-Content-Digest": chance.choice(["x", "sha256:0", "sha512:1"]),
+                "Link": chance.choice(["<", '</x?n=1>; rel="next"', '<http://[>; rel="next"']),
+                "Content-Encoding": chance.choice(["gzip", "identity", "x"]),
+                "WWW-Authenticate": chance.choice(["", "Basic", "x y"]),
+                "OCI-Subject": "x",
+                "ETag": "x",
+                "Retry-After": chance.choice(["0", "x", "Thu, 01 Jan 1970 00:00:00 GMT"]),
+            }.items()
+            if chance.random() < 0.3
+        }
+        headers = {name: value.encode().decode("latin-1") for name, value in headers.items()}
+        request.answer(chance.choice(ODD_STATUSES), headers, chance.choice(BODIES))
+        return True
+
+
+def test_odd_answers_to_what_only_saves_work(tmp_path: Path, chance: random.Random) -> None:
+    layout = store.open_store(tmp_path / "store")
+    with registry(tmp_path) as address, proxy(address) as faulty:
+        for number in range(times(12, 400)):
+            image = an_image(layout, number, chance)
+            document = Referrer("text/plain", "x", b"%d" % number, image.descriptor, {})
+            layout.attach([document])
+            faulty.guard = Odd(chance, image.manifest_digest)
+            repository = Repository(faulty.address, chance.choice(["team/one", "team/two"]))
+            with Registry(repository, plain_http=True, policy=QUICK) as connected:
+                progress = Progress(Path("/dev/null").open("w"))  # noqa: SIM115
+                wishes = Wishes(referrers=[document], jobs=3)
+                push.push(layout, image, connected, image.ref, wishes, progress=progress)
+            there = Repository(address, repository.name)
+            with Registry(there, plain_http=True) as found:
+                assert found.manifest_digest(image.ref) == image.manifest_digest
+
+
+def test_odd_answers_of_a_cache_end_no_build(
+    tmp_path: Path, chance: random.Random, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    said: list[str] = []
+    quick = Policy(attempts=2, strangers=2, first=0.001, longest=0.01)
+    with registry(tmp_path) as address, proxy(address) as faulty:
+        faulty.guard = Odd(chance, "sha256:x")
+        where = Place(Repository(faulty.address, "team/cache"), plain_http=True)
+        for _ in range(times(60, 2000)):
+            recipe = Recipe(
+                "x", f"{chance.getrandbits(256):064x}", (), (), lambda _, __: iter(()), 0
+            )
+            assert CacheFrom(where, said.append, quick).look([recipe]) == {}
+    assert said, "a cache that cannot be read is told"

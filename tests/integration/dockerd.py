@@ -1,8 +1,9 @@
 """A private Docker daemon for tests: its own socket, data and name spaces, gone without a trace.
 
-The daemon is the host's (`dockerd` on PATH), or the one in the directory that ROLL_IMAGES_DOCKERD
-names. It runs in mount and process name spaces of its own: when it ends, or this process does, its
-mounts, containers and helpers end with it.
+The daemon is the host's (`dockerd` on PATH), the one in the directory that ROLL_IMAGES_DOCKERD
+names, or Debian's newest in a root of its own (`--current-docker`). It runs in mount and process
+name spaces of its own: when it ends, or this process does, its mounts, containers and helpers end
+with it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from benchmarks.rivals.dockerd import IN_ITS_ROOT, newer
 
 REQUIRE = "ROLL_IMAGES_REQUIRE"
 DIRECTORY = "ROLL_IMAGES_DOCKERD"
@@ -57,19 +60,22 @@ class Daemon:
 
 
 @contextmanager
-def running(*, containerd_store: bool = False, size: str = "") -> Iterator[Daemon]:
+def running(
+    *, containerd_store: bool = False, size: str = "", root: Path | None = None
+) -> Iterator[Daemon]:
     """Start a daemon, wait until it answers, set DOCKER_HOST; all of it ends with the block.
 
     Args:
         containerd_store: keep images in containerd instead of a graph driver.
-        size: give its data a file system of this size, e.g. `50m`, to see it full.
+        size: give the host's a file system of this size for its data, e.g. `50m`, to see it full.
+        root: holds another Docker than the host's.
     """
-    version = require()
+    version = require(root)
     if containerd_store and version < CONTAINERD_STORE:
         pytest.skip(f"Docker {version[0]}.{version[1]} has no containerd image store")
     place = Path(tempfile.mkdtemp(prefix="dockerd-"))  # a socket's path may have 107 bytes
     try:
-        with _started(place, containerd_store, size) as daemon_socket:
+        with _started(place, containerd_store, size, root) as daemon_socket:
             daemon = Daemon(f"unix://{daemon_socket}", daemon_socket, version, containerd_store)
             with _docker_host(daemon.host):
                 yield daemon
@@ -77,17 +83,30 @@ def running(*, containerd_store: bool = False, size: str = "") -> Iterator[Daemo
         shutil.rmtree(place, ignore_errors=True)
 
 
-def require() -> tuple[int, int]:
+def require(root: Path | None = None) -> tuple[int, int]:
     """The version of the daemon that would be started; skips, or fails where it must be there."""
     if os.geteuid() != 0:
         absent("dockerd needs root")
     program = shutil.which("dockerd", path=_environment()["PATH"])
-    if program is None:
+    if root is None and program is None:
         absent("no dockerd; on Debian: apt install docker.io")
-    told = subprocess.run([str(program), "--version"], capture_output=True, text=True, check=True)
+    command = ["chroot", str(root), "dockerd"] if root else [str(program)]
+    told = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
     match = re.search(r"version (\d+)\.(\d+)", told.stdout)
     assert match, told.stdout
     return int(match[1]), int(match[2])
+
+
+def current(place: Path | None) -> Path:
+    """The root of Debian's newest Docker, unpacked in a directory once; skips if none is given."""
+    if place is None:
+        pytest.skip("no --current-docker DIR: 350 MB from the Debian mirror, kept there")
+    if os.geteuid() != 0:
+        absent("dockerd needs root")
+    place.mkdir(parents=True, exist_ok=True)
+    root = newer(place.resolve()).root
+    assert root is not None
+    return root
 
 
 def absent(reason: str) -> None:
@@ -98,14 +117,20 @@ def absent(reason: str) -> None:
 
 
 @contextmanager
-def _started(place: Path, containerd_store: bool, size: str) -> Iterator[Path]:
+def _started(place: Path, containerd_store: bool, size: str, root: Path | None) -> Iterator[Path]:
     data, address, log = place / "data", place / "docker.sock", place / "log"
     data.mkdir()
-    config = {"features": {"containerd-snapshotter": True}} if containerd_store else {}
+    # From Docker 29 on the containerd image store is what a new daemon has.
+    config = {"features": {"containerd-snapshotter": containerd_store}} if root else {}
+    config = {"features": {"containerd-snapshotter": True}} if containerd_store else config
     (place / "daemon.json").write_text(json.dumps(config))
     command = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork"]
-    command += ["--kill-child", "--propagation", "private", "--", "/bin/sh", "-c", _START, "sh"]
-    command += [str(data), size, "dockerd", f"--config-file={place}/daemon.json"]
+    command += ["--kill-child", "--propagation", "private", "--", "/bin/sh", "-c"]
+    if root:
+        command += [IN_ITS_ROOT, "sh", str(root), str(place)]
+    else:
+        command += [_START, "sh", str(data), size]
+    command += ["dockerd", f"--config-file={place}/daemon.json"]
     command += [f"--data-root={data}", f"--exec-root={place}/exec", f"--pidfile={place}/pid"]
     command += [f"--host=unix://{address}", "--bridge=none", "--iptables=false"]
     command += ["--ip6tables=false", "--exec-opt=native.cgroupdriver=cgroupfs"]

@@ -114,9 +114,15 @@ def _bytes(content: bytes) -> IO[bytes]:
 # -- Docker ----------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module", params=["graph driver", "containerd"])
+@pytest.fixture(
+    scope="module",
+    params=["graph driver", "containerd", "current, graph driver", "current, containerd"],
+)
 def daemon(request: pytest.FixtureRequest) -> Iterator[Daemon]:
-    with dockerd.running(containerd_store=request.param == "containerd") as found:
+    root = None
+    if "current" in request.param:
+        root = dockerd.current(request.config.getoption("--current-docker"))
+    with dockerd.running(containerd_store="containerd" in request.param, root=root) as found:
         yield found
 
 

@@ -52,7 +52,7 @@ def pushed(layout: Store, address: str, content: str) -> str:
     layout.save(image)
     with Registry(Repository(address, NAME), plain_http=True, policy=QUICK) as connected:
         tag = f"{TARGET}-{content}"
-        push.push(layout, layout.load(TARGET), connected, tag, jobs=1, progress=Progress())
+        push.push(layout, layout.load(TARGET), connected, tag, progress=Progress())
     return image.manifest_digest
 
 

@@ -16,7 +16,8 @@ from images import image, pull
 from images.errors import IntegrityError, RegistryError
 from images.image import CONFIG_TYPE, MANIFEST_TYPE
 from images.reference import Repository
-from images.registry import MissingError, Registry
+from images.registry import Registry
+from images.registry_refusals import MissingError
 from images.retry import Policy
 from tests.integration.registries import Fault, Proxy, TokenServer, proxy, registry
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from images.errors import RegistryError
 from images.image import INDEX_TYPE, Image
 from images.materials import Materials
 from images.progress import Progress
-from images.push import Pushed
+from images.push import Pushed, Wishes
 from images.reference import Repository
 from images.referrer import Referrer
 from images.registry import Registry
@@ -27,6 +28,7 @@ from tests.integration.registries import Fault, Proxy, ReferrersApi, need
 from tests.unit.attestations import MATERIALS, build_of, image_in
 
 QUICK = Policy(first=0.01, longest=0.05)
+PATIENT = Policy(first=0.05, longest=1.0)
 NAME = "team/app"
 
 
@@ -43,19 +45,18 @@ def made(layout: Store) -> Image:
     return found
 
 
-def pushed(layout: Store, made: Image, address: str, tag: str = "v1", **options: Any) -> Pushed:
+def pushed(
+    layout: Store,
+    made: Image,
+    address: str,
+    tag: str = "v1",
+    policy: Policy = QUICK,
+    **options: Any,
+) -> Pushed:
     referrers = options.pop("referrers", layout.attached(made.manifest_digest))
-    with Registry(Repository(address, NAME), plain_http=True, policy=QUICK) as connected:
-        return push.push(
-            layout,
-            made,
-            connected,
-            tag,
-            referrers=referrers,
-            jobs=2,
-            progress=Progress(),
-            **options,
-        )
+    with Registry(Repository(address, NAME), plain_http=True, policy=policy) as connected:
+        wishes = Wishes(referrers=referrers, jobs=2, **options)
+        return push.push(layout, made, connected, tag, wishes, progress=Progress())
 
 
 def states(done: Pushed) -> list[str]:
@@ -237,10 +238,31 @@ def test_registry_that_refuses_a_stale_index_is_asked_again(
     assert all(given), "the PUT is conditional"
 
 
-def test_index_that_never_stays_ends_in_an_error(layout: Store, made: Image, faulty: Proxy) -> None:
+def test_index_that_never_stays_is_told(layout: Store, made: Image, faulty: Proxy) -> None:
     faulty.faults.append(Fault("status", "PUT", "/manifests/sha256-", status=412, times=99))
-    with pytest.raises(RegistryError, match="at the same time"):
-        pushed(layout, made, faulty.address)
+    done = pushed(layout, made, faulty.address)
+    assert states(done) == ["unlisted", "unlisted"]
+    assert "at the same time" in done.notes[0]
+
+
+def test_index_that_is_shown_late_is_put_once(layout: Store, made: Image, faulty: Proxy) -> None:
+    """Replicated storage: what was taken shows a little later."""
+    hidden = [3]
+
+    def late(request: Any) -> bool:
+        puts = faulty.count("PUT", "/manifests/sha256-")
+        if request.command == "GET" and "/manifests/sha256-" in request.path and puts:
+            hidden[0] -= 1
+            if hidden[0] >= 0:
+                request.answer(404, {}, b"")
+                return True
+        return False
+
+    faulty.guard = late
+    done = pushed(layout, made, faulty.address)
+    assert (states(done), done.notes) == (["sent", "sent"], ())
+    assert faulty.count("PUT", "/manifests/sha256-") == 1
+    assert listed(faulty.upstream, made) == wanted(layout, made)
 
 
 @pytest.mark.parametrize("kind", ["torn", "deaf", "lost", "cut"])
@@ -263,39 +285,109 @@ def test_any_request_may_break(
     assert listed(faulty.upstream, made) == wanted(layout, made)
 
 
+def test_eight_pushes_at_once_all_list_the_documents(
+    layout: Store, made: Image, server: str
+) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        jobs = [pool.submit(pushed, layout, made, server, policy=PATIENT) for _ in range(8)]
+    for done in (job.result() for job in jobs):
+        assert set(states(done)) <= {"sent", "present"}
+        assert done.notes == ()
+    assert listed(server, made) == wanted(layout, made)
+
+
+def test_index_that_is_refused_for_a_moment(layout: Store, made: Image, faulty: Proxy) -> None:
+    """Distribution says of one of two clients that its digest is invalid, and blobs unknown."""
+    said = {"errors": [{"code": "DIGEST_INVALID"}, {"code": "MANIFEST_BLOB_UNKNOWN"}]}
+    left = [2]
+
+    def guard(request: Any) -> bool:
+        if request.command == "PUT" and "/manifests/sha256-" in request.path and left[0]:
+            left[0] -= 1
+            request.answer(400, {"Content-Type": "application/json"}, json.dumps(said).encode())
+            return True
+        return False
+
+    faulty.guard = guard
+    assert pushed(layout, made, faulty.address).notes == ()
+    assert listed(faulty.upstream, made) == wanted(layout, made)
+
+
 # -- what cannot be --------------------------------------------------------------------------------
 
 
 def test_tag_that_is_no_index_is_left_alone(layout: Store, made: Image, server: str) -> None:
     other = image_in(layout, content=b"other", ref="other")
     pushed(layout, other, server, tag_of(made), referrers=())
-    with pytest.raises(RegistryError, match="no list of referrers") as error:
-        pushed(layout, made, server)
-    assert "--no-attest" in str(error.value.remedy)
+    done = pushed(layout, made, server)
+    assert states(done) == ["unlisted", "unlisted"]
+    assert "no list of referrers" in done.notes[0]
     kind = "application/vnd.oci.image.manifest.v1+json"
     status, content = asked(server, "GET", f"manifests/{tag_of(made)}", kind=kind)
     assert (status, content) == (200, other.manifest)
 
 
-def test_registry_that_takes_no_artifacts(layout: Store, made: Image, faulty: Proxy) -> None:
-    """The image has no name there then: who wants it without documents says so."""
+def test_registry_that_takes_no_artifacts_gets_the_image(
+    layout: Store, made: Image, faulty: Proxy
+) -> None:
     (sbom, _) = layout.attached(made.manifest_digest)
     faulty.faults.append(Fault("status", "PUT", sbom.digest, status=400, times=99))
-    with pytest.raises(RegistryError, match="HTTP 400") as error:
-        pushed(layout, made, faulty.address)
-    assert "--no-attest" in str(error.value.remedy)
+    done = pushed(layout, made, faulty.address)
+    assert done.attached == ()
+    assert "not all that is said about it" in done.notes[0]
+    assert "HTTP 400" in done.notes[0]
     kind = "application/vnd.oci.image.manifest.v1+json"
-    assert asked(faulty.upstream, "GET", "manifests/v1", kind=kind)[0] == 404
-    pushed(layout, made, faulty.address, referrers=())
     assert asked(faulty.upstream, "GET", "manifests/v1", kind=kind)[0] == 200
 
 
-@pytest.mark.parametrize("status", [200, 400, 404, 405, 406])
+@pytest.mark.parametrize("where", ["/manifests/sha256:", "/manifests/sha256-"])
+def test_who_asks_for_documents_gets_no_image_without_them(
+    layout: Store, made: Image, faulty: Proxy, where: str
+) -> None:
+    faulty.faults.append(Fault("status", "PUT", where, status=400, times=99, skip=1))
+    faulty.faults[0].skip = 0 if where.endswith("-") else 1  # the image's own manifest
+    with pytest.raises(RegistryError, match="HTTP 400") as error:
+        pushed(layout, made, faulty.address, attested=True)
+    assert "--no-attest" in str(error.value.remedy)
+    kind = "application/vnd.oci.image.manifest.v1+json"
+    assert asked(faulty.upstream, "GET", "manifests/v1", kind=kind)[0] == 404
+
+
+@pytest.mark.parametrize("status", [200, 302, 403, 404, 500])
 def test_other_answers_than_a_list_mean_that_there_is_no_api(
     layout: Store, made: Image, faulty: Proxy, status: int
 ) -> None:
-    faulty.faults.append(Fault("status", "GET", "/referrers/", status=status))
-    pushed(layout, made, faulty.address)
+    faulty.faults.append(Fault("status", "GET", "/referrers/", status=status, times=9))
+    assert pushed(layout, made, faulty.address).notes == ()
+    assert listed(faulty.upstream, made) == wanted(layout, made)
+
+
+@pytest.mark.parametrize("status", [403, 500])
+def test_list_that_cannot_be_read_is_not_overwritten(
+    layout: Store, made: Image, faulty: Proxy, status: int
+) -> None:
+    """Entries of others may be in it."""
+    faulty.faults += [
+        Fault("status", "GET", path, status=status, times=99)
+        for path in ("/referrers/", "/manifests/sha256-")
+    ]
+    done = pushed(layout, made, faulty.address)
+    assert states(done) == ["unlisted", "unlisted"]
+    assert str(status) in done.notes[0]
+    assert not faulty.count("PUT", "/manifests/sha256-")
+
+
+def test_list_without_end_is_none(layout: Store, made: Image, faulty: Proxy) -> None:
+    def endless(request: Any) -> bool:
+        path = request.path.partition("?")[0]
+        if "/referrers/" not in path:
+            return False
+        headers = {"Content-Type": INDEX_TYPE, "Link": f'<{path}?n={len(faulty.seen)}>; rel="next"'}
+        request.answer(200, headers, index_of())
+        return True
+
+    faulty.guard = endless
+    assert states(pushed(layout, made, faulty.address)) == ["sent", "sent"]
     assert listed(faulty.upstream, made) == wanted(layout, made)
 
 

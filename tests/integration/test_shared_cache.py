@@ -104,7 +104,7 @@ class Builder:
 
     def push(self, value: Image, address: str, name: str = "roll/app") -> Pushed:
         with Registry(Repository(address, name), plain_http=True, policy=QUICK) as connected:
-            return push.push(self.store, value, connected, "v1", jobs=3, progress=Shown())
+            return push.push(self.store, value, connected, "v1", progress=Shown())
 
     def complete(self, value: Image) -> int:
         digests = [item.blob.digest for item in value.layers]

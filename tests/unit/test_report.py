@@ -12,7 +12,8 @@ from images import report
 from images.cache_use import Filled
 from images.image import Image, Layer
 from images.layer import Blob
-from images.push import Pushed, PushedBlob, State
+from images.push import Pushed
+from images.push_blobs import PushedBlob, State
 from images.reference import Repository
 from images.referrer import Referrer
 from images.registry_referrers import Attached
@@ -145,8 +146,8 @@ def test_push_as_a_document_and_as_text() -> None:
     repository = Repository("host.example:5000", "team/app")
     attached = Attached("application/vnd.cyclonedx+json", digests[2], "sent")
     pushed = Pushed(
-        "t", repository, "v1", image.manifest_digest, blobs, 1234, unchanged=False,
-        attached=(attached,),
+        "t", repository, "v1", image.manifest_digest, blobs, 1234, attached=(attached,),
+        notes=("something was odd",),
     )  # fmt: skip
     reference = f"host.example:5000/team/app@{image.manifest_digest}"
     assert report.push_document(pushed) == {
@@ -154,6 +155,7 @@ def test_push_as_a_document_and_as_text() -> None:
         "reference": reference,
         "tag": "v1",
         "manifest_digest": image.manifest_digest,
+        "before": None,
         "blobs": [
             {"digest": digests[0], "size": 1000, "state": "sent"},
             {"digest": digests[1], "size": 2000, "state": "mounted"},
@@ -163,6 +165,7 @@ def test_push_as_a_document_and_as_text() -> None:
             {"artifact_type": attached.artifact_type, "digest": digests[2], "state": "sent"}
         ],
         "bytes_sent": 1234,
+        "notes": ["something was odd"],
     }
     text = report.push_summary(pushed, {"push": 1.5})
     lines = text.splitlines()
@@ -170,7 +173,10 @@ def test_push_as_a_document_and_as_text() -> None:
     assert lines[-1].strip() == reference
     for part in ("1 kB", "2 kB", "3 kB", "1.23 kB", "1.50 s", "vnd.cyclonedx+json"):
         assert part in text
-    same = replace(pushed, unchanged=True, attached=())
+    same = replace(pushed, before=image.manifest_digest, attached=())
     told = report.push_summary(same, {})
     assert "(unchanged)" in told
+    assert "moved" not in told
     assert ["attached", "nothing"] in [line.split() for line in told.splitlines()]
+    moved = report.push_summary(replace(pushed, before=digests[0]), {})
+    assert f"(moved; it named {digests[0]})" in moved

@@ -19,7 +19,7 @@ from images.entry import Entry, of_bytes
 from images.image import Image, Layer
 from images.layer import Blob, Compression
 from images.progress import Progress
-from images.push import Pushed
+from images.push import Pushed, Wishes
 from images.reference import Repository
 from images.registry import Registry
 from images.retry import Policy
@@ -99,8 +99,8 @@ def pushed(
 ) -> Pushed:
     repository = Repository(address, name)
     with Registry(repository, plain_http=True, policy=policy) as connected:
-        options = {"jobs": 3, **options}
-        return push.push(layout, image, connected, tag, progress=progress or Shown(), **options)
+        wishes = Wishes(**{"jobs": 3, **options})
+        return push.push(layout, image, connected, tag, wishes, progress=progress or Shown())
 
 
 def states(done: Pushed) -> list[str]:

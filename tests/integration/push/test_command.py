@@ -21,7 +21,8 @@ def test_json_and_summary(layout: Store, make: Make, server: str) -> None:
     assert first.returncode == 0, first.stderr
     document = json.loads(first.stdout)
     assert set(document) == {
-        "target", "reference", "tag", "manifest_digest", "blobs", "attached", "bytes_sent"
+        "target", "reference", "tag", "manifest_digest", "before", "blobs", "attached",
+        "bytes_sent", "notes",
     }  # fmt: skip
     assert document["attached"] == []
     assert document["target"] == document["tag"] == TARGET

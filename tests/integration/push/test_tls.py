@@ -45,7 +45,7 @@ def test_tls_with_a_certificate_of_ones_own(
     monkeypatch.setenv(variable, str(certificate))
     image = make()
     with Registry(Repository(address, "team/app"), policy=QUICK) as connected:
-        done = push.push(layout, image, connected, "v1", jobs=3, progress=Shown())
+        done = push.push(layout, image, connected, "v1", progress=Shown())
     assert states(done) == ["sent"] * 4
     assert digest_in(address) == image.manifest_digest
 
@@ -59,7 +59,7 @@ def test_certificate_that_is_not_trusted(
         Registry(Repository(secure[0], "team/app"), policy=QUICK) as connected,
         pytest.raises(RegistryError, match="certificate is not trusted") as error,
     ):
-        push.push(layout, make(), connected, "v1", jobs=3, progress=Shown())
+        push.push(layout, make(), connected, "v1", progress=Shown())
     assert "REQUESTS_CA_BUNDLE" in str(error.value.remedy)
 
 
@@ -68,6 +68,6 @@ def test_plain_http_only_when_asked(layout: Store, make: Make, faulty: Proxy) ->
         Registry(Repository(faulty.address, "team/app"), policy=QUICK) as connected,
         pytest.raises(BuildError) as error,
     ):
-        push.push(layout, make(), connected, "v1", jobs=3, progress=Shown())
+        push.push(layout, make(), connected, "v1", progress=Shown())
     assert "--plain-http" in str(error.value.remedy)
     assert not faulty.seen
