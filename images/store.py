@@ -172,6 +172,8 @@ def _opened(path: Path, create: bool) -> Store:
     store = Store(path)
     if (path / "oci-layout").is_file():
         _make_directories(path)
+        if create:
+            _need_index(store)
         return store
     if not create:
         raise UsageError(
@@ -183,12 +185,20 @@ def _opened(path: Path, create: bool) -> Store:
             remedy="choose another place with --store DIR",
         )
     _make_directories(path)
+    _need_index(store)
     with store._index_locked():
-        if not (path / "index.json").exists():
-            store._replace(path / "index.json", json.dumps(EMPTY, indent=1).encode())
         # Last: a directory with this file is a whole layout.
         store._replace(path / "oci-layout", json.dumps(_LAYOUT).encode())
     return store
+
+
+def _need_index(store: Store) -> None:
+    """Begin an index where there is none: of a new store, or where a damaged one was moved away."""
+    path = store.path / "index.json"
+    if not path.exists():
+        with store._index_locked():
+            if not path.exists():
+                store._replace(path, json.dumps(EMPTY, indent=1).encode())
 
 
 def _foreign(path: Path) -> Iterator[Path]:
