@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from images import base, interpreter, lock, sources, stack, toolkit
@@ -71,20 +72,46 @@ class Inputs:
         return Materials(self.lock, (), tools, image.manifest_digest, repository)
 
 
-def inputs_of(matrix: Matrix, target: Target, compression: Compression = "zstd") -> Inputs:
+class Shared:
+    """The locks that all targets have in common, each read when it is first asked for, and once."""
+
+    def __init__(self) -> None:
+        self._toolkits: dict[str, Toolkit] = {}
+
+    @cached_property
+    def debs(self) -> Sequence[Deb]:
+        """Of our Debian base."""
+        return base.locked()
+
+    def toolkit(self, version: str) -> Toolkit:
+        """Of a CUDA compiler."""
+        if version not in self._toolkits:
+            self._toolkits[version] = toolkit.locked(version)
+        return self._toolkits[version]
+
+
+def inputs_of(
+    matrix: Matrix, target: Target, compression: Compression = "zstd", shared: Shared | None = None
+) -> Inputs:
     """The locks of a target, all read and checked.
+
+    Args:
+        matrix: that the target is of.
+        target: the target.
+        compression: of the layers.
+        shared: the same one for targets that are asked for together.
 
     Raises:
         LockError: one is missing, stale or edited by hand.
     """
-    debs = base.locked()
+    shared = shared or Shared()
     return Inputs(
         target,
         lock.read(matrix, target),
-        debs,
-        toolkit.locked(target.toolkit),
+        shared.debs,
+        shared.toolkit(target.toolkit),
         compression,
-        _added_debs(matrix, target, debs),
+        _added_debs(matrix, target, shared.debs),
     )
 
 

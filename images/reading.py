@@ -10,13 +10,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from io import FileIO
 from pathlib import Path
 from typing import IO
 
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe is opened without a writer
 
 
-def open_regular(path: Path) -> IO[bytes]:
+def open_regular(path: Path) -> FileIO:
     """Open a file to read it, without a buffer.
 
     Raises:
@@ -25,7 +26,7 @@ def open_regular(path: Path) -> IO[bytes]:
     descriptor = os.open(path, _FLAGS)
     try:
         _need_regular(descriptor, path)
-        return os.fdopen(descriptor, "rb", buffering=0)
+        return FileIO(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
         raise

@@ -9,6 +9,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
+from images import answers
+
 if TYPE_CHECKING:
     import requests
 
@@ -23,6 +25,7 @@ def session() -> requests.Session:
     made = requests.Session()
     for scheme in ("https://", "http://"):
         made.mount(scheme, HTTPAdapter(pool_maxsize=_CONNECTIONS))
+    made.hooks["response"].append(answers.bound)
     # uv and curl honour SSL_CERT_FILE where requests does not: one setting must do for all.
     bundle = os.environ.get("SSL_CERT_FILE")
     if bundle and not {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"} & os.environ.keys():
