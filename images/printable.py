@@ -7,28 +7,24 @@ bundle (see `images.unbundle`).
 
 from __future__ import annotations
 
-import re
-
-_LINE = (
-    "\x00-\x1f\x7f-\x9f"  # controls of ASCII and of ISO 8859 (ECMA-48), line ends among them
-    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # what turns the direction of text (UAX #9)
-    "\u2028\u2029"  # ends of lines and paragraphs
-    "\ud800-\udfff"  # halves of surrogate pairs: cannot be written at all
-)
-_NOT_IN_LINE = re.compile(f"[{_LINE}]")
-_NOT_IN_TEXT = re.compile(f"(?![\n\t])[{_LINE}]")
+_LINE_ENDS = "\n\t"
 
 
 def line(text: str) -> str:
-    """The text without line ends and other controls: each is replaced by its escape."""
-    return _NOT_IN_LINE.sub(_escaped, text)
+    """The text with an escape in the place of each character that is not for printing.
+
+    That is as Unicode has it (`str.isprintable`): controls, line ends among them, what turns the
+    direction of text, halves of surrogate pairs, spaces that look like others.
+    """
+    return text if text.isprintable() else "".join(map(_shown, text))
 
 
 def lines(text: str) -> str:
     """The same for text of several lines: line ends and tabs stay."""
-    return _NOT_IN_TEXT.sub(_escaped, text)
+    if text.isprintable():
+        return text
+    return "".join(one if one in _LINE_ENDS else _shown(one) for one in text)
 
 
-def _escaped(found: re.Match[str]) -> str:
-    code = ord(found.group())
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+def _shown(character: str) -> str:
+    return character if character.isprintable() else ascii(character)[1:-1]

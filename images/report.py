@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from images import printable
 from images.image import Image, Layer
 from images.progress import size
-from images.unbundle.document import UNPACKER, Bundle
 
 if TYPE_CHECKING:
     from images.artifact import Artifact
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from images.push import Pushed
     from images.referrer import Referrer
     from images.remote import Place, Remote
+    from images.unbundle.document import Bundle
 
 
 Elsewhere = Mapping[str, "Place"]
@@ -217,6 +217,8 @@ def unpack_commands(bundle: Bundle) -> list[str]:
     Both hashes come from here, by another way than the bundle: one of the program, and one of the
     image that it must lay out.
     """
+    from images.unbundle.document import UNPACKER
+
     program = f"echo '{bundle.files[UNPACKER]}  {UNPACKER}' | sha256sum -c"
     return [
         f"  {program} &&",
