@@ -127,8 +127,8 @@ class Store(Upkeep):
             config = self.read(head["config"]["digest"])
             unpacked = [sizes.get(layer["digest"], 0) for layer in head["layers"]]
             found = image.parse(ref, manifest, config, unpacked)
-            if found.manifest != manifest:  # then what we would push is another image
-                raise ValueError("of another form")
+            if found.config != config:  # then what we would push is another image
+                raise ValueError("its config has another form")
             return found
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ForeignError(

@@ -9,11 +9,12 @@ import os
 import tarfile
 import tracemalloc
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
-from images import base_tree, debfile, held, inflate, limits
+from images import base_tree, debfile, held, inflate, limits, sdist
 from images.errors import IntegrityError, UsageError
 from images.unbundle import source
 from images.unbundle.changes import Changes
@@ -171,3 +172,11 @@ def test_an_inventory_without_lines_is_none(tmp_path: Path) -> None:
     json.dump({"files": 0}, out)
     path.write_text(out.getvalue())
     assert held.held([path]).sizes == frozenset()
+
+
+def test_an_sdist_whose_head_unpacks_without_end_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "demo-1.0.tar.gz"
+    for content in (head(b"x", 900 * MB) + bytes(8 * MB), b"".join(islice(chained(), 2000))):
+        path.write_bytes(gzip.compress(content))
+        with pytest.raises(IntegrityError, match="not an sdist"):
+            sdist.unpacked(path, tmp_path / "source")
