@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from images import base, interpreter, lock, sources, stack, toolkit
 from images.deb import Deb
 from images.flavour_layers import Flavour
-from images.layer import Compression
+from images.layer import Blob, Compression
 from images.lock import Lock
 from images.matrix_target import Target
 from images.progress import Progress
@@ -73,10 +73,22 @@ class Inputs:
 
 
 class Shared:
-    """The locks that all targets have in common, each read when it is first asked for, and once."""
+    """What targets have in common: each is read when it is first asked for, and once.
 
-    def __init__(self) -> None:
+    Args:
+        store: where layers may be already.
+    """
+
+    def __init__(self, store: Store | None = None) -> None:
+        self._store = store
         self._toolkits: dict[str, Toolkit] = {}
+        self._blobs: dict[str, Blob | None] = {}
+
+    def known(self, key: str) -> Blob | None:
+        """The layer that these inputs gave before, if the store has it."""
+        if key not in self._blobs:
+            self._blobs[key] = self._store.known(key) if self._store else None
+        return self._blobs[key]
 
     @cached_property
     def debs(self) -> Sequence[Deb]:

@@ -109,11 +109,12 @@ def of_target(
         target: the target.
         store: where layers may be already.
         compression: of the layers.
-        shared: the same one for targets that are asked for together.
+        shared: the same one for targets that are asked for together, of that store.
 
     Raises:
         LockError: a lock is missing, stale or edited by hand.
     """
+    shared = shared or Shared(store)
     inputs = foundation.inputs_of(matrix, target, compression, shared)
     locked = inputs.lock
     grouped = plan.groups(locked.of_engine())
@@ -121,9 +122,7 @@ def of_target(
     groups = {group.title: group.distributions for group in grouped}
     parts = []
     for recipe in inputs.recipes(None):
-        found = Part(
-            recipe.title, recipe.key, store.known(recipe.key) if store else None, recipe.weight
-        )
+        found = Part(recipe.title, recipe.key, shared.known(recipe.key), recipe.weight)
         if recipe.title in groups:
             found = _of_distributions(found, groups[recipe.title])
         else:

@@ -144,7 +144,7 @@ def whole_wheels(parts: Iterable[Part], files: Mapping[str, Sequence[Artifact]])
 
 def _planned(matrix: Matrix, store: Store | None) -> dict[str, list[Outline]]:
     """What a build of each locked target would make, in each compression."""
-    found, shared = {}, foundation.Shared()
+    found, shared = {}, foundation.Shared(store)
     for target in matrix.targets:
         try:
             found[target.id] = [

@@ -103,7 +103,8 @@ def plan(options: argparse.Namespace) -> int:
     from images import foundation, outline, report_outline
 
     matrix, targets = chosen(options)
-    here, shared = store_if_there(options), foundation.Shared()
+    here = store_if_there(options)
+    shared = foundation.Shared(here)
     found = [outline.of_target(matrix, one, here, options.compression, shared) for one in targets]
     if options.json:
         documents = [report_outline.plan_document(item) for item in found]
