@@ -14,7 +14,6 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from images import printable
 from images.commands import build, documents, keep, lock, send, show, test
 from images.errors import BuildError, StoreError
 
@@ -66,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:
         # The last resort, for places that no stage answers for.
-        print(f"error: {printable.lines(str(error))}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return StoreError.exit_code if error.errno == errno.ENOSPC else BuildError.exit_code
 
 

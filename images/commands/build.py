@@ -193,15 +193,8 @@ def _caches(options: argparse.Namespace) -> tuple[Look | None, Place | None]:
     place = partial(cache_use.place, plain_http=options.plain_http)
     sources = list(dict.fromkeys(map(place, options.cache_from)))
     target = place(options.cache_to) if options.cache_to else None
-    look = cache_use.read_all(sources, _warn) if sources else None
+    look = cache_use.read_all(sources, partial(print, file=sys.stderr)) if sources else None
     return look, target
-
-
-def _warn(text: str) -> None:
-    """Report on standard error what may be a registry's own words."""
-    from images import printable
-
-    print(printable.lines(text), file=sys.stderr)
 
 
 def _fill(settings: Settings, made: Sequence[Made], cache_to: Place, progress: Progress) -> Filled:
