@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from images import provenance
+from images import provenance, referrer
 from images.errors import IntegrityError, StoreError, UsageError
 from images.image import Image
 from images.layer import Blob
@@ -17,8 +17,8 @@ from images.provenance import PREDICATE_TYPE, Build
 from images.referrer import Referrer
 from images.store import Store
 
-SBOM = "application/vnd.cyclonedx+json"
-PROVENANCE = "application/vnd.in-toto+json"
+SBOM = referrer.SBOM
+PROVENANCE = referrer.PROVENANCE
 
 _CREATED = "org.opencontainers.image.created"
 _PREDICATE = "in-toto.io/predicate-type"  # as BuildKit names it

@@ -27,7 +27,9 @@ from images import (
     inflate,
     jsontext,
     layer,
+    limits,
     lockfile,
+    reading,
 )
 from images.artifact import Artifact
 from images.base_check import Candidate
@@ -128,12 +130,13 @@ def _described(reference: BaseReference, keeper: Keeper) -> BaseImage:
         documents.append(base_source.document_artifact("manifest", digest, content))
         head = jsontext.loads(content)
     described = head["config"]
-    raw = keeper.config(checked_digest(described["digest"]), int(described["size"]))
+    size = _size(described, limits.DOCUMENT)
+    raw = keeper.config(checked_digest(described["digest"]), size)
     documents.append(base_source.document_artifact("config", described["digest"], raw))
     body = jsontext.loads(raw)
     settings = body.get("config") or {}
     blobs = tuple(
-        Blob(checked_digest(item["digest"]), checked_digest(diff_id), int(item["size"]), 0, kind)
+        Blob(checked_digest(item["digest"]), checked_digest(diff_id), _size(item), 0, kind)
         for item, diff_id, kind in zip(
             head["layers"], body["rootfs"]["diff_ids"], _kinds(reference, head), strict=True
         )
@@ -148,6 +151,18 @@ def _described(reference: BaseReference, keeper: Keeper) -> BaseImage:
         _history(body.get("history") or [], len(blobs)),
         tuple(documents),
     )
+
+
+def _size(descriptor: Mapping[str, Any], most: int = limits.LAYER_BYTES) -> int:
+    """The bytes that a descriptor tells of; so much is fetched before its hash can be held to it.
+
+    Raises:
+        ValueError: it is no size, or more than a limit.
+    """
+    size = descriptor["size"]
+    if type(size) is not int or not 0 <= size <= most:
+        raise ValueError(f"{size!r} is not the size of a blob; {most} are the limit")
+    return size
 
 
 def _for_us(reference: BaseReference, index: Mapping[str, Any]) -> str:
@@ -252,6 +267,8 @@ def survey(image: BaseImage, cache: Path, store: Store | None, progress: Progres
             sizes = []
             for blob in image.blobs:
                 sizes.append(_add(tree, blob, _where(blob, cache, store)))
+                name = f"{image.reference}: its layers"
+                limits.check_count(name, sum(sizes), limits.LAYER_BYTES, "bytes")
                 meter.advance(blob.size)
         facts = base_facts.read(tree, image.env.get("PATH"))
         try:
@@ -270,7 +287,7 @@ def survey(image: BaseImage, cache: Path, store: Store | None, progress: Progres
 
 def _read_facts(path: Path) -> tuple[Facts, list[int]] | None:
     try:
-        document = jsontext.loads(path.read_bytes())
+        document = jsontext.loads(reading.whole(path, limits.LIST))
         told: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in document["facts"].items()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
 
-from images import fetch
+from images import fetch, limits, reading
 from images.artifact import Artifact
 from images.base_reference import BaseReference
 from images.errors import FetchError, IntegrityError, StoreError
@@ -26,7 +26,6 @@ DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 _ACCEPT = (MANIFEST_TYPE, INDEX_TYPE, DOCKER_MANIFEST, DOCKER_INDEX)
 _CHUNK = 1 << 20
-_LARGEST_DOCUMENT = 4 << 20
 
 Advance = Callable[[int], None]
 
@@ -115,9 +114,7 @@ class Keeper:
     def _kept(self, digest: str, name: str) -> bytes | None:
         path = self._place.cache / _hex(digest) / name
         try:
-            if path.stat().st_size > _LARGEST_DOCUMENT:
-                return None
-            content = path.read_bytes()
+            content = reading.whole(path, limits.DOCUMENT)
         except OSError:
             return None
         return content if hashlib.sha256(content).hexdigest() == _hex(digest) else None
@@ -201,7 +198,7 @@ class _Layout:
 
     def manifest(self, digest: str) -> bytes:
         """As `_Source` says."""
-        content = b"".join(self._read(digest, _LARGEST_DOCUMENT))
+        content = b"".join(self._read(digest, limits.DOCUMENT))
         if hashlib.sha256(content).hexdigest() != _hex(digest):
             raise self._damaged(digest)
         return content
@@ -221,7 +218,7 @@ class _Layout:
         path = self._directory / "blobs" / "sha256" / _hex(digest)
         left = most + 1  # one more than allowed: then it is known to be too large
         try:
-            with path.open("rb", buffering=0) as stream:
+            with reading.open_regular(path) as stream:
                 while piece := stream.read(min(_CHUNK, left)):
                     left -= len(piece)
                     yield piece

@@ -11,6 +11,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from images import limits
 from images.unbundle.tar import REGULAR, TarStream
 
 _WHITEOUT = ".wh."
@@ -51,6 +52,7 @@ class Tree:
         self._root = Node("dir")
         self._wanted = wanted
         self._layer = 0
+        self._made = self._kept = 0
 
     def add_layer(self, pieces: Iterator[bytes]) -> None:
         """Put the next layer on top.
@@ -59,7 +61,7 @@ class Tree:
             pieces: its tar; it is read to its end.
 
         Raises:
-            IntegrityError: it is not a tar, or leaves the root.
+            IntegrityError: it is not a tar, or is over a limit.
         """
         self._layer += 1
         tar = TarStream(pieces)
@@ -78,6 +80,7 @@ class Tree:
         elif member.isdir():
             self._step(parent, name)
         else:
+            self._count()
             parent.children[name] = self._leaf(path, member, tar)
 
     def _leaf(self, path: str, member: tarfile.TarInfo, tar: TarStream) -> Node:
@@ -92,6 +95,8 @@ class Tree:
         if limit := self._wanted(path):
             for piece in tar.content(member):
                 content += bytes(piece[: limit - len(content)])
+            self._kept += len(content)
+            limits.check_count("the layers", self._kept, limits.KEPT, "bytes of system files")
         return Node("file", self._layer, content=content)
 
     def _directory(self, path: str) -> Node:
@@ -112,9 +117,15 @@ class Tree:
     def _step(self, parent: Node, name: str) -> Node:
         child = parent.children.get(name)
         if child is None or child.kind != "dir":
+            self._count()
             child = parent.children[name] = Node("dir")
         child.layer = self._layer
         return child
+
+    def _count(self) -> None:
+        """Note one more file or directory, whether it stays or not: each is kept in memory."""
+        self._made += 1
+        limits.check_count("the layers", self._made, limits.LAYER_FILES, "files")
 
     def _hide_lower(self, directory: Node) -> None:
         for name in list(directory.children):

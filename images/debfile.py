@@ -17,8 +17,11 @@ from functools import partial
 from pathlib import Path
 from typing import IO, cast
 
+from images import limits, reading, rootfs
 from images.errors import IntegrityError
+from images.unbundle.tar import REGULAR, TarStream
 
+_CHUNK = 1 << 14
 _AR_MAGIC = b"!<arch>\n"
 _AR_HEADER = 60
 _DAMAGED = (
@@ -39,8 +42,8 @@ def control(path: Path) -> str:
         IntegrityError: the file is not a .deb.
     """
     with _tar(path, "control.tar") as tar:
-        for member in tar:
-            if member.name.removeprefix("./") == "control" and member.isreg():
+        for member in tar.members():
+            if member.name.removeprefix("./") == "control" and member.type in REGULAR:
                 return _content(path, tar, member).decode("utf-8").rstrip("\n") + "\n"
     raise _broken(path, "no control file")
 
@@ -55,47 +58,50 @@ def members(path: Path) -> Iterator[tuple[tarfile.TarInfo, Callable[[], bytes]]]
         IntegrityError: the file is not a .deb; also from reading a content.
     """
     with _tar(path, "data.tar") as tar:
-        for member in tar:
+        for member in tar.members():
             member.name = member.name.removeprefix("./")
             yield member, partial(_content, path, tar, member)
 
 
-def _content(path: Path, tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+def _content(path: Path, tar: TarStream, member: tarfile.TarInfo) -> bytes:
     with _damage_told(path):  # who iterates over `members` reads outside of `_tar`
-        stream = tar.extractfile(member) if member.isreg() else None
-        return stream.read() if stream else b""
+        if member.type not in REGULAR:
+            return b""
+        limits.check_count(member.name, member.size, limits.DEB_MEMBER, "bytes")
+        return b"".join(tar.content(member))
 
 
 @contextmanager
-def _tar(path: Path, name: str) -> Iterator[tarfile.TarFile]:
-    with path.open("rb") as archive:
-        full_name = _seek_member(archive, path, name)
-        with _damage_told(path):
-            stream = _decompressed(archive, full_name)
-            with tarfile.open(fileobj=stream, mode="r|") as tar:
-                yield tar
+def _tar(path: Path, name: str) -> Iterator[TarStream]:
+    full_name, start, size = _find_member(path, name)
+    with rootfs.part(path, start, size) as packed, _damage_told(path):
+        stream = _decompressed(packed, full_name)
+        yield TarStream(iter(lambda: stream.read(_CHUNK), b""))
 
 
 @contextmanager
 def _damage_told(path: Path) -> Iterator[None]:
     try:
         yield
+    except IntegrityError as error:
+        raise _broken(path, error.message) from error
     except _DAMAGED as error:
         raise _broken(path, str(error)) from error
 
 
-def _seek_member(archive: IO[bytes], path: Path, prefix: str) -> str:
-    """Leave `archive` at the content of the member that starts with `prefix`; its full name."""
-    if archive.read(len(_AR_MAGIC)) != _AR_MAGIC:
-        raise _broken(path, "it does not start as an ar archive")
-    while len(header := archive.read(_AR_HEADER)) == _AR_HEADER:
-        name = header[:16].decode("ascii", "replace").rstrip().rstrip("/")
-        if name.startswith(prefix):
-            return name
-        size = header[48:58].strip()
-        if not size.isdigit():
-            raise _broken(path, "the size of a member is not a number")
-        archive.seek(int(size) + int(size) % 2, io.SEEK_CUR)
+def _find_member(path: Path, prefix: str) -> tuple[str, int, int]:
+    """The full name of the member that starts with `prefix`, where it begins, and its bytes."""
+    with reading.open_regular(path) as archive:
+        if archive.read(len(_AR_MAGIC)) != _AR_MAGIC:
+            raise _broken(path, "it does not start as an ar archive")
+        while len(header := archive.read(_AR_HEADER)) == _AR_HEADER:
+            name = header[:16].decode("ascii", "replace").rstrip().rstrip("/")
+            size = header[48:58].strip()
+            if not size.isdigit():
+                raise _broken(path, "the size of a member is not a number")
+            if name.startswith(prefix):
+                return name, archive.tell(), int(size)
+            archive.seek(int(size) + int(size) % 2, io.SEEK_CUR)
     raise _broken(path, f"it has no {prefix}.*")
 
 

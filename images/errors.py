@@ -5,9 +5,14 @@
 
 from __future__ import annotations
 
+from images import printable
+
 
 class BuildError(Exception):
     """A failure with a cause and a remedy.
+
+    Both texts may quote what somebody else wrote: they are made fit for a terminal here, at the one
+    place that all of them pass.
 
     Args:
         message: what was wrong and where, in one line or a list of lines.
@@ -17,9 +22,9 @@ class BuildError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, *, remedy: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.remedy = remedy
+        self.message = printable.lines(message)
+        self.remedy = printable.lines(remedy) if remedy else remedy
+        super().__init__(self.message)
 
 
 class UsageError(BuildError):

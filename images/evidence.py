@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from images import jsontext
+from images import jsontext, limits, reading
 from images.errors import EvidenceError
 
 PASSED, FAILED, SKIPPED, NOT_RUN = "passed", "failed", "skipped", "not run"
@@ -279,7 +279,7 @@ def read(path: Path) -> Evidence | None:
         EvidenceError: it holds something else.
     """
     try:
-        return _parse(jsontext.loads(path.read_bytes()))
+        return _parse(jsontext.loads(reading.whole(path, limits.LIST)))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

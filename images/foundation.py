@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from images import base, interpreter, lock, sources, stack, toolkit
 from images.deb import Deb
 from images.flavour_layers import Flavour
-from images.layer import Compression
+from images.layer import Blob, Compression
 from images.lock import Lock
 from images.matrix_target import Target
 from images.progress import Progress
@@ -71,20 +72,58 @@ class Inputs:
         return Materials(self.lock, (), tools, image.manifest_digest, repository)
 
 
-def inputs_of(matrix: Matrix, target: Target, compression: Compression = "zstd") -> Inputs:
+class Shared:
+    """What targets have in common: each is read when it is first asked for, and once.
+
+    Args:
+        store: where layers may be already.
+    """
+
+    def __init__(self, store: Store | None = None) -> None:
+        self._store = store
+        self._toolkits: dict[str, Toolkit] = {}
+        self._blobs: dict[str, Blob | None] = {}
+
+    def known(self, key: str) -> Blob | None:
+        """The layer that these inputs gave before, if the store has it."""
+        if key not in self._blobs:
+            self._blobs[key] = self._store.known(key) if self._store else None
+        return self._blobs[key]
+
+    @cached_property
+    def debs(self) -> Sequence[Deb]:
+        """Of our Debian base."""
+        return base.locked()
+
+    def toolkit(self, version: str) -> Toolkit:
+        """Of a CUDA compiler."""
+        if version not in self._toolkits:
+            self._toolkits[version] = toolkit.locked(version)
+        return self._toolkits[version]
+
+
+def inputs_of(
+    matrix: Matrix, target: Target, compression: Compression = "zstd", shared: Shared | None = None
+) -> Inputs:
     """The locks of a target, all read and checked.
+
+    Args:
+        matrix: that the target is of.
+        target: the target.
+        compression: of the layers.
+        shared: the same one for targets that are asked for together.
 
     Raises:
         LockError: one is missing, stale or edited by hand.
     """
-    debs = base.locked()
+    shared = shared or Shared()
     return Inputs(
         target,
         lock.read(matrix, target),
-        debs,
-        toolkit.locked(target.toolkit),
+        shared.debs,
+        shared.toolkit(target.toolkit),
         compression,
-        _added_debs(matrix, target, debs),
+        _added_debs(matrix, target, shared.debs),
     )
 
 

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from images import jsontext
+from images import jsontext, limits
 from images.docker_archive import unpacked
 from images.errors import IntegrityError, UsageError
 from images.layer import Blob, Compression, compressor
@@ -92,8 +92,11 @@ def _lines(inventory: Path) -> Iterator[tuple[str, int, str]]:
     count = 0
     whole = False
     try:
+        # It may be a pipe: whoever named it knows. But it must be lines, and have an end.
         with inventory.open("rb") as stream:
-            for line in stream:
+            while line := stream.readline(limits.INVENTORY_LINE):
+                if count > limits.INVENTORY_LINES:
+                    raise ValueError(f"more than {limits.INVENTORY_LINES} lines")
                 record = jsontext.loads(line)
                 if isinstance(record, dict):
                     whole = record["files"] == count

@@ -8,9 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from images import reading
 from images.errors import IntegrityError
 
 _CHUNK = 1 << 20
+_PACKED = 1 << 16
+"""Compressed bytes at a time: of many small gzip members, what is left is copied for each."""
 
 
 def tar(path: Path, size: int, media_type: str, *, remedy: str | None = None) -> Iterator[bytes]:
@@ -27,7 +30,7 @@ def tar(path: Path, size: int, media_type: str, *, remedy: str | None = None) ->
             type says.
     """
     try:
-        with path.open("rb", buffering=0) as stream:
+        with reading.open_regular(path) as stream:
             if (found := os.fstat(stream.fileno()).st_size) != size:
                 raise _DamagedError(f"it has {found} bytes instead of {size}")
             yield from _zstd(stream) if media_type.endswith("zstd") else _gzip(stream)
@@ -52,7 +55,7 @@ def _zstd(stream: IO[bytes]) -> Iterator[bytes]:
 
 def _gzip(stream: IO[bytes]) -> Iterator[bytes]:
     inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)
-    while piece := stream.read(_CHUNK):
+    while piece := stream.read(_PACKED):
         while piece:
             if inflater.eof:  # another member: parallel compressors and indexed layers have many
                 inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from images import sha256
+from images import limits, reading, sha256
 from images.errors import LockError
 
 _TITLE = "# Locked by `build.py lock`. Do not edit: change the inputs and lock again.\n"
@@ -52,7 +52,9 @@ def read(path: Path, *, remedy: str) -> Sealed:
             command that makes it anew.
     """
     try:
-        text = path.read_bytes().decode()  # not as text: line ends are part of what is sealed
+        text = reading.whole(
+            path, limits.LIST
+        ).decode()  # not as text: line ends are part of what is sealed
     except FileNotFoundError:
         raise LockError(f"{path}: no such lock", remedy=remedy) from None
     except (OSError, UnicodeDecodeError) as error:

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 from images import flavour_layers, foundation, plan, runtime, stack, suggest
 from images.artifact import Artifact
 from images.errors import LockError
-from images.foundation import Inputs
+from images.foundation import Inputs, Shared
 from images.image import Image
 from images.layer import Blob, Compression
 from images.lock import Distribution
@@ -96,7 +96,11 @@ class Outline:
 
 
 def of_target(
-    matrix: Matrix, target: Target, store: Store | None, compression: Compression
+    matrix: Matrix,
+    target: Target,
+    store: Store | None,
+    compression: Compression,
+    shared: Shared | None = None,
 ) -> Outline:
     """What a build of a target would make.
 
@@ -105,20 +109,20 @@ def of_target(
         target: the target.
         store: where layers may be already.
         compression: of the layers.
+        shared: the same one for targets that are asked for together, of that store.
 
     Raises:
         LockError: a lock is missing, stale or edited by hand.
     """
-    inputs = foundation.inputs_of(matrix, target, compression)
+    shared = shared or Shared(store)
+    inputs = foundation.inputs_of(matrix, target, compression, shared)
     locked = inputs.lock
     grouped = plan.groups(locked.of_engine())
     grouped += plan.added_groups(locked.of_flavour(), target.flavour, locked.compiled)
     groups = {group.title: group.distributions for group in grouped}
     parts = []
     for recipe in inputs.recipes(None):
-        found = Part(
-            recipe.title, recipe.key, store.known(recipe.key) if store else None, recipe.weight
-        )
+        found = Part(recipe.title, recipe.key, shared.known(recipe.key), recipe.weight)
         if recipe.title in groups:
             found = _of_distributions(found, groups[recipe.title])
         else:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from images import jsontext
+from images import jsontext, limits, reading
 from images.errors import StoreError
 from images.reference import Repository
 from images.store import Store
@@ -77,7 +77,7 @@ def _own(store: Store, repository: Repository) -> _Memory | None:
 def _read(path: Path) -> _Memory | None:
     """What a file holds; None where there is none, or a damaged one."""
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-        document = jsontext.loads(path.read_bytes())
+        document = jsontext.loads(reading.whole(path, limits.LIST))
         last = document.get("last")  # files of before know none
         return _Memory(
             str(document["registry"]),

@@ -18,6 +18,11 @@ EMPTY = b"{}"
 """The config of an artifact that has none."""
 
 EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
+SBOM = "application/vnd.cyclonedx+json"
+PROVENANCE = "application/vnd.in-toto+json"
+TYPES = frozenset({SBOM, PROVENANCE})
+"""Artifact types of the documents that this builder makes."""
+
 _TITLE = "org.opencontainers.image.title"
 
 

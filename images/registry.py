@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote, urlsplit
 
-from images import image, registry_put
+from images import image, limits, registry_put
 from images.errors import IntegrityError, RegistryError
 from images.image import MANIFEST_TYPE
 from images.redirect import is_redirect
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 _RANGE = re.compile(r"(?:bytes=)?0-([0-9]+)")
 _OCTETS = "application/octet-stream"
 _PIECE = 1 << 20
-_LARGEST_MANIFEST = 4 << 20
-"""Bytes of a manifest that registries take, by the spec; more is none that we could want."""
 _STORING = 600.0  # seconds: a registry on object storage may copy a large blob before it answers
 _LOST = (400, 404, 409, 410, 416)
 """Of an upload that was begun: it is gone, or another request is at it; a new one has neither."""
@@ -168,8 +166,8 @@ class Registry:
             content = b""
             for piece in response.iter_content(_PIECE):
                 content += piece
-                if len(content) > _LARGEST_MANIFEST:
-                    raise IntegrityError(f"{named}: larger than {_LARGEST_MANIFEST} bytes")
+                if len(content) > limits.DOCUMENT:
+                    raise IntegrityError(f"{named}: larger than {limits.DOCUMENT} bytes")
             told = response.headers.get("Docker-Content-Digest", "")
             media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
         found = image.digest(content)

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from images import image, jsontext, referrer, registry_put, registry_refusals, upload
+from images import image, jsontext, limits, referrer, registry_put, registry_refusals, upload
 from images.errors import IntegrityError, RegistryError
 from images.image import INDEX_TYPE, MANIFEST_TYPE
 from images.referrer import Referrer
@@ -29,9 +29,6 @@ from images.upload import Sizes, Source
 from images.web import succeeded
 
 _CHANGED = (409, 412)
-_PAGES = 100
-"""Answers that a list may come in: one that goes on is none."""
-
 _REMEDY = "to push the image without SBOM and provenance: --no-attest"
 
 
@@ -165,7 +162,7 @@ def _of_api(registry: Registry, subject: str) -> list[dict[str, Any]] | None:
     """Descriptors from the referrers API; None where there is none, or none of use."""
     found: list[dict[str, Any]] = []
     path = f"referrers/{subject}"
-    for _ in range(_PAGES):
+    for _ in range(limits.PAGES):
         response = registry.call("GET", path, headers={"Accept": INDEX_TYPE})
         kind = response.headers.get("Content-Type", "").partition(";")[0]
         if response.status_code != 200 or kind != INDEX_TYPE:

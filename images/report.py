@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from images import printable
 from images.image import Image, Layer
 from images.progress import size
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from images.push import Pushed
     from images.referrer import Referrer
     from images.remote import Place, Remote
+    from images.unbundle.document import Bundle
 
 
 Elsewhere = Mapping[str, "Place"]
@@ -154,7 +156,7 @@ def inspection(
     env = [(name, value) for name, value in image.env.items()]
     return "\n".join(
         [
-            image.ref,
+            printable.line(image.ref),
             table(head, indent=2),
             "environment",
             table(env, indent=2),
@@ -163,6 +165,12 @@ def inspection(
             *_attached(attached),
         ]
     )
+
+
+def put_by_others(names: Sequence[str]) -> str:
+    """What of a store is not shown, since this builder did not make it."""
+    rows = [(name,) for name in names]
+    return f"put here by other programs, and kept: skopeo inspect\n{table(rows, indent=2)}"
 
 
 def _attached(referrers: Sequence[Referrer]) -> list[str]:
@@ -178,6 +186,7 @@ def bundle_document(made: Made) -> dict[str, Any]:
         "out": str(made.path),
         "parts": [asdict(part) for part in made.bundle.parts],
         "bytes": made.bytes,
+        "unpack": " ".join(line.strip() for line in unpack_commands(made.bundle)),
         "left_out": made.left_out,
         "left_out_layers": list(made.left_out_layers),
         "recipes": list(made.recipes),
@@ -198,8 +207,23 @@ def bundle_summary(made: Made) -> str:
     if made.recipes:
         some = ", ".join(made.recipes[:3]) + (", …" if len(made.recipes) > 3 else "")
         lines.append(f"  in part: their tars are put together there from its files: {some}")
-    lines.append(f"  send {made.path}, in any order, and there: python3 unpack.py --rootfs DIR")
-    return "\n".join(lines)
+    lines += [f"  send {made.path}, in any order, and there:", *unpack_commands(made.bundle)]
+    return printable.lines("\n".join(lines))
+
+
+def unpack_commands(bundle: Bundle) -> list[str]:
+    """What is typed at a bundle's destination, where nothing that arrived need be believed.
+
+    Both hashes come from here, by another way than the bundle: one of the program, and one of the
+    image that it must lay out.
+    """
+    from images.unbundle.document import UNPACKER
+
+    program = f"echo '{bundle.files[UNPACKER]}  {UNPACKER}' | sha256sum -c"
+    return [
+        f"  {program} &&",
+        f"  python3 {UNPACKER} --rootfs DIR --digest {bundle.manifest_digest}",
+    ]
 
 
 def fetch_document(target: str, outcome: Outcome) -> dict[str, Any]:
@@ -292,9 +316,10 @@ def promote_summary(promoted: Promoted) -> str:
 
 
 def table(rows: Sequence[Sequence[str]], *, indent: int = 0) -> str:
-    """Rows of text in aligned columns."""
+    """Rows of text in aligned columns; a cell may be what somebody else wrote."""
     if not rows:
         return ""
+    rows = [[printable.line(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = (
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

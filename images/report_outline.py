@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from images import printable
 from images.compare import KINDS, Amount, Change, Comparison
 from images.outline import Outline, Part
 from images.progress import size
@@ -53,7 +54,7 @@ def plan_text(planned: Outline) -> str:
     held = [part for part in planned.parts if part.blob]
     return "\n".join(
         [
-            f"{planned.name}: {len(planned.parts)} layers, lowest first",
+            f"{printable.line(planned.name)}: {len(planned.parts)} layers, lowest first",
             table(rows, indent=2),
             f"  in the store {len(held)} layers, {size(_total(held))}; to make {len(lacking)}, "
             f"from {size(_total(lacking))} of locked files",
@@ -125,10 +126,11 @@ def diff_text(found: Comparison) -> str:
 
 def _described(outline: Outline) -> str:
     what = f"{len(outline.parts)} layers, {size(outline.size)}"
+    name = printable.line(outline.name)
     if outline.digest is None:
-        return f"{outline.name} (not built, by its locks: {what})"
+        return f"{name} (not built, by its locks: {what})"
     renewed = "; a build would make other layers today" if outline.renewed else ""
-    return f"{outline.name} ({outline.digest[:19]}, {what}{renewed})"
+    return f"{name} ({outline.digest[:19]}, {what}{renewed})"
 
 
 _WORDS = {"distribution": "distributions", "debian": "Debian packages", "toolkit": "toolkit"}

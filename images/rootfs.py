@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
+from images import reading
 from images.entry import Entry
 from images.errors import IntegrityError
 
@@ -49,7 +50,7 @@ def _entry_of(member: tarfile.TarInfo, tar: Path) -> Entry:
         return Entry(path, "hardlink", mode, target=target, uid=uid, gid=gid)
     if member.isreg() and not member.issparse():
         start, size = member.offset_data, member.size
-        return Entry(path, "file", mode, size, lambda: _slice(tar, start, size), uid=uid, gid=gid)
+        return Entry(path, "file", mode, size, lambda: part(tar, start, size), uid=uid, gid=gid)
     raise IntegrityError(f"{tar}: {member.name}: a layer cannot hold this kind of member")
 
 
@@ -78,7 +79,7 @@ class _Slice(io.RawIOBase):
     """A part of a file as a stream of its own."""
 
     def __init__(self, path: Path, start: int, size: int) -> None:
-        self._file = path.open("rb", buffering=0)
+        self._file = reading.open_regular(path)
         self._file.seek(start)
         self._left = size
 
@@ -95,5 +96,12 @@ class _Slice(io.RawIOBase):
         super().close()
 
 
-def _slice(path: Path, start: int, size: int) -> IO[bytes]:
+def part(path: Path, start: int, size: int) -> IO[bytes]:
+    """A part of a file as a stream of its own.
+
+    Args:
+        path: the file.
+        start: of the first byte.
+        size: bytes.
+    """
     return cast("IO[bytes]", io.BufferedReader(_Slice(path, start, size), 1 << 18))

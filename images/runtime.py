@@ -46,9 +46,10 @@ def _walk() -> list[tuple[str, list[str], list[str]]]:
 def source_digest() -> str:
     """SHA-256, in hexadecimal, over the names and contents of the sources."""
     digest = hashlib.sha256()
+    begin = len(f"{SOURCE}{os.sep}")
     for path in source_files():
         content = path.read_bytes()
-        name = path.relative_to(SOURCE).as_posix()
+        name = str(path)[begin:]
         digest.update(f"{name}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()
 

@@ -7,6 +7,7 @@ hooks are called through `pyproject_hooks`, the library that pip and build use f
 from __future__ import annotations
 
 import errno
+import gzip
 import subprocess
 import tarfile
 import warnings
@@ -107,7 +108,7 @@ def unpacked(sdist: Path, destination: Path) -> Path:
     """The source tree, without links and devices, in modes that do not tell of a umask."""
     try:
         packed, unpacked = sdist.stat().st_size, 0
-        with tarfile.open(sdist, "r:gz") as archive:
+        with _Gzip(sdist) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
             for number, member in enumerate(archive, 1):
                 unpacked += member.size
                 limits.check(sdist.name, number, unpacked, packed)
@@ -119,10 +120,27 @@ def unpacked(sdist: Path, destination: Path) -> Path:
                 archive.extract(member, destination, set_attrs=False)
                 (destination / member.name).chmod(member.mode)
         (source,) = (child for child in destination.iterdir() if child.is_dir())
-    except (tarfile.TarError, OSError, ValueError, EOFError) as error:
+    except (
+        tarfile.TarError,
+        OSError,
+        ValueError,
+        EOFError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         _raise_if_disk_full(error)
         raise IntegrityError(f"{sdist.name}: not an sdist: {error}") from error
     return source
+
+
+class _Gzip(gzip.GzipFile):
+    """An sdist as tarfile reads it: content in small pieces, and each head as a whole."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        """At most `size` bytes."""
+        if size is None or not 0 <= size <= limits.TAR_HEAD:
+            raise tarfile.ReadError(f"a head of more than {limits.TAR_HEAD} bytes")
+        return super().read(size)
 
 
 def _raise_if_disk_full(error: Exception) -> None:

@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
+from images import reading
+
 _CHUNK = 1 << 20
 
 
@@ -15,9 +17,12 @@ def of_file(path: Path, progress: Callable[[int], None] = lambda _: None) -> str
     Args:
         path: the file.
         progress: told of bytes as they are read.
+
+    Raises:
+        OSError: it cannot be read, or is not a regular file.
     """
     digest = hashlib.sha256()
-    with path.open("rb", buffering=0) as stream:
+    with reading.open_regular(path) as stream:
         while piece := stream.read(_CHUNK):
             digest.update(piece)
             progress(len(piece))

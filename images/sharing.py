@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from images import outline
+from images import foundation, outline
 from images.artifact import Artifact
 from images.errors import LockError
 from images.layer import COMPRESSIONS
@@ -90,11 +90,9 @@ class Sharing:
 def measure(matrix: Matrix, store: Store | None) -> Sharing:
     """Sizes over all targets of a matrix, as far as they are built or locked."""
     built = store.images() if store else {}
-    images = {
-        target.id: outline.of_image(target.id, store.load(target.id))
-        for target in matrix.targets
-        if store and target.id in built
-    }
+    names = [target.id for target in matrix.targets if target.id in built]
+    loaded = store.load_all(names) if store else []
+    images = {image.ref: outline.of_image(image.ref, image) for image in loaded}
     planned = _planned(matrix, store)
     files = {name: _files(found[0]) for name, found in planned.items()}
     counts = Counter(identity for image in images.values() for identity in set(image.identities))
@@ -146,11 +144,11 @@ def whole_wheels(parts: Iterable[Part], files: Mapping[str, Sequence[Artifact]])
 
 def _planned(matrix: Matrix, store: Store | None) -> dict[str, list[Outline]]:
     """What a build of each locked target would make, in each compression."""
-    found = {}
+    found, shared = {}, foundation.Shared(store)
     for target in matrix.targets:
         try:
             found[target.id] = [
-                outline.of_target(matrix, target, store, compression)
+                outline.of_target(matrix, target, store, compression, shared)
                 for compression in COMPRESSIONS
             ]
         except LockError:

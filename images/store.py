@@ -17,11 +17,11 @@ the index (`store_index`), then `verify` and `gc` (`store_upkeep`).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from images import image, jsontext, referrer
+from images import image, jsontext, limits, referrer
 from images.errors import IntegrityError, StoreError, UsageError
 from images.image import MANIFEST_TYPE, Image
 from images.referrer import Referrer
@@ -31,7 +31,10 @@ from images.store_index import EMPTY, REF, name_of
 from images.store_upkeep import Upkeep
 
 _LAYOUT = {"imageLayoutVersion": "1.0.0"}
-_LARGEST_MANIFEST = 4 << 20  # what registries must take: OCI distribution spec, "Pushing Manifests"
+
+
+class ForeignError(IntegrityError):
+    """An image that another program put into the store: it is kept, and nothing is done with it."""
 
 
 class Store(Upkeep):
@@ -62,12 +65,36 @@ class Store(Upkeep):
             UsageError: there is none.
             StoreError, IntegrityError: its documents are missing or damaged.
         """
-        found = self.images().get(ref)
-        if found is None:
-            raise UsageError(
-                f"{self.path}: holds no image {ref}", remedy=f"python build.py --target {ref}"
-            )
-        return self._image(ref, found)
+        return self.load_all([ref])[0]
+
+    def load_all(self, refs: Iterable[str]) -> list[Image]:
+        """Several images by name; what the store knows of layers is read once.
+
+        Raises:
+            As `load`.
+        """
+        names, sizes, found = self.images(), self._unpacked_sizes(), []
+        for ref in refs:
+            if ref not in names:
+                raise UsageError(
+                    f"{self.path}: holds no image {ref}", remedy=f"python build.py --target {ref}"
+                )
+            found.append(self._image(ref, names[ref], sizes))
+        return found
+
+    def load_every(self) -> tuple[list[Image], list[str]]:
+        """All images that builders made, by name, and the names of what other programs put there.
+
+        Raises:
+            StoreError, IntegrityError: documents of one are missing or damaged.
+        """
+        sizes, found, others = self._unpacked_sizes(), [], []
+        for ref, digest in sorted(self.images().items()):
+            try:
+                found.append(self._image(ref, digest, sizes))
+            except ForeignError:
+                others.append(ref)
+        return found, others
 
     def load_digest(self, prefix: str) -> Image:
         """The image whose manifest has that digest, also one that lost its name to a newer build.
@@ -83,7 +110,7 @@ class Store(Upkeep):
         found = [
             path.name
             for path in self._blobs.iterdir()
-            if path.name.startswith(value) and path.stat().st_size <= _LARGEST_MANIFEST
+            if path.name.startswith(value) and path.stat().st_size <= limits.DOCUMENT
         ]
         if len(found) != 1:
             what = "several blobs that begin with" if found else "no image"
@@ -91,19 +118,23 @@ class Store(Upkeep):
                 f"{self.path}: holds {what} {prefix}",
                 remedy="python build.py list  # what the store holds",
             )
-        return self._image(prefix, f"sha256:{found[0]}")
+        return self._image(prefix, f"sha256:{found[0]}", self._unpacked_sizes())
 
-    def _image(self, ref: str, digest: str) -> Image:
+    def _image(self, ref: str, digest: str, sizes: Mapping[str, int]) -> Image:
         manifest = self.read(digest)
         try:
             head = jsontext.loads(manifest)
             config = self.read(head["config"]["digest"])
-            sizes = self._unpacked_sizes()
             unpacked = [sizes.get(layer["digest"], 0) for layer in head["layers"]]
-            return image.parse(ref, manifest, config, unpacked)
+            found = image.parse(ref, manifest, config, unpacked)
+            if found.config != config:  # then what we would push is another image
+                raise ValueError("its config has another form")
+            return found
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise IntegrityError(
-                f"{self.path}: {ref}: not a manifest of ours: {error!r}"
+            raise ForeignError(
+                f"{self.path}: {ref}: not a manifest of ours: {error!r}",
+                remedy=f"another program put it there, and it is kept: skopeo inspect "
+                f"oci:{self.path}:{ref}",
             ) from error
 
     def attach(self, referrers: Sequence[Referrer]) -> None:
@@ -122,15 +153,21 @@ class Store(Upkeep):
 
         One that is damaged is left out, as if it were not there: `verify` tells of it.
         """
-        found = []
+        return self.all_attached([subject])[subject]
+
+    def all_attached(self, subjects: Iterable[str]) -> dict[str, list[Referrer]]:
+        """The same for several images, by their manifests' digests; the index is read once."""
+        found: dict[str, list[Referrer]] = {subject: [] for subject in subjects}
         for item in self._index()["manifests"]:
             if "artifactType" in item:
                 with suppress(IntegrityError, *NOT_A_DOCUMENT):
                     manifest = self.read(item["digest"])
-                    if referrer.subject_of(manifest) == subject:
+                    if (subject := referrer.subject_of(manifest)) in found:
                         (content,) = referrer.content_of(manifest)
-                        found.append(referrer.parse(manifest, self.read(content)))
-        return sorted(found, key=lambda item: (item.artifact_type, item.digest))
+                        found[subject].append(referrer.parse(manifest, self.read(content)))
+        for items in found.values():
+            items.sort(key=lambda item: (item.artifact_type, item.digest))
+        return found
 
     def layers_of(self, name: str) -> tuple[str, ...]:
         """Digests of the layers of an image, also of one that lost its name to a newer build.
@@ -172,6 +209,8 @@ def _opened(path: Path, create: bool) -> Store:
     store = Store(path)
     if (path / "oci-layout").is_file():
         _make_directories(path)
+        if create:
+            _need_index(store)
         return store
     if not create:
         raise UsageError(
@@ -183,12 +222,20 @@ def _opened(path: Path, create: bool) -> Store:
             remedy="choose another place with --store DIR",
         )
     _make_directories(path)
+    _need_index(store)
     with store._index_locked():
-        if not (path / "index.json").exists():
-            store._replace(path / "index.json", json.dumps(EMPTY, indent=1).encode())
         # Last: a directory with this file is a whole layout.
         store._replace(path / "oci-layout", json.dumps(_LAYOUT).encode())
     return store
+
+
+def _need_index(store: Store) -> None:
+    """Begin an index where there is none: of a new store, or where a damaged one was moved away."""
+    path = store.path / "index.json"
+    if not path.exists():
+        with store._index_locked():
+            if not path.exists():
+                store._replace(path, json.dumps(EMPTY, indent=1).encode())
 
 
 def _foreign(path: Path) -> Iterator[Path]:

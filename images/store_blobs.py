@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from images import image
+from images import image, limits, reading
 from images.errors import IntegrityError, StoreError
 from images.store_files import Files, disk, finish
 
@@ -41,9 +41,9 @@ class Blobs(Files):
             return False
 
     def read(self, digest: str) -> bytes:
-        """A small blob (a manifest or a config), checked against its digest."""
+        """A small blob (a manifest, a config, an SBOM), checked against its digest."""
         try:
-            content = self.blob_path(digest).read_bytes()
+            content = reading.whole(self.blob_path(digest), limits.IN_MEMORY)
         except OSError as error:
             raise StoreError(f"{self.path}: blob {digest} cannot be read: {error}") from error
         if image.digest(content) != digest:
@@ -73,4 +73,4 @@ class Blobs(Files):
 
     def size(self) -> int:
         """Bytes of all blobs."""
-        return sum(path.stat().st_size for path in self._blobs.iterdir())
+        return sum(path.lstat().st_size for path in self._blobs.iterdir())

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, cast
 
+from images import reading
 from images.errors import StoreError
 
 
@@ -71,7 +72,10 @@ class Files:
         """What killed builds left unfinished: nobody holds its lock any more."""
         for path in self._tmp.iterdir():
             with suppress(OSError):
-                held = os.open(path, os.O_RDONLY)
+                if path.is_symlink():  # no build makes one, and what it leads to is not ours
+                    path.unlink()
+                    continue
+                held = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)  # even a pipe
                 try:
                     fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -80,7 +84,7 @@ class Files:
 
     @contextmanager
     def _hold(self, how: int) -> Iterator[None]:
-        with disk(self.path), (self.path / ".roll" / "in-use").open("ab") as lock:
+        with disk(self.path), reading.open_lock(self.path / ".roll" / "in-use") as lock:
             try:
                 fcntl.flock(lock, how | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -92,7 +96,7 @@ class Files:
 
     @contextmanager
     def _index_locked(self) -> Iterator[None]:
-        with disk(self.path), (self.path / ".roll" / "index-lock").open("ab") as lock:
+        with disk(self.path), reading.open_lock(self.path / ".roll" / "index-lock") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 

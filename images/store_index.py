@@ -7,11 +7,10 @@ Specification: OCI image layout 1.0, https://github.com/opencontainers/image-spe
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
-from contextlib import suppress
+from collections.abc import Collection
 from typing import Any
 
-from images import jsontext, referrer
+from images import jsontext, limits, reading, referrer, store_reach
 from images.errors import IntegrityError, StoreError
 from images.image import INDEX_TYPE
 from images.store_blobs import NOT_A_DOCUMENT, Blobs
@@ -28,62 +27,78 @@ class Index(Blobs):
         return {
             name: item["digest"]
             for item in self._index()["manifests"]
-            if (name := name_of(item)) is not None
+            if (name := name_of(item)) is not None and store_reach.is_sha256(item["digest"])
         }
+
+    def notes(self) -> list[str]:
+        """What the index names and this builder does not understand, a line each; `gc` keeps it."""
+        found = []
+        for item in self._index()["manifests"]:
+            for kind, descriptor in store_reach.references(self, item):
+                if kind == "manifest" and (why := _not_understood(descriptor)):
+                    found.append(f"{name_of(item) or 'unnamed'}: {descriptor['digest']}: {why}")
+        return found
 
     def _index(self) -> dict[str, Any]:
         path = self.path / "index.json"
         try:
-            index: dict[str, Any] = jsontext.loads(path.read_bytes())
+            index: dict[str, Any] = jsontext.loads(reading.whole(path, limits.LIST))
             for item in index["manifests"]:
-                self._descriptor(item)
+                store_reach.checked(item)
                 name_of(item)
         except (OSError, *NOT_A_DOCUMENT) as error:
-            raise StoreError(f"{path}: not an OCI image index: {error}") from error
+            raise StoreError(
+                f"{path}: not an OCI image index: {_reason(error)}",
+                remedy=f"mv {path} {path}.damaged  # then build the targets again, before any gc: "
+                "their layers are kept, and only names are made anew",
+            ) from error
         return index
 
     def _replace_index(self, index: dict[str, Any], manifests: list[dict[str, Any]]) -> None:
-        here = {item["digest"] for item in manifests}
-        kept = [item for item in manifests if not self._is_lost(item, here)]
+        kept = self._without_lost(manifests)
         index["manifests"] = sorted(kept, key=lambda item: name_of(item) or "")
         self._replace(self.path / "index.json", json.dumps(index, indent=1).encode())
 
+    def _without_lost(self, manifests: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The entries of an index but for documents of ours about images that are not in it."""
+        ours = [item for item in manifests if item.get("artifactType") in referrer.TYPES]
+        if not ours:
+            return manifests
+        here = {
+            descriptor["digest"]
+            for item in manifests
+            for kind, descriptor in store_reach.references(self, item)
+            if kind == "manifest"
+        }
+        lost = [item for item in ours if self._is_lost(item, here)]
+        return [item for item in manifests if item not in lost]
+
     def _is_lost(self, item: dict[str, Any], here: Collection[str]) -> bool:
-        """Whether it is a document about an image that is gone, or itself damaged or missing."""
-        if "artifactType" not in item:
-            return False
+        """Whether a document is about an image that is gone, or itself damaged or missing."""
         try:
             manifest = self.read(item["digest"])
-            if (subject := referrer.subject_of(manifest)) is None:
-                return False
-            for digest in referrer.content_of(manifest):
-                self.read(digest)
-            return subject not in here
+            (content,) = referrer.content_of(manifest)
+            return referrer.parse(manifest, self.read(content)).subject["digest"] not in here
         except (IntegrityError, StoreError):
             return True
         except NOT_A_DOCUMENT:
             return False  # somebody else's
 
-    def _references(self, item: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-        yield "manifest", item
-        with suppress(OSError, *NOT_A_DOCUMENT):
-            manifest = jsontext.loads(self.blob_path(item["digest"]).read_bytes())
-            if "config" in manifest:
-                yield "config", self._descriptor(manifest["config"])
-            for kind in ("layers", "manifests"):
-                for inner in manifest.get(kind, []):
-                    yield kind.removesuffix("s"), self._descriptor(inner)
 
-    def _descriptor(self, value: dict[str, Any]) -> dict[str, Any]:
-        """A descriptor that has a digest and a size, whatever wrote it.
+def _not_understood(descriptor: dict[str, Any]) -> str:
+    if not store_reach.is_sha256(descriptor["digest"]):
+        return "a digest of another algorithm than sha256; its blobs are not looked at"
+    kind = descriptor.get("mediaType")
+    return (
+        "" if kind in store_reach.UNDERSTOOD else f"{kind}: not understood; kept with all it names"
+    )
 
-        Raises:
-            One of `NOT_A_DOCUMENT`.
-        """
-        self.blob_path(value["digest"])
-        if not isinstance(value["size"], int):
-            raise TypeError(f"{value['size']!r} is not a size")
-        return value
+
+def _reason(error: BaseException) -> str:
+    """The cause as people read it: a key alone would be no sentence."""
+    if isinstance(error, KeyError):
+        return f"an entry without {error}"
+    return str(error)
 
 
 def name_of(item: dict[str, Any]) -> str | None:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from images import jsontext, remote
+from images import jsontext, limits, reading, remote
 from images.layer import Blob
 from images.remote import Remote
 from images.store_blobs import NOT_A_DOCUMENT, Blobs
@@ -32,7 +32,7 @@ class Layers(Blobs):
     def known(self, key: str) -> Blob | None:
         """The blob that these inputs gave before, if it is still here."""
         try:
-            blob = Blob(**jsontext.loads((self._keys / key).read_bytes()))
+            blob = Blob(**jsontext.loads(reading.whole(self._keys / key, limits.DOCUMENT)))
             return blob if self.has(blob.digest, blob.size) else None
         except (OSError, *NOT_A_DOCUMENT):
             return None
@@ -45,7 +45,7 @@ class Layers(Blobs):
     @contextmanager
     def making(self, key: str) -> Iterator[None]:
         """Hold the right to make the layer `key`: a second build waits and then finds it."""
-        with disk(self.path), (self._locks / key).open("ab") as lock:
+        with disk(self.path), reading.open_lock(self._locks / key) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
@@ -67,7 +67,7 @@ class Layers(Blobs):
 
     def _noted(self) -> list[Remote]:
         try:
-            found = remote.parse(self._remotes.read_bytes())
+            found = remote.parse(reading.whole(self._remotes, limits.LIST))
             for item in found:
                 self.blob_path(item.blob.digest)
             return found

@@ -5,10 +5,11 @@ from __future__ import annotations
 import fcntl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from images import sha256
-from images.errors import IntegrityError, StoreError
+from images import sha256, store_reach
+from images.errors import StoreError
 from images.remote import Remote
 from images.store_index import Index, name_of
 from images.store_layers import Layers
@@ -16,11 +17,18 @@ from images.store_layers import Layers
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What `gc` took away."""
+    """What `gc` took away.
+
+    Attributes:
+        blobs, keys: how many.
+        bytes: of the blobs.
+        unread: digests of what the index names and cannot be read, for which all was kept.
+    """
 
     blobs: int
     keys: int
     bytes: int
+    unread: tuple[str, ...] = ()
 
 
 class Upkeep(Layers, Index):
@@ -53,8 +61,11 @@ class Upkeep(Layers, Index):
         return faults
 
     def _broken(self, item: dict[str, Any], elsewhere: dict[str, Remote]) -> Iterator[str]:
-        for kind, descriptor in self._references(item):
-            path, digest = self.blob_path(descriptor["digest"]), descriptor["digest"]
+        for kind, descriptor in store_reach.references(self, item):
+            digest = descriptor["digest"]
+            if not store_reach.is_sha256(digest):
+                continue  # see `notes`
+            path = self.blob_path(digest)
             if digest in elsewhere and not path.exists():
                 continue
             if not path.exists():
@@ -69,38 +80,45 @@ class Upkeep(Layers, Index):
             damaged: remove blobs whose bytes do not have their digest as well; the next build of
                 the images that need them makes them anew.
 
+        Where a document that the index names cannot be read, nobody knows what it needs: then only
+        damaged blobs go, if that was asked for.
+
         Raises:
             StoreError: a build is at work on this store.
         """
         with self._hold(fcntl.LOCK_EX), self._index_locked():
-            needed = {digest.removeprefix("sha256:") for digest in self._needed()}
+            index = self._index()
+            items = self._without_lost(index["manifests"])
+            if len(items) < len(index["manifests"]):
+                self._replace_index(index, items)
+            reached = store_reach.reached(self, items)
+            needed = {digest.removeprefix("sha256:") for digest in reached.digests}
             blobs = [
                 path
                 for path in self._blobs.iterdir()
-                if path.name not in needed or (damaged and sha256.of_file(path) != path.name)
+                if not path.is_dir()  # nothing of a layout, and nobody's to remove
+                and (
+                    (path.name not in needed and not reached.unread)
+                    or (damaged and _is_damaged(path))
+                )
             ]
-            freed = sum(path.stat().st_size for path in blobs)
+            freed = sum(path.lstat().st_size for path in blobs)
             for path in [*blobs, *self._locks.iterdir()]:
                 path.unlink()
             self._remove_abandoned()
             keys = [path for path in self._keys.iterdir() if self.known(path.name) is None]
             for path in keys:
                 path.unlink()
-            remotes = self.remotes()
-            self._keep_remotes(
-                {digest: item for digest, item in remotes.items() if digest[7:] in needed}
-            )
-        return Swept(len(blobs), len(keys), freed)
+            if not reached.unread:
+                remotes = self.remotes()
+                self._keep_remotes(
+                    {digest: item for digest, item in remotes.items() if digest[7:] in needed}
+                )
+        return Swept(len(blobs), len(keys), freed, reached.unread)
 
-    def _needed(self) -> Iterator[str]:
-        """The digests that the index's images need.
 
-        A damaged manifest does not say what its layers were: then all that were made are kept.
-        """
-        for item in self._index()["manifests"]:
-            yield from (descriptor["digest"] for _, descriptor in self._references(item))
-            try:
-                self.read(item["digest"])
-            except (IntegrityError, StoreError):
-                keys = (self.known(path.name) for path in self._keys.iterdir())
-                yield from (blob.digest for blob in keys if blob)
+def _is_damaged(path: Path) -> bool:
+    try:
+        return sha256.of_file(path) != path.name
+    except OSError:  # no regular file, or the disk cannot read it
+        return True

@@ -19,7 +19,9 @@ from images.unbundle.changes import Changes
 from images.unbundle.tree import Tree
 
 
-def unpack(store: Store, image: Image, destination: Path, progress: Progress) -> None:
+def unpack(
+    store: Store, image: Image, destination: Path, progress: Progress, *, setuid: bool = False
+) -> None:
     """Write the files of all layers into a directory.
 
     As root, owners are kept; otherwise all files belong to the user.
@@ -29,6 +31,7 @@ def unpack(store: Store, image: Image, destination: Path, progress: Progress) ->
         image: the image.
         destination: an empty directory, or one to make.
         progress: told of the compressed bytes.
+        setuid: whether set-uid and set-gid bits are kept: see `images.unbundle.files.Manner`.
 
     Raises:
         UsageError: the destination is not an empty directory.
@@ -41,7 +44,8 @@ def unpack(store: Store, image: Image, destination: Path, progress: Progress) ->
     try:
         destination.mkdir(parents=True, exist_ok=True)
         with progress.stage("unpack", image.size) as meter:
-            tree, changes = Tree(destination), Changes(destination)
+            tree = Tree(destination, setuid=setuid)
+            changes = Changes(destination, setuid=setuid)
             below = len(image.layers) - len(image.own_layers)
             for number, layer in enumerate(image.layers):
                 with closing(ahead(unpacked(store, layer.blob))) as pieces:

@@ -23,7 +23,7 @@ from images.unbundle.tar import REGULAR, TarStream
 INVENTORY = "inventory.py"
 
 _PACKAGE = Path(__file__).parent
-_MODULES = ("__init__.py", "errors.py")
+_MODULES = ("__init__.py", "errors.py", "limits.py", "printable.py", "reading.py")
 _MAIN = "import sys\n\nfrom images.unbundle.cli import main\n\nsys.exit(main())\n"
 _LIBZSTD = re.compile(r"(usr/)?lib/x86_64-linux-gnu/libzstd\.so\.1(\.\d+)*")
 _GLIBC = re.compile(rb"\0GLIBC_2\.(\d+)(?=\0)")

@@ -8,6 +8,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from images import answers
+
 if TYPE_CHECKING:
     import ssl
 
@@ -99,6 +101,7 @@ def session(context: Callable[[str], ssl.SSLContext] | None = None) -> requests.
     made.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
     for scheme in ("https://", "http://"):
         made.mount(scheme, Adapter(pool_maxsize=_CONNECTIONS))
+    made.hooks["response"].append(answers.bound)
     return made
 
 

@@ -72,9 +72,12 @@ def images_of(options: argparse.Namespace, source: Store) -> list[Image]:
     Raises:
         UsageError: one is not built, or nothing is called so.
     """
-    if options.all:
-        return [source.load(target.id) for target in matrix_of(options).targets]
-    return [image_of(options, source, name) for name in dict.fromkeys(options.target)]
+    if getattr(options, "all", False):
+        return source.load_all(target.id for target in matrix_of(options).targets)
+    names = list(dict.fromkeys(options.target))
+    for name in names:
+        check_name(options, source, name)
+    return source.load_all(names)
 
 
 def check_name(options: argparse.Namespace, source: Store, name: str) -> None:
@@ -97,7 +100,8 @@ def inputs_of(
     """The locks of targets, all read and checked."""
     from images import foundation
 
-    return [foundation.inputs_of(matrix, target, compression) for target in targets]
+    shared = foundation.Shared()
+    return [foundation.inputs_of(matrix, target, compression, shared) for target in targets]
 
 
 def base_place(

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from typing import TYPE_CHECKING
 
 from images.commands.common import elsewhere_of, print_json
-from images.errors import IntegrityError
+from images.errors import IntegrityError, StoreError
 from images.progress import Progress, size
+
+if TYPE_CHECKING:
+    from images.store import Store
 
 
 def verify(options: argparse.Namespace) -> int:
@@ -18,8 +23,16 @@ def verify(options: argparse.Namespace) -> int:
     with progress.stage("verify", source.size()) as meter:
         faults = source.verify(meter.advance)
     elsewhere = elsewhere_of(source)
+    notes = _notes(source)
     if options.json:
-        print_json({"layout": str(source.path), "faults": faults, "elsewhere": sorted(elsewhere)})
+        print_json(
+            {
+                "layout": str(source.path),
+                "faults": faults,
+                "elsewhere": sorted(elsewhere),
+                "notes": notes,
+            }
+        )
     if faults:
         raise IntegrityError(
             f"{source.path}: {len(faults)} faults\n" + "\n".join(f"  {fault}" for fault in faults),
@@ -31,10 +44,32 @@ def verify(options: argparse.Namespace) -> int:
     return 0
 
 
+def _notes(source: Store) -> list[str]:
+    """Report on standard error what the store holds and this builder does not understand."""
+    from images import printable
+
+    try:
+        notes = source.notes()
+    except StoreError:  # the index itself: `verify` lists it among the faults
+        return []
+    for note in notes:
+        print(printable.line(f"note: {note}"), file=sys.stderr)
+    return notes
+
+
 def gc(options: argparse.Namespace) -> int:
     """Remove from the store what no image in it needs."""
     from images import store
 
-    swept = store.open_store(options.store, create=False).gc(damaged=options.damaged)
+    source = store.open_store(options.store, create=False)
+    swept = source.gc(damaged=options.damaged)
     print(f"removed {swept.blobs} blobs ({size(swept.bytes)}) and {swept.keys} layer keys")
+    _notes(source)
+    if swept.unread:
+        print(
+            "note: all else was kept: index.json names what cannot be read, so nobody knows what "
+            "that needs:\n  " + "\n  ".join(swept.unread) + "\n  python build.py verify says of "
+            "which images it is: build them again, or take others out of index.json; then gc again",
+            file=sys.stderr,
+        )
     return 0

@@ -10,7 +10,7 @@ from typing import Any
 from images.commands.common import (
     chosen,
     elsewhere_of,
-    image_of,
+    images_of,
     matrix_of,
     print_documents,
     print_json,
@@ -75,30 +75,37 @@ def inspect(options: argparse.Namespace) -> int:
     from images import report, store
 
     source = store.open_store(options.store, create=False)
-    wanted = options.target or sorted(source.images())
-    images = [image_of(options, source, name) for name in wanted]
+    others: list[str] = []
+    if options.target:
+        images = images_of(options, source)
+    else:
+        images, others = source.load_every()
     elsewhere = elsewhere_of(source)
     if options.json:
         documents = [
             report.image_document(image, source.path, elsewhere=elsewhere) for image in images
         ]
-        print_json(documents[0] if len(options.target) == 1 else {"images": documents})
+        several = {"images": documents, "others": others}
+        print_json(documents[0] if len(options.target) == 1 else several)
     else:
+        attached = source.all_attached(image.manifest_digest for image in images)
         texts = [
-            report.inspection(image, source.path, elsewhere, source.attached(image.manifest_digest))
+            report.inspection(image, source.path, elsewhere, attached[image.manifest_digest])
             for image in images
         ]
+        texts += [report.put_by_others(others)] if others else []
         print("\n\n".join(texts))
     return 0
 
 
 def plan(options: argparse.Namespace) -> int:
     """Show the layers that a build would make, and which of them the store has."""
-    from images import outline, report_outline
+    from images import foundation, outline, report_outline
 
     matrix, targets = chosen(options)
     here = store_if_there(options)
-    found = [outline.of_target(matrix, one, here, options.compression) for one in targets]
+    shared = foundation.Shared(here)
+    found = [outline.of_target(matrix, one, here, options.compression, shared) for one in targets]
     if options.json:
         documents = [report_outline.plan_document(item) for item in found]
         print_documents(documents, "targets")

@@ -18,17 +18,18 @@ from pathlib import Path
 from typing import Iterator
 
 from images.errors import IntegrityError
-from images.unbundle.files import SPARE, Record, fill, own
+from images.unbundle.files import SPARE, Manner, Record, fill, own, writable
 from images.unbundle.tar import REGULAR, TarStream
 
-_WHITEOUT = ".wh."
-_MARK = ".wh..wh."
+WHITEOUT = ".wh."
+MARK = ".wh..wh."
 """What the notes of tools begin with (AUFS); all but the next one mean nothing to others."""
 
-_OPAQUE = ".wh..wh..opq"
-_MOST_LINKS = 40  # symbolic links followed on one path, as Linux does
+OPAQUE = ".wh..wh..opq"
+MOST_LINKS = 40  # symbolic links followed on one path, as Linux does
 _XATTR = "SCHILY.xattr."
-_DIRECTORY_MODE = 0o755  # of one that no layer lists
+_CAPABILITY = f"{_XATTR}security.capability"
+DIRECTORY_MODE = 0o755  # of one that no layer lists
 
 
 class Changes:
@@ -36,11 +37,12 @@ class Changes:
 
     Args:
         root: the directory; it exists.
+        setuid: whether set-uid and set-gid bits of files, and file capabilities, are kept.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, setuid: bool = False) -> None:
         self._root = root
-        self._as_root = os.geteuid() == 0
+        self._manner = Manner(os.geteuid() == 0, setuid)
         self._modes: dict[str, int] = {}
         self._own: set[str] = set()
         self._record: Record = {}
@@ -58,7 +60,8 @@ class Changes:
         self._own, self._record = set(), {}
         tar = TarStream(pieces)
         for member in tar.members():
-            self._add(member, tar)
+            with writable(member):
+                self._add(member, tar)
         return self._record
 
     def restore(self, record: Record) -> None:
@@ -74,7 +77,7 @@ class Changes:
                 inside = os.path.relpath(path, self._root)
                 mode = os.lstat(path).st_mode
                 if stat.S_ISDIR(mode):
-                    found[inside] = ("d", self._modes.get(inside, _DIRECTORY_MODE))
+                    found[inside] = ("d", self._modes.get(inside, DIRECTORY_MODE))
                 else:
                     found[inside] = ("l" if stat.S_ISLNK(mode) else "f", stat.S_IMODE(mode))
         return found
@@ -82,11 +85,11 @@ class Changes:
     # -- members -----------------------------------------------------------------------------------
 
     def _add(self, member: tarfile.TarInfo, tar: TarStream) -> None:
-        directory, name = posixpath.split(_inside(member.name))
+        directory, name = posixpath.split(inside(member.name))
         if not name:
             return  # the root itself: see Tree.finish
         parent = self._directory(directory, member.name)
-        if name.startswith(_WHITEOUT):
+        if name.startswith(WHITEOUT):
             self._white_out(parent, name, member.name)
             return
         path = posixpath.join(parent, name)
@@ -98,10 +101,10 @@ class Changes:
             self._leaf(path, member, tar)
         self._mark(path)
         place = self._root / path
-        if self._as_root and (member.isdir() or member.issym()):
+        if self._manner.as_root and (member.isdir() or member.issym()):
             own(place, member)
-        if self._as_root and not member.issym():
-            _set_attributes(place, member)
+        if self._manner.as_root and not member.issym():
+            _set_attributes(place, member, self._manner)
 
     def _leaf(self, path: str, member: tarfile.TarInfo, tar: TarStream) -> None:
         place = self._root / path
@@ -114,7 +117,7 @@ class Changes:
         elif member.issym():
             place.symlink_to(member.linkname)
         elif member.type in REGULAR and not member.issparse():
-            fill(place, member, tar, self._as_root)
+            fill(place, member, tar, self._manner)
         elif member.isfifo():
             os.mkfifo(place, member.mode & 0o7777)
         elif not member.isdev():
@@ -122,7 +125,7 @@ class Changes:
 
     def _linked(self, member: tarfile.TarInfo) -> Path:
         """The file that a hard link is another name of; it may be a lower layer's."""
-        directory, name = posixpath.split(_inside(member.linkname))
+        directory, name = posixpath.split(inside(member.linkname))
         place = self._root / self._directory(directory, member.name) / name
         mode = _mode(place)
         if mode is None or not name or stat.S_ISDIR(mode):
@@ -131,10 +134,10 @@ class Changes:
 
     def _white_out(self, parent: str, name: str, said: str) -> None:
         """Remove what lower layers have, never what this layer brings."""
-        if name == _OPAQUE:
+        if name == OPAQUE:
             self._hide_lower(parent)
-        elif not name.startswith(_MARK):
-            gone = name[len(_WHITEOUT) :]
+        elif not name.startswith(MARK):
+            gone = name[len(WHITEOUT) :]
             if gone in ("", ".", ".."):
                 raise IntegrityError(f"{said!r}: removes no file of its directory")
             self._remove_lower(posixpath.join(parent, gone))
@@ -171,10 +174,10 @@ class Changes:
             here = "/".join([*done, name])
             mode = _mode(self._root / here)
             if mode is None or not (stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
-                self._make_directory(here, _DIRECTORY_MODE)
+                self._make_directory(here, DIRECTORY_MODE)
             elif stat.S_ISLNK(mode):
                 links += 1
-                if links > _MOST_LINKS:
+                if links > MOST_LINKS:
                     raise IntegrityError(f"{said}: too many links on its path")
                 target = os.readlink(self._root / here)  # as text
                 done = [] if target.startswith("/") else done
@@ -200,7 +203,7 @@ class Changes:
             path = posixpath.dirname(path)
 
 
-def _inside(path: str) -> str:
+def inside(path: str) -> str:
     """A path of a tar, relative to the root, which nothing leads out of."""
     return posixpath.normpath("/" + path).lstrip("/")
 
@@ -222,10 +225,10 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-def _set_attributes(path: Path, member: tarfile.TarInfo) -> None:
+def _set_attributes(path: Path, member: tarfile.TarInfo, manner: Manner) -> None:
     """File capabilities and the like; not every file system has a place for them."""
     for name, value in member.pax_headers.items():
-        if name.startswith(_XATTR):
+        if name.startswith(_XATTR) and (manner.setuid or name != _CAPABILITY):
             with suppress(OSError):
                 content = value.encode("utf-8", "surrogateescape")
                 os.setxattr(path, name[len(_XATTR) :], content, follow_symlinks=False)

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Sequence
 
+from images import limits, printable, reading
 from images.errors import BuildError, IntegrityError, UsageError
 from images.unbundle import document, inventory, zstd
 from images.unbundle.disk import told
@@ -22,6 +23,7 @@ from images.unbundle.work import Destination, Outcome, Work
 from images.unbundle.zstd import Decompress
 
 INTERRUPTED = 130
+_MOST_FAULTS = 50  # that are listed
 
 DESCRIPTION = """\
 Lay out the image of a bundle: as a root file system, as an OCI layout, or both.
@@ -32,6 +34,7 @@ with those that are there, and the next goes on from there; so does one after a 
 EPILOG = """\
 other commands:
   unpack.py check               which parts are missing or damaged; nothing is written
+  unpack.py check --rootfs DIR  what of DIR is not as the layers say; needs the parts
   unpack.py inventory DIR...    list files by content, for `build.py bundle --have`
 
 exit codes:
@@ -50,9 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             inventory.add_options(parser)
             return inventory.run(parser.parse_args(given[1:]))
         if given[:1] == ["check"]:
-            parser = argparse.ArgumentParser(prog="unpack.py check", description=_check.__doc__)
-            _add_bundle(parser)
-            return _check(parser.parse_args(given[1:]))
+            return _check(_check_parser().parse_args(given[1:]))
         return _unpack(_parser().parse_args(given))
     except BuildError as error:
         _tell(error)
@@ -77,6 +78,33 @@ def _parser() -> argparse.ArgumentParser:
     add("--rootfs", type=Path, metavar="DIR", help="write the image's files here")
     add("--layout", type=Path, metavar="DIR", help="write an OCI layout here, or add to one")
     add("--no-layers", action="store_true", help="manifest and config only, in --layout")
+    add("--remove-parts", action="store_true", help="remove each part once it is used up")
+    add(
+        "--keep-setuid",
+        action="store_true",
+        help="keep set-uid and set-gid bits of files; --rootfs DIR is then closed to other users",
+    )
+    cores = len(os.sched_getaffinity(0))
+    add("--jobs", type=int, default=min(cores, 8), help="layers at a time (%(default)s)")
+    _add_bundle(parser)
+    return parser
+
+
+def _check_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="unpack.py check", description=_check.__doc__)
+    parser.add_argument(
+        "--rootfs",
+        type=Path,
+        metavar="DIR",
+        help="compare every file of an unpacked image with its layers: content, mode, owner, and "
+        "what was added since",
+    )
+    _add_bundle(parser)
+    return parser
+
+
+def _add_bundle(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add(
         "--from",
         dest="sources",
@@ -86,22 +114,29 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="look here for what the bundle left out; repeatable",
     )
-    add("--remove-parts", action="store_true", help="remove each part once it is used up")
-    cores = len(os.sched_getaffinity(0))
-    add("--jobs", type=int, default=min(cores, 8), help="layers at a time (%(default)s)")
     add("--zstd", choices=zstd.WAYS, help="read zstd by this alone (default: the first that works)")
-    _add_bundle(parser)
-    return parser
-
-
-def _add_bundle(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+    add(
+        "--digest",
+        type=_digest,
+        metavar="sha256:…",
+        help="the manifest that the bundle must be of, as `build.py bundle` printed it; without it "
+        "a bundle that was changed on its way, with all of its sums, is taken as it is",
+    )
+    add(
         "--bundle",
         type=Path,
         default=Path(sys.argv[0]).absolute().parent,
         metavar="DIR",
         help="where bundle.json and the parts are (%(default)s)",
     )
+
+
+def _digest(text: str) -> str:
+    if not document.DIGEST.fullmatch(text):
+        raise argparse.ArgumentTypeError(
+            f"not a digest, `sha256:` and 64 hexadecimal digits: {text}"
+        )
+    return text
 
 
 # -- commands --------------------------------------------------------------------------------------
@@ -114,15 +149,18 @@ def _unpack(options: argparse.Namespace) -> int:
     if options.no_layers and options.layout is None:
         raise UsageError("--no-layers is for --layout DIR")
     begin = time.monotonic()
-    bundle = _read(options.bundle)
+    bundle = _read(options)
     parts = Parts(options.bundle, bundle)
     places: list[Destination] = []
     if options.layout is not None:
         places.append(Layout(options.layout, bundle, layers=not options.no_layers))
     if options.rootfs is not None:
-        places.append(Rootfs(options.rootfs, bundle))
+        places.append(Rootfs(options.rootfs, bundle, setuid=options.keep_setuid))
     held = [*options.sources, *([options.layout] if options.layout else [])]
-    sources = Sources(parts, Holdings(held), _Zstd(options.bundle, bundle, options.zstd))
+    sources = _sources(options, bundle, parts, held)
+    for place in places:
+        if isinstance(place, Rootfs) and place.complete:
+            _look_again(place, sources)
     work = Work(bundle, parts, sources, places, _say)
     outcome = work.run(max(1, options.jobs), remove_parts=options.remove_parts)
     todo = work.todo()
@@ -132,14 +170,16 @@ def _unpack(options: argparse.Namespace) -> int:
         place.finish()
     _say(f"{bundle.ref} is whole, {time.monotonic() - begin:.1f} s: {bundle.manifest_digest}")
     for place in places:
-        print("\n".join(place.how_to()))
+        print(printable.lines("\n".join(place.how_to())))
     return 0
 
 
 def _check(options: argparse.Namespace) -> int:
     """Tell which parts are missing, damaged, doubled or unknown; write nothing."""
-    bundle = _read(options.bundle)
+    bundle = _read(options)
     parts = Parts(options.bundle, bundle)
+    if options.rootfs is not None:
+        return _check_rootfs(options, bundle, parts)
     numbers = range(len(bundle.parts))
     missing = [bundle.parts[number].name for number in numbers if not parts.arrived(number)]
     faults = [parts.fault(number) for number in numbers if parts.arrived(number)]
@@ -153,25 +193,73 @@ def _check(options: argparse.Namespace) -> int:
         elif inventory.sha256(str(path)) != wanted:
             faults.append(f"{name}: damaged")
     for line in faults:
-        print(f"{line}: send {line.partition(':')[0]} again")
+        print(printable.line(f"{line}: send {line.partition(':')[0]} again"))
     for line, remedy in strangers:
-        print(f"{line}: {remedy}")
+        print(printable.line(f"{line}: {remedy}"))
     if missing:
-        print(f"missing: {_names(missing)}")
+        print(printable.line(f"missing: {_names(missing)}"))
     print(f"{bundle.ref} {bundle.manifest_digest}: {right} of {len(bundle.parts)} parts are right")
     if faults:
         return IntegrityError.exit_code
     return IncompleteError.exit_code if missing else 0
 
 
-def _read(directory: Path) -> Bundle:
-    path = directory / document.NAME
+def _look_again(place: Rootfs, sources: Sources) -> None:
+    """A record says that the image was laid out before: see, where that can be seen."""
+    command = f"unpack.py check --rootfs {place.path}"
     try:
-        return document.decode(path.read_bytes())
+        faults = place.faults(sources, thorough=False)
+    except IncompleteError:
+        _say(
+            f"{place.path}: laid out earlier, its record says; without the parts it is not compared"
+        )
+        return
+    if faults:
+        raise _not_as_layers_say(place.path, faults)
+    _say(f"{place.path}: laid out earlier, and nothing is missing; {command} compares every byte")
+
+
+def _check_rootfs(options: argparse.Namespace, bundle: Bundle, parts: Parts) -> int:
+    if not options.rootfs.is_dir():
+        raise UsageError(f"{options.rootfs}: no directory", remedy="name an unpacked image")
+    place = Rootfs(options.rootfs, bundle)
+    if not place.complete:
+        raise IncompleteError(f"{place.path}: not whole yet", remedy="run unpack.py --rootfs first")
+    faults = place.faults(_sources(options, bundle, parts, options.sources), thorough=True)
+    if faults:
+        raise _not_as_layers_say(place.path, faults)
+    print(f"{place.path}: every file is as {bundle.ref} {bundle.manifest_digest} says")
+    return 0
+
+
+def _not_as_layers_say(path: Path, faults: Sequence[str]) -> IntegrityError:
+    some = [*faults[:_MOST_FAULTS], *(["…"] if len(faults) > _MOST_FAULTS else [])]
+    return IntegrityError(
+        f"{path}: {len(faults)} paths are not as the layers say\n  " + "\n  ".join(some),
+        remedy=f"if nobody changed them on purpose: remove {path} and {path}.json and unpack again",
+    )
+
+
+def _sources(
+    options: argparse.Namespace, bundle: Bundle, parts: Parts, held: Sequence[Path]
+) -> Sources:
+    return Sources(parts, Holdings(held), _Zstd(options.bundle, bundle, options.zstd))
+
+
+def _read(options: argparse.Namespace) -> Bundle:
+    path = options.bundle / document.NAME
+    try:
+        bundle = document.decode(reading.whole(path, limits.LIST))
     except FileNotFoundError:
         raise IncompleteError(
             f"{path}: not there", remedy="send it first; or say where it is with --bundle DIR"
         ) from None
+    if options.digest not in (None, bundle.manifest_digest):
+        raise IntegrityError(
+            f"{path}: of the image {bundle.manifest_digest}, not of {options.digest}",
+            remedy="send the right bundle; if --digest is right, somebody changed this one",
+        )
+    return bundle
 
 
 class _Zstd:
@@ -239,7 +327,7 @@ def _tell(error: BuildError) -> None:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(printable.line(line), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Iterator
 
+from images import reading
 from images.errors import BuildError, StoreError, UsageError
 
 
@@ -26,7 +27,10 @@ def unfinished(path: Path) -> Iterator[IO[bytes]]:
     # Always the same name: what a killed run left is overwritten, and does not pile up.
     new = path.with_name(f"{path.name}.new")
     try:
-        with new.open("wb") as out:
+        with suppress(FileNotFoundError):
+            new.unlink()
+        # Made by us alone: no link or pipe that somebody put there is written to.
+        with new.open("xb") as out:
             yield out
             out.flush()
             os.fsync(out.fileno())
@@ -43,7 +47,7 @@ def hold(path: Path, busy: str) -> IO[bytes]:
     Raises:
         UsageError: somebody else has it.
     """
-    lock = path.open("ab")
+    lock = reading.open_lock(path)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -21,6 +21,8 @@ LIBZSTD = "libzstd.so.1"
 FORMAT = 1
 BLOB, RECIPE, HELD = "blob", "recipe", "held"
 _PART = re.compile(r"part-[0-9]{4,}")
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _REF = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _RESEND = "send bundle.json again; if that does not help, make the bundle again"
 
@@ -179,6 +181,8 @@ def decode(content: bytes) -> Bundle:
 
 def _contradiction(bundle: Bundle, value: Mapping[str, Any]) -> str:
     """The first thing that does not fit, or nothing."""
+    if fault := _malformed(bundle):
+        return fault
     manifest, config = json.loads(bundle.manifest), json.loads(bundle.config)
     told = (value["manifest_digest"], value["config_digest"], manifest["config"]["digest"])
     if told != (bundle.manifest_digest, bundle.config_digest, bundle.config_digest):
@@ -208,6 +212,29 @@ def _contradiction(bundle: Bundle, value: Mapping[str, Any]) -> str:
     names = [part.name for part in bundle.parts]
     if len(set(names)) != len(names) or not all(_PART.fullmatch(name) for name in names):
         return "names of parts"
+    return ""
+
+
+def _malformed(bundle: Bundle) -> str:
+    """The first value of another kind than it should be, or nothing: names become paths."""
+    numbers = [bundle.part_size, *(part.size for part in bundle.parts)]
+    numbers += [n for layer in bundle.layers for n in (layer.size, layer.offset, layer.length)]
+    if not all(type(number) is int and number >= 0 for number in numbers):
+        return "a number"
+    digests = [name for layer in bundle.layers for name in (layer.digest, layer.diff_id)]
+    digests += [f"sha256:{part.sha256}" for part in bundle.parts]
+    if not all(DIGEST.fullmatch(name) for name in digests):
+        return "a digest"
+    if not all(
+        _FILE.fullmatch(name) and isinstance(bundle.files[name], str) for name in bundle.files
+    ):
+        return "names of files"
+    settings = bundle.settings
+    texts = [bundle.libzstd_needs, *(layer.title for layer in bundle.layers)]
+    texts += [layer.path for layer in bundle.layers] + [layer.media_type for layer in bundle.layers]
+    texts += [*(settings.get("Env") or []), *(settings.get("Cmd") or [])]
+    if not all(isinstance(text, str) and "\0" not in text for text in texts):
+        return "a text"
     return ""
 
 

@@ -15,6 +15,7 @@ Format: a line of JSON for each regular file, `[sha256, bytes, absolute path]`, 
 from __future__ import annotations
 
 import argparse
+import errno
 import hashlib
 import json
 import os
@@ -52,10 +53,13 @@ def files(directories: Iterable[Path], min_size: int = MIN_SIZE) -> Iterator[tup
 
 
 def sha256(path: str) -> str | None:
-    """The hash of a file, or None where it cannot be read."""
+    """The hash of a file, or None where it cannot be read or is not a regular file."""
     found = hashlib.sha256()
     try:
-        with open(path, "rb", buffering=0) as stream:  # noqa: PTH123
+        # A pipe opens without a writer then; neither it nor a device is read.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as stream:  # noqa: PTH123
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise OSError(errno.EINVAL, "not a regular file", path)
             while True:
                 piece = stream.read(_CHUNK)
                 if not piece:

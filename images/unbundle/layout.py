@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any, Sequence
 
+from images import limits, reading
 from images.errors import UsageError
 from images.unbundle import disk
 from images.unbundle.document import Bundle, Layer, digest
@@ -137,11 +138,13 @@ class Layout:
     def _index(self) -> dict[str, Any]:
         path = self.path / "index.json"
         try:
-            index: dict[str, Any] = json.loads(path.read_bytes())
+            index: dict[str, Any] = json.loads(reading.whole(path, limits.LIST))
             index["manifests"] = list(index["manifests"])
+            for item in index["manifests"]:
+                _name(item)
         except FileNotFoundError:
             return {"manifests": [], "mediaType": _INDEX, "schemaVersion": 2}
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UsageError(
                 f"{path}: not an OCI image index: {error!r}", remedy="name another directory"
             ) from error

@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 from typing import Iterator, Sequence
 
+from images import reading
 from images.errors import IntegrityError
 from images.unbundle.document import Bundle, Layer
 
@@ -65,7 +66,7 @@ class Parts:
                 raise DamagedPartError(fault)
             begin = number * self._bundle.part_size
             at, stop = max(layer.offset - begin, 0), min(end - begin, self._bundle.part_size)
-            with (self._directory / self._name(number)).open("rb", buffering=0) as stream:
+            with reading.open_regular(self._directory / self._name(number)) as stream:
                 stream.seek(at)
                 while at < stop:
                     piece = stream.read(min(_CHUNK, stop - at))
@@ -136,7 +137,7 @@ class Parts:
 
 def _sha256(path: Path) -> str:
     found = hashlib.sha256()
-    with path.open("rb", buffering=0) as stream:
+    with reading.open_regular(path) as stream:
         while True:
             piece = stream.read(_CHUNK)
             if not piece:

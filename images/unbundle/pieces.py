@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Iterator
 
+from images import limits
+
 _LONGEST_LINE = 1 << 16
 
 
@@ -31,6 +33,11 @@ class Reader:
             self._at += len(piece)
             yield piece
 
+    def skip(self, amount: int) -> None:
+        """Read `amount` bytes and keep none of them."""
+        for _ in self.take(amount):
+            pass
+
     def line(self) -> bytes:
         """Up to and with the next newline; without one at the end, or where a line is too long."""
         found = bytearray()
@@ -42,10 +49,16 @@ class Reader:
         return bytes(found)
 
     def drain(self) -> None:
-        """Read to the end, so that what is checked there is checked."""
+        """Read to the end, so that what is checked there is checked.
+
+        Raises:
+            IntegrityError: there is no end within the limit of a layer.
+        """
+        self._at += len(self._rest)
         self._rest = memoryview(b"")
-        for _ in self._pieces:
-            pass
+        for piece in self._pieces:
+            self._at += len(piece)
+            limits.check_count("a layer", self._at, limits.LAYER_BYTES, "bytes")
 
     def _more(self) -> bool:
         while not self._rest:

@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import Callable, Iterator
 
+from images import reading
 from images.errors import IntegrityError
 from images.unbundle.pieces import Reader
 
@@ -51,7 +52,7 @@ def read(
             else:
                 wanted = int(record[1])
                 found = _content(find(str(record[0]), wanted, str(record[2])))
-        except (ValueError, TypeError, IndexError) as error:
+        except (ValueError, TypeError, LookupError, RecursionError) as error:
             raise IntegrityError(f"not a recipe: {error!r}") from error
         for piece in found:
             wanted -= len(piece)
@@ -61,7 +62,7 @@ def read(
 
 
 def _content(path: Path) -> Iterator[memoryview]:
-    with path.open("rb", buffering=0) as stream:
+    with reading.open_regular(path) as stream:
         while True:
             piece = stream.read(_CHUNK)
             if not piece:

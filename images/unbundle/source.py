@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Iterator
 
+from images import reading
 from images.errors import IntegrityError
 from images.unbundle import recipe
 from images.unbundle.ahead import ahead
@@ -17,6 +18,7 @@ from images.unbundle.parts import Parts
 from images.unbundle.zstd import Decompress
 
 _CHUNK = 1 << 20
+_PACKED = 1 << 16
 
 Pieces = Iterator["bytes | memoryview"]
 
@@ -118,21 +120,31 @@ def _verified(pieces: Pieces, digest: str) -> Iterator[bytes]:
 
 
 def _gunzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Gzip of one member or several: parallel compressors and indexed layers have many."""
     inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)
     try:
-        for piece in pieces:
+        for packed in _small(pieces):
+            piece = packed
             while piece:
+                if inflater.eof:
+                    inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)
                 yield inflater.decompress(piece, _CHUNK)
-                piece = inflater.unconsumed_tail
-        yield inflater.flush()
+                piece = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
     except zlib.error as error:
         raise IntegrityError(f"not whole gzip: {error}") from error
     if not inflater.eof:
         raise IntegrityError("not whole gzip: its end is missing")
 
 
+def _small(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The same bytes, few at a time: what is left behind a small member is copied for each."""
+    for piece in pieces:
+        for at in range(0, len(piece), _PACKED):
+            yield piece[at : at + _PACKED]
+
+
 def _content(path: Path) -> Iterator[bytes]:
-    with path.open("rb", buffering=0) as stream:
+    with reading.open_regular(path) as stream:
         while True:
             piece = stream.read(_CHUNK)
             if not piece:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Iterator
 
 from images.errors import IntegrityError
-from images.unbundle.files import SPARE, Record, create, finish, own
+from images.unbundle.files import SPARE, Manner, Record, create, finish, own, writable
 from images.unbundle.tar import REGULAR, TarStream
 
 _KINDS = {tarfile.DIRTYPE: "d", tarfile.SYMTYPE: "l", tarfile.LNKTYPE: "f"}
@@ -31,14 +31,18 @@ class Tree:
     Args:
         root: the directory; it exists.
         resumed: whether an earlier run may have left files of layers that it did not finish.
+        setuid: whether set-uid and set-gid bits of files are kept. The directory is its owner's
+            alone then: see `Manner`.
     """
 
-    def __init__(self, root: Path, *, resumed: bool = False) -> None:
+    def __init__(self, root: Path, *, resumed: bool = False, setuid: bool = False) -> None:
         self.root, self.resumed = root, resumed
         # For files that a higher layer covers while their own layer may still link to them.
         self._spare = root / SPARE
         self.writers: dict[int, _Writer] = {}
-        self.as_root = os.geteuid() == 0
+        self.manner = Manner(os.geteuid() == 0, setuid)
+        if setuid:
+            root.chmod(0o700)
         self.lock = threading.Lock()
         # For each path the highest layer that has it, and what it is there.
         self.owners: dict[str, tuple[int, str]] = {"": (-1, "d")}
@@ -60,7 +64,8 @@ class Tree:
         tar = TarStream(pieces)
         try:
             for member in tar.members():
-                writer.add(member, tar)
+                with writable(member):
+                    writer.add(member, tar)
         finally:
             with self.lock:
                 del self.writers[number]
@@ -101,7 +106,7 @@ class Tree:
         for name in sorted(self._modes, reverse=True):
             (self.root / name).chmod(self._modes[name][1])
         # No layer lists the root itself, and no umask may lock users of the image out.
-        self.root.chmod(0o755)
+        self.root.chmod(0o700 if self.manner.setuid else 0o755)
 
 
 class _Writer:
@@ -160,7 +165,7 @@ class _Writer:
         with self._tree.lock:
             path = self._place(name, "f", member.name)
             descriptor = create(path)
-        finish(descriptor, member, tar, self._tree.as_root)
+        finish(descriptor, member, tar, self._tree.manner)
 
     def _symlink(self, name: str, member: tarfile.TarInfo) -> None:
         with self._tree.lock:
@@ -212,7 +217,7 @@ class _Writer:
         return number
 
     def _own(self, path: Path, member: tarfile.TarInfo) -> None:
-        if self._tree.as_root:
+        if self._tree.manner.as_root:
             own(path, member)
 
 

@@ -448,7 +448,7 @@ def test_umoci_unpacks_the_same_files(layout: Store, make: Make, tmp_path: Path)
     rootless = [] if os.geteuid() == 0 else ["--rootless"]
     bundle = tmp_path / "bundle"
     command("umoci", "unpack", *rootless, "--image", f"{layout.path}:small", str(bundle))
-    unpack.unpack(layout, image, tmp_path / "ours", quiet())
+    unpack.unpack(layout, image, tmp_path / "ours", quiet(), setuid=True)
     assert tree(tmp_path / "ours") == tree(bundle / "rootfs")
 
 
@@ -463,7 +463,7 @@ def test_umoci_unpacks_the_same_files_of_an_own_base(layout: Store, tmp_path: Pa
     rootless = [] if os.geteuid() == 0 else ["--rootless"]
     bundle = tmp_path / "bundle"
     command("umoci", "unpack", *rootless, "--image", f"{layout.path}:own", str(bundle))
-    unpack.unpack(layout, image, tmp_path / "ours", quiet())
+    unpack.unpack(layout, image, tmp_path / "ours", quiet(), setuid=True)
     assert tree(tmp_path / "ours") == tree(bundle / "rootfs")
 
 

@@ -48,6 +48,10 @@ def add(layout: Store, entries: Iterable[Entry], compression: Compression = "zst
     return blob
 
 
+def entries_of_one_file(size: int) -> list[Entry]:
+    return [of_bytes("file", noise(size, 7))]
+
+
 def save(layout: Store, ref: str, *blobs: Blob, env: dict[str, str] | None = None) -> Image:
     layers = tuple(Layer(f"layer {number}", blob) for number, blob in enumerate(blobs))
     environment = {"PATH": "/usr/bin:/bin", "SAID": "it's $HOME"} if env is None else env

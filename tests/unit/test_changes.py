@@ -203,7 +203,10 @@ def test_nothing_leads_out_of_the_root(tmp_path: Path, members: list[Member]) ->
     assert told(outside) == {"kept": b"kept"}
 
 
-def test_file_capabilities_and_owners_are_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("setuid", [False, True])
+def test_file_capabilities_and_set_uid_bits_are_kept_only_if_asked_for(
+    tmp_path: Path, setuid: bool
+) -> None:
     if os.geteuid():
         pytest.skip("needs root")
     capability = b"\x01\x00\x00\x02\x00 \x00\x00" + bytes(12)  # cap_net_raw=ep
@@ -213,10 +216,11 @@ def test_file_capabilities_and_owners_are_kept(tmp_path: Path) -> None:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
         archive.addfile(info)
-    Changes(tmp_path).apply(pieces(out.getvalue()))
+    Changes(tmp_path, setuid=setuid).apply(pieces(out.getvalue()))
     found = (tmp_path / "ping").stat()
-    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (12, 34, 0o4755)
-    assert os.getxattr(tmp_path / "ping", "security.capability") == capability
+    mode = 0o4755 if setuid else 0o755
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (12, 34, mode)
+    assert ("security.capability" in os.listxattr(tmp_path / "ping")) == setuid
 
 
 # -- with our layers above -------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from images.reference import Repository
 from images.referrer import Referrer
 from images.registry_referrers import Attached
 from images.remote import Place, Remote
+from tests.unit import bundles
 
 LAYOUT = Path("/some where/store")
 
@@ -180,3 +182,43 @@ def test_push_as_a_document_and_as_text() -> None:
     assert ["attached", "nothing"] in [line.split() for line in told.splitlines()]
     moved = report.push_summary(replace(pushed, before=digests[0]), {})
     assert f"(moved; it named {digests[0]})" in moved
+
+
+HOSTILE = "\x1b[2J\x9b31mall is well\r"
+
+
+def test_nothing_of_an_image_reaches_the_terminal_as_a_command() -> None:
+    """Names, labels, environment and titles are whoever made the image's."""
+    image = replace(
+        VALUE,
+        ref=f"ref{HOSTILE}\nsecond line",
+        layers=(layer(f"title{HOSTILE}", 5),),
+        env={f"N{HOSTILE}": f"V{HOSTILE}"},
+        labels={f"roll.{HOSTILE}": HOSTILE},
+    )
+    shown = report.inspection(image, LAYOUT)
+    assert not set("\x1b\x9b\r") & set(shown)
+    assert shown.count("\\x1b[2J") == 7
+    assert "\nsecond line" not in shown
+    document = json.dumps(report.image_document(image, LAYOUT))
+    assert "\x1b" not in document
+    assert json.loads(document)["target"] == image.ref
+
+
+def test_bundle_prints_the_command_that_believes_nothing_of_it(tmp_path: Path) -> None:
+    source, image = bundles.three_layers(tmp_path / "store")
+    made = bundles.make(source, image, tmp_path / "out")
+    lines = report.bundle_summary(made).splitlines()[-2:]
+    root = tmp_path / "root"
+    command = " ".join(line.strip() for line in lines)
+    assert command == report.bundle_document(made)["unpack"]
+    assert f"--digest {image.manifest_digest}" in command
+    typed = command.replace("DIR", str(root))
+    done = subprocess.run(["sh", "-c", typed], cwd=tmp_path / "out", capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (root / "etc/version").read_bytes() == b"new\n"
+    with (tmp_path / "out" / "unpack.py").open("ab") as program:
+        program.write(b"x")
+    done = subprocess.run(["sh", "-c", typed], cwd=tmp_path / "out", capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "unpack.py: FAILED" in done.stdout

@@ -87,7 +87,7 @@ def test_files_links_modes_and_owners(layout: Store, compression: Compression) -
         ),
     )
     tool = (root / "bin/tool").stat()
-    assert (stat.S_IMODE(tool.st_mode), tool.st_nlink, tool.st_mtime) == (0o4755, 2, tarhead.MTIME)
+    assert (stat.S_IMODE(tool.st_mode), tool.st_nlink, tool.st_mtime) == (0o755, 2, tarhead.MTIME)
     assert stat.S_IMODE((root / "etc/closed").stat().st_mode) == 0o500
     assert (root / "bin/link").readlink() == Path("/nowhere/at/all")
     if os.geteuid() == 0:

@@ -81,7 +81,7 @@ def test_gc_of_damaged_blobs_makes_room_for_good_ones(store: Store) -> None:
 
 @pytest.mark.parametrize("damaged", [False, True])
 @pytest.mark.parametrize("harm", ["flip", "remove"])
-def test_gc_with_a_lost_manifest_keeps_the_layers_that_were_made(
+def test_gc_with_a_lost_manifest_keeps_all_that_it_may_have_named(
     store: Store, harm: str, damaged: bool
 ) -> None:
     layer, loose = add(store, b"hours of work"), add(store, b"loose")
@@ -93,12 +93,16 @@ def test_gc_with_a_lost_manifest_keeps_the_layers_that_were_made(
         manifest.write_bytes(manifest.read_bytes().replace(b"layers", b"loyers"))
     else:
         manifest.unlink()
-    store.gc(damaged=damaged)
+    swept = store.gc(damaged=damaged)
+    assert swept.unread == (value.manifest_digest,)
+    assert swept.blobs == (damaged and harm == "flip")
     assert store.known("key") == layer
-    assert not store.has(loose.digest, loose.size)
-    if damaged:
+    assert store.has(loose.digest, loose.size)
+    if damaged or harm == "remove":
         store.save(value)
         assert store.verify() == []
+        assert store.gc().blobs == 1
+        assert not store.has(loose.digest, loose.size)
 
 
 def test_gc_removes_unfinished_files_and_locks(store: Store) -> None:

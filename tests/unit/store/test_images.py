@@ -12,6 +12,7 @@ import pytest
 
 from images.errors import UsageError
 from images.image import digest
+from images.layer import Blob
 from images.store import Store, open_store
 from tests.unit.store.conftest import add, image_of, unfinished
 
@@ -120,3 +121,21 @@ def test_load_of_an_unknown_name_says_how_to_build_it(full: Store) -> None:
     with pytest.raises(UsageError, match="holds no image third") as error:
         full.load("third")
     assert error.value.remedy == "python build.py --target third"
+
+
+def test_several_images_are_loaded_with_each_key_read_once(
+    full: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for content in (b"base", b"one", b"two"):
+        full.remember(hashlib.sha256(content).hexdigest(), add(full, content))
+    read: list[str] = []
+    known = full.known
+
+    def counted(key: str) -> Blob | None:
+        read.append(key)
+        return known(key)
+
+    monkeypatch.setattr(full, "known", counted)
+    assert [image.ref for image in full.load_all(["second", "first"])] == ["second", "first"]
+    assert [image.layers[1].blob.unpacked for image in full.load_every()[0]] == [3, 3]
+    assert len(read) == 2 * 3

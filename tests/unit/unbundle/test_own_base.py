@@ -85,6 +85,22 @@ def test_parts_in_any_order_one_at_a_time(
     assert parts(there) == []
 
 
+def test_check_knows_what_layers_of_a_base_removed(
+    image: tuple[Store, Image], tmp_path: Path
+) -> None:
+    make(*image, tmp_path / "out")
+    root = tmp_path / "root"
+    assert run(tmp_path / "out", "--rootfs", root).code == 0
+    done = run(tmp_path / "out", "check", "--rootfs", root)
+    assert done.code == 0, done.said
+    (root / "l").touch()  # removed by the second layer
+    (root / "d/sub/new").write_bytes(b"old")
+    done = run(tmp_path / "out", "check", "--rootfs", root)
+    assert done.code == 6
+    assert "added: l\n" in done.said
+    assert "changed: d/sub/new\n" in done.said
+
+
 def test_layout_is_the_store_again_and_rootfs_beside_it(
     image: tuple[Store, Image], tmp_path: Path, expected: object
 ) -> None:

@@ -35,6 +35,7 @@ def test_rootfs_is_the_image(
         "labels": dict(image.labels),
         "manifest_digest": image.manifest_digest,
         "ref": "small",
+        "setuid": False,
     }
     assert f"{tmp_path / 'root'}.enter" in done.out
     assert image.manifest_digest in done.said
