@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from images import output
 from images.commands.common import elsewhere_of, print_json
 from images.errors import IntegrityError
 from images.progress import Progress, size
@@ -27,7 +28,7 @@ def verify(options: argparse.Namespace) -> int:
         )
     if not options.json:
         away = f"; {len(elsewhere)} layers lie elsewhere" if elsewhere else ""
-        print(f"{source.path}: {size(source.size())}, no fault{away}")
+        output.result(f"{source.path}: {size(source.size())}, no fault{away}")
     return 0
 
 
@@ -36,5 +37,5 @@ def gc(options: argparse.Namespace) -> int:
     from images import store
 
     swept = store.open_store(options.store, create=False).gc(damaged=options.damaged)
-    print(f"removed {swept.blobs} blobs ({size(swept.bytes)}) and {swept.keys} layer keys")
+    output.result(f"removed {swept.blobs} blobs ({size(swept.bytes)}) and {swept.keys} layer keys")
     return 0
