@@ -58,4 +58,7 @@ def unpack(store: Store, image: Image, destination: Path, progress: Progress) ->
                 meter.advance(layer.blob.size)
             tree.finish()
     except OSError as error:
-        raise StoreError(f"{destination}: cannot be written: {error}") from error
+        raise StoreError(
+            f"{destination}: cannot be written: {error.strerror}",
+            remedy="make room there, or choose another disk with TMPDIR",
+        ) from error
