@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 EXIT_CODE = 130
 _SOON = 0.01  # seconds: by then whatever could not be interrupted has gone on
-_SHOW_CURSOR = "\x1b[?25h"
+_SHOW_CURSOR = "\x1b[?25h\n"  # and leave the line that a bar is drawn on
 
 
 def handle() -> None:
