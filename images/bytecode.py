@@ -107,11 +107,7 @@ class Worker:
                 start_new_session=True,  # it has a child, which is ended with it
             )
         except OSError as error:
-            raise ToolError(
-                f"the image's Python does not start: {error}",
-                remedy=f"run it by hand: {self._by_hand}; a file system mounted noexec refuses it: "
-                "name another cache with --cache DIR",
-            ) from error
+            raise ToolError(f"the image's Python does not start: {error}") from error
         if self._process.stdin is None or self._process.stdout is None:
             raise AssertionError("the worker was started with pipes")
         self._requests, self._answers = self._process.stdin, self._process.stdout

@@ -46,6 +46,7 @@ class LockError(BuildError):
     """A lock is missing, stale, edited by hand, or cannot be made."""
 
     exit_code = 4
+    usual = "correct what matrix.yaml asks for, then: python build.py lock --target ID"
 
 
 class FetchError(BuildError):

@@ -9,16 +9,15 @@ from __future__ import annotations
 import errno
 import io
 import os
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
+from images import printable
 from images.errors import BuildError, OutputError, StoreError
 
-_CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _AGAIN = "free some space or write elsewhere, and run the same command again"
 
 
@@ -41,7 +40,7 @@ def result(text: str, end: str = "\n") -> None:
     """
     stream = _standard_output()
     with _written("standard output"):
-        stream.write(printable(text) + end)
+        stream.write(printable.lines(text) + end)
         stream.flush()
 
 
@@ -91,17 +90,12 @@ def say(stream: TextIO | None, text: str, end: str = "\n") -> None:
         return
     try:
         # In one piece: another thread's line would come between.
-        stream.write(printable(text) + end)
+        stream.write(printable.lines(text) + end)
         stream.flush()
     except BrokenPipeError:
         raise
     except OSError:
         pass
-
-
-def printable(text: str) -> str:
-    """The text with its control characters as escapes: whoever wrote them moves no cursor here."""
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def refused(error: OSError) -> BuildError:

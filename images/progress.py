@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from images import output
+from images import output, printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Display
@@ -94,7 +94,7 @@ class _Busy:
     @contextmanager
     def __call__(self, doing: str) -> Iterator[None]:
         mark = object()
-        self._doing[mark] = output.printable(doing)
+        self._doing[mark] = printable.lines(doing)
         try:
             yield
         finally:
@@ -187,7 +187,7 @@ class _Bar:
         self._display.advance(self._task, amount)
 
     def say(self, line: str) -> None:
-        self._display.console.print(output.printable(line), highlight=False, markup=False)
+        self._display.console.print(printable.lines(line), highlight=False, markup=False)
 
     def end(self) -> None:
         with self._lock:

@@ -86,7 +86,7 @@ def build(sdist: Path, requirements: Sequence[Path], python: Interpreter, workdi
             f"{sdist.name}: its build failed:\n{tail(detail)}", remedy=_REMEDY
         ) from error
     if not wheel.is_file():
-        raise ToolError(f"{sdist.name}: its build made no {wheel.name}", remedy=_REMEDY)
+        raise ToolError(f"{sdist.name}: its build made no {wheel.name}")
     return wheel
 
 

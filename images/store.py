@@ -103,8 +103,7 @@ class Store(Upkeep):
             return image.parse(ref, manifest, config, unpacked)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise IntegrityError(
-                f"{self.path}: {ref}: not a manifest of ours: {error!r}",
-                remedy=f"build the image again: python build.py --target ID --store {self.path}",
+                f"{self.path}: {ref}: not a manifest of ours: {error!r}"
             ) from error
 
     def attach(self, referrers: Sequence[Referrer]) -> None:

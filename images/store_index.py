@@ -39,11 +39,7 @@ class Index(Blobs):
                 self._descriptor(item)
                 name_of(item)
         except (OSError, *NOT_A_DOCUMENT) as error:
-            raise StoreError(
-                f"{path}: not an OCI image index: {error}",
-                remedy=f"remove {path} and {path.with_name('oci-layout')}, and build the targets "
-                "again: the layers are kept",
-            ) from error
+            raise StoreError(f"{path}: not an OCI image index: {error}") from error
         return index
 
     def _replace_index(self, index: dict[str, Any], manifests: list[dict[str, Any]]) -> None:

@@ -176,7 +176,7 @@ def run(arguments: Sequence[str], *, cwd: Path, env: dict[str, str] | None = Non
             [find(), *arguments], cwd=cwd, env=env, capture_output=True, text=True, check=False
         )
     except OSError as error:
-        raise ToolError(f"uv cannot be run: {error}", remedy="pip install .") from error
+        raise ToolError(f"uv cannot be run: {error}", remedy="pip install -e .") from error
     if done.returncode:
         told = f"uv {' '.join(arguments[:2])} failed:\n{done.stderr.strip()}"
         if os.strerror(errno.ENOSPC) in done.stderr:
@@ -184,10 +184,7 @@ def run(arguments: Sequence[str], *, cwd: Path, env: dict[str, str] | None = Non
                 f"no space left on a disk that uv writes to: {told}",
                 remedy="free some space, or choose other places with UV_CACHE_DIR and TMPDIR",
             )
-        raise LockError(
-            told,
-            remedy="correct the requirements in matrix.yaml, or uv's index settings",
-        )
+        raise LockError(told)
 
 
 def find() -> str:
@@ -219,8 +216,7 @@ def _best(package: dict[str, Any], own: Path | None = None) -> Locked:
     if file is None:
         raise LockError(
             f"{package['name']} {package['version']}: the index has no wheel for "
-            f"CPython {layout.PYTHON} on {PLATFORM}, and no sdist",
-            remedy="pin another version of it in matrix.yaml",
+            f"CPython {layout.PYTHON} on {PLATFORM}, and no sdist"
         )
     sha256, size = file.get("hashes", {}).get("sha256"), file.get("size")
     if path := _own_path(file, own):

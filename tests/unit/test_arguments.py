@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from images.store import Store, open_store
-from tests.unit.test_cli import ROOT, TARGET, cli, failed
+from tests.unit.test_cli import ROOT, TARGET, failed
 
 
 @pytest.mark.parametrize(
@@ -88,14 +87,3 @@ def test_test_says_in_one_line_what_it_needs() -> None:
         "error: the tests of an image need pytest, which this Python does not have",
         f"mend it: {install}",
     ]
-
-
-def test_broken_index_has_a_remedy_that_works(store: Store) -> None:
-    index = store.path / "index.json"
-    index.write_text("broken")
-    said = failed(7, "inspect", "--store", store.path)
-    assert f"remove {index} and {store.path / 'oci-layout'}" in said
-    index.unlink()
-    (store.path / "oci-layout").unlink()
-    assert open_store(store.path).images() == {}
-    assert cli("verify", "--store", store.path).returncode == 0

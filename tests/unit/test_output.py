@@ -171,7 +171,6 @@ def test_control_characters_of_others_move_no_cursor(filled: Store) -> None:
     )
     assert r"\x1b]0;owned" in done.stderr
     assert not set(done.stderr) & set("\x1b\x07\r\x9b\u202e")
-    assert output.printable("a\tb\nc…é") == "a\tb\nc…é"
 
 
 def test_document_on_a_terminal_leaves_the_prompt_a_line_of_its_own(filled: Store) -> None:
