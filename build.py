@@ -7,18 +7,24 @@ into a message and an exit code.
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+    # While modules are loaded Ctrl-C leaves nothing behind: it ends the process without a word.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
-import errno
-import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from images import interrupts, output
+from images.arguments import Parser
 from images.commands import build, documents, keep, lock, send, show, test
-from images.errors import BuildError, StoreError
+from images.errors import BuildError
 
 HERE = Path(__file__).resolve().parent
-INTERRUPTED = 130
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "build": build.build,
@@ -44,37 +50,49 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; gives the exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if given and given[0].startswith("-") and given[0] not in ("-h", "--help"):
-        given.insert(0, "build")
-    options = parser().parse_args(given)
+    output.prepare()
     try:
-        code: int = options.run(options)
-        return code
-    except BuildError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        if error.remedy:
-            print(f"mend it: {error.remedy}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted: what was finished is kept, the same command goes on", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output went away; Python would complain once more when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except OSError as error:
-        # The last resort, for places that no stage answers for.
-        print(f"error: {error}", file=sys.stderr)
-        return StoreError.exit_code if error.errno == errno.ENOSPC else BuildError.exit_code
+        return _run(list(sys.argv[1:] if arguments is None else arguments))
+    finally:
+        interrupts.ending()
+        output.finish()
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line's parser."""
     from images import options
 
     return options.parser(HERE, (__doc__ or "").partition("\n")[0], COMMANDS)
 
 
+def _run(given: list[str]) -> int:
+    if given and given[0].startswith("-") and given[0] not in ("-h", "--help"):
+        given.insert(0, "build")
+    try:
+        options = parser().read(given)
+        code: int = options.run(options)
+        return code
+    except BuildError as error:
+        return _failed(error)
+    except KeyboardInterrupt:
+        with suppress(BrokenPipeError):
+            output.message("interrupted: what was finished is kept, the same command goes on")
+        return interrupts.EXIT_CODE
+    except BrokenPipeError:
+        return BuildError.exit_code
+    except OSError as error:
+        # The last resort, for places that no stage answers for.
+        return _failed(output.refused(error))
+
+
+def _failed(error: BuildError) -> int:
+    with suppress(BrokenPipeError):
+        output.message(f"error: {error.message}")
+        if error.remedy:
+            output.message(f"mend it: {error.remedy}")
+    return error.exit_code
+
+
 if __name__ == "__main__":
+    interrupts.handle()
     sys.exit(main())

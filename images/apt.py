@@ -54,7 +54,10 @@ def closure(suites: Sequence[Suite], packages: Sequence[str], mirror: Mirror) ->
         command = ["apt-get", "--simulate", "--no-install-recommends", "install", "?essential"]
         done = _run([*command, *packages], home)
         if done.returncode != 0:
-            raise LockError(f"apt cannot choose the packages:\n{_tail(done)}")
+            raise LockError(
+                f"apt cannot choose the packages {' '.join(packages)}:\n{_tail(done)}",
+                remedy="correct the list of packages, or name another mirror: --debian-mirror URL",
+            )
         index = _index(suites, mirror, home)
         return [_found(index, name, version) for name, version in _CHOSEN.findall(done.stdout)]
 
@@ -114,7 +117,10 @@ def _found(index: Mapping[tuple[str, str], Deb], name: str, version: str) -> Deb
     try:
         return index[name, version]
     except KeyError:
-        raise LockError(f"the archive does not list {name}={version}") from None
+        raise LockError(
+            f"the archive does not list {name}={version}",
+            remedy="name a mirror that has it, such as a snapshot archive: --debian-mirror URL",
+        ) from None
 
 
 @contextmanager

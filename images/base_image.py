@@ -116,7 +116,10 @@ def describe(reference: BaseReference, place: Place) -> BaseImage:
         try:
             return _described(reference, keeper)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise IntegrityError(f"{reference}: not an OCI or Docker image: {error!r}") from error
+            raise IntegrityError(
+                f"{reference}: not an OCI or Docker image: {error!r}",
+                remedy="name another image, by its digest, under `base:` in matrix.yaml",
+            ) from error
 
 
 def _described(reference: BaseReference, keeper: Keeper) -> BaseImage:
@@ -390,4 +393,7 @@ def _refusal(
     lines = "".join(f"\n  {reason}" for reason in reasons)
     called = f" ({system})" if system else ""
     whose = f" of {target}" if target else ""
-    return MatrixError(f"{reference}{called} cannot be the base{whose}:{lines}")
+    return MatrixError(
+        f"{reference}{called} cannot be the base{whose}:{lines}",
+        remedy="put into the base what it lacks, or name another under `base:` in matrix.yaml",
+    )

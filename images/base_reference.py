@@ -55,7 +55,10 @@ def parse(text: str) -> BaseReference:
             f"skopeo inspect --format '{{{{.Digest}}}}' {_transport(text)}",
         )
     if not DIGEST.fullmatch(digest):
-        raise UsageError(f"{text!r}: {digest!r} is no digest: sha256: and 64 hexadecimal digits")
+        raise UsageError(
+            f"{text!r}: {digest!r} is no digest: sha256: and 64 hexadecimal digits",
+            remedy="write the digest of the base's manifest in full",
+        )
     if name.startswith(_LAYOUT):
         layout = name.removeprefix(_LAYOUT).partition(":")[0]
         if not layout:

@@ -100,7 +100,10 @@ class Keeper:
             self._bring(digest, size, "config.json", lambda _: None)
             found = self._kept(digest, "config.json")
         if found is None:
-            raise IntegrityError(f"{self._reference}: its config {digest} is larger than allowed")
+            raise IntegrityError(
+                f"{self._reference}: its config {digest} is larger than allowed",
+                remedy="name another image under `base:` in matrix.yaml",
+            )
         return found
 
     def layer(self, digest: str, size: int, advance: Advance) -> None:

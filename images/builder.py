@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from images import fetch, interpreter, layer, sources
 from images.artifact import Artifact
 from images.bytecode import Compiler
 from images.deb import Deb
-from images.errors import BuildError
+from images.errors import BuildError, IntegrityError
 from images.image import MAX_LAYERS, Layer
 from images.interpreter import Interpreter
 from images.layer import Blob, Compression
@@ -35,6 +35,11 @@ Look = Callable[[Sequence[Recipe]], Mapping[str, Remote]]
 
 _FLUSHING = 2  # layers whose bytes are on their way to the disk, beside those that are being made
 _UNPACK_RATIO = 2.2  # content bytes for each byte of a wheel, over torch280-sglang052
+_OTHER_FILES = (
+    "the locked files are so wherever they come from: pin another version in matrix.yaml, "
+    "then python build.py lock --target ID"
+)
+_BEFORE_DISK = 0.95  # of a layer's weight: done but for what the disk has not written yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +102,10 @@ def make(
         BuildError: of the kind that fits; layers that were finished are kept.
     """
     if len(recipes) > MAX_LAYERS:
-        raise BuildError(f"{len(recipes)} layers are more than an image may have ({MAX_LAYERS})")
+        raise BuildError(
+            f"{len(recipes)} layers are more than an image may have ({MAX_LAYERS})",
+            remedy="take a flavour or requirements out, or a base image of fewer layers",
+        )
     known = {recipe.key: settings.store.known(recipe.key) for recipe in recipes}
     lacking = [recipe for recipe in recipes if known[recipe.key] is None]
     remotes: Mapping[str, Remote] = {}
@@ -240,20 +248,21 @@ class _Maker:
             if blob := store.known(recipe.key):  # another build has just made it
                 self._meter.advance(recipe.weight)
                 return blob
-            blob, seconds = self._write(recipe, python, compiler)
+            with _blamed(recipe):
+                blob, seconds = self._write(recipe, python, compiler)
             store.remember(recipe.key, blob)
         self._meter.say(f"  made {recipe.title}: {size(blob.size)} in {seconds:.1f} s")
         return blob
 
     def _write(self, recipe: Recipe, python: Interpreter, compiler: Compiler) -> tuple[Blob, float]:
         """The layer's blob, in the store, and the seconds that it took."""
-        shown = 0
+        shown, before_disk = 0, int(recipe.weight * _BEFORE_DISK)
 
         def advance(content: int) -> None:
             nonlocal shown
             if self._stop.is_set():
                 raise _CancelledError
-            step = min(int(content / _UNPACK_RATIO), recipe.weight - shown)
+            step = min(int(content / _UNPACK_RATIO), before_disk - shown)
             shown += step
             self._meter.advance(step)
 
@@ -263,11 +272,29 @@ class _Maker:
             out, commit = stack.enter_context(self._settings.store.new_file())
             with self._slots:
                 begin = time.monotonic()
-                entries = recipe.entries(shop, stack)
-                blob = layer.write(entries, out, self._settings.compression, advance, recipe.effort)
-            commit(blob.digest)  # waits for the disk, while another layer has the processor
+                with self._meter.busy(f"making {recipe.title}"):
+                    entries = recipe.entries(shop, stack)
+                    blob = layer.write(
+                        entries, out, self._settings.compression, advance, recipe.effort
+                    )
+            # Waits for the disk, while another layer has the processor.
+            with self._meter.busy(f"writing {recipe.title} to the disk"):
+                commit(blob.digest)
         self._meter.advance(recipe.weight - shown)
         return blob, time.monotonic() - begin
+
+
+@contextmanager
+def _blamed(recipe: Recipe) -> Iterator[None]:
+    """Say which layer it is that cannot be made of its locked files."""
+    try:
+        yield
+    except IntegrityError as error:
+        if error.remedy:
+            raise
+        raise IntegrityError(
+            f"layer {recipe.title}: {error.message}", remedy=_OTHER_FILES
+        ) from error
 
 
 def _arrived(recipe: Recipe, arriving: Arriving) -> bool:

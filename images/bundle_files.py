@@ -92,7 +92,10 @@ def place(out: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UsageError(f"{out}: another bundle is being written there") from None
+            raise UsageError(
+                f"{out}: another bundle is being written there",
+                remedy="wait for it, or name another place with --out DIR",
+            ) from None
         # In this order: at no time is there a document without all of its parts.
         (out / _MARK).touch()
         (out / document.NAME).unlink(missing_ok=True)

@@ -6,13 +6,13 @@ the layout) asks for them here first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import ExitStack
 
 from images import pull
 from images.at_once import at_once
 from images.errors import IntegrityError, RegistryError
-from images.progress import Progress
+from images.progress import Meter, Progress
 from images.registry import Registry
 from images.registry_refusals import MissingError
 from images.remote import Place, Remote
@@ -60,7 +60,7 @@ def complete(
                 registry.exchange.close()
 
         at_once(
-            lambda remote: _fetch(store, remote, connected[remote.place], meter.advance),
+            lambda remote: _fetch(store, remote, connected[remote.place], meter),
             wanted,
             jobs,
             break_off,
@@ -72,18 +72,17 @@ def _connected(place: Place) -> Registry:
     return Registry(place.repository, plain_http=place.plain_http, actions="pull")
 
 
-def _fetch(
-    store: Store, remote: Remote, registry: Registry, advance: Callable[[int], None]
-) -> None:
+def _fetch(store: Store, remote: Remote, registry: Registry, meter: Meter) -> None:
     blob = remote.blob
     with store.making(remote.key):
         if store.has(blob.digest, blob.size):  # another process has just brought or made it
-            advance(blob.size)
+            meter.advance(blob.size)
             return
         try:
             with store.new_file() as (out, commit):
-                pull.blob(registry, blob.digest, blob.size, out, advance)
-                commit(blob.digest)
+                pull.blob(registry, blob.digest, blob.size, out, meter.advance)
+                with meter.busy(f"writing {blob.digest[:19]} to the disk"):
+                    commit(blob.digest)
         except MissingError as error:
             raise RegistryError(error.message, remedy=_MAKE_IT) from None
         except IntegrityError as error:

@@ -8,7 +8,7 @@ knows both by the digests that they have in the store.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -244,14 +244,19 @@ class _Daemon:
             docker_errors.explained(f"load {image.ref}", self._root),
             self._whole_or_gone(wanted),
         ):
-            with progress.stage("docker load", docker_archive.transfer_size(archive)) as meter:
-                answer = self._api.load_image(_counted(pieces, meter), quiet=True)
+            total = docker_archive.transfer_size(archive)
+            with progress.stage("docker load", total) as meter, ExitStack() as unpacking:
+                answer = self._api.load_image(_counted(pieces, meter, unpacking), quiet=True)
                 docker_errors.check(answer)
             if self._by_digest and archive.left_out:
                 # containerd may take an image whose layers are not all there.
                 self._client.containers.create(wanted, network_mode="none").remove()
         if self._inspect(wanted) is None:
-            raise DockerError(f"Docker took {image.ref} and does not have it as {wanted}")
+            raise DockerError(
+                f"Docker took {image.ref} and does not have it as {wanted}",
+                remedy="run the same command again; if it stays so, the daemon's log tells more: "
+                "journalctl -u docker",
+            )
         return Loaded(wanted, False, len(image.layers), len(archive.sent), archive.size)
 
     @contextmanager
@@ -287,7 +292,8 @@ class _Daemon:
             return attributes
 
 
-def _counted(pieces: Iterable[bytes], meter: Meter) -> Iterator[bytes]:
+def _counted(pieces: Iterable[bytes], meter: Meter, unpacking: ExitStack) -> Iterator[bytes]:
     for piece in pieces:
         yield piece
         meter.advance(len(piece))
+    unpacking.enter_context(meter.busy("Docker unpacks the layers"))

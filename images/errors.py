@@ -17,13 +17,18 @@ class BuildError(Exception):
     Args:
         message: what was wrong and where, in one line or a list of lines.
         remedy: the command or change that mends it; printed after the message.
+
+    Attributes:
+        usual: the remedy where none is given, for classes that have one.
     """
 
     exit_code = 1
+    usual = None  # type: str | None
 
     def __init__(self, message: str, *, remedy: str | None = None) -> None:
         self.message = printable.lines(message)
-        self.remedy = printable.lines(remedy) if remedy else remedy
+        remedy = remedy or self.usual
+        self.remedy = printable.lines(remedy) if remedy else None
         super().__init__(self.message)
 
 
@@ -31,18 +36,23 @@ class UsageError(BuildError):
     """The command line asks for something that does not exist or does not fit together."""
 
     exit_code = 2
+    usual = "python build.py --help, or --help behind a command"
 
 
 class MatrixError(BuildError):
     """matrix.yaml is not valid; the message lists every fault with its line."""
 
     exit_code = 3
+    usual = (
+        "correct the matrix; README.md explains its keys, and `python build.py list` reads it again"
+    )
 
 
 class LockError(BuildError):
     """A lock is missing, stale, edited by hand, or cannot be made."""
 
     exit_code = 4
+    usual = "correct what matrix.yaml asks for, then: python build.py lock --target ID"
 
 
 class FetchError(BuildError):
@@ -61,6 +71,13 @@ class StoreError(BuildError):
     """The store cannot be read or written: not a layout, disk full, no permission."""
 
     exit_code = 7
+    usual = "let this user read and write there, or name another place with --store or --cache"
+
+
+class OutputError(BuildError):
+    """A result cannot be written: standard output or the file of `--out` is full or closed."""
+
+    exit_code = StoreError.exit_code
 
 
 class ToolError(BuildError):
@@ -73,6 +90,7 @@ class DockerError(BuildError):
     """The Docker daemon cannot be reached or refused the request."""
 
     exit_code = 9
+    usual = "the daemon's own log tells more: journalctl -u docker"
 
 
 class ImageTestError(BuildError):
@@ -89,6 +107,7 @@ class RegistryError(BuildError):
     """A registry cannot be reached, refused a request, or broke off too often."""
 
     exit_code = 11
+    usual = "the registry's own log tells more; the same command goes on where this one stopped"
 
 
 class LoginError(RegistryError):

@@ -74,7 +74,11 @@ def checked(artifact: Artifact, cache: Path) -> Path:
         seen = (artifact.sha256, status.st_ino, status.st_mtime_ns)
         found = artifact.sha256 if seen in _checked else sha256.of_file(path)
     except OSError as error:
-        raise FetchError(f"{path}: cannot be read: {error}") from error
+        raise FetchError(
+            f"{path}: cannot be read: {error.strerror}",
+            remedy="fetch it (python build.py fetch --target ID), or name the cache that has it: "
+            "--cache DIR",
+        ) from error
     if found != artifact.sha256:
         raise IntegrityError(
             f"SHA256 mismatch for {artifact.filename} in the download cache: "

@@ -107,7 +107,9 @@ def _lines(inventory: Path) -> Iterator[tuple[str, int, str]]:
                 count += 1
                 yield sha256, size, str(path)
     except OSError as error:
-        raise UsageError(f"{inventory}: cannot be read: {error.strerror}") from error
+        raise UsageError(
+            f"{inventory}: cannot be read: {error.strerror}", remedy=_NEW_INVENTORY
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(
             f"{inventory}: not an inventory: {error}", remedy=_NEW_INVENTORY

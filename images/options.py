@@ -4,44 +4,19 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from images import units
+from images import arguments, usage
+from images.arguments import Parser
 from images.layer import COMPRESSIONS
 
 Run = Callable[[argparse.Namespace], int]
-Parser = argparse.ArgumentParser
+
+_BACKENDS = ("docker", "rootfs")
 
 UPLOADS = 4
 """Blobs that go out or come in at a time: enough to fill a line, few enough for one disk."""
-
-_EPILOG = """\
-exit codes:
-   0 done                        7 store or disk
-   1 other failure               8 a program is missing or failed
-   2 wrong usage                 9 Docker
-   3 matrix.yaml                10 the image's tests failed
-   4 lock missing or stale      11 a registry
-   5 a file cannot be fetched   12 a registry wants a login, or another one
-   6 bytes are not as locked    13 an image is larger than its budget
-                               130 interrupted
-
-examples:
-  python build.py --target torch280-sglang052       build one image (the same as `build --target`)
-  python build.py --target torch280-sglang052 --cache-from registry.example.com/team/roll-cache
-                                                    build one image from what others made
-  python build.py fetch --target torch280-sglang052 what it needs, to build it without a network
-  python build.py list                              what can be built, and what has been
-  python build.py diff torch280-sglang052 torch280-sglang055   what moving costs
-  python build.py load --target torch280-sglang052  give it to the Docker daemon
-  python build.py bundle --target torch280-sglang052 --out DIR   for a machine without a registry
-  python build.py push --target torch280-sglang052 --to registry.example.com/team/roll-sglang
-  python build.py promote --target torch280-sglang052 --to registry.example.com/team/roll-sglang
-  python build.py test --target torch280-sglang052  test it, in a container where there is Docker
-  python build.py test --target torch280-sglang052 --gpu    what needs a GPU; keeps evidence
-  python build.py test --target torch280-sglang052-roll --gpu --roll CHECKOUT   ROLL itself in it
-"""
 
 
 def parser(root: Path, description: str, commands: Mapping[str, Run]) -> Parser:
@@ -55,7 +30,7 @@ def parser(root: Path, description: str, commands: Mapping[str, Run]) -> Parser:
     whole = Parser(
         prog="build.py",
         description=description,
-        epilog=_EPILOG,
+        epilog=usage.EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -65,6 +40,7 @@ def parser(root: Path, description: str, commands: Mapping[str, Run]) -> Parser:
         one.set_defaults(run=run)
         _add_places(one, root)
         _OPTIONS[name](one)
+        whole.commands[name] = one
     return whole
 
 
@@ -153,7 +129,12 @@ def _bundle(parser: Parser) -> None:
     add = parser.add_argument
     add("--target", required=True, metavar="ID", help="the image")
     add("--out", required=True, type=Path, metavar="DIR", help="where it goes")
-    add("--part-size", type=_size, default="60MB", help="bytes of a part at most (%(default)s)")
+    add(
+        "--part-size",
+        type=arguments.size,
+        default="60MB",
+        help="bytes of a part at most (%(default)s)",
+    )
     add(
         "--have",
         type=Path,
@@ -244,7 +225,8 @@ def _test(parser: Parser) -> None:
     add = parser.add_argument
     add(
         "--backend",
-        choices=("docker", "rootfs"),
+        type=arguments.choice(_BACKENDS),
+        metavar=_one_of(_BACKENDS),
         help="a container, or an unpacked root file system (default: as there is Docker or not)",
     )
     add(
@@ -323,7 +305,7 @@ def _add_some_targets(parser: Parser) -> None:
 def _add_jobs(parser: Parser, what: str, default: int | None = None) -> None:
     parser.add_argument(
         "--jobs",
-        type=_positive,
+        type=arguments.positive,
         default=default or os.cpu_count() or 1,
         help=f"{what} (%(default)s)",
     )
@@ -351,7 +333,17 @@ def _add_plain_http(parser: Parser) -> None:
 
 
 def _add_compression(parser: Parser, what: str) -> None:
-    parser.add_argument("--compression", choices=COMPRESSIONS, default="zstd", help=what)
+    parser.add_argument(
+        "--compression",
+        type=arguments.choice(COMPRESSIONS),
+        metavar=_one_of(COMPRESSIONS),
+        default="zstd",
+        help=what,
+    )
+
+
+def _one_of(words: Sequence[str]) -> str:
+    return f"{{{','.join(words)}}}"
 
 
 def _add_mirror(parser: Parser) -> None:
@@ -365,22 +357,6 @@ def _add_mirror(parser: Parser) -> None:
 
 def _add_json(parser: Parser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
-    return int(text)
-
-
-def _size(text: str) -> int:
-    try:
-        if "." in text:
-            raise ValueError
-        return units.parse(text)
-    except ValueError:
-        message = f"{text!r} is not a size such as 60MB, 512MiB or 1000000"
-        raise argparse.ArgumentTypeError(message) from None
 
 
 _OPTIONS: dict[str, Callable[[Parser], None]] = {

@@ -5,12 +5,15 @@ Everything here goes to standard error. Stages are context managers that time th
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Protocol, TextIO
+
+from images import output, printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Display
@@ -34,6 +37,9 @@ class Meter(Protocol):
     def say(self, line: str) -> None:
         """Something worth a line happened."""
 
+    def busy(self, doing: str) -> AbstractContextManager[None]:
+        """Show what is being done, as long as the context lasts: bytes do not tell of all work."""
+
     def end(self) -> None:
         """The stage is over; its time is noted. Calling it again does nothing."""
 
@@ -47,7 +53,7 @@ class Progress:
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
-        self._bars = _Bars(self._stream) if self._stream.isatty() else None
+        self._bars = _Bars(self._stream) if self._stream and _takes_bars(self._stream) else None
         self.seconds: dict[str, float] = {}
 
     @contextmanager
@@ -81,11 +87,37 @@ class Progress:
         self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - begin
 
 
+def _takes_bars(stream: TextIO) -> bool:
+    return stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+
+
+class _Busy:
+    """What a stage is at, the longest under way first."""
+
+    def __init__(self) -> None:
+        self._doing: dict[object, str] = {}
+
+    @contextmanager
+    def __call__(self, doing: str) -> Iterator[None]:
+        mark = object()
+        self._doing[mark] = printable.lines(doing)
+        try:
+            yield
+        finally:
+            del self._doing[mark]
+
+    def __str__(self) -> str:
+        return ", ".join(self._doing.copy().values())
+
+
 class _Lines:
     """Progress for logs: a line now and then."""
 
-    def __init__(self, stream: TextIO, name: str, total: int, note: Callable[[], None]) -> None:
+    def __init__(
+        self, stream: TextIO | None, name: str, total: int, note: Callable[[], None]
+    ) -> None:
         self._stream, self._name, self._total, self._note = stream, name, total, note
+        self._busy = _Busy()
         self._done = 0
         self._begin = self._last = time.monotonic()
         self._lock = threading.Lock()
@@ -97,13 +129,19 @@ class _Lines:
             now = time.monotonic()
             if now - self._last >= _QUIET:
                 self._last = now
-                self.say(f"{self._name}: {size(self._done)} of {size(self._total)}")
+                at = f"; {self._busy}" if str(self._busy) else ""
+                self.say(f"{self._name}: {size(self._done)} of {size(self._total)}{at}")
 
     def say(self, line: str) -> None:
-        # In one piece: `print` writes the end of the line by itself, and another thread's line
-        # would come between.
-        self._stream.write(f"{line}\n")
-        self._stream.flush()
+        output.say(self._stream, line)
+
+    @contextmanager
+    def busy(self, doing: str) -> Iterator[None]:
+        # Behind the last byte no other line would come for as long as this takes.
+        if self._done >= self._total:
+            self.say(f"{self._name}: {doing}")
+        with self._busy(doing):
+            yield
 
     def end(self) -> None:
         with self._lock:
@@ -130,7 +168,9 @@ class _Bars:
             if self.display is None:
                 self.display = _display(self._stream)
                 self.display.start()
-            return _Bar(self, self.display, self.display.add_task(name, total=total), note)
+            busy = _Busy()
+            task = self.display.add_task(name, total=total, busy=busy)
+            return _Bar(self, self.display, task, busy, note)
 
     def ended(self) -> None:
         with self._lock:
@@ -142,9 +182,10 @@ class _Bars:
 
 class _Bar:
     def __init__(
-        self, bars: _Bars, display: Display, task: TaskID, note: Callable[[], None]
+        self, bars: _Bars, display: Display, task: TaskID, busy: _Busy, note: Callable[[], None]
     ) -> None:
         self._bars, self._display, self._task, self._note = bars, display, task, note
+        self.busy = busy
         self._lock = threading.Lock()
         self._ended = False
 
@@ -152,7 +193,7 @@ class _Bar:
         self._display.advance(self._task, amount)
 
     def say(self, line: str) -> None:
-        self._display.console.print(line, highlight=False, markup=False)
+        self._display.console.print(printable.lines(line), highlight=False, markup=False)
 
     def end(self) -> None:
         with self._lock:
@@ -174,15 +215,22 @@ def _display(stream: TextIO) -> Display:
         TransferSpeedColumn,
     )
     from rich.progress import Progress as Live
+    from rich.table import Column
 
+    # All of it fits 80 columns; what is being done takes what is left of the line.
     columns = (
         TextColumn("{task.description:>8}"),
-        BarColumn(),
+        BarColumn(bar_width=12),
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeElapsedColumn(),
+        TextColumn(
+            "{task.fields[busy]}",
+            markup=False,
+            table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"),
+        ),
     )
-    return Live(*columns, console=Console(file=stream))
+    return Live(*columns, console=Console(file=stream), expand=True)
 
 
 def size(amount: int) -> str:

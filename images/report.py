@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -161,7 +161,7 @@ def inspection(
             "environment",
             table(env, indent=2),
             f"{len(layers)} layers, {size(image.size)} compressed, lowest first",
-            table(layers, indent=2) + _not_whole(image, elsewhere or {}),
+            table(layers, indent=2, right=(0, 1)) + _not_whole(image, elsewhere or {}),
             *_attached(attached),
         ]
     )
@@ -175,7 +175,7 @@ def put_by_others(names: Sequence[str]) -> str:
 
 def _attached(referrers: Sequence[Referrer]) -> list[str]:
     rows = [(item.artifact_type, size(len(item.content)), item.digest[7:19]) for item in referrers]
-    return ["about it", table(rows, indent=2)] if rows else []
+    return ["about it", table(rows, indent=2, right=(1,))] if rows else []
 
 
 def bundle_document(made: Made) -> dict[str, Any]:
@@ -315,17 +315,39 @@ def promote_summary(promoted: Promoted) -> str:
     )
 
 
-def table(rows: Sequence[Sequence[str]], *, indent: int = 0) -> str:
-    """Rows of text in aligned columns; a cell may be what somebody else wrote."""
+def table(
+    rows: Sequence[Sequence[str]],
+    *,
+    indent: int = 0,
+    right: Collection[int] = (),
+    least: Sequence[int] = (),
+) -> str:
+    """Rows of text in aligned columns; a cell may be what somebody else wrote.
+
+    Args:
+        rows: each with as many cells.
+        indent: spaces before each row.
+        right: the numbers of columns that are aligned at their right.
+        least: widths that the columns have at least, so that several tables look like one.
+    """
     if not rows:
         return ""
     rows = [[printable.line(cell) for cell in row] for row in rows]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    found = widths(rows)
+    wide = [max(pair) for pair in zip(found, least or found, strict=True)]
     lines = (
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        "  ".join(
+            cell.rjust(wide[column]) if column in right else cell.ljust(wide[column])
+            for column, cell in enumerate(row)
+        ).rstrip()
         for row in rows
     )
     return "\n".join(" " * indent + line for line in lines)
+
+
+def widths(rows: Sequence[Sequence[str]]) -> list[int]:
+    """The width of each column."""
+    return [max(map(len, column)) for column in zip(*rows, strict=True)]
 
 
 def _total(layers: Sequence[Layer]) -> int:

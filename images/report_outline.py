@@ -9,7 +9,7 @@ from images import printable
 from images.compare import KINDS, Amount, Change, Comparison
 from images.outline import Outline, Part
 from images.progress import size
-from images.report import table
+from images.report import table, widths
 from images.sharing import Share, Sharing
 
 _LARGEST = 12
@@ -44,8 +44,8 @@ def plan_text(planned: Outline) -> str:
     rows = [
         (
             str(number),
-            "in the store" if part.blob else "to make",
-            size(part.size) if part.blob else f"{size(part.size)} of files",
+            "in the store" if part.blob else "to make from",
+            size(part.size),
             part.title,
         )
         for number, part in enumerate(planned.parts, 1)
@@ -55,7 +55,7 @@ def plan_text(planned: Outline) -> str:
     return "\n".join(
         [
             f"{printable.line(planned.name)}: {len(planned.parts)} layers, lowest first",
-            table(rows, indent=2),
+            table(rows, indent=2, right=(0, 2)),
             f"  in the store {len(held)} layers, {size(_total(held))}; to make {len(lacking)}, "
             f"from {size(_total(lacking))} of locked files",
         ]
@@ -111,10 +111,12 @@ def _changes_document(changes: Iterable[Change], kind: str) -> list[dict[str, An
 
 def diff_text(found: Comparison) -> str:
     """A comparison as people read it: what differs by package, then what moving costs."""
+    rows = [_row(change) for change in found.changes]
+    least = widths(rows) if rows else ()
     lines = [
         f"{_described(found.old)}\n-> {_described(found.new)}",
-        *(_kind_text(found.changes, kind) for kind in KINDS),
-        table(_cost(found), indent=2),
+        *(_kind_text(found.changes, kind, least) for kind in KINDS),
+        table(_cost(found), indent=2, right=(1, 2, 3)),
     ]
     if found.pulled.not_made:
         lines.append(
@@ -136,7 +138,7 @@ def _described(outline: Outline) -> str:
 _WORDS = {"distribution": "distributions", "debian": "Debian packages", "toolkit": "toolkit"}
 
 
-def _kind_text(changes: Sequence[Change], kind: str) -> str:
+def _kind_text(changes: Sequence[Change], kind: str, least: Sequence[int]) -> str:
     here = [change for change in changes if change.kind == kind]
     if not here:
         return ""
@@ -145,7 +147,8 @@ def _kind_text(changes: Sequence[Change], kind: str) -> str:
     counts = f"{added} added, {removed} removed, {len(here) - added - removed} changed"
     # What costs most first; what shares its layer with others has no size of its own.
     here.sort(key=lambda change: (-(change.pull or 0), change.name))
-    return f"{_WORDS[kind]}: {counts}\n{table([_row(item) for item in here], indent=2)}"
+    rows = table([_row(item) for item in here], indent=2, right=(3,), least=least)
+    return f"{_WORDS[kind]}: {counts}\n{rows}"
 
 
 def _row(change: Change) -> tuple[str, str, str, str]:
@@ -233,13 +236,13 @@ def sizes_text(found: Sharing) -> str:
         (size(common.part.size), f"in {common.images}", common.part.title)
         for common in found.largest[:_LARGEST]
     ]
-    lines = [table([head, *rows, *totals])]
+    lines = [table([head, *rows, *totals], right=range(1, len(head)))]
     if largest:
         lines.append(
             f"each wheel once, whatever shares its layer: {size(found.whole_wheels)}; the union is "
             f"{_percent(found.over)} more"
         )
-        lines.append(f"largest layers\n{table(largest, indent=2)}")
+        lines.append(f"largest layers\n{table(largest, indent=2, right=(0,))}")
     return "\n".join(lines)
 
 

@@ -19,6 +19,7 @@ SOURCE = Path(__file__).parent.parent / "roll_runtime"
 VERSIONS = SOURCE / "src" / "roll_runtime" / "versions.py"
 """The table of the SGLang versions that it knows."""
 
+_WITH_UV = "pip install .  # brings the uv that the project is pinned to"
 _EPOCH = "315532800"
 _IGNORED = frozenset({"__pycache__", "build", "dist", ".mypy_cache", ".ruff_cache"})
 
@@ -77,10 +78,10 @@ def build(workdir: Path) -> Path:
         command = ["build", "--wheel", *_interpreter(), "--out-dir", output.name]
         uv.run([*command, source.name], cwd=workdir, env=env)
     except LockError as error:
-        raise ToolError(error.message) from None
+        raise ToolError(error.message, remedy=_WITH_UV) from None
     wheels = list(output.glob("*.whl"))
     if len(wheels) != 1:
-        raise ToolError(f"uv built {len(wheels)} wheels of roll_runtime instead of one")
+        raise ToolError(f"uv built {len(wheels)} wheels of roll_runtime, not one", remedy=_WITH_UV)
     return wheels[0]
 
 
@@ -99,5 +100,8 @@ def version() -> str:
     text = (SOURCE / "pyproject.toml").read_text(encoding="utf-8")
     found = re.search(r'^version = "([^"]+)"$', text, re.MULTILINE)
     if found is None:
-        raise ToolError(f'{SOURCE / "pyproject.toml"}: no line `version = "…"`')
+        raise ToolError(
+            f'{SOURCE / "pyproject.toml"}: no line `version = "…"`',
+            remedy="git checkout roll_runtime/pyproject.toml",
+        )
     return found[1]

@@ -153,7 +153,9 @@ def listed(names: Iterable[str]) -> str:
     every = sorted(names)
     shown = every if len(every) <= _LONGEST_LIST else every[:_LONGEST_LIST]
     more = len(every) - len(shown)
-    tail = f"\n  … and {more} more: build.py fetch --check --json lists all" if more else ""
+    tail = (
+        f"\n  … and {more} more: python build.py fetch --check --json --target ID" if more else ""
+    )
     return "".join(f"\n  {name}" for name in shown) + tail
 
 

@@ -45,7 +45,10 @@ class Blobs(Files):
         try:
             content = reading.whole(self.blob_path(digest), limits.IN_MEMORY)
         except OSError as error:
-            raise StoreError(f"{self.path}: blob {digest} cannot be read: {error}") from error
+            raise StoreError(
+                f"{self.path}: blob {digest} cannot be read: {error.strerror}",
+                remedy=f"python build.py verify --store {self.path}  # names all that is missing",
+            ) from error
         if image.digest(content) != digest:
             raise IntegrityError(
                 f"{self.path}: blob {digest} has other bytes than its name says",

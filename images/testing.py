@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
+from images import output
 from images.errors import ImageTestError, ToolError
 
 _ROOT = Path(__file__).parent.parent
 _SUITES = ("tests/image", "tests/gpu")
 _GPU_SUITE = "tests/gpu"
 _ROLL_SUITE = "tests/roll"
+_NEEDS = {"pytest": "pytest", "pytest-testinfra": "testinfra"}
+"""Distributions that tests/image and its siblings import, with their modules."""
 _NOTHING_RAN = 5  # pytest's exit code
 
 
@@ -55,6 +60,35 @@ class How:
         return [*found, *self.extra]
 
 
+def check_installed() -> None:
+    """See that what runs the tests is there; what builds images does not bring it.
+
+    Raises:
+        ToolError: it is not.
+    """
+    absent = [name for name, module in _NEEDS.items() if find_spec(module) is None]
+    if absent:
+        install = shlex.join([sys.executable, "-m", "pip", "install", f"{_ROOT}[test]"])
+        raise ToolError(
+            f"the tests of an image need {' and '.join(absent)}, which this Python does not have",
+            remedy=install,
+        )
+
+
+def run_to_the_end(command: Sequence[str]) -> int:
+    """Run a command in the checkout; gives its exit code.
+
+    Ctrl-C reaches it as well, and it may have much to clean up, such as an unpacked image.
+    """
+    with subprocess.Popen(command, cwd=_ROOT) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            output.message("interrupted: the tests clean up; Ctrl-C again ends at once")
+            process.wait()
+            raise
+
+
 def run(target: str, *, store: Path, matrix: Path, how: How) -> None:
     """Run the tests of one image; pytest prints its own report.
 
@@ -66,15 +100,13 @@ def run(target: str, *, store: Path, matrix: Path, how: How) -> None:
 
     Raises:
         ImageTestError: a test failed, or none ran.
-        ToolError: pytest is not installed.
     """
     command = [sys.executable, "-m", "pytest", *how.suites, "--target", target]
     command += ["--store", str(store.absolute()), "--matrix", str(matrix.absolute())]
-    try:
-        import pytest  # noqa: F401  # only whether it is there
-    except ImportError:
-        raise ToolError("pytest is not installed", remedy="pip install -e '.[test]'") from None
-    code = subprocess.run([*command, *how.options()], cwd=_ROOT, check=False).returncode
+    code = run_to_the_end([*command, *how.options()])
     if code:
         why = "no test ran" if code == _NOTHING_RAN else "its tests did not pass"
-        raise ImageTestError(f"{target}: {why} (pytest's exit code {code})")
+        raise ImageTestError(
+            f"{target}: {why} (pytest's exit code {code})",
+            remedy=f"one test alone: python build.py test --target {target} -- -k NAME",
+        )

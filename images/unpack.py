@@ -62,4 +62,7 @@ def unpack(
                 meter.advance(layer.blob.size)
             tree.finish()
     except OSError as error:
-        raise StoreError(f"{destination}: cannot be written: {error}") from error
+        raise StoreError(
+            f"{destination}: cannot be written: {error.strerror}",
+            remedy="make room there, or choose another disk with TMPDIR",
+        ) from error

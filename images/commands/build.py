@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING
 
+from images import output
 from images.commands.common import (
     ROOT,
     base_place,
@@ -20,6 +20,7 @@ from images.commands.common import (
     fetch_command,
     inputs_of,
     print_documents,
+    print_summary,
 )
 from images.errors import UsageError
 from images.progress import Progress
@@ -78,7 +79,7 @@ def build(options: argparse.Namespace) -> int:
             summary = report.build_summary(
                 built.image, built.reused, progress.seconds, path, elsewhere, built.filled
             )
-            print(summary, file=sys.stderr if options.json else sys.stdout)
+            print_summary(options, summary)
     if options.json:
         print_documents(documents)
     return 0
@@ -90,7 +91,7 @@ def _hold(one: Inputs, place: BasePlace, store: Store) -> None:
 
     ground, _ = foundation.ready(one, place, store, Progress())
     if ground and (names := base_check.lacking_debs(one.target, ground.facts)):
-        print(report.lacking_debs(one.target, names), file=sys.stderr)
+        output.message(report.lacking_debs(one.target, names))
 
 
 def _build(
@@ -159,7 +160,7 @@ def fetch(options: argparse.Namespace) -> int:
     }
     if options.paths_only:
         files = dict.fromkeys(file for needs in wanted.values() for file in needs.artifacts)
-        print("\n".join(f"{file.sha256}/{file.filename}" for file in files))
+        output.result("\n".join(f"{file.sha256}/{file.filename}" for file in files))
         return 0
     outcomes = {}
     for target, needs in wanted.items():
@@ -170,7 +171,7 @@ def fetch(options: argparse.Namespace) -> int:
                 needs, options.cache, options.debian_mirror, options.jobs, Progress()
             )
     summary = f"{report.fetch_summary(outcomes)}\n{options.cache}"
-    print(summary, file=sys.stderr if options.json else sys.stdout)
+    print_summary(options, summary)
     if options.json:
         documents = [report.fetch_document(*item) for item in outcomes.items()]
         print_documents(documents, "targets")
@@ -187,13 +188,16 @@ def _caches(options: argparse.Namespace) -> tuple[Look | None, Place | None]:
     if not (options.cache_from or options.cache_to):
         return None, None
     if options.offline:
-        raise UsageError("--offline touches no network, and a shared cache lies in a registry")
+        raise UsageError(
+            "--offline touches no network, and a shared cache lies in a registry",
+            remedy="leave out --offline, or --cache-from and --cache-to",
+        )
     from images import cache_use
 
     place = partial(cache_use.place, plain_http=options.plain_http)
     sources = list(dict.fromkeys(map(place, options.cache_from)))
     target = place(options.cache_to) if options.cache_to else None
-    look = cache_use.read_all(sources, partial(print, file=sys.stderr)) if sources else None
+    look = cache_use.read_all(sources, output.message) if sources else None
     return look, target
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from images import output
 from images.progress import Progress
 
 if TYPE_CHECKING:
@@ -160,4 +161,9 @@ def print_documents(documents: Sequence[dict[str, Any]], several: str = "images"
 
 def print_json(document: dict[str, Any]) -> None:
     """One document on standard output."""
-    print(json.dumps(document, indent=1))
+    output.result(json.dumps(document, indent=1))
+
+
+def print_summary(options: argparse.Namespace, summary: str) -> None:
+    """What a command did, for people: beside `--json` it goes to standard error."""
+    (output.message if options.json else output.result)(summary)

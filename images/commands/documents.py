@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from images import output
 from images.commands.common import image_of
 
 
@@ -26,8 +27,5 @@ def _write_document(options: argparse.Namespace, artifact_type: str) -> int:
 
     source = store.open_store(options.store, create=False)
     content = attest.find(source, image_of(options, source, options.target), artifact_type)
-    if options.out:
-        options.out.write_bytes(content)
-    else:
-        print(content.decode())
+    output.content(content, options.out)
     return 0

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import TYPE_CHECKING
 
+from images import output
 from images.commands.common import elsewhere_of, print_json
 from images.errors import IntegrityError, StoreError
 from images.progress import Progress, size
@@ -40,20 +40,19 @@ def verify(options: argparse.Namespace) -> int:
         )
     if not options.json:
         away = f"; {len(elsewhere)} layers lie elsewhere" if elsewhere else ""
-        print(f"{source.path}: {size(source.size())}, no fault{away}")
+        output.result(f"{source.path}: {size(source.size())}, no fault{away}")
     return 0
 
 
 def _notes(source: Store) -> list[str]:
     """Report on standard error what the store holds and this builder does not understand."""
-    from images import printable
 
     try:
         notes = source.notes()
     except StoreError:  # the index itself: `verify` lists it among the faults
         return []
     for note in notes:
-        print(printable.line(f"note: {note}"), file=sys.stderr)
+        output.message(f"note: {note}")
     return notes
 
 
@@ -63,13 +62,12 @@ def gc(options: argparse.Namespace) -> int:
 
     source = store.open_store(options.store, create=False)
     swept = source.gc(damaged=options.damaged)
-    print(f"removed {swept.blobs} blobs ({size(swept.bytes)}) and {swept.keys} layer keys")
+    output.result(f"removed {swept.blobs} blobs ({size(swept.bytes)}) and {swept.keys} layer keys")
     _notes(source)
     if swept.unread:
-        print(
+        output.message(
             "note: all else was kept: index.json names what cannot be read, so nobody knows what "
             "that needs:\n  " + "\n  ".join(swept.unread) + "\n  python build.py verify says of "
-            "which images it is: build them again, or take others out of index.json; then gc again",
-            file=sys.stderr,
+            "which images it is: build them again, or take others out of index.json; then gc again"
         )
     return 0

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from images import output
 from images.commands.common import bring_wheels, matrix_of
 from images.errors import LockError
 
@@ -31,15 +32,17 @@ def lock_targets(options: argparse.Namespace) -> int:
         bring_wheels(targets, options)
         for target in targets:
             changed = resolve.make(matrix, target, options.cache)
-            print(f"{matrix.lock_path(target.id)}: {'locked' if changed else 'unchanged'}")
+            output.result(f"{matrix.lock_path(target.id)}: {'locked' if changed else 'unchanged'}")
     if options.base_only or not named:
         where = mirror.find(options.debian_mirror)
         for shared in _shared_locks(matrix, options.cache):
             if not options.base_only and _reads(shared.read):
-                print(f"{shared.path}: up to date ({shared.name}; newest packages: lock --base)")
+                output.result(
+                    f"{shared.path}: up to date ({shared.name}; newest packages: lock --base)"
+                )
                 continue
             lockfile.write(shared.path, shared.make(where))
-            print(f"{shared.path}: locked")
+            output.result(f"{shared.path}: locked")
     return 0
 
 
@@ -100,7 +103,7 @@ def _check_locks(matrix: Matrix, targets: Sequence[Target], cache: Path) -> int:
         raise LockError(
             "\n".join(remedies), remedy=" && ".join(dict.fromkeys(filter(None, remedies.values())))
         )
-    print(f"{len(checks)} locks are those of their inputs")
+    output.result(f"{len(checks)} locks are those of their inputs")
     return 0
 
 

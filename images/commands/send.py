@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from images import output
 from images.commands.common import (
     check_name,
     completed,
@@ -15,6 +15,7 @@ from images.commands.common import (
     matrix_of,
     print_documents,
     print_json,
+    print_summary,
 )
 from images.errors import UsageError
 from images.progress import Progress
@@ -37,7 +38,7 @@ def load(options: argparse.Namespace) -> int:
         completed(source, image, progress)
         loaded = docker.load(source, image, tags, progress=progress)
         documents.append({"target": image.ref, "tags": tags, "id": loaded.id})
-        print(f"{', '.join(tags)}: {loaded.describe()}", file=sys.stderr)
+        output.message(f"{', '.join(tags)}: {loaded.describe()}")
     if options.json:
         print_documents(documents)
     return 0
@@ -64,7 +65,7 @@ def bundle(options: argparse.Namespace) -> int:
         made = bundle.write(
             source, image, options.out, options.part_size, known, plans, meter.advance
         )
-    print(report.bundle_summary(made), file=sys.stderr)
+    output.message(report.bundle_summary(made))
     if options.json:
         print_json(report.bundle_document(made))
     return 0
@@ -104,10 +105,10 @@ def push(options: argparse.Namespace) -> int:
                     progress=progress,
                 )
             for line in pushed.notes:
-                print(f"warning: {line}", file=sys.stderr)
+                output.message(f"warning: {line}")
             documents.append(report.push_document(pushed))
             summary = report.push_summary(pushed, progress.seconds)
-            print(summary, file=sys.stderr if options.json else sys.stdout)
+            print_summary(options, summary)
     if options.json:
         print_documents(documents)
     return 0
@@ -140,7 +141,7 @@ def promote(options: argparse.Namespace) -> int:
     if options.json:
         print_json(report.promote_document(done))
     else:
-        print(report.promote_summary(done))
+        output.result(report.promote_summary(done))
     return 0
 
 
@@ -155,7 +156,7 @@ def pull(options: argparse.Namespace) -> int:
         fetched = complete.complete(source, layers, progress=Progress(), jobs=options.jobs)
         documents.append(report.pull_document(image, source.path, fetched))
         summary = report.pull_summary(image, source.path, fetched)
-        print(summary, file=sys.stderr if options.json else sys.stdout)
+        print_summary(options, summary)
     if options.json:
         print_documents(documents)
     return 0

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections import Counter
-from pathlib import Path
-from typing import Any
 
+from images import output
 from images.commands.common import (
     chosen,
     elsewhere_of,
@@ -16,58 +14,29 @@ from images.commands.common import (
     print_json,
     store_if_there,
 )
-from images.errors import EvidenceError
 
 
 def list_targets(options: argparse.Namespace) -> int:
     """List what can be built, and what has been."""
-    from images import lock, report
+    from images import lock, report_list
 
     matrix = matrix_of(options)
     here = store_if_there(options)
     built = here.images() if here else {}
     rows = [
-        {
-            "target": target.id,
-            "sglang": target.sglang,
-            "torch": target.torch,
-            "cuda": target.cuda,
-            "locked": lock.is_current(matrix, target),
-            "built": built.get(target.id),
-            **_proof(options.matrix, target.id, built.get(target.id)),
-        }
+        report_list.row(
+            options.matrix,
+            target,
+            locked=lock.is_current(matrix, target),
+            built=built.get(target.id),
+        )
         for target in matrix.targets
     ]
     if options.json:
         print_json({"targets": rows})
-        return 0
-    head = ("TARGET", "SGLANG", "TORCH", "CUDA", "LOCK", "IN THE STORE", "PROVEN")
-    print(report.table([head, *(_list_row(row) for row in rows)]))
+    else:
+        output.result(report_list.text(rows))
     return 0
-
-
-def _list_row(row: dict[str, Any]) -> tuple[str, ...]:
-    built = row["built"][:19] if row["built"] else "no"
-    locked = "yes" if row["locked"] else "stale or missing"
-    versions = (row["sglang"], row["torch"], row["cuda"])
-    return (row["target"], *versions, locked, built, row["evidence"])
-
-
-def _proof(matrix: Path, target: str, built: str | None) -> dict[str, Any]:
-    """Whether the image in the store is proven on a GPU, the words for it, and ROLL's commit."""
-    from images import evidence
-
-    try:
-        found = evidence.judge(evidence.read(evidence.path_of(matrix, target)), target, built)
-    except EvidenceError:
-        return {"proven": False, "evidence": "no (the evidence cannot be read)", "roll": None}
-    roll = found.roll and {
-        "commit": found.roll.commit,
-        "dirty": found.roll.dirty,
-        "date": found.roll.date,
-        "tests": dict(Counter(test.outcome for test in found.roll.tests.values())),
-    }
-    return {"proven": found.proven, "evidence": found.text, "roll": roll}
 
 
 def inspect(options: argparse.Namespace) -> int:
@@ -94,7 +63,7 @@ def inspect(options: argparse.Namespace) -> int:
             for image in images
         ]
         texts += [report.put_by_others(others)] if others else []
-        print("\n\n".join(texts))
+        output.result("\n\n".join(texts))
     return 0
 
 
@@ -110,7 +79,7 @@ def plan(options: argparse.Namespace) -> int:
         documents = [report_outline.plan_document(item) for item in found]
         print_documents(documents, "targets")
     else:
-        print("\n\n".join(report_outline.plan_text(item) for item in found))
+        output.result("\n\n".join(report_outline.plan_text(item) for item in found))
     return 0
 
 
@@ -126,7 +95,7 @@ def diff(options: argparse.Namespace) -> int:
     if options.json:
         print_json(report_outline.diff_document(found))
     else:
-        print(report_outline.diff_text(found))
+        output.result(report_outline.diff_text(found))
     return 0
 
 
@@ -138,5 +107,5 @@ def sizes(options: argparse.Namespace) -> int:
     if options.json:
         print_json(report_outline.sizes_document(found))
     else:
-        print(report_outline.sizes_text(found))
+        output.result(report_outline.sizes_text(found))
     return 0

@@ -17,13 +17,23 @@ def test(options: argparse.Namespace) -> int:
     """Run the tests of built images: tests/image and tests/gpu, or ROLL's own code."""
     from images import roll_checkout, store, testing
 
+    testing.check_installed()
     matrix, targets = chosen(options)
     if len(targets) > 1 and (options.rootfs or options.evidence):
-        raise UsageError("--rootfs and --evidence are of one image: name one --target")
+        raise UsageError(
+            "--rootfs and --evidence are of one image, and several are named",
+            remedy="name one --target",
+        )
     if options.rootfs and not (options.rootfs / "usr").is_dir():
-        raise UsageError(f"{options.rootfs}: no root file system there")
+        raise UsageError(
+            f"{options.rootfs}: no root file system there",
+            remedy="name the directory that `unpack.py --rootfs DIR` wrote, or leave --rootfs out",
+        )
     if options.rootfs and options.backend == "docker":
-        raise UsageError("--rootfs is a root file system, and --backend docker takes none")
+        raise UsageError(
+            "--rootfs is a root file system, and --backend docker takes none",
+            remedy="leave one of them out",
+        )
     if options.roll:
         roll_checkout.read(options.roll)
         for target in targets:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
+import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import Sequence
+from typing import Sequence, TextIO
 
 from images import limits, printable, reading
-from images.errors import BuildError, IntegrityError, UsageError
+from images.errors import BuildError, IntegrityError, StoreError, UsageError
 from images.unbundle import document, inventory, zstd
 from images.unbundle.disk import told
 from images.unbundle.document import Bundle, IncompleteError
@@ -24,6 +27,7 @@ from images.unbundle.zstd import Decompress
 
 INTERRUPTED = 130
 _MOST_FAULTS = 50  # that are listed
+_FULL = 7
 
 DESCRIPTION = """\
 Lay out the image of a bundle: as a root file system, as an OCI layout, or both.
@@ -46,6 +50,30 @@ exit codes:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; gives the exit code."""
+    code = _run(arguments)
+    lost = _flushed(sys.stdout)
+    if lost is not None and not isinstance(lost, BrokenPipeError):  # its reader has enough
+        remedy = "write to a place that has room, and run the same command again"
+        _tell(StoreError(f"standard output: {lost.strerror}", remedy=remedy))
+        code = code or _FULL
+    _flushed(sys.stderr)
+    return code
+
+
+def _flushed(stream: TextIO) -> OSError | None:
+    """What is left of a stream is written, or dropped: Python would complain when it exits."""
+    try:
+        stream.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return error
+    return None
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # of any encoding: names are as they are
+            stream.reconfigure(errors="backslashreplace")
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if given[:1] == ["inventory"]:
@@ -54,17 +82,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return inventory.run(parser.parse_args(given[1:]))
         if given[:1] == ["check"]:
             return _check(_check_parser().parse_args(given[1:]))
+        if given and not given[0].startswith("-"):
+            raise _no_command(given[0])
         return _unpack(_parser().parse_args(given))
     except BuildError as error:
         _tell(error)
         return error.exit_code
+    except BrokenPipeError:
+        return 1
     except OSError as error:
         _tell(told(error, "unpack.py"))
-        return 7
+        return _FULL
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on from here", file=sys.stderr, flush=True)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _say("interrupted: the same command goes on from here")
         # Threads are at work, and nothing that they do now must be finished.
         os._exit(INTERRUPTED)
+
+
+def _no_command(word: str) -> UsageError:
+    import difflib  # only a faulty word needs it
+
+    near = difflib.get_close_matches(word, ["check", "inventory"], n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return UsageError(f"no command {word!r}{hint}", remedy="python3 unpack.py --help")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -321,13 +362,18 @@ def _names(names: Sequence[str]) -> str:
 
 
 def _tell(error: BuildError) -> None:
-    print(f"error: {error.message}", file=sys.stderr)
+    _write(f"error: {error.message}")
     if error.remedy:
-        print(f"mend it: {error.remedy}", file=sys.stderr)
+        _write(f"mend it: {error.remedy}")
 
 
 def _say(line: str) -> None:
-    print(printable.line(line), file=sys.stderr, flush=True)
+    _write(printable.line(line))
+
+
+def _write(text: str) -> None:
+    with suppress(OSError):  # a log on a full disk is no reason to stop
+        print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -112,7 +112,16 @@ def main() -> int:
     """Run the command line; gives the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add_options(parser)
-    return run(parser.parse_args())
+    try:
+        code = run(parser.parse_args())
+        sys.stdout.flush()
+    except OSError as error:
+        # Of a pipe, its reader went away.
+        print(f"error: the inventory is not written in full: {error}", file=sys.stderr)
+        # Python would complain once more when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 7
+    return code
 
 
 if __name__ == "__main__":

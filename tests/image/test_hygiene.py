@@ -152,7 +152,8 @@ def needles(store: Path) -> dict[str, str]:
     """Those that cannot stand in an upstream file by chance."""
     found: dict[str, str] = {}
     for what, value in of_this_machine(store):
-        for part in value.split():
+        # A variable may hold several addresses; a path is one name, with its spaces.
+        for part in value.split() if "://" in value else [value]:
             address = urlsplit(part)
             telling = len(part) >= 6 and part not in ("/root/", "/tmp/", "/home/")
             if telling and part != "localhost":

@@ -25,6 +25,7 @@ from images.image import Image, Layer
 from images.layer import Blob, Compression
 from images.progress import Progress
 from images.store import Store
+from tests import places
 from tests.integration import dockerd
 from tests.integration.dockerd import Daemon
 from tests.integration.podman import podman
@@ -370,19 +371,16 @@ def test_wrong_address(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
 
 
-def test_no_permission(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_no_permission(monkeypatch: pytest.MonkeyPatch) -> None:
     if os.geteuid() != 0:
         dockerd.absent("only root can become somebody else")
     import docker as sdk  # loaded before the change of user, who may not read it
 
     assert sdk
-    address = tmp_path / "root.sock"
-    with socket.socket(socket.AF_UNIX) as server:
+    with places.open_to_all() as place, socket.socket(socket.AF_UNIX) as server:
+        address = place / "root.sock"
         server.bind(os.fspath(address))
         address.chmod(0o600)
-        for parent in (tmp_path, *tmp_path.parents):
-            if parent.stat().st_uid == 0 and not parent.stat().st_mode & 0o001:
-                parent.chmod(parent.stat().st_mode | 0o011)
         server.listen()
         monkeypatch.setenv("DOCKER_HOST", f"unix://{address}")
         os.seteuid(65534)

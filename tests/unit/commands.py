@@ -7,13 +7,14 @@ import importlib.util
 import re
 import shlex
 from collections.abc import Iterator, Sequence
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, redirect_stdout
 from functools import cache
 from io import StringIO
 from pathlib import Path
 
 import build
 from images import matrix
+from images.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -72,8 +73,10 @@ def fault(command: Sequence[str]) -> str | None:
         return _usage_fault(parser, arguments)
     told = StringIO()
     try:
-        with redirect_stderr(told):
+        with redirect_stderr(told), redirect_stdout(StringIO()):
             parsed = parser.parse_args(arguments)
+    except UsageError as error:
+        return error.message
     except SystemExit:
         return told.getvalue().strip().rpartition("\n")[2] or "asks for help only"
     targets = getattr(parsed, "target", None) or []

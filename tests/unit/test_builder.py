@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from images import builder, fetch, interpreter, sources
+from images import builder, fetch, interpreter, progress, sources
 from images.artifact import Artifact
 from images.builder import Look, Made, Settings
 from images.entry import Entry, of_bytes
@@ -263,7 +263,8 @@ def test_failed_layer_keeps_those_that_were_finished(kitchen: Kitchen) -> None:
     kitchen.cook([good])
     error = failure(kitchen, [good, kitchen.recipe("bad", extra=broken)])
     assert isinstance(error, IntegrityError)
-    assert "short: 5 bytes short" in error.message
+    assert error.message == "layer bad: short: 5 bytes short"
+    assert "pin another version" in str(error.remedy)
     assert kitchen.settings.store.known(good.key)
 
 
@@ -312,3 +313,16 @@ def test_progress_of_files_and_layers_adds_up(kitchen: Kitchen) -> None:
     assert "fetch: 23 kB in" in lines
     assert "layers: 41 kB in" in lines
     assert "made one" in lines
+
+
+def test_layer_is_not_shown_as_done_before_it_is_on_the_disk(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its bytes were estimated, here far too low: the bar ends with the work, not before it."""
+    monkeypatch.setattr(progress, "_QUIET", 0.0)
+    more = [of_bytes("f", bytes(1_000_000))]
+    kitchen.cook(
+        [kitchen.recipe("deep", [kitchen.file("a.whl", bytes(10_000))], lambda: iter(more))]
+    )
+    lines = [line for line in kitchen.out.getvalue().splitlines() if line.startswith("layers: ")]
+    assert lines[-3:-1] == ["layers: 9.5 kB of 10 kB; making deep", "layers: 10 kB of 10 kB"]

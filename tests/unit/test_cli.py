@@ -252,9 +252,9 @@ def listed(matrix: Path, store: Path) -> tuple[bool, str]:
     (line,) = (
         line for line in cli("list", *given).stdout.splitlines() if line.startswith(f"{TARGET} ")
     )
-    assert line.endswith(f"  {row['evidence']}")
+    assert line.endswith(f"  {row['evidence']['summary']}")
     assert [other["proven"] for other in rows if other is not row] == [False] * (len(rows) - 1)
-    return row["proven"], row["evidence"]
+    return row["proven"], row["evidence"]["summary"]
 
 
 def test_list_tells_what_is_proven(matrix: Path, store: Store, tmp_path: Path) -> None:
@@ -266,6 +266,23 @@ def test_list_tells_what_is_proven(matrix: Path, store: Store, tmp_path: Path) -
     assert listed(matrix, tmp_path / "none") == not_built
     keep_evidence(matrix, digest, test_one="passed", test_two="failed")
     assert listed(matrix, store.path) == (False, "no (1 failed on H100 80GB HBM3)")
+
+
+def test_list_gives_the_evidence_in_fields_of_its_own(matrix: Path, store: Store) -> None:
+    keep_evidence(matrix, f"sha256:{'0' * 64}", test_one="passed", test_two="skipped")
+    rows = json.loads(cli("list", "--json", "--matrix", matrix, "--store", store.path).stdout)
+    found = {row["target"]: row["evidence"] for row in rows["targets"]}
+    assert found[TARGET]["digest"] == f"sha256:{'0' * 64}"
+    (machine,) = found[TARGET]["machines"]
+    assert machine == {
+        "gpus": ["NVIDIA H100 80GB HBM3"],
+        "driver": "580.1",
+        "how": "rootfs",
+        "date": "2026-11-24T21:00:00Z",
+        "tests": {"passed": 1, "skipped": 1},
+    }
+    others = [evidence for target, evidence in found.items() if target != TARGET]
+    assert others == [{"digest": None, "machines": [], "summary": "no"}] * len(others)
 
 
 def test_list_never_takes_another_digest_for_proof(matrix: Path, store: Store) -> None:

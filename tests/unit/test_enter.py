@@ -6,13 +6,14 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from images import store
 from images.entry import Entry, of_bytes
+from tests import places
 from tests.unit import bundles
 
 
@@ -34,12 +35,18 @@ ODD = "a@COMMAND@ @ENV@ $HOME `id` 'b'"
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
+def place() -> Iterator[Path]:
+    with places.open_to_all() as found:
+        yield found
+
+
+@pytest.fixture
+def root(place: Path) -> Path:
     """A tiny image of this machine's shell, unpacked; its name is no plain word."""
     probe = ["unshare", "--mount", "--propagation", "private", "true"]
     if os.geteuid() != 0 or subprocess.run(probe, capture_output=True, check=False).returncode:
         pytest.skip("mount namespaces cannot be made here")
-    layout = store.open_store(tmp_path / "store")
+    layout = store.open_store(place / "store")
     directories = [Entry(name, "dir", 0o755) for name in DIRECTORIES]
     files = [
         Entry("tmp", "dir", 0o1777),
@@ -52,10 +59,10 @@ def root(tmp_path: Path) -> Path:
     programs = host_files("sh", "env", "cat", "ls", "id", "mkdir", "rmdir", "sleep")
     blob = bundles.add(layout, [*programs, *directories, *files])
     env = {"PATH": "/usr/bin:/bin", "SAID": "it's $HOME", "ODD": ODD}
-    bundles.make(layout, bundles.save(layout, "tiny", blob, env=env), tmp_path / "out")
-    done = bundles.run(tmp_path / "out", "--rootfs", tmp_path / "my, root")
+    bundles.make(layout, bundles.save(layout, "tiny", blob, env=env), place / "out")
+    done = bundles.run(place / "out", "--rootfs", place / "my, root")
     assert done.code == 0, done.said
-    return tmp_path / "my, root"
+    return place / "my, root"
 
 
 DIRECTORIES = ("mnt", "proc", "sys", "dev", "run", "etc")
@@ -312,8 +319,6 @@ def as_user(root: Path) -> list[str]:
     as_user = ["setpriv", "--reuid", "12345", "--regid", "12345", "--clear-groups"]
     if subprocess.run([*as_user, "unshare", "-Ur", "true"], check=False).returncode:
         pytest.skip("ordinary users cannot make namespaces here")
-    for path in (root.parent, *root.parent.parents[:2]):
-        path.chmod(0o755)
     if subprocess.run([*as_user, "ls", root], capture_output=True, check=False).returncode:
         pytest.skip("ordinary users cannot reach the directory of the tests")
     return as_user

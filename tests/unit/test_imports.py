@@ -151,6 +151,7 @@ def test_the_command_line_is_parsed_before_anything_of_the_builder_is_loaded() -
     }
     assert {".".join(name.split(".")[:2]) for name in found} <= {
         "images.errors",
+        "images.output",
         "images.progress",
     }
 

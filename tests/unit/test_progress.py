@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 import os
 import pty
+import re
 import threading
+import time
 from contextlib import suppress
+from pathlib import Path
 from typing import TextIO
 
 import pytest
@@ -159,3 +162,59 @@ def test_stages_one_after_the_other_each_have_a_display(terminal: Terminal) -> N
             meter.advance(5)
     text = terminal.text()
     assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 2
+
+
+# -- what bytes do not tell ------------------------------------------------------------------------
+
+
+def test_terminal_shows_what_is_done_while_no_byte_comes(terminal: Terminal) -> None:
+    with Progress(terminal.stream).stage("layers", 3000) as meter:
+        meter.advance(3000)
+        with meter.busy("writing [torch] to the disk"), meter.busy("making \x1b[2Jscipy"):
+            time.sleep(0.3)  # the display draws ten times a second
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.text())
+    assert "writing [torch] to the disk" in shown or "writing [torch] to the…" in shown
+    assert "writing" not in shown.rstrip().rpartition("layers")[2]
+
+
+def test_log_says_what_is_done_behind_the_last_byte() -> None:
+    out = io.StringIO()
+    with Progress(out).stage("docker load", 3000) as meter:
+        with meter.busy("not worth a line"):
+            meter.advance(3000)
+        with meter.busy("Docker unpacks the layers"):
+            pass
+    assert out.getvalue().splitlines()[0] == "docker load: Docker unpacks the layers"
+    assert len(out.getvalue().splitlines()) == 2
+
+
+def test_log_names_what_is_under_way_in_its_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_QUIET", 0.0)
+    out = io.StringIO()
+    with Progress(out).stage("layers", 4000) as meter, meter.busy("making torch"):
+        meter.advance(1000)
+    assert out.getvalue().splitlines()[0] == "layers: 1 kB of 4 kB; making torch"
+
+
+def test_terminal_that_moves_no_cursor_gets_lines(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    with Progress(terminal.stream).stage("layers", 4000) as meter:
+        meter.say("made one")
+        meter.advance(4000)
+    text = terminal.text()
+    assert "\x1b" not in text
+    assert [line.split(" in ")[0] for line in text.splitlines()] == ["made one", "layers: 4 kB"]
+
+
+def test_progress_goes_on_where_nobody_sees_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", None)
+    shown = Progress()
+    with shown.stage("one", 1) as meter:
+        meter.say("made one")
+        meter.advance(1)
+    with Path("/dev/full").open("w") as full, Progress(full).stage("one", 1) as meter:
+        meter.say("made one")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())  # its buffer must go somewhere
+    assert shown.seconds.keys() == {"one"}

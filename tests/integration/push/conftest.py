@@ -81,6 +81,11 @@ class Shown(Progress):
         self.total = total
         yield self
 
+    @contextmanager
+    def busy(self, doing: str) -> Iterator[None]:
+        assert doing
+        yield
+
     def advance(self, amount: int) -> None:
         self.done += amount
         self.most = max(self.most, self.done)

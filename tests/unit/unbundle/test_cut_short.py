@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import signal
 import subprocess
 import time
@@ -19,6 +18,7 @@ from images.entry import Entry, of_bytes
 from images.image import Image
 from images.progress import Progress
 from images.store import Store
+from tests import places
 from tests.unit import bundles
 from tests.unit.bundles import make, record, run, tree
 
@@ -106,7 +106,7 @@ def test_killed_at_every_file_it_goes_on(out: Path, tmp_path: Path, expected: ob
         done = run(out, *arguments)
         assert done.code == 0, (steps, done.said)
         assert tree(tmp_path / "there/root") == expected
-        shutil.rmtree(tmp_path / "there")
+        places.remove(tmp_path / "there")
     assert cut.returncode == 0, cut.stderr
     assert steps > 30
     assert store.open_store(tmp_path / "there/layout", create=False).verify() == []
