@@ -47,7 +47,7 @@ class _Built:
 
 def build(options: argparse.Namespace) -> int:
     """Build images into the store."""
-    from images import builder, report, store
+    from images import builder, proof, report, store
 
     matrix, targets = chosen(options)
     bring_wheels(targets, options)
@@ -78,6 +78,8 @@ def build(options: argparse.Namespace) -> int:
             summary = report.build_summary(
                 built.image, built.reused, progress.seconds, path, elsewhere, built.filled
             )
+            proven = proof.line(matrix.path, one.target.id, built.image.manifest_digest)
+            summary += f"\n  {proven}"
             print(summary, file=sys.stderr if options.json else sys.stdout)
     if options.json:
         print_documents(documents)
