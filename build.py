@@ -14,6 +14,11 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from images import requirements
+
+if reason := requirements.missing():
+    requirements.refuse(reason)
+
 from images.commands import build, documents, keep, lock, send, show, test
 from images.errors import BuildError, StoreError
 
@@ -56,6 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.remedy:
             print(f"mend it: {error.remedy}", file=sys.stderr)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        if not requirements.is_foreign(error):
+            raise
+        requirements.refuse(requirements.absent(error))
     except KeyboardInterrupt:
         print("interrupted: what was finished is kept, the same command goes on", file=sys.stderr)
         return INTERRUPTED
