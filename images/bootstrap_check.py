@@ -20,7 +20,7 @@ _IDS = (Path("/etc/subuid"), Path("/etc/subgid"))
 _ROOM = 900 << 20
 """Bytes of an unpacked base and the packages that it is made of."""
 
-_NOT_PLAIN = frozenset(" \t\n\"'\\#%?*$`[]")
+_NOT_PLAIN = frozenset(' \t\n"\\#%')
 """What has a meaning in apt's sources and settings, where the path of the new root is written."""
 
 _ACL = "system.posix_acl_default"

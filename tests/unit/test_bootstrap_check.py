@@ -24,7 +24,7 @@ def handing_down(place: Path) -> Path:
     return place
 
 
-@pytest.mark.parametrize("name", ["a b", "100%", "a#b", "[x]", 'say "x"', "$HOME"])
+@pytest.mark.parametrize("name", ["a b", "a%20b", "a#b", "a\\b", 'say "x"'])
 def test_temporary_directory_that_apt_would_misread_is_refused(tmp_path: Path, name: str) -> None:
     place = tmp_path / name
     place.mkdir()
@@ -33,8 +33,10 @@ def test_temporary_directory_that_apt_would_misread_is_refused(tmp_path: Path, n
     assert "TMPDIR" in (caught.value.remedy or "")
 
 
-def test_plain_temporary_directory_will_do(tmp_path: Path) -> None:
-    bootstrap_check.check_temporary(tmp_path)
+@pytest.mark.parametrize("name", ["plain", "a:b", "[x]", "it's", "$HOME", "文件"])
+def test_other_temporary_directories_will_do(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    bootstrap_check.check_temporary(tmp_path / name)
 
 
 def test_temporary_directory_where_nothing_may_run_is_refused(tmp_path: Path) -> None:

@@ -135,6 +135,32 @@ def test_a_list_of_mirrors_stands_for_its_first(tmp_path: Path) -> None:
     )
 
 
+DEFAULTS = """#!/bin/sh
+# As mmdebstrap 1.4.3: of root it takes only the mode that root works in.
+for option; do root=$last last=$option; done
+case "$(id -u) $*" in
+0*chrootless*) echo 'running chrootless mode as root might damage the host' >&2; exit 25 ;;
+esac
+mkdir -p "$last/etc/apt"
+{
+    echo 'deb http://a.example/debian bookworm main'
+    echo 'deb http://a.example/debian-security bookworm-security main'
+} > "$last/etc/apt/sources.list"
+exit 25 # as without a network
+"""
+
+
+def test_mmdebstraps_default_is_known_to_root_and_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "mmdebstrap"
+    program.write_text(DEFAULTS)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(mirror, "_host_codename", lambda: "")
+    assert mirror.find() == Mirror("http://a.example/debian", "http://a.example/debian-security")
+
+
 # -- downloads -----------------------------------------------------------------------------------
 
 
