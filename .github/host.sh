@@ -53,6 +53,7 @@ mount --rbind /sys sys
 mount --rbind /dev dev
 mount --bind "$checkout" checkout
 cp -L /etc/resolv.conf etc/resolv.conf
+echo "127.0.0.1 localhost $(hostname)" > etc/hosts
 pivot_root . before
 umount -l /before
 exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin bash -c "$@"
