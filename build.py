@@ -19,6 +19,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from images import requirements
+
+if reason := requirements.missing():
+    requirements.refuse(reason)
+
 from images import interrupts, output
 from images.arguments import Parser
 from images.commands import build, documents, keep, lock, send, show, test
@@ -74,6 +79,10 @@ def _run(given: list[str]) -> int:
         return code
     except BuildError as error:
         return _failed(error)
+    except ModuleNotFoundError as error:
+        if not requirements.is_foreign(error):
+            raise
+        requirements.refuse(requirements.absent(error))
     except KeyboardInterrupt:
         with suppress(BrokenPipeError):
             output.message("interrupted: what was finished is kept, the same command goes on")

@@ -132,6 +132,12 @@ def _private(suites: Sequence[Suite], mirror: Mirror, status: str = "") -> Itera
             remedy="install them: apt-get install debian-archive-keyring",
         )
     with tempfile.TemporaryDirectory(prefix="roll-images-apt-") as temporary:
+        if '"' in temporary:  # nothing can be quoted in apt's settings
+            raise ToolError(
+                f"apt takes no directory for temporary files with a double quote in its name: "
+                f"{temporary}",
+                remedy="set TMPDIR to another directory",
+            )
         home = Path(temporary)
         # apt downloads as its own unprivileged user, who has to be able to pass.
         home.chmod(0o755)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from images import apt, bootstrap, deb, debfile, fetch, lockfile, rootfs, sha256
+from images import apt, base_traces, bootstrap, deb, debfile, fetch, lockfile, rootfs, sha256
 from images.deb import Deb
 from images.entry import Entry
 from images.mirror import DEBIAN, SECURITY, Mirror
@@ -86,7 +86,7 @@ def build(debs: Sequence[Deb], cache: Path, workdir: Path) -> Path:
         workdir: a directory for what is made; about 1.2 GB.
 
     Returns:
-        An uncompressed tar in `workdir`. Read it by `entries`.
+        An uncompressed tar in `workdir`. Read it by `entries`: these are the same on all hosts.
 
     Raises:
         ToolError, StoreError: as `bootstrap.run`.
@@ -115,10 +115,12 @@ def change(debs: Sequence[Deb], cache: Path, workdir: Path, hooks: bootstrap.Hoo
 def entries(tar: Path) -> Iterator[Entry]:
     """The members of a tar that `build` made: sorted, parents first, without device nodes.
 
+    They are the same on every host, which the tar is not (`images.base_traces`).
+
     Raises:
-        IntegrityError: the tar is broken.
+        IntegrityError: the tar is broken, or not of such a root.
     """
-    return rootfs.entries(tar)
+    return base_traces.replaced(rootfs.entries(tar))
 
 
 @contextmanager

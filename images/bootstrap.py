@@ -13,20 +13,16 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from images import apt
+from images import apt, bootstrap_check
 from images.errors import BuildError, StoreError, ToolError
 
 REPOSITORY = "packages.tar"
 RESULT = "base.tar"
-
-_SYSTEM = ":/usr/sbin:/sbin"  # users lack chroot's place in their PATH
-_INSTALL = "install it: apt-get install mmdebstrap uidmap"
 
 Hooks = Callable[[Path], Sequence[str]]
 """Makes hooks of mmdebstrap that run in the finished root.
@@ -96,10 +92,24 @@ def change(workdir: Path, recipe: Path, epoch: int, hooks: Hooks) -> None:
     _start(workdir.absolute(), recipe, epoch, hooks)
 
 
+def check() -> None:
+    """See that this machine and user can make a root file system, before anything is done for it.
+
+    Raises:
+        ToolError: a program, a range of ids or a fit directory for temporary files is missing.
+        StoreError: TMPDIR has too little room.
+    """
+    bootstrap_check.check_program()
+    if os.geteuid() != 0:
+        bootstrap_check.check_user()
+    if not _mounts(bootstrap_check.search_path()):
+        bootstrap_check.check_temporary(bootstrap_check.temporary())
+
+
 def _start(workdir: Path, recipe: Path, epoch: int, hooks: Hooks | None) -> None:
-    path = os.environ.get("PATH", "") + _SYSTEM
-    if shutil.which("mmdebstrap", path=path) is None:
-        raise ToolError("mmdebstrap: no such program", remedy=_INSTALL)
+    bootstrap_check.check_program()
+    bootstrap_check.make_plain(workdir)
+    path = bootstrap_check.search_path()
     room = _room(workdir, path)
     environment = {
         "PATH": path,
@@ -126,13 +136,18 @@ def _start(workdir: Path, recipe: Path, epoch: int, hooks: Hooks | None) -> None
 
 
 def _room(workdir: Path, path: str) -> _Room:
-    elsewhere = os.environ.get("TMPDIR", "/tmp")  # noqa: S108  # mmdebstrap's own default
-    if os.geteuid() != 0 or not _works([*_NAMESPACE, "true"], path):
+    elsewhere = str(bootstrap_check.temporary())
+    if not _mounts(path):
         return _Room((), workdir, elsewhere)
     inside = [*_NAMESPACE, "sh", "-ec"]
     if not _works([*inside, _BIND + _TRY, str(workdir)], path):
         return _Room(_NAMESPACE, workdir, elsewhere)
     return _Room([*inside, f'{_BIND}exec "$@"', str(workdir)], _INSIDE, str(_INSIDE))
+
+
+def _mounts(path: str) -> bool:
+    """Whether mmdebstrap can get mounts of its own: it may then work with the caller's files."""
+    return os.geteuid() == 0 and _works([*_NAMESPACE, "true"], path)
 
 
 def _works(command: Sequence[str], path: str) -> bool:
@@ -152,6 +167,8 @@ def _command(place: Path, recipe: Path, hooks: Hooks | None) -> list[str]:
     later = [f"--customize-hook={hook}" for hook in hooks(place)] if hooks else []
     return [
         "mmdebstrap",
+        # Left to itself it would take fakechroot where that is installed and ids are missing.
+        f"--mode={'unshare' if os.geteuid() else 'root'}",
         f"--architectures={apt.ARCHITECTURE}",
         "--variant=essential",
         # Nothing is kept that would have to be clean; and a hook that empties /tmp would take away

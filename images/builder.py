@@ -146,12 +146,15 @@ def _start_downloads(
     stack: ExitStack,
 ) -> Arriving:
     """Begin to fetch what the cache lacks; heavy files first, as their layers take longest."""
+    from images import preflight  # for those who make layers: loading it takes a while
+
     cache = settings.cache
     absent = sources.of(lacking, interpreter.missing(base_debs, cache)).absent(cache)
+    if absent.artifacts and settings.offline:
+        raise sources.not_here(absent, cache, settings.offline)
+    preflight.check(lacking, absent.size, cache, settings.store.path)
     if not absent.artifacts:
         return {}
-    if settings.offline:
-        raise sources.not_here(absent, cache, settings.offline)
     with progress.timed("index"):
         urls = sources.locate(absent, settings.mirror, cache)
     meter = stack.enter_context(progress.stage("fetch", absent.size))

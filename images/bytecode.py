@@ -107,7 +107,11 @@ class Worker:
                 start_new_session=True,  # it has a child, which is ended with it
             )
         except OSError as error:
-            raise ToolError(f"the image's Python does not start: {error}") from error
+            raise ToolError(
+                f"the image's Python does not start: {error}",
+                remedy="it is in the download cache: where programs may not run from there "
+                "(mounted noexec), choose another place with --cache DIR",
+            ) from error
         if self._process.stdin is None or self._process.stdout is None:
             raise AssertionError("the worker was started with pipes")
         self._requests, self._answers = self._process.stdin, self._process.stdout

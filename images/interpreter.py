@@ -7,6 +7,8 @@ loader, so neither the host's Python nor its C library matters.
 
 from __future__ import annotations
 
+import functools
+import os
 import re
 import shutil
 import tempfile
@@ -42,6 +44,7 @@ _PACKAGES = (
 # Modules that would need more libraries: terminals and databases are of no use to a builder.
 # Without them none can load a library of the host's by accident.
 _LEFT_OUT = re.compile(r"lib-dynload/(_curses|_dbm|_gdbm|nis|readline|_tkinter)")
+_OF_LOADER = frozenset(":;$")
 _LIBRARY = re.compile(r"(?:usr/)?lib/x86_64-linux-gnu/(?P<name>[^/]+\.so[^/]*)")
 
 # The program that `sys.executable` names: child processes of a build start the same way.
@@ -113,7 +116,24 @@ def extracted(debs: Sequence[Deb], cache: Path) -> Interpreter:
             _extract(packages, home)
         except OSError as error:
             raise StoreError(f"{home}: cannot be written: {error}") from error
-    return Interpreter(_command(home), _environment(), _version(debs))
+    return Interpreter(_command(_literal(home)), _environment(), _version(debs))
+
+
+def _literal(home: Path) -> Path:
+    """A name of the directory that the loader takes as it is, as long as this process lives.
+
+    The loader splits lists of directories at `:` and `;` and gives `$` a meaning, there and in the
+    names of modules that Python loads; none of it can be quoted.
+    """
+    if not _OF_LOADER.intersection(str(home)):
+        return home
+    return Path(f"/proc/{os.getpid()}/fd/{_opened(home.parent)}", home.name)
+
+
+@functools.cache
+def _opened(directory: Path) -> int:
+    """A descriptor that stays open: the interpreter loads modules until the process ends."""
+    return os.open(directory, os.O_PATH | os.O_DIRECTORY)
 
 
 def _home(debs: Sequence[Deb], cache: Path) -> Path:

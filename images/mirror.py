@@ -7,6 +7,7 @@ Debian, else from mmdebstrap's defaults.
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import tempfile
@@ -170,7 +171,9 @@ def _default() -> Mirror:
     """What mmdebstrap would use on this host: it knows Debian's own addresses, we do not."""
     with tempfile.TemporaryDirectory(prefix="roll-images-") as temporary:
         root = Path(temporary) / "root"
-        command = ["mmdebstrap", "--simulate", "--mode=chrootless", "--variant=custom"]
+        # Newer versions refuse to simulate chrootless as root, in other modes ordinary users.
+        mode = "chrootless" if os.geteuid() else "root"
+        command = ["mmdebstrap", "--simulate", f"--mode={mode}", "--variant=custom"]
         try:
             done = subprocess.run(
                 [*command, "bookworm", str(root)],

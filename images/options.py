@@ -325,7 +325,13 @@ def _add_cache(parser: Parser) -> None:
 
 def default_cache() -> Path:
     """Where downloads are kept unless `--cache` names another place."""
-    return Path(os.environ.get("ROLL_IMAGES_CACHE") or Path.home() / ".cache" / "roll-images")
+    if given := os.environ.get("ROLL_IMAGES_CACHE"):
+        return Path(given)
+    try:
+        home = Path.home()
+    except RuntimeError:  # neither HOME nor a line in passwd; what writes there names the option
+        home = Path("/nonexistent")
+    return home / ".cache" / "roll-images"
 
 
 def _add_plain_http(parser: Parser) -> None:

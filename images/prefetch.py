@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from images import fetch, sources
+from images import fetch, preflight, sources
 from images.artifact import Artifact
 from images.errors import FetchError, IntegrityError
 from images.progress import Progress
@@ -115,6 +115,7 @@ def _fetch(
     mirror: str | None,
     progress: Progress,
 ) -> None:
+    preflight.check_cache(absent.size, cache)
     for artifact in damaged:
         with suppress(FileNotFoundError):
             fetch.cached(artifact, cache).unlink()

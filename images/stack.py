@@ -116,6 +116,11 @@ class Recipe:
             deb.artifact for deb in self.debs
         )
 
+    @property
+    def bootstraps(self) -> bool:
+        """Whether a root file system is put together for it: others unpack packages at most."""
+        return any(deb.package == "dpkg" for deb in self.debs)
+
 
 @dataclass(frozen=True, slots=True)
 class Footing:

@@ -3,7 +3,7 @@
 EPILOG = """\
 exit codes:
    0 done                        7 store, disk or output
-   1 other failure               8 a program is missing or failed
+   1 other failure               8 program missing or failed, or host unfit
    2 wrong usage                 9 Docker
    3 matrix.yaml                10 the image's tests failed
    4 lock missing or stale      11 a registry

@@ -48,7 +48,7 @@ class _Built:
 
 def build(options: argparse.Namespace) -> int:
     """Build images into the store."""
-    from images import builder, report, store
+    from images import builder, proof, report, store
 
     matrix, targets = chosen(options)
     bring_wheels(targets, options)
@@ -79,7 +79,8 @@ def build(options: argparse.Namespace) -> int:
             summary = report.build_summary(
                 built.image, built.reused, progress.seconds, path, elsewhere, built.filled
             )
-            print_summary(options, summary)
+            proven = proof.line(matrix.path, one.target.id, built.image.manifest_digest)
+            print_summary(options, f"{summary}\n  {proven}")
     if options.json:
         print_documents(documents)
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -203,3 +204,26 @@ def test_place_that_cannot_be_a_store(
     done = replace(target, store=place, cache=tmp_path / "cache").run("build")
     assert done.code == 7, done.said
     assert told in done.said
+
+
+def test_cache_that_no_program_may_run_from_is_found_before_anything_is_fetched(
+    target: Tiny, tmp_path: Path
+) -> None:
+    with disk(tmp_path / "disk", "size=64m,noexec") as place:
+        tiny = target.fresh(place, warm=False)
+        done = tiny.run("build")
+        assert done.code == 8, done.said
+        assert "mounted noexec" in done.said
+        assert "--cache DIR" in done.said
+        assert [path.name for path in tiny.cache.iterdir()] == ["interpreters"]
+
+
+def test_where_the_loader_would_read_a_path_in_its_own_way_layers_are_the_same(
+    target: Tiny, digest: str, tmp_path: Path
+) -> None:
+    """The image's Python lies in the cache; ld.so splits at `:` and `;`, and expands `$LIB`."""
+    tiny = target.fresh(tmp_path / "a:b;c $LIB $ORIGIN", warm=True)
+    real = (tiny.cache / "interpreters").resolve()
+    (tiny.cache / "interpreters").unlink()
+    shutil.copytree(real, tiny.cache / "interpreters", symlinks=True)
+    assert tiny.build() == digest

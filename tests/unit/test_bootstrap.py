@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from images import base, bootstrap
+from images import base, bootstrap, bootstrap_check
 from images.errors import ToolError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,7 +99,7 @@ def test_a_missing_program_says_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(bootstrap, "_SYSTEM", "")
+    monkeypatch.setattr(bootstrap_check, "_SYSTEM", "")
     with pytest.raises(ToolError, match="no such program") as caught:
         run(tmp_path)
     assert "apt-get install mmdebstrap" in (caught.value.remedy or "")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from images import budget, outline
+from images import budget, growth, outline
 from images.errors import BudgetError
 from images.image import Image
 from images.matrix import Budget, Target
@@ -96,7 +96,7 @@ def test_what_grew_is_named_with_both_versions_the_most_grown_first(work: Workpl
 def test_growth_is_what_came_less_what_was_there(work: Workplace) -> None:
     work.build("052")
     image = grown(work)
-    found = budget.growths(
+    found = growth.growths(
         outline.of_image(NAME, work.store.load(NAME)), outline.of_image(NAME, image), work.store
     )
     scipy = [layer.blob.size for layer in image.layers if layer.title == "scipy 2.0"]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import lzma
 import random
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ import pytest
 from images import apt, deb, debfile, mirror
 from images.artifact import Artifact
 from images.deb import Deb
-from images.errors import FetchError, IntegrityError, LockError, UsageError
+from images.errors import FetchError, IntegrityError, LockError, ToolError, UsageError
 from images.mirror import Mirror, Source
 from tests.unit.fake_debs import ar_of, cached_deb, deb_of, tar_of
 
@@ -133,6 +134,45 @@ def test_a_list_of_mirrors_stands_for_its_first(tmp_path: Path) -> None:
     assert mirror.of_sources(sources, "bookworm") == Mirror(
         "http://a.example/debian", "http://a.example/debian-security"
     )
+
+
+def test_temporary_directory_that_apts_settings_cannot_name_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / 'say "x"'
+    place.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    monkeypatch.setattr(apt, "KEYRING", Path(__file__))
+    with pytest.raises(ToolError, match="double quote") as caught:
+        apt.exactly((), {}, Mirror("http://a.example/debian", "http://a.example/security"))
+    assert "TMPDIR" in (caught.value.remedy or "")
+    assert not list(place.iterdir())
+
+
+DEFAULTS = """#!/bin/sh
+# As mmdebstrap 1.4.3: of root it takes only the mode that root works in.
+for option; do root=$last last=$option; done
+case "$(id -u) $*" in
+0*chrootless*) echo 'running chrootless mode as root might damage the host' >&2; exit 25 ;;
+esac
+mkdir -p "$last/etc/apt"
+{
+    echo 'deb http://a.example/debian bookworm main'
+    echo 'deb http://a.example/debian-security bookworm-security main'
+} > "$last/etc/apt/sources.list"
+exit 25 # as without a network
+"""
+
+
+def test_mmdebstraps_default_is_known_to_root_and_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "mmdebstrap"
+    program.write_text(DEFAULTS)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(mirror, "_host_codename", lambda: "")
+    assert mirror.find() == Mirror("http://a.example/debian", "http://a.example/debian-security")
 
 
 # -- downloads -----------------------------------------------------------------------------------

@@ -204,6 +204,7 @@ def test_no_stream_is_no_place_for_a_result(monkeypatch: pytest.MonkeyPatch) -> 
 def test_output_has_one_place() -> None:
     """What runs in another process, or where a bundle arrives, has streams of its own."""
     own = ("unbundle", "bytecode_worker.py", "output.py", "progress.py", "interrupts.py")
+    own += ("requirements.py",)  # before any other module is loaded
     found = [
         path.relative_to(ROOT)
         for path in (ROOT / "images").rglob("*.py")

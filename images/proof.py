@@ -1,0 +1,36 @@
+"""The line at a build's end that says whether the image is a proven one.
+
+The digest is the word of this machine; the evidence is that of a machine with a GPU, about one
+digest. A build that comes to another one has made something that nobody has tried.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from images import evidence
+from images.errors import EvidenceError
+
+
+def line(matrix: Path, target: str, digest: str) -> str:
+    """What the evidence says of an image, e.g. `proven on H200, 2026-11-26`.
+
+    Args:
+        matrix: the matrix file, which the evidence lies beside.
+        target: the target.
+        digest: of the image's manifest.
+    """
+    path = evidence.path_of(matrix, target)
+    name = f"{path.parent.name}/{path.name}"
+    try:
+        found = evidence.read(path)
+    except EvidenceError:
+        return f"not proven ({name} cannot be read)"
+    if found is None:
+        return f"not proven (there is no {name})"
+    verdict = evidence.judge(found, target, digest)
+    if verdict.proven:
+        return f"proven on {verdict.text}"
+    if found.image.target == target and found.image.manifest_digest != digest:
+        return f"not proven ({name} is of {found.image.manifest_digest})"
+    return f"not proven ({name}: {verdict.text.removeprefix('no ').strip('()')})"
