@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import sys
+import subprocess
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -18,11 +18,12 @@ from images.errors import IntegrityError, ToolError
 from images.interpreter import Interpreter
 from tests.unit.conftest import write_wheel
 
-PYTHON = Interpreter(
-    (sys.executable, "-I", "-S"), {"PATH": os.defpath, "HOME": "/nonexistent"}, "3.11"
-)
+# A build sees /usr and no virtual environment.
+SYSTEM = "/usr/bin/python3"
+PYTHON = Interpreter((SYSTEM, "-I", "-S"), {"PATH": os.defpath}, "3.11")
 pytestmark = pytest.mark.skipif(
-    sys.version_info < (3, 11), reason="the image's Python has -P; this one has not"
+    subprocess.run([SYSTEM, "-P", "-c", ""], capture_output=True, check=False).returncode != 0,
+    reason=f"the image's Python has -P, which is of 3.11; {SYSTEM} has not",
 )
 
 PYPROJECT = b"""
