@@ -18,6 +18,9 @@ from images import jsontext
 from images.errors import EvidenceError
 
 PASSED, FAILED, SKIPPED, NOT_RUN = "passed", "failed", "skipped", "not run"
+ROLL = "-roll"
+"""How the ids of targets end in whose image ROLL's own code must have run."""
+
 _OUTCOMES = (PASSED, FAILED, SKIPPED, NOT_RUN)
 
 
@@ -107,6 +110,12 @@ class RollRun:
     def within(self, suite: Collection[str]) -> RollRun:
         """This, with exactly the tests of a suite: those without a result were not run."""
         return replace(self, tests=_within(self.tests, suite))
+
+    @property
+    def whole(self) -> bool:
+        """Whether all tests were run of an unchanged commit, none failed and some passed."""
+        missing = _count(self.tests, FAILED) + _count(self.tests, NOT_RUN)
+        return bool(_count(self.tests, PASSED)) and not (missing or self.dirty)
 
     @property
     def name(self) -> str:
@@ -252,12 +261,21 @@ def judge(evidence: Evidence | None, target: str, built: str | None) -> Verdict:
     if not whole:
         missing = min((proof.count(NOT_RUN) for proof in evidence.proofs), default=0)
         return Verdict(False, f"no ({missing} not run)" if missing else "no (nothing passed)", roll)
+    if target.endswith(ROLL) and not any(run.whole for run in rolls):
+        return Verdict(False, f"no ({_roll_lacks(roll)})", roll)
     last = max(proof.date for proof in whole)
     words = ", ".join([*(_gpus(proof.machine) for proof in whole), last[:10]])
     words += f" with {_roll_words(roll)}" if roll else ""
     if built is None:
         return Verdict(False, f"{evidence.image.manifest_digest[:19]}: {words}", roll)
     return Verdict(True, words, roll)
+
+
+def _roll_lacks(run: RollRun | None) -> str:
+    """Why the image of a target that is for ROLL's own code is not proven by it."""
+    if run is None:
+        return "ROLL was not run in it"
+    return f"{_roll_words(run)} is no whole run of a commit"
 
 
 def _roll_words(run: RollRun) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from images import fetch, index_login, sdist_metadata, uv
 from images.errors import LockError
-from images.uv_settings import Stated
+from images.uv_stated import Stated
 
 _ROUNDS = 10
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from images import complete, jsontext, push_memory, registry_referrers, upload
+from images import complete, jsontext, push_memory, reference, registry_referrers, upload
 from images.at_once import QUESTIONS, at_once
 from images.errors import IntegrityError, LoginError, RegistryError
 from images.image import Image
@@ -53,6 +53,7 @@ class Pushed:
         bytes_sent: bodies of requests, with what had to be sent twice.
         unchanged: whether the tag named this very image before.
         attached: documents about the image that are there as well.
+        before: the digest that the tag named before, None if there was no such tag.
     """
 
     target: str
@@ -63,6 +64,7 @@ class Pushed:
     bytes_sent: int
     unchanged: bool
     attached: tuple[Attached, ...] = ()
+    before: str | None = None
 
     @property
     def reference(self) -> str:
@@ -94,6 +96,7 @@ def push(
         progress: told of the bytes sent.
 
     Raises:
+        UsageError: the tag is one that never moves, and names another image.
         RegistryError: the registry refuses or cannot be reached.
         IntegrityError: a blob in the store is damaged or missing, and the registry lacks it.
     """
@@ -101,6 +104,8 @@ def push(
     with progress.timed("ask"):
         before = registry.manifest_digest(tag)
         unchanged = before == image.manifest_digest
+        if not unchanged:
+            reference.check_moves(registry.repository, tag, before)
         like = before or push_memory.last_image(store, registry.repository)
         known = _blobs_of(registry, like) if like and not unchanged else frozenset()
     states: dict[str, State] = dict.fromkeys(sources, "present")
@@ -128,6 +133,7 @@ def push(
         sent + more,
         unchanged,
         tuple(attached),
+        before,
     )
 
 

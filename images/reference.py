@@ -19,6 +19,7 @@ _HOST = re.compile(
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _NAME = re.compile(rf"{_PART}(?:/{_PART})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_OF_COMMIT = re.compile(r".*-[0-9a-f]{12}(?:[0-9a-f]{28})?")
 _LONGEST = 255
 """Host and name together, in characters: what many clients are limited to, says the spec."""
 
@@ -60,6 +61,28 @@ def parse(text: str) -> tuple[Repository, str | None]:
     if tag is not None and not _TAG.fullmatch(tag):
         raise _wrong(text, f"{tag!r} is no tag", "letters, digits, dots, - and _, at most 128")
     return Repository(host, _checked(text, host, name)), tag
+
+
+def check_moves(repository: Repository, tag: str, before: str | None) -> None:
+    """See that a tag may name another image than now.
+
+    A tag that ends in a commit (`ID-0123456789ab`) is the name of what that commit gave: what is
+    known by it would change under its readers.
+
+    Args:
+        repository: where it is.
+        tag: the tag.
+        before: the digest that it names, None where there is no such tag.
+
+    Raises:
+        UsageError: it is such a tag, and names an image.
+    """
+    if before is not None and _OF_COMMIT.fullmatch(tag):
+        raise UsageError(
+            f"{repository}:{tag}: names {before} already, and a tag that ends in a commit never "
+            "moves",
+            remedy="choose another tag: this image is not the one that the commit gave before",
+        )
 
 
 def repository_name(text: str, registry: str) -> str:

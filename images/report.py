@@ -240,6 +240,7 @@ def push_document(pushed: Pushed) -> dict[str, Any]:
         "reference": pushed.reference,
         "tag": pushed.tag,
         "manifest_digest": pushed.manifest_digest,
+        "before": pushed.before,
         "blobs": [
             {"digest": blob.digest, "size": blob.size, "state": blob.state} for blob in pushed.blobs
         ],
@@ -260,7 +261,8 @@ def push_summary(pushed: Pushed, seconds: Mapping[str, float]) -> str:
     rows.append(("bytes sent", "", size(pushed.bytes_sent)))
     rows += [(stage, "", f"{spent:.2f} s") for stage, spent in seconds.items()]
     named = f"{pushed.repository}:{pushed.tag}"
-    head = f"{pushed.target} -> {named}{' (unchanged)' if pushed.unchanged else ''}"
+    moved = f" (moved; it named {pushed.before})" if pushed.before else ""
+    head = f"{pushed.target} -> {named}{' (unchanged)' if pushed.unchanged else moved}"
     return f"{head}\n{table(rows, indent=2)}\n  {pushed.reference}"
 
 

@@ -24,10 +24,10 @@ from packaging.markers import Marker
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import BuildTag, canonicalize_name, parse_wheel_filename
 
-from images import layout, uv_settings
+from images import layout, uv_stated
 from images.artifact import Artifact
 from images.errors import FetchError, LockError, StoreError, ToolError
-from images.uv_settings import Stated
+from images.uv_stated import Stated
 
 PLATFORM = "x86_64-manylinux_2_36"
 """What wheels are chosen for: the glibc of Debian bookworm."""
@@ -206,7 +206,7 @@ def _compile(request: Request) -> list[dict[str, Any]]:
         for name in ("requirements", "constraints", "overrides"):
             lines = "".join(f"{line}\n" for line in getattr(request, name))
             (place / name).write_text(lines, encoding="utf-8")
-        env = uv_settings.write(place, request.stated)
+        env = uv_stated.write(place, request.stated)
         output = place / "pylock.toml"
         inputs = ["requirements", "--constraints", "constraints", "--overrides", "overrides"]
         options = [*request.options(), "--output-file", output.name]

@@ -60,6 +60,7 @@ def build(options: argparse.Namespace) -> int:
         options.jobs,
         options.debian_mirror,
         fetch_command(options) if options.offline else "",
+        options.only_known,
     )
     caches = _caches(options)
     documents = []

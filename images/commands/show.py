@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from images.commands.common import (
     chosen,
@@ -17,6 +17,9 @@ from images.commands.common import (
     store_if_there,
 )
 from images.errors import EvidenceError
+
+if TYPE_CHECKING:
+    from images.matrix import Target
 
 
 def list_targets(options: argparse.Namespace) -> int:
@@ -34,7 +37,7 @@ def list_targets(options: argparse.Namespace) -> int:
             "cuda": target.cuda,
             "locked": lock.is_current(matrix, target),
             "built": built.get(target.id),
-            **_proof(options.matrix, target.id, built.get(target.id)),
+            **_proof(options.matrix, target, built.get(target.id)),
         }
         for target in matrix.targets
     ]
@@ -53,12 +56,13 @@ def _list_row(row: dict[str, Any]) -> tuple[str, ...]:
     return (row["target"], *versions, locked, built, row["evidence"])
 
 
-def _proof(matrix: Path, target: str, built: str | None) -> dict[str, Any]:
+def _proof(matrix: Path, target: Target, built: str | None) -> dict[str, Any]:
     """Whether the image in the store is proven on a GPU, the words for it, and ROLL's commit."""
-    from images import evidence
+    from images import evidence, proven
 
     try:
-        found = evidence.judge(evidence.read(evidence.path_of(matrix, target)), target, built)
+        kept = evidence.read(evidence.path_of(matrix, target.id))
+        found = proven.judge(kept, target.id, built, target.exclude_newer)
     except EvidenceError:
         return {"proven": False, "evidence": "no (the evidence cannot be read)", "roll": None}
     roll = found.roll and {

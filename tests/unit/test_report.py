@@ -154,6 +154,7 @@ def test_push_as_a_document_and_as_text() -> None:
         "reference": reference,
         "tag": "v1",
         "manifest_digest": image.manifest_digest,
+        "before": None,
         "blobs": [
             {"digest": digests[0], "size": 1000, "state": "sent"},
             {"digest": digests[1], "size": 2000, "state": "mounted"},
