@@ -59,6 +59,8 @@ def judge(
 
 
 def _faults(proof: Proof, since: str, now: datetime) -> Iterator[str]:
+    if not proof.gpus:
+        yield "it names no GPU"
     yield from _of_calendar(proof.date, since, now)
     yield from _of_suite(proof.tests, suite(GPU_SUITE), _ENGINE)
     if roll := proof.roll:
@@ -71,7 +73,7 @@ def _faults(proof: Proof, since: str, now: datetime) -> Iterator[str]:
 def _of_calendar(date: str, since: str, now: datetime) -> Iterator[str]:
     try:
         tested, earliest = _time(date), _time(since)
-    except ValueError:
+    except (ValueError, OverflowError):
         yield f"{date!r} is no date"
         return
     if tested > now + _CLOCKS:

@@ -122,6 +122,7 @@ def wheel_of(name: str, output: Path, log: str, remedy: str) -> Path:
         remedy: where it failed.
 
     Raises:
+        IntegrityError: it left one of another distribution.
         ToolError: it left none, or several.
         StoreError: there was no room for its files.
     """
@@ -132,11 +133,29 @@ def wheel_of(name: str, output: Path, log: str, remedy: str) -> Path:
         if len(wheels) > 1:
             raise ToolError(f"{name}: its build made {len(wheels)} wheels, not one")
         made = output.with_name(wheels[0].name.rpartition("/")[2])
+        _check_name(name, made.name)
         if (content := tar.extractfile(wheels[0])) is None:
             raise AssertionError("a file has content")
         with made.open("wb") as sink:
             shutil.copyfileobj(content, sink)
     return made
+
+
+def _check_name(sdist: str, wheel: str) -> None:
+    """See that an sdist became a wheel of the same distribution, not of one that others are.
+
+    Raises:
+        IntegrityError: it did not.
+    """
+    from packaging import utils
+
+    try:
+        made = utils.parse_wheel_filename(wheel)[:2]
+        of_sdist = utils.parse_sdist_filename(sdist)
+    except ValueError as error:
+        raise IntegrityError(f"{sdist}: its build made {wheel!r}: {error}") from error
+    if made != of_sdist:
+        raise IntegrityError(f"{sdist}: its build made a wheel of another distribution: {wheel}")
 
 
 def _failed(message: str, log: str, remedy: str | None) -> BuildError:

@@ -10,6 +10,7 @@ import errno
 import os
 import re
 import subprocess
+import sys
 import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -210,7 +211,7 @@ def _compile(request: Request) -> list[dict[str, Any]]:
         output = place / "pylock.toml"
         inputs = ["requirements", "--constraints", "constraints", "--overrides", "overrides"]
         options = [*request.options(), "--output-file", output.name]
-        run([*_COMPILE, *inputs, *options], cwd=place, env=env)
+        run([*_COMPILE, *interpreter(), *inputs, *options], cwd=place, env=env)
         packages: list[dict[str, Any]] = tomli.loads(output.read_text(encoding="utf-8")).get(
             "packages", []
         )
@@ -239,6 +240,19 @@ def run(arguments: Sequence[str], *, cwd: Path, env: dict[str, str] | None = Non
                 remedy="free some space, or choose other places with UV_CACHE_DIR and TMPDIR",
             )
         raise LockError(told)
+
+
+def interpreter() -> list[str]:
+    """Ours, for uv: it would look for one in `.venv` of every directory above, and run it.
+
+    Above a temporary directory that may be anybody's. The system's own, where ours has a path that
+    is not UTF-8.
+    """
+    try:
+        sys.executable.encode()
+    except UnicodeEncodeError:
+        return ["--python", "/usr/bin/python3"]
+    return ["--python", sys.executable]
 
 
 def find() -> str:

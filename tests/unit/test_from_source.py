@@ -138,6 +138,23 @@ def test_settings_above_the_temporary_directory_do_not_count(
     assert names(uv.resolve(uv.Request(["one"]))) == ["one whl"]
 
 
+def test_python_above_the_temporary_directory_does_not_run(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheels(index, tmp_path / "wheels", "one")
+    shared = tmp_path / "shared"
+    (shared / ".venv" / "bin").mkdir(parents=True)
+    (shared / ".venv" / "pyvenv.cfg").write_text("home = /usr/bin\n")
+    for name in ("python", "python3"):
+        path = shared / ".venv" / "bin" / name
+        path.write_text(f'#!/bin/sh\ntouch {tmp_path}/ran\nexec /usr/bin/python3 "$@"\n')
+        path.chmod(0o755)
+    monkeypatch.setattr("tempfile.tempdir", str(shared))
+    monkeypatch.delenv("VIRTUAL_ENV", raising=False)
+    assert names(uv.resolve(uv.Request(["one"]))) == ["one whl"]
+    assert not (tmp_path / "ran").exists()
+
+
 def test_index_without_upload_times_is_named_and_what_helps(index: Index, tmp_path: Path) -> None:
     wheels(index, tmp_path / "wheels", "one")
     page = json.loads(index.page("one") or b"")

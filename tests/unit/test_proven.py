@@ -61,6 +61,8 @@ def test_a_test_with_parameters_is_of_the_suite() -> None:
         (replace(PROOF, date="2026-11-28T13:30:00Z"), "in the future"),
         (replace(PROOF, date="2026-08-19T23:59:59Z"), "before that of the image's packages"),
         (replace(PROOF, date="yesterday"), "'yesterday' is no date"),
+        (replace(PROOF, date="0001-01-01T00:00:00+14:00"), "before that of the image's packages"),
+        (replace(PROOF, machine=replace(PROOF.machine, gpus=())), "names no GPU"),
         (replace(PROOF, roll=replace(RUN, date="2099-01-01T00:00:00Z")), "in the future"),
         (replace(PROOF, roll=replace(RUN, commit="main")), "'main' is no commit"),
     ],
