@@ -91,7 +91,7 @@ def ran(way: Way, place: Path, script: str, *arguments: str) -> tuple[str, list[
         return [PYTHON, "-B", f"{inside}/script.py", *arguments]
 
     files = packed(place, {"script.py": script.encode()})
-    output = confine.run(files, command, ENV, place, way)
+    output = confine.run(files, command, ENV, place, way=way)
     with output.open("rb") as stream:
         log = confine.log_of(stream)
     with tarfile.open(output) as tar:
