@@ -20,6 +20,7 @@ import pytest
 from images import confine
 from images.confine import Way
 from images.errors import ToolError
+from tests.unit.linters import lint
 
 PYTHON = "/usr/bin/python3"
 ENV = {"PATH": "/usr/bin:/bin", "MARK": "ours"}
@@ -142,6 +143,10 @@ open(os.path.join(os.path.dirname(__file__), "wheel", "made"), "w").write("x" * 
         ("log", len(log)),
         ("wheel/made", 5),
     ]
+
+
+def test_the_script_is_clean_shell() -> None:
+    lint("shellcheck", confine._SCRIPT)
 
 
 def test_how_it_ended_is_in_the_log(way: Way, tmp_path: Path) -> None:
