@@ -26,7 +26,7 @@ _REMEDY = (
 )
 _ENVIRONMENT = {
     "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-    "HOME": "/build/home",
+    "HOME": "/build",
     "LC_ALL": "C.UTF-8",
     "PYTHONHASHSEED": "0",
     "SOURCE_DATE_EPOCH": str(sdist.EPOCH),
@@ -68,12 +68,14 @@ def build(
 
 
 def _hooks(place: Path) -> list[str]:
-    owned = " ".join(f'"$1/build/{name}"' for name in ("home", "source", "wheel"))
+    user = confine.NOBODY
     return [
-        'mkdir -m 755 "$1/build" "$1/build/home" "$1/build/wheel"',
+        # Anybody may write there, and nobody may put a link in the place of what is root's: these
+        # hooks write and read it afterwards, with the host's rights.
+        'mkdir -m 1777 "$1/build" "$1/build/wheel"',
+        f': > "$1/build/{_OUTPUT}"; : > "$1/build/{_LOG}"',
         f"tar-in {shlex.quote(str(place / _INPUT))} /build",
-        # The directory above stays root's: no link is put where these hooks write and read.
-        f"chown -R {confine.NOBODY}:{confine.NOBODY} {owned}",
+        f'chown -R {user}:{user} "$1/build/source"',
         # A build that fails leaves no wheel, and says why in its log: the hook goes on.
         f'{_confined()} > "$1/build/{_LOG}" 2>&1 || rm -f "$1"/build/wheel/*',
         f'tar -C "$1/build/wheel" -cf "$1/build/{_OUTPUT}" .',
