@@ -116,7 +116,7 @@ def run(
 
 
 def _failed(told: str) -> BuildError:
-    message = f"what is built from an sdist cannot be confined: {_last_line(told)}"
+    message = f"what is built from an sdist cannot be confined: {_end(told)}"
     if any(words in told for words in _FULL):
         return StoreError(f"no space left: {message}", remedy=NO_ROOM)
     return ToolError(message, remedy=f"see whether there is memory for its files; {_CONTAINER}")
@@ -139,7 +139,7 @@ def _feeding(files: Path, trees: Mapping[str, Path]) -> Iterator[int]:
         feeding.stdout.close()
         told = feeding.stderr.read()
     if feeding.returncode not in (0, _UNREAD):
-        raise ToolError(f"the image's Python cannot be copied: {_last_line(told.decode())}")
+        raise ToolError(f"the image's Python cannot be copied: {_end(told.decode())}")
 
 
 @cache
@@ -193,7 +193,7 @@ def why_not(way: Way) -> str:
         source.seek(0)
         done = _run(way, source.fileno(), sink.fileno(), _reads_its_files, {})
         if done.returncode:
-            return _last_line(done.stderr.decode(errors="replace"))
+            return _end(done.stderr.decode(errors="replace"))
         sink.seek(0)
         return log_of(sink).strip()
 
@@ -245,6 +245,6 @@ def _directory(way: Way) -> Iterator[str]:
         yield top
 
 
-def _last_line(told: str) -> str:
+def _end(told: str) -> str:
     lines = told.strip().splitlines()
-    return lines[-1] if lines else "no reason given"
+    return "; ".join(lines[-2:]) or "no reason given"  # the last line of tar's says nothing

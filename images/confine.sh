@@ -48,7 +48,7 @@ else
 	session="setsid --wait" # the terminal that it could open would be the builder's
 fi
 
-tar --ignore-zeros -xf - -C build
+tar --ignore-zeros --no-same-owner -xf - -C build
 mkdir -p build/home build/source build/wheel
 identity=
 if [ "$user" != self ]; then

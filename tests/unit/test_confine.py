@@ -81,6 +81,7 @@ def packed(place: Path, files: dict[str, bytes]) -> Path:
         for name, content in files.items():
             info = tarfile.TarInfo(name)
             info.size = len(content)
+            info.uid = info.gid = 12345  # of another user, who does not exist in there
             tar.addfile(info, io.BytesIO(content))
     return path
 
