@@ -85,10 +85,20 @@ def _inherited_labels(base: BaseImage) -> dict[str, str]:
     return labels
 
 
+def version_labels(target: Target) -> dict[str, str]:
+    """The labels that a row of the matrix alone decides about."""
+    return {
+        **({"roll.flavour": target.flavour} if target.flavour else {}),
+        "roll.cuda.version": target.cuda,
+        "roll.sglang.version": target.sglang,
+        "roll.target": target.id,
+        "roll.torch.version": target.torch,
+    }
+
+
 def _labels(target: Target, lock_digest: str) -> dict[str, str]:
     """What a registry shows of the image without a pull."""
     cuda_major = target.cuda.partition(".")[0]
-    flavour = {"roll.flavour": target.flavour} if target.flavour else {}
     return {
         "org.opencontainers.image.created": target.exclude_newer,
         "org.opencontainers.image.description": f"SGLang {target.sglang} rollout worker for ROLL, "
@@ -97,11 +107,7 @@ def _labels(target: Target, lock_digest: str) -> dict[str, str]:
         "org.opencontainers.image.version": target.sglang,
         "roll.cuda.architectures": _ARCHITECTURES[cuda_major],
         "roll.cuda.driver.min": _MIN_DRIVER[cuda_major],
-        "roll.cuda.version": target.cuda,
-        **flavour,
         "roll.lock.sha256": lock_digest,
         "roll.runtime.version": runtime.version(),
-        "roll.sglang.version": target.sglang,
-        "roll.target": target.id,
-        "roll.torch.version": target.torch,
+        **version_labels(target),
     }

@@ -138,7 +138,7 @@ def write_repository(debs: Sequence[Deb], cache: Path, path: Path) -> None:
     index: list[str] = []
     with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as tar:
         for package in sorted(debs):
-            file = fetch.cached(package.artifact, cache)
+            file = fetch.checked(package.artifact, cache)
             name = f"{package.package}.deb"
             index.append(
                 f"{debfile.control(file)}Filename: ./{name}\n"

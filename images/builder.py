@@ -20,7 +20,7 @@ from images import fetch, interpreter, layer, sources
 from images.artifact import Artifact
 from images.bytecode import Compiler
 from images.deb import Deb
-from images.errors import BuildError, IntegrityError
+from images.errors import BuildError, IntegrityError, StoreError
 from images.image import MAX_LAYERS, Layer
 from images.interpreter import Interpreter
 from images.layer import Blob, Compression
@@ -54,6 +54,7 @@ class Settings:
         mirror: what a person set as the Debian mirror, if anything.
         offline: the command that brings what the cache lacks, when no network may be used; "" when
             one may.
+        only_known: make no layer.
     """
 
     store: Store
@@ -62,6 +63,7 @@ class Settings:
     jobs: int
     mirror: str | None
     offline: str = ""
+    only_known: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,12 @@ def make(
         with progress.timed("lookup"):
             remotes = look(lacking)
         lacking = [recipe for recipe in lacking if recipe.key not in remotes]
+    if lacking and settings.only_known:
+        titles = "".join(f"\n  {recipe.title}" for recipe in lacking)
+        raise StoreError(
+            f"{settings.store.path}: {len(lacking)} layers would have to be made:{titles}",
+            remedy="build them first, without --only-known",
+        )
     made = _make_all(lacking, base_debs, settings, progress) if lacking else {}
     settings.store.note_remotes(remotes.values())
     return [_result(recipe, known[recipe.key], made, remotes) for recipe in recipes]

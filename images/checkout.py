@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from images import git
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +44,20 @@ class CiRun:
 
 
 def of(root: Path) -> Checkout | None:
-    """The commit whose work tree is `root`; None where there is no git, or another's tree."""
-    top = _git(root, "rev-parse", "--show-toplevel")
-    commit = _git(root, "rev-parse", "HEAD")
-    if top is None or commit is None or Path(top) != root.resolve():
+    """The commit whose work tree is `root`; None where there is no git, or another's tree.
+
+    Where `root` is a work tree and its commit is not to be had, that is reported: what is said of
+    the image then says less.
+    """
+    try:
+        tree = git.Git(root)
+        if tree.top != root.resolve():
+            return None
+        return Checkout(tree.commit, tree.changed())
+    except (OSError, ValueError) as error:
+        if (root / ".git").exists():
+            print(f"warning: the provenance names no commit: git: {error}", file=sys.stderr)
         return None
-    return Checkout(commit, _git(root, "status", "--porcelain") != "")
 
 
 def ci_run(env: Mapping[str, str]) -> CiRun | None:
@@ -67,12 +77,3 @@ def ci_run(env: Mapping[str, str]) -> CiRun | None:
         )
     except KeyError:  # something that passes itself off as GitHub; it is not the builder it names
         return None
-
-
-def _git(root: Path, *arguments: str) -> str | None:
-    command = ["git", "-C", str(root), *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError:
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None

@@ -20,6 +20,7 @@ class BuildError(Exception):
 
     Attributes:
         usual: the remedy where none is given, for classes that have one.
+        particular: the remedy of this very failure, None where `usual` stands for it.
     """
 
     exit_code = 1
@@ -27,8 +28,8 @@ class BuildError(Exception):
 
     def __init__(self, message: str, *, remedy: str | None = None) -> None:
         self.message = printable.lines(message)
-        remedy = remedy or self.usual
-        self.remedy = printable.lines(remedy) if remedy else None
+        self.particular = printable.lines(remedy) if remedy else None
+        self.remedy = self.particular or self.usual
         super().__init__(self.message)
 
 

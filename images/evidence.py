@@ -18,6 +18,9 @@ from images import jsontext, limits, reading
 from images.errors import EvidenceError
 
 PASSED, FAILED, SKIPPED, NOT_RUN = "passed", "failed", "skipped", "not run"
+ROLL = "-roll"
+"""How the ids of targets end in whose image ROLL's own code must have run."""
+
 _OUTCOMES = (PASSED, FAILED, SKIPPED, NOT_RUN)
 
 
@@ -109,6 +112,12 @@ class RollRun:
         return replace(self, tests=_within(self.tests, suite))
 
     @property
+    def whole(self) -> bool:
+        """Whether all tests were run of an unchanged commit, none failed and some passed."""
+        missing = _count(self.tests, FAILED) + _count(self.tests, NOT_RUN)
+        return bool(_count(self.tests, PASSED)) and not (missing or self.dirty)
+
+    @property
     def name(self) -> str:
         """As people are shown it, e.g. `ROLL 8eb27cc2`."""
         return f"ROLL {self.commit[:8]}{', changed' if self.dirty else ''}"
@@ -185,6 +194,21 @@ class Evidence:
     image: ImageId
     proofs: tuple[Proof, ...]
 
+    @property
+    def tests(self) -> dict[str, Outcome]:
+        """The tests by id on all machines together: some need two GPUs, which not all have."""
+        return _together(proof.tests for proof in self.proofs)
+
+    @property
+    def roll(self) -> RollRun | None:
+        """The same of ROLL's own code, of the source that ran last."""
+        runs = [proof.roll for proof in self.proofs if proof.roll is not None]
+        last = max(runs, key=lambda run: run.date, default=None)
+        if last is None:
+            return None
+        same = [run.tests for run in runs if (run.commit, run.dirty) == (last.commit, last.dirty)]
+        return replace(last, tests=_together(same))
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -240,8 +264,7 @@ def judge(evidence: Evidence | None, target: str, built: str | None) -> Verdict:
         return Verdict(False, "no (of another target)")
     if built is not None and built != evidence.image.manifest_digest:
         return Verdict(False, "no (another digest)")
-    rolls = [proof.roll for proof in evidence.proofs if proof.roll is not None]
-    roll = max(rolls, key=lambda run: run.date, default=None)
+    roll = evidence.roll
     for proof in evidence.proofs:
         if count := proof.count(FAILED):
             return Verdict(False, f"no ({count} failed on {_gpus(proof.machine)})", roll)
@@ -252,12 +275,21 @@ def judge(evidence: Evidence | None, target: str, built: str | None) -> Verdict:
     if not whole:
         missing = min((proof.count(NOT_RUN) for proof in evidence.proofs), default=0)
         return Verdict(False, f"no ({missing} not run)" if missing else "no (nothing passed)", roll)
+    if target.endswith(ROLL) and not (roll and roll.whole):
+        return Verdict(False, f"no ({_roll_lacks(roll)})", roll)
     last = max(proof.date for proof in whole)
     words = ", ".join([*(_gpus(proof.machine) for proof in whole), last[:10]])
     words += f" with {_roll_words(roll)}" if roll else ""
     if built is None:
         return Verdict(False, f"{evidence.image.manifest_digest[:19]}: {words}", roll)
     return Verdict(True, words, roll)
+
+
+def _roll_lacks(run: RollRun | None) -> str:
+    """Why the image of a target that is for ROLL's own code is not proven by it."""
+    if run is None:
+        return "ROLL was not run in it"
+    return f"{_roll_words(run)} is no whole run of a commit"
 
 
 def _roll_words(run: RollRun) -> str:
@@ -373,6 +405,20 @@ def _within(tests: Mapping[str, Outcome], suite: Collection[str]) -> dict[str, O
     kept = {name: found for name, found in tests.items() if _base(name) in suite}
     had = {_base(name) for name in kept}
     return {**kept, **{name: Outcome(NOT_RUN) for name in suite if name not in had}}
+
+
+def _together(machines: Iterable[Mapping[str, Outcome]]) -> dict[str, Outcome]:
+    """The outcome of each test that says most: one failure counts for all machines."""
+    found: dict[str, Outcome] = {}
+    for tests in machines:
+        for name, outcome in tests.items():
+            if name not in found or _rank(outcome) < _rank(found[name]):
+                found[name] = outcome
+    return found
+
+
+def _rank(outcome: Outcome) -> int:
+    return (FAILED, PASSED, SKIPPED, NOT_RUN).index(outcome.outcome)
 
 
 def _count(tests: Mapping[str, Outcome], outcome: str) -> int:

@@ -66,11 +66,22 @@ class Interpreter:
         env: the whole environment to run it with. Nothing of the builder's may be added that
             starts with `PYTHON` or `LD_`.
         version: e.g. `3.11.2`.
+        home: the directory that all of it is in; None of one that is the system's.
     """
 
     command: tuple[str, ...]
     env: dict[str, str]
     version: str
+    home: Path | None = None
+
+    def moved(self, home: str) -> tuple[str, ...]:
+        """The command line where its directory has another path."""
+        if self.home is None:
+            return self.command
+        return tuple(
+            f"{home}/{Path(word).relative_to(self.home)}" if word.startswith("/") else word
+            for word in self.command
+        )
 
 
 def needed(debs: Sequence[Deb]) -> list[Deb]:
@@ -116,7 +127,8 @@ def extracted(debs: Sequence[Deb], cache: Path) -> Interpreter:
             _extract(packages, home)
         except OSError as error:
             raise StoreError(f"{home}: cannot be written: {error}") from error
-    return Interpreter(_command(_literal(home)), _environment(), _version(debs))
+    home = _literal(home)
+    return Interpreter(_command(home), _environment(), _version(debs), home)
 
 
 def _literal(home: Path) -> Path:

@@ -61,6 +61,12 @@ def _build(parser: Parser) -> None:
         action="store_true",
         help="touch no network; fail, with the command that mends it, when a file is missing",
     )
+    parser.add_argument(
+        "--only-known",
+        action="store_true",
+        help="make no layer; fail when neither the store nor a cache has one. Nothing of any "
+        "package runs then, as it should be where a login is that may write",
+    )
     _add_compression(
         parser, "of layers: gzip for registries and engines without zstd, such as Docker before 23"
     )

@@ -1,19 +1,33 @@
 """Moves a tag to an image that is in the registry already, once a GPU has proven it.
 
 Specification: OCI Distribution Spec 1.1, "Pushing manifests". A tag is moved by putting the very
-bytes of the manifest under it: no store, no layer and no Docker take part.
+bytes of the manifest under it: no store, no layer and no Docker take part. The protocol has no way
+to move a tag only if it names what one thinks: it is looked at again right before and right after.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from images import evidence, pull
-from images.errors import EvidenceError, RegistryError, UsageError
+from images import assemble, evidence, jsontext, proven, pull, reference
+from images.errors import EvidenceError, IntegrityError, RegistryError, UsageError
+from images.evidence import Evidence
 from images.image import DIGEST
+from images.matrix_target import Target
 from images.reference import Repository
 from images.registry import Registry
+
+ROLL_SOURCE = "https://github.com/alibaba/ROLL"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The evidence of an image, and the labels that its row of the matrix gives it."""
+
+    evidence: Evidence
+    versions: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +38,13 @@ class Candidate:
         target: what it is an image of.
         digest: of its manifest.
         proof: the words for its proof on a GPU, or why there is none.
+        held: what its manifest is held against; None of an image without proof.
     """
 
     target: str
     digest: str
     proof: str
+    held: Held | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +74,7 @@ class Promoted:
         return f"{self.repository}@{self.candidate.digest}"
 
 
-def candidate(target: str, digest: str | None, kept: Path, *, unproven: bool) -> Candidate:
+def candidate(target: Target, digest: str | None, kept: Path, *, unproven: bool) -> Candidate:
     """The image to promote, and its proof; nothing is asked of a registry.
 
     Args:
@@ -75,20 +91,27 @@ def candidate(target: str, digest: str | None, kept: Path, *, unproven: bool) ->
     wanted = digest or (found.image.manifest_digest if found else None)
     if wanted is None:
         raise UsageError(
-            f"{target}: no evidence in {kept} names an image",
-            remedy=f"prove one: python build.py test --target {target} --gpu",
+            f"{target.id}: no evidence in {kept} names an image",
+            remedy=f"prove one: python build.py test --target {target.id} --gpu",
         )
     if not DIGEST.fullmatch(wanted):
         raise UsageError(
             f"{wanted}: is no digest", remedy="write sha256: and 64 hexadecimal digits"
         )
-    verdict = evidence.judge(found, target, wanted)
+    verdict = proven.judge(found, target.id, wanted, target.exclude_newer)
     if not (verdict.proven or unproven):
         raise EvidenceError(
-            f"{target}: {wanted} is not proven on a GPU: {verdict.text}, by {kept}",
-            remedy=f"python build.py test --target {target} --gpu, or say --unproven",
+            f"{target.id}: {wanted} is not proven on a GPU: {verdict.text}, by {kept}",
+            remedy=f"python build.py test --target {target.id} --gpu{_more(target)}, or say "
+            "--unproven",
         )
-    return Candidate(target, wanted, verdict.text)
+    held = Held(found, assemble.version_labels(target)) if found and verdict.proven else None
+    return Candidate(target.id, wanted, verdict.text, held)
+
+
+def _more(target: Target) -> str:
+    needed = target.id.endswith(evidence.ROLL)
+    return f", and then with --roll CHECKOUT of {ROLL_SOURCE}" if needed else ""
 
 
 def promote(chosen: Candidate, registry: Registry, tag: str) -> Promoted:
@@ -100,13 +123,17 @@ def promote(chosen: Candidate, registry: Registry, tag: str) -> Promoted:
         tag: the tag.
 
     Raises:
-        RegistryError: the image is not there, or the registry refuses.
+        UsageError: the tag is one that never moves, and names another image.
+        EvidenceError: the evidence is of another image than the one that is there.
+        RegistryError: the image is not there, somebody else moves the tag at this moment, or the
+            registry refuses.
         IntegrityError: the registry gives other bytes than the digest says.
     """
     before = registry.manifest_digest(tag)
     done = Promoted(chosen, registry.repository, tag, before)
     if done.unchanged:
         return done
+    reference.check_moves(registry.repository, tag, before)
     manifest = pull.find_manifest(registry, chosen.digest)
     if manifest is None:
         raise RegistryError(
@@ -114,5 +141,33 @@ def promote(chosen: Candidate, registry: Registry, tag: str) -> Promoted:
             remedy=f"push it first: python build.py push --target {chosen.target} "
             f"--to {registry.repository}:ANOTHER-TAG",
         )
+    if chosen.held is not None:
+        _hold(chosen, chosen.held, manifest.content)
+    if (now := registry.manifest_digest(tag)) != before:
+        raise RegistryError(
+            f"{registry.repository}:{tag}: named {before or 'nothing'}, and meanwhile somebody let "
+            f"it name {now or 'nothing'}; it stays so",
+            remedy="see whether that image is the newer one; if not, run the same command again",
+        )
     registry.put_manifest(tag, manifest.content).must_show(f"{registry.repository}:{tag}")
     return done
+
+
+def _hold(chosen: Candidate, held: Held, content: bytes) -> None:
+    """Hold an image's manifest against its evidence and its row of the matrix.
+
+    Raises:
+        EvidenceError: they are of different images.
+        IntegrityError: the manifest is none.
+    """
+    try:
+        document = jsontext.loads(content)
+        faults = proven.image_faults(held.evidence, document, held.versions)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise IntegrityError(f"{chosen.digest}: is no manifest of an image: {error}") from error
+    if faults:
+        lines = "".join(f"\n  {fault}" for fault in faults)
+        raise EvidenceError(
+            f"{chosen.target}: the evidence is not of the image {chosen.digest}:{lines}",
+            remedy=f"prove that image: python build.py test --target {chosen.target} --gpu",
+        )

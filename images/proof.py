@@ -8,19 +8,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from images import evidence
+from images import evidence, proven
 from images.errors import EvidenceError
+from images.matrix import Target
 
 
-def line(matrix: Path, target: str, digest: str) -> str:
+def line(matrix: Path, target: Target, digest: str) -> str:
     """What the evidence says of an image, e.g. `proven on H200, 2026-11-26`.
 
     Args:
         matrix: the matrix file, which the evidence lies beside.
-        target: the target.
+        target: the target; `proven` asks when its inputs ended.
         digest: of the image's manifest.
     """
-    path = evidence.path_of(matrix, target)
+    path = evidence.path_of(matrix, target.id)
     name = f"{path.parent.name}/{path.name}"
     try:
         found = evidence.read(path)
@@ -28,9 +29,9 @@ def line(matrix: Path, target: str, digest: str) -> str:
         return f"not proven ({name} cannot be read)"
     if found is None:
         return f"not proven (there is no {name})"
-    verdict = evidence.judge(found, target, digest)
+    verdict = proven.judge(found, target.id, digest, target.exclude_newer)
     if verdict.proven:
         return f"proven on {verdict.text}"
-    if found.image.target == target and found.image.manifest_digest != digest:
+    if found.image.target == target.id and found.image.manifest_digest != digest:
         return f"not proven ({name} is of {found.image.manifest_digest})"
     return f"not proven ({name}: {verdict.text.removeprefix('no ').strip('()')})"

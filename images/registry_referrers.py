@@ -87,7 +87,7 @@ def attach(
         attaching.bring()
     except (RegistryError, IntegrityError) as error:
         if strict:
-            raise type(error)(error.message, remedy=error.remedy or _REMEDY) from error
+            raise type(error)(error.message, remedy=error.particular or _REMEDY) from error
         why = f"the image is there, and not all that is said about it: {error.message}"
         return attaching.outcome(why)
     return attaching.outcome()

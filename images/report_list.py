@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from images import evidence
+from images import evidence, proven
 from images.errors import EvidenceError
 from images.evidence import Evidence, Outcome, Proof, RollRun
 from images.matrix import Target
@@ -32,7 +32,7 @@ def row(matrix: Path, target: Target, *, locked: bool, built: str | None) -> dic
         "cuda": target.cuda,
         "locked": locked,
         "built": built,
-        **_proof(evidence.path_of(matrix, target.id), target.id, built),
+        **_proof(evidence.path_of(matrix, target.id), target, built),
     }
 
 
@@ -48,13 +48,13 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     return (row["target"], *versions, locked, built, row["evidence"]["summary"])
 
 
-def _proof(path: Path, target: str, built: str | None) -> dict[str, Any]:
+def _proof(path: Path, target: Target, built: str | None) -> dict[str, Any]:
     try:
         found = evidence.read(path)
     except EvidenceError as error:
         said = {**_said(None, "no (the evidence cannot be read)"), "error": error.message}
         return {"proven": False, "evidence": said, "roll": None}
-    verdict = evidence.judge(found, target, built)
+    verdict = proven.judge(found, target.id, built, target.exclude_newer)
     return {
         "proven": verdict.proven,
         "evidence": _said(found, verdict.text),

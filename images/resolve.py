@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from images import lock, lockfile, own_wheels, uv
+from images import from_source, lock, lockfile, own_wheels, uv
 from images.errors import LockError
 from images.lock import Distribution, Lock
 
@@ -34,7 +34,8 @@ def make(matrix: Matrix, target: Target, cache: Path) -> bool:
     """
     engine = lock.engine_of(matrix, target)
     with TemporaryDirectory(prefix="own-wheels-") as place:
-        found = _resolved(target, engine, own_wheels.linked(target, cache, Path(place)))
+        links = own_wheels.linked(target, cache, Path(place))
+        found = _resolved(target, engine, links, cache)
     locked = _keeping_files(_distributions(found), engine)
     check(target, locked)
     built = {item.name for item in locked if not item.is_wheel}
@@ -48,7 +49,9 @@ def make(matrix: Matrix, target: Target, cache: Path) -> bool:
     return True
 
 
-def _resolved(target: Target, engine: Lock | None, links: Path | None) -> list[uv.Locked]:
+def _resolved(
+    target: Target, engine: Lock | None, links: Path | None, cache: Path
+) -> list[uv.Locked]:
     overrides = [_filled(pin.requirement, engine) for pin in target.overrides]
     kept = _kept(engine, overrides)
     request = uv.Request(
@@ -61,7 +64,7 @@ def _resolved(target: Target, engine: Lock | None, links: Path | None) -> list[u
         links,
     )
     try:
-        return uv.resolve(request)
+        return from_source.resolve(request, [sdist.name for sdist in target.sdists], cache)
     except LockError as error:
         if not any(pin in error.message for pin in kept):
             raise LockError(f"{target.id}: {error.message}", remedy=error.remedy) from None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from images import git
 from images.errors import ToolError, UsageError
 
 _FILES = (
@@ -46,22 +46,15 @@ def read(path: Path) -> RollCheckout:
     missing = [name for name in _FILES if not (path / name).is_file()]
     if missing:
         raise UsageError(f"{path}: no checkout of ROLL: {missing[0]} is missing", remedy=_REMEDY)
-    top = _git(path, "rev-parse", "--show-toplevel")
-    if Path(top).resolve() != path.resolve():
-        raise UsageError(f"{path}: no checkout of its own: it lies in {top}", remedy=_REMEDY)
-    changed = _git(path, "status", "--porcelain", "--", *_USED)
-    return RollCheckout(path, _git(path, "rev-parse", "HEAD"), bool(changed))
-
-
-def _git(path: Path, *arguments: str) -> str:
-    # Another user's work tree is read, not run: none of its hooks or filters are called.
-    command = ["git", "-c", f"safe.directory={path.resolve()}", "-C", str(path), *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        tree = git.Git(path)
+        if tree.top.resolve() != path.resolve():
+            raise UsageError(
+                f"{path}: no checkout of its own: it lies in {tree.top}", remedy=_REMEDY
+            )
+        return RollCheckout(path, tree.commit, tree.changed(*_USED))
     except FileNotFoundError:
         remedy = "install git: evidence names ROLL's commit"
         raise ToolError("git is not installed", remedy=remedy) from None
-    if done.returncode:
-        why = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise UsageError(f"{path}: git gives no commit of it: {why}", remedy=_REMEDY)
-    return done.stdout.strip()
+    except ValueError as error:
+        raise UsageError(f"{path}: git gives no commit of it: {error}", remedy=_REMEDY) from None

@@ -6,7 +6,6 @@ import hashlib
 import os
 import re
 import shutil
-import sys
 from pathlib import Path
 
 from images.errors import LockError, ToolError
@@ -72,10 +71,12 @@ def build(workdir: Path) -> Path:
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
         copy.chmod(0o644)
-    env = {**os.environ, "SOURCE_DATE_EPOCH": _EPOCH}
+    # No settings, which uv would look for in every directory above: nothing is fetched for this.
+    env = {**os.environ, "SOURCE_DATE_EPOCH": _EPOCH, "UV_NO_CONFIG": "1"}
+    env.pop("UV_CONFIG_FILE", None)
     try:
         # By names of ours: uv takes no path that is not UTF-8, and `workdir` is a person's choice.
-        command = ["build", "--wheel", *_interpreter(), "--out-dir", output.name]
+        command = ["build", "--wheel", *uv.interpreter(), "--out-dir", output.name]
         uv.run([*command, source.name], cwd=workdir, env=env)
     except LockError as error:
         raise ToolError(error.message, remedy=_WITH_UV) from None
@@ -83,16 +84,6 @@ def build(workdir: Path) -> Path:
     if len(wheels) != 1:
         raise ToolError(f"uv built {len(wheels)} wheels of roll_runtime, not one", remedy=_WITH_UV)
     return wheels[0]
-
-
-def _interpreter() -> list[str]:
-    """Ours for uv, which runs none here: to look for one takes half a second where `python3` is a
-    script that chooses between several. It does look where ours has a path that is not UTF-8."""
-    try:
-        sys.executable.encode()
-    except UnicodeEncodeError:
-        return []
-    return ["--python", sys.executable]
 
 
 def version() -> str:

@@ -1,38 +1,43 @@
 """An sdist to a wheel, built with the image's own Python and locked build requirements.
 
 Not on the host's Python: what it writes into a wheel would then depend on the host. The PEP 517
-hooks are called through `pyproject_hooks`, the library that pip and build use for it.
+hook runs without isolation of pip's kind, and confined (`images.confine`): it sees its source, the
+build requirements and the interpreter.
 """
 
 from __future__ import annotations
 
 import errno
 import gzip
-import subprocess
+import json
+import os
+import shutil
 import tarfile
-import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from images import limits
-from images.errors import IntegrityError, ToolError
+from images import confine, limits
+from images.errors import BuildError, IntegrityError, StoreError, ToolError
 from images.interpreter import Interpreter
 
 FORMAT = "1"
 """Part of the key of every layer with a built wheel. Raise it when other wheels come out."""
 
-_REMEDY = "see whether its `build:` requirements in matrix.yaml are complete"
-_EPOCH = "315532800"  # the first time that a zip can hold
-# -S and -I keep the host out; the build requirements come in here, and nothing else.
-_RUN = "import runpy, sys; sys.path[:0] = [{site!r}]; sys.argv = sys.argv[1:]; " + (
-    "runpy.run_path(sys.argv[0], run_name='__main__')"
+WORKER = Path(__file__).with_name("sdist_worker.py")
+EPOCH = 315532800  # the first time that a zip can hold
+
+_REMEDY = (
+    "see whether its `build:` requirements in matrix.yaml are complete; it has no network, and no "
+    "compiler unless matrix.yaml says `compiled:`"
 )
+_ENVIRONMENT = {"SOURCE_DATE_EPOCH": str(EPOCH), "PYTHONHASHSEED": "0", "TZ": "UTC"}
+_INPUT = "input.tar"
 
 
 def build(sdist: Path, requirements: Sequence[Path], python: Interpreter, workdir: Path) -> Path:
-    """Build the wheel of an sdist without isolation; gives its path.
+    """Build the wheel of an sdist; gives its path.
 
     Args:
         sdist: the `.tar.gz`.
@@ -42,53 +47,113 @@ def build(sdist: Path, requirements: Sequence[Path], python: Interpreter, workdi
 
     Raises:
         IntegrityError: the sdist is not one.
-        ToolError: the build failed; the message ends with its last lines.
+        ToolError: the build failed, and the message ends with its last lines; or it cannot be
+            confined on this host.
+        StoreError: the disk, or the memory that the build's files are in, is full.
     """
-    source = unpacked(sdist, workdir / "source")
-    site = workdir / "site"
-    # Not at the top: a build that makes nothing asks this module for its FORMAT alone.
-    import pyproject_hooks as pep517
+    files = workdir / _INPUT
+    pack(sdist, requirements, workdir / "unpacked", files)
 
+    def command(place: str) -> list[str]:
+        started = _seedable(python.moved(f"{place}/python"))
+        return [*started, "-B", f"{place}/{WORKER.name}", place]
+
+    trees = {"python": python.home} if python.home else {}
+    output = confine.run(files, command, {**python.env, **_ENVIRONMENT}, workdir, trees=trees)
+    files.unlink()
+    with output.open("rb") as left:
+        log = confine.log_of(left)
+    return wheel_of(sdist.name, output, log, _REMEDY)
+
+
+def pack(sdist: Path, requirements: Sequence[Path], place: Path, files: Path) -> None:
+    """Put into a tar what the worker reads, with owners, modes and times that tell of nobody.
+
+    Args:
+        sdist: the `.tar.gz`.
+        requirements: wheels that the build may import.
+        place: a missing directory to unpack them in.
+        files: the tar.
+
+    Raises:
+        IntegrityError: the sdist is not one.
+    """
+    source = unpacked(sdist, place / "sdist").rename(place / "source")
     for wheel in requirements:
-        with zipfile.ZipFile(wheel) as archive:
-            archive.extractall(site)  # noqa: S202  # locked, and zipfile drops `..` and roots
-    system = build_system(sdist.name, source)
-    output = workdir / "wheel"
-    output.mkdir()
+        with zipfile.ZipFile(wheel) as zipped:
+            zipped.extractall(place / "site")  # noqa: S202  # locked, and it drops `..` and roots
+    (place / "site").mkdir(exist_ok=True)
+    system = json.dumps(build_system(sdist.name, source))
+    (place / "system.json").write_text(system, encoding="utf-8")
+    (place / WORKER.name).write_bytes(WORKER.read_bytes())
+    with tarfile.open(files, "w") as tar:
+        for name in ("source", "site", "system.json", WORKER.name):
+            tar.add(place / name, name, filter=_anonymous)
+    shutil.rmtree(place)
 
-    def runner(
-        cmd: Sequence[str],
-        cwd: str | None = None,
-        extra_environ: Mapping[str, str] | None = None,
-    ) -> None:
-        _run(sdist.name, python, site, cmd, cwd, extra_environ or {})
 
-    # What a build backend thinks of a locked source helps nobody who builds an image.
-    warnings.filterwarnings("ignore", category=pep517.BuildBackendWarning)
+def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """A file of root's with no time: a build may copy both into what it makes."""
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    member.mtime = EPOCH
+    member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+    return member
+
+
+def wheel_of(name: str, output: Path, log: str, remedy: str) -> Path:
+    """The wheel that a build left, beside the tar that it is in.
+
+    Args:
+        name: of the sdist.
+        output: a tar of what the build left.
+        log: what it printed.
+        remedy: where it failed.
+
+    Raises:
+        IntegrityError: it left one of another distribution.
+        ToolError: it left none, or several.
+        StoreError: there was no room for its files.
+    """
+    with tarfile.open(output) as tar:
+        wheels = [member for member in tar if member.isfile() and member.name.endswith(".whl")]
+        if not wheels:
+            raise _failed(f"{name}: its build failed:\n{tail(log)}", log, remedy)
+        if len(wheels) > 1:
+            raise ToolError(f"{name}: its build made {len(wheels)} wheels, not one")
+        made = output.with_name(wheels[0].name.rpartition("/")[2])
+        _check_name(name, made.name)
+        if (content := tar.extractfile(wheels[0])) is None:
+            raise AssertionError("a file has content")
+        with made.open("wb") as sink:
+            shutil.copyfileobj(content, sink)
+    return made
+
+
+def _check_name(sdist: str, wheel: str) -> None:
+    """See that an sdist became a wheel of the same distribution, not of one that others are.
+
+    Raises:
+        IntegrityError: it did not.
+    """
+    from packaging import utils
+
     try:
-        hooks = pep517.BuildBackendHookCaller(
-            str(source),
-            system["build-backend"],
-            system.get("backend-path"),
-            runner=runner,
-            python_executable="python",
+        made = utils.parse_wheel_filename(wheel)[:2]
+        of_sdist = utils.parse_sdist_filename(sdist)
+    except ValueError as error:
+        raise IntegrityError(f"{sdist}: its build made {wheel!r}: {error}") from error
+    if made != of_sdist:
+        raise IntegrityError(f"{sdist}: its build made a wheel of another distribution: {wheel}")
+
+
+def _failed(message: str, log: str, remedy: str) -> BuildError:
+    if os.strerror(errno.ENOSPC) in log:
+        return StoreError(
+            message,
+            remedy=confine.NO_ROOM,
         )
-        wheel = output / hooks.build_wheel(str(output))
-    except (
-        pep517.BackendUnavailable,
-        pep517.HookMissing,
-        pep517.UnsupportedOperation,
-        ValueError,
-        OSError,
-    ) as error:
-        _raise_if_disk_full(error)
-        detail = getattr(error, "traceback", "") or str(error)
-        raise ToolError(
-            f"{sdist.name}: its build failed:\n{tail(detail)}", remedy=_REMEDY
-        ) from error
-    if not wheel.is_file():
-        raise ToolError(f"{sdist.name}: its build made no {wheel.name}")
-    return wheel
+    return ToolError(message, remedy=remedy)
 
 
 def build_system(name: str, source: Path) -> dict[str, Any]:
@@ -152,33 +217,6 @@ def _raise_if_disk_full(error: Exception) -> None:
 def _seedable(command: Sequence[str]) -> list[str]:
     """The command with -s and -P in place of -I, which would ignore PYTHONHASHSEED."""
     return [part for word in command for part in (("-s", "-P") if word == "-I" else (word,))]
-
-
-def _run(
-    name: str,
-    python: Interpreter,
-    site: Path,
-    command: Sequence[str],
-    cwd: str | None,
-    extra: Mapping[str, str],
-) -> None:
-    env = {**python.env, **extra, "SOURCE_DATE_EPOCH": _EPOCH, "PYTHONHASHSEED": "0", "TZ": "UTC"}
-    done = subprocess.run(
-        [*_seedable(python.command), "-c", _RUN.format(site=str(site)), *command[1:]],
-        cwd=cwd,
-        env=env,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        umask=0o022,
-        check=False,
-    )
-    if done.returncode:
-        raise ToolError(
-            f"{name}: its build failed with status {done.returncode}:\n"
-            f"{tail(done.stdout + done.stderr)}",
-            remedy=_REMEDY,
-        )
 
 
 def tail(text: str) -> str:

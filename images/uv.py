@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import subprocess
+import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import zip_longest
@@ -23,9 +25,10 @@ from packaging.markers import Marker
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import BuildTag, canonicalize_name, parse_wheel_filename
 
-from images import certificates, layout
+from images import certificates, layout, uv_stated
 from images.artifact import Artifact
 from images.errors import FetchError, LockError, StoreError, ToolError
+from images.uv_stated import Stated
 
 PLATFORM = "x86_64-manylinux_2_36"
 """What wheels are chosen for: the glibc of Debian bookworm."""
@@ -41,6 +44,8 @@ _UNTRUSTED = (
     "name the file with the authority's certificate in SSL_CERT_FILE, or set UV_SYSTEM_CERTS=1 if "
     "it is among the machine's own"
 )
+_FILTERED = re.compile(r"`(\S+)` was filtered by `exclude-newer`")
+_NO_WHEEL = "building from source is disabled"
 _GLIBC = (2, 36)
 _MARKERS = {
     "implementation_name": "cpython",
@@ -76,6 +81,9 @@ class Request:
         package_dates: such times of single packages, by name, which count instead.
         dependencies: whether the requirements' own dependencies are resolved too.
         find_links: a directory of wheels that the index does not have; they are preferred.
+        sdists: distributions of which the sdist is taken, by name. Of no other one is it: to learn
+            what an sdist requires, uv would run its build.
+        stated: what sdists require, which is then not asked of them.
     """
 
     requirements: Iterable[str]
@@ -85,6 +93,8 @@ class Request:
     package_dates: Mapping[str, str] = field(default_factory=dict)
     dependencies: bool = True
     find_links: Path | None = None
+    sdists: Collection[str] = ()
+    stated: Sequence[Stated] = ()
 
     def options(self) -> list[str]:
         """The options of `uv pip compile`, but for the files of requirements."""
@@ -92,6 +102,9 @@ class Request:
         for name, date in self.package_dates.items():
             found += ["--exclude-newer-package", f"{name}={date}"]
         found += ["--find-links", str(self.find_links)] if self.find_links else []
+        found += ["--only-binary", ":all:"]
+        for name in sorted(self.sdists):
+            found += ["--no-binary", name]
         return [*found, *([] if self.dependencies else ["--no-deps"])]
 
 
@@ -104,9 +117,43 @@ def resolve(request: Request) -> list[Locked]:
         LockError: there is no resolution; the message is uv's own.
         ToolError: uv cannot be run.
     """
-    wanted = (package for package in _compile(request) if _applies(package.get("marker")))
+    try:
+        packages = _compile(request)
+    except LockError as error:
+        raise _explained(error, request) from None
+    wanted = (package for package in packages if _applies(package.get("marker")))
     own = request.find_links
     return sorted((_best(package, own) for package in wanted), key=lambda locked: locked.name)
+
+
+def _explained(error: LockError, request: Request) -> LockError:
+    """The error with what helps, where uv's words do not say it."""
+    filtered = _FILTERED.search(error.message)
+    if filtered and request.exclude_newer and _is_timeless(filtered[1], request):
+        return LockError(
+            f"{error.message}\n\nthe index tells no upload times (PEP 700), so uv takes all that "
+            f"it has of {filtered[1]} for newer than `exclude_newer`",
+            remedy="lock with an index that tells them, such as PyPI; any index will do to build "
+            "from the lock",
+        )
+    if _NO_WHEEL in error.message:
+        return LockError(
+            error.message,
+            remedy="pin a version that has a wheel, or list the distribution under `sdists:` in "
+            "matrix.yaml with what its build needs",
+        )
+    return error
+
+
+def _is_timeless(name: str, request: Request) -> bool:
+    """Whether the index has files of a distribution, and tells of none when it was uploaded."""
+    anew = Request([name], dependencies=False, sdists=request.sdists, stated=request.stated)
+    try:
+        packages = _compile(anew)
+    except LockError:
+        return False
+    files = [file for package in packages for file in _files(package)]
+    return bool(files) and not any("upload-time" in file for file in files)
 
 
 def locate(wanted: dict[str, Artifact]) -> dict[Artifact, str]:
@@ -127,12 +174,12 @@ def locate(wanted: dict[str, Artifact]) -> dict[Artifact, str]:
         packages = [
             package
             for pins in _without_rivals(wanted)
-            for package in _compile(Request(pins, dependencies=False))
+            for package in _compile(_located(pins, wanted))
         ]
     except LockError as error:
         raise FetchError(
             f"the index does not tell where the locked files are: {error.message}",
-            remedy=error.remedy
+            remedy=error.particular
             or "check the network and uv's index settings, or bring back a download cache that "
             "holds the files (--cache DIR)",
         ) from None
@@ -142,6 +189,12 @@ def locate(wanted: dict[str, Artifact]) -> dict[Artifact, str]:
         for file in _files(package)
         if (sha256 := file.get("hashes", {}).get("sha256")) in by_hash
     }
+
+
+def _located(pins: Sequence[str], wanted: Mapping[str, Artifact]) -> Request:
+    """Asks for files by name alone: whatever an sdist is there today, nothing of it runs."""
+    sdists = [pin.partition("==")[0] for pin in pins if not wanted[pin].filename.endswith(".whl")]
+    return Request(pins, dependencies=False, sdists=sdists, stated=[Stated(n) for n in sdists])
 
 
 def _without_rivals(pins: Iterable[str]) -> list[list[str]]:
@@ -161,12 +214,12 @@ def _compile(request: Request) -> list[dict[str, Any]]:
         for name in _INPUTS:
             lines = "".join(f"{line}\n" for line in getattr(request, name))
             (place / name).write_text(lines, encoding="utf-8")
+        env = uv_stated.write(place, request.stated)
         output = place / "pylock.toml"
-        needed, constraints, overrides = (str(place / name) for name in _INPUTS)
+        needed, constraints, overrides = _INPUTS
         inputs = [needed, "--constraints", constraints, "--overrides", overrides]
-        # Not there: uv reads the uv.toml of all directories above, and anybody may put one into
-        # /tmp, with an index of his own that our logins would go to.
-        run([*_COMPILE, *inputs, *request.options(), "--output-file", str(output)], cwd=Path("/"))
+        options = [*request.options(), "--output-file", output.name]
+        run([*_COMPILE, *interpreter(), *inputs, *options], cwd=place, env=env)
         packages: list[dict[str, Any]] = tomli.loads(output.read_text(encoding="utf-8")).get(
             "packages", []
         )
@@ -201,6 +254,19 @@ def run(arguments: Sequence[str], *, cwd: Path, env: Mapping[str, str] = os.envi
                 remedy="free some space, or choose other places with UV_CACHE_DIR and TMPDIR",
             )
         raise LockError(told, remedy=_UNTRUSTED if _DISTRUST in done.stderr else None)
+
+
+def interpreter() -> list[str]:
+    """Ours, for uv: it would look for one in `.venv` of every directory above, and run it.
+
+    Above a temporary directory that may be anybody's. The system's own, where ours has a path that
+    is not UTF-8.
+    """
+    try:
+        sys.executable.encode()
+    except UnicodeEncodeError:
+        return ["--python", "/usr/bin/python3"]
+    return ["--python", sys.executable]
 
 
 def find() -> str:

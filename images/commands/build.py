@@ -61,6 +61,7 @@ def build(options: argparse.Namespace) -> int:
         options.jobs,
         options.debian_mirror,
         fetch_command(options) if options.offline else "",
+        options.only_known,
     )
     caches = _caches(options)
     documents = []
@@ -79,7 +80,7 @@ def build(options: argparse.Namespace) -> int:
             summary = report.build_summary(
                 built.image, built.reused, progress.seconds, path, elsewhere, built.filled
             )
-            proven = proof.line(matrix.path, one.target.id, built.image.manifest_digest)
+            proven = proof.line(matrix.path, one.target, built.image.manifest_digest)
             print_summary(options, f"{summary}\n  {proven}")
     if options.json:
         print_documents(documents)

@@ -135,7 +135,7 @@ def promote(options: argparse.Namespace) -> int:
     target = matrix_of(options).target(options.target)
     repository, tag = reference.parse(options.to)
     kept = options.evidence or evidence.path_of(options.matrix, target.id)
-    chosen = promote.candidate(target.id, options.digest, kept, unproven=options.unproven)
+    chosen = promote.candidate(target, options.digest, kept, unproven=options.unproven)
     with registry.Registry(repository, plain_http=options.plain_http) as connected:
         done = promote.promote(chosen, connected, tag or target.id)
     if options.json:

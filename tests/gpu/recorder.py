@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -13,10 +12,10 @@ import pytest
 
 from images import evidence
 from images.evidence import Evidence, Gpu, ImageId, Machine, Outcome, Proof, RollRun, Run
+from images.proven import suite
 from images.roll_checkout import RollCheckout
 from tests.image.subject import RUNTIME, Subject
 
-_TEST = re.compile(r"^def (test_\w+)", re.MULTILINE)
 _STAGES = ("import", "start", "first_token", "release", "resume", "shutdown")
 
 
@@ -96,7 +95,7 @@ class Recorder:
             return None
         date = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         now = Proof(self._machine, self._how, date, {}, dict(self._runs))
-        roll_suite: set[str] = set()
+        roll_suite: frozenset[str] = frozenset()
         if self._roll is None or self._roll_directory is None:
             now = replace(now, tests=dict(self._tests))
         else:
@@ -142,15 +141,6 @@ def note(
     if when == "teardown":
         # At once: a run that is killed keeps what it found.
         recorder.write()
-
-
-def suite(directory: Path) -> set[str]:
-    """The ids of all tests in a directory, without parameters, collected or not."""
-    return {
-        f"{path.name}::{name}"
-        for path in directory.glob("test_*.py")
-        for name in _TEST.findall(path.read_text(encoding="utf-8"))
-    }
 
 
 def image_id_of(subject: Subject) -> ImageId:

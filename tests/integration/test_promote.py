@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from images import evidence, layer, promote, push, store
+from images import assemble, evidence, layer, matrix, promote, proven, push, store
 from images.entry import of_bytes
-from images.errors import EvidenceError, IntegrityError, UsageError
+from images.errors import EvidenceError, IntegrityError, RegistryError, UsageError
 from images.evidence import Evidence, Gpu, ImageId, Machine, Outcome, Proof
 from images.image import MANIFEST_TYPE, Image, Layer
 from images.progress import Progress
@@ -28,6 +28,14 @@ QUICK = Policy(first=0.01, longest=0.05)
 MACHINE = Machine((Gpu("NVIDIA H100 80GB HBM3", 79.2, "9.0"),), "580.159.04", "13.0", "6.18.44")
 NAME = "team/app"
 UNKNOWN = f"sha256:{'0' * 64}"
+ROW = matrix.load(ROOT / "matrix.yaml").target(TARGET)
+LABELS = {
+    **assemble.version_labels(ROW),
+    "roll.lock.sha256": UNKNOWN.removeprefix("sha256:"),
+    "roll.runtime.version": "0.1.0",
+}
+CONFIGS: dict[str, str] = {}
+"""The digest of each image's config, by its manifest's."""
 
 
 @pytest.fixture(autouse=True)
@@ -46,10 +54,9 @@ def pushed(layout: Store, address: str, content: str) -> str:
     with layout.new_file() as (out, commit):
         blob = layer.write([of_bytes("opt/top", content.encode())], out, "gzip")
         commit(blob.digest)
-    image = Image(
-        TARGET, (Layer("top", blob),), {}, {"roll.target": TARGET}, "2025-01-01T00:00:00Z"
-    )
+    image = Image(TARGET, (Layer("top", blob),), {}, LABELS, "2025-01-01T00:00:00Z")
     layout.save(image)
+    CONFIGS[image.manifest_digest] = image.config_digest
     with Registry(Repository(address, NAME), plain_http=True, policy=QUICK) as connected:
         tag = f"{TARGET}-{content}"
         push.push(layout, layout.load(TARGET), connected, tag, progress=Progress())
@@ -64,10 +71,14 @@ def run(
     return Cli(layout.path).run("promote", "--target", TARGET, "--to", to, "--plain-http", *options)
 
 
-def prove(kept: Path, digest: str, outcome: str = "passed", target: str = TARGET) -> None:
-    """Evidence of one test on a GPU."""
-    image = ImageId(target, digest, UNKNOWN, UNKNOWN, "0.1.0")
-    tests = {"test_engine.py::test_starts": Outcome(outcome)}
+def prove(
+    kept: Path, digest: str, outcome: str = "passed", target: str = TARGET, **changed: str
+) -> None:
+    """Evidence of the GPU suite, one test of it with another outcome."""
+    known = {"config_digest": CONFIGS.get(digest, UNKNOWN), "lock_digest": UNKNOWN}
+    image = ImageId(target, digest, **{**known, "roll_runtime": "0.1.0", **changed})
+    tests = {name: Outcome("passed") for name in proven.suite(proven.GPU_SUITE)}
+    tests["test_fp8.py::test_generates"] = Outcome(outcome)
     proof = Proof(MACHINE, "docker", "2026-11-24T21:36:58Z", tests, {})
     evidence.write(kept, Evidence(image, (proof,)))
 
@@ -138,7 +149,7 @@ def test_where_the_tag_is_right_nothing_is_written(layout: Store, server: str, k
     [
         ("failed", TARGET, "1 failed on H100 80GB HBM3"),
         ("not run", TARGET, "1 not run"),
-        ("skipped", TARGET, "nothing passed"),
+        ("skipped", TARGET, "test_fp8.py::test_generates was skipped without a reason"),
         ("passed", "torch280-sglang055", "of another target"),
     ],
 )
@@ -169,6 +180,68 @@ def test_proof_of_another_digest_counts_for_nothing(layout: Store, server: str, 
     assert named(server) == other
 
 
+@pytest.mark.parametrize("field", ["config_digest", "lock_digest", "roll_runtime"])
+def test_evidence_that_speaks_of_another_image_moves_nothing(
+    layout: Store, server: str, kept: Path, field: str
+) -> None:
+    digest = pushed(layout, server, "1")
+    prove(kept, digest, **{field: f"sha256:{'1' * 64}"})
+    done = run(layout, server, "", "--evidence", str(kept))
+    assert done.returncode == EvidenceError.exit_code
+    assert f"the evidence is not of the image {digest}" in done.stderr
+    assert named(server) is None
+
+
+def test_tag_that_another_promotion_moves_meanwhile_is_left(
+    layout: Store, server: str, kept: Path
+) -> None:
+    old, new, newer = (pushed(layout, server, name) for name in ("1", "2", "3"))
+    prove(kept, old)
+    run(layout, server, "", "--evidence", str(kept))
+
+    def somebody_else(request: Any) -> bool:
+        if request.command == "GET" and request.path.endswith(new):
+            faulty.guard = lambda _: False
+            assert run(layout, server, "", "--unproven", "--digest", newer).returncode == 0
+        return False
+
+    with (
+        proxy(server) as faulty,
+        Registry(Repository(faulty.address, NAME), plain_http=True, policy=QUICK) as connected,
+    ):
+        faulty.guard = somebody_else
+        with pytest.raises(RegistryError, match=f"let it name {newer}"):
+            promote.promote(Candidate(TARGET, new, ""), connected, TARGET)
+    assert named(server) == newer
+
+
+def test_tag_of_a_commit_never_moves(layout: Store, server: str) -> None:
+    tag = f"{TARGET}-0123456789ab"
+    first, other = pushed(layout, server, "1"), pushed(layout, server, "2")
+    for _ in range(2):
+        assert run(layout, server, f":{tag}", "--unproven", "--digest", first).returncode == 0
+    for command in ("promote", "push"):
+        options = ["--unproven", "--digest", other] if command == "promote" else []
+        to = f"{server}/{NAME}:{tag}"
+        done = Cli(layout.path).run(
+            command, "--target", TARGET, "--to", to, "--plain-http", *options
+        )
+        assert done.returncode == UsageError.exit_code
+        assert f"names {first} already, and a tag that ends in a commit never moves" in done.stderr
+    assert named(server, tag) == first
+
+
+def test_push_says_what_a_tag_named_before(layout: Store, server: str) -> None:
+    first = pushed(layout, server, "1")
+    to = f"{server}/{NAME}:{TARGET}"
+    options = ("--target", TARGET, "--to", to, "--plain-http", "--json")
+    assert json.loads(Cli(layout.path).run("push", *options).stdout)["before"] is None
+    pushed(layout, server, "2")
+    done = Cli(layout.path).run("push", *options)
+    assert json.loads(done.stdout)["before"] == first
+    assert f"(moved; it named {first})" in done.stderr
+
+
 def test_image_that_was_never_pushed_leaves_the_tag(layout: Store, server: str, kept: Path) -> None:
     old = pushed(layout, server, "1")
     prove(kept, old)
@@ -195,13 +268,13 @@ def test_manifest_with_other_bytes_gets_no_tag(layout: Store, server: str) -> No
 
 def test_without_evidence_no_image_is_named(kept: Path) -> None:
     with pytest.raises(UsageError, match="names an image"):
-        promote.candidate(TARGET, None, kept, unproven=True)
+        promote.candidate(ROW, None, kept, unproven=True)
 
 
 @pytest.mark.parametrize("wrong", ["latest", "sha256:12", f"sha512:{'0' * 64}", UNKNOWN.upper()])
 def test_what_is_no_digest(kept: Path, wrong: str) -> None:
     with pytest.raises(UsageError, match="is no digest"):
-        promote.candidate(TARGET, wrong, kept, unproven=True)
+        promote.candidate(ROW, wrong, kept, unproven=True)
 
 
 # -- the workflows' login --------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from images import base, rootfs
+from images import base, fetch, rootfs
 from images.entry import Entry
 from images.errors import IntegrityError, LockError
 from tests.unit.fake_debs import cached_deb
@@ -72,6 +72,17 @@ def test_the_offline_repository_lists_each_package(tmp_path: Path) -> None:
         text = index.read().decode()
     assert text.startswith("Package: hello\n")
     assert f"SHA256: {package.artifact.sha256}" in text
+
+
+def test_package_that_rotted_in_the_cache_is_refused_before_its_scripts_run(tmp_path: Path) -> None:
+    package = cached_deb(tmp_path / "cache", "hello", {})
+    path = fetch.cached(package.artifact, tmp_path / "cache")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.unlink()
+    path.write_bytes(content)
+    with pytest.raises(IntegrityError, match="SHA256 mismatch"):
+        base.write_repository([package], tmp_path / "cache", tmp_path / "packages.tar")
 
 
 # -- reading the result --------------------------------------------------------------------------

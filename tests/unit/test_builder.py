@@ -247,6 +247,20 @@ def test_offline_build_asks_nobody_and_names_what_is_missing(kitchen: Kitchen) -
     assert len(kitchen.cook([kitchen.recipe("two", [here])])) == 1
 
 
+def test_build_of_what_is_known_makes_nothing(kitchen: Kitchen) -> None:
+    recipes = [kitchen.recipe("one", [kitchen.file("a.whl")]), kitchen.recipe("two")]
+    first = kitchen.cook(recipes)
+    kitchen.made.clear()
+    kitchen.server.seen.clear()
+    kitchen.settings = dataclasses.replace(kitchen.settings, only_known=True)
+    assert [item.layer for item in kitchen.cook(recipes)] == [item.layer for item in first]
+    error = failure(kitchen, [*recipes, kitchen.recipe("three")])
+    assert isinstance(error, StoreError)
+    assert "1 layers would have to be made:\n  three" in error.message
+    assert error.remedy == "build them first, without --only-known"
+    assert (kitchen.made, kitchen.server.seen) == ([], [])
+
+
 def test_wrong_bytes_are_worse_than_a_lost_file(kitchen: Kitchen) -> None:
     gone, wrong = kitchen.file("gone.whl", b"1"), kitchen.file("wrong.whl", b"2")
     del kitchen.server.files["/gone.whl"]

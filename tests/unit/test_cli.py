@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from images import evidence
+from images import evidence, proven
 from images.entry import of_bytes
 from images.evidence import Evidence, Gpu, ImageId, Machine, Outcome, Proof
 from images.image import Image, Layer
@@ -239,7 +239,8 @@ def test_gpu_tests_fail_where_there_is_no_gpu(matrix: Path, store: Store) -> Non
 def keep_evidence(matrix: Path, digest: str, **outcomes: str) -> None:
     tested = ImageId(TARGET, digest, "sha256:c", "sha256:l", "0.1.0")
     machine = Machine((Gpu("NVIDIA H100 80GB HBM3", 79.2, "9.0"),), "580.1", "13.0", "6.18")
-    tests = {f"test_a.py::{name}": Outcome(found) for name, found in outcomes.items()}
+    tests = {name: Outcome("passed") for name in proven.suite(proven.GPU_SUITE)}
+    tests |= {f"test_fp8.py::{name}": Outcome(found) for name, found in outcomes.items()}
     proof = Proof(machine, "rootfs", "2026-11-24T21:00:00Z", tests, {})
     evidence.write(evidence.path_of(matrix, TARGET), Evidence(tested, (proof,)))
 
@@ -260,12 +261,14 @@ def listed(matrix: Path, store: Path) -> tuple[bool, str]:
 def test_list_tells_what_is_proven(matrix: Path, store: Store, tmp_path: Path) -> None:
     digest = store.images()[TARGET]
     assert listed(matrix, store.path) == (False, "no")
-    keep_evidence(matrix, digest, test_one="passed", test_two="skipped")
+    keep_evidence(matrix, digest, test_generates="passed")
     assert listed(matrix, store.path) == (True, "H100 80GB HBM3, 2026-11-24")
     not_built = (False, f"{digest[:19]}: H100 80GB HBM3, 2026-11-24")
     assert listed(matrix, tmp_path / "none") == not_built
-    keep_evidence(matrix, digest, test_one="passed", test_two="failed")
+    keep_evidence(matrix, digest, test_generates="failed")
     assert listed(matrix, store.path) == (False, "no (1 failed on H100 80GB HBM3)")
+    keep_evidence(matrix, digest, test_invented="passed")
+    assert listed(matrix, store.path) == (False, "no (test_fp8.py::test_invented is no test)")
 
 
 def test_list_gives_the_evidence_in_fields_of_its_own(matrix: Path, store: Store) -> None:
@@ -286,12 +289,12 @@ def test_list_gives_the_evidence_in_fields_of_its_own(matrix: Path, store: Store
 
 
 def test_list_never_takes_another_digest_for_proof(matrix: Path, store: Store) -> None:
-    keep_evidence(matrix, f"sha256:{'0' * 64}", test_one="passed")
+    keep_evidence(matrix, f"sha256:{'0' * 64}", test_generates="passed")
     assert listed(matrix, store.path) == (False, "no (another digest)")
 
 
 def test_list_tells_damaged_evidence(matrix: Path, store: Store) -> None:
-    keep_evidence(matrix, store.images()[TARGET], test_one="passed")
+    keep_evidence(matrix, store.images()[TARGET], test_generates="passed")
     evidence.path_of(matrix, TARGET).write_text("{")
     assert listed(matrix, store.path) == (False, "no (the evidence cannot be read)")
 

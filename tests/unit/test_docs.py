@@ -63,6 +63,16 @@ def test_tests_that_are_named_exist() -> None:
     assert [name for name in inside if not (ROOT / "tests" / name).is_file()] == []
 
 
+def test_modules_that_are_trusted_exist() -> None:
+    """In the tables of trust: each names where something is checked."""
+    text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:images|tests|\.github)/[\w./-]+)`", text))
+    assert len(named) > 25
+    assert [name for name in named if not (ROOT / name).exists()] == []
+    rows = [line for line in text.splitlines() if line.startswith("| ") and line.count("|") == 6]
+    assert len([row for row in rows if "`" in row.split("|")[4]]) >= 15
+
+
 def test_variables_of_ours_are_read_somewhere() -> None:
     sources = [ROOT / name for name in SOURCES]
     files = [

@@ -20,6 +20,7 @@ MACHINE = Machine((H100,), "580.159.04", "13.0", "6.18.44")
 IMAGE = ImageId(TARGET, DIGEST, f"sha256:{'3' * 64}", f"sha256:{'4' * 64}", "0.1.0")
 PASSED, FAILED = Outcome("passed", 1.5), Outcome("failed", 2.0)
 SKIPPED = Outcome("skipped", 0.0, "two GPUs are needed")
+NOT_RUN = Outcome("not run")
 PROOF = Proof(
     MACHINE,
     "rootfs",
@@ -297,3 +298,23 @@ def test_what_of_rolls_suite_was_not_run_is_counted() -> None:
     )
     assert found.proofs[0].roll is not None
     assert found.proofs[0].roll.tests["b.py::test_x"] == Outcome("not run")
+
+
+# -- several machines ------------------------------------------------------------------------------
+
+
+def test_what_one_machine_left_out_another_may_have_run() -> None:
+    """Some tests need two GPUs; those for one need not run on two again."""
+    run = RollRun("8" * 40, False, "2026-11-26T03:00:00Z", outcomes(one=PASSED, two=SKIPPED))
+    two = replace(run, date="2026-11-27T03:00:00Z", tests=outcomes(one=NOT_RUN, two=PASSED))
+    both = Evidence(IMAGE, (replace(PROOF, roll=run), replace(ELSEWHERE, roll=two)))
+    assert both.roll == replace(two, tests=outcomes(one=PASSED, two=PASSED))
+    assert both.roll.whole
+    assert both.tests == {**PROOF.tests, **ELSEWHERE.tests}
+    other = replace(two, commit="9" * 40)
+    assert Evidence(IMAGE, (replace(PROOF, roll=run), replace(ELSEWHERE, roll=other))).roll == other
+
+
+def test_failure_on_one_machine_counts_for_all() -> None:
+    failed = replace(ELSEWHERE, tests=outcomes(one=FAILED))
+    assert Evidence(IMAGE, (PROOF, failed)).tests["test_a.py::test_one"] == FAILED

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from images import evidence
+from images import evidence, proven
 from images.evidence import Gpu, Machine
 from tests.gpu import recorder
 
@@ -193,7 +193,7 @@ def test_without_a_gpu_the_evidence_before_stays(suite: Path) -> None:
 
 
 def test_the_real_suite_is_found() -> None:
-    names = recorder.suite(ROOT / "tests" / "gpu")
+    names = proven.suite(ROOT / "tests" / "gpu")
     assert "test_torch.py::test_torch_computes_what_the_cpu_computes" in names
     assert len(names) > 20
 

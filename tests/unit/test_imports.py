@@ -23,7 +23,7 @@ NO_CHANGE = (
     "images.toolkit images.lock images.lockfile images.report images.attest"
 )
 SLOW = ("docker", "rich", "requests", "urllib3", "zstandard", "tomli", "installer", "uv", "yaml",
-        "packaging", "pyproject_hooks", "asyncio", "cyclonedx", "packageurl")  # fmt: skip
+        "packaging", "asyncio", "cyclonedx", "packageurl")  # fmt: skip
 
 
 def imported(path: Path, *, top_level_only: bool = False) -> Iterator[str]:

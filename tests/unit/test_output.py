@@ -203,12 +203,12 @@ def test_no_stream_is_no_place_for_a_result(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_output_has_one_place() -> None:
     """What runs in another process, or where a bundle arrives, has streams of its own."""
-    own = ("unbundle", "bytecode_worker.py", "output.py", "progress.py", "interrupts.py")
-    own += ("requirements.py",)  # before any other module is loaded
+    own = {"unbundle", "bytecode_worker.py", "output.py", "progress.py", "interrupts.py"}
+    own.add("requirements.py")  # it speaks before any other module is loaded
     found = [
         path.relative_to(ROOT)
         for path in (ROOT / "images").rglob("*.py")
-        if not set(path.relative_to(ROOT / "images").parts) & set(own)
+        if not set(path.relative_to(ROOT / "images").parts) & own
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if (isinstance(node, ast.Name) and node.id == "print")
         or (

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from images import evidence
+from images import evidence, proven
 from images.evidence import Gpu, ImageId, Machine, Outcome, RollRun
 from images.roll_checkout import RollCheckout
 from tests.gpu import recorder as record
@@ -85,6 +85,6 @@ def test_a_session_of_roll_after_the_other_adds_up(suites: Path) -> None:
 
 
 def test_the_real_suite_is_found() -> None:
-    names = record.suite(Path(__file__).parents[1] / "roll")
+    names = proven.suite(Path(__file__).parents[1] / "roll")
     assert "test_job.py::test_the_engine_follows_the_new_weights" in names
     assert len(names) > 40

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import sys
+import subprocess
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -18,11 +18,12 @@ from images.errors import IntegrityError, ToolError
 from images.interpreter import Interpreter
 from tests.unit.conftest import write_wheel
 
-PYTHON = Interpreter(
-    (sys.executable, "-I", "-S"), {"PATH": os.defpath, "HOME": "/nonexistent"}, "3.11"
-)
+# A build sees /usr and no virtual environment.
+SYSTEM = "/usr/bin/python3"
+PYTHON = Interpreter((SYSTEM, "-I", "-S"), {"PATH": os.defpath}, "3.11")
 pytestmark = pytest.mark.skipif(
-    sys.version_info < (3, 11), reason="the image's Python has -P; this one has not"
+    subprocess.run([SYSTEM, "-P", "-c", ""], capture_output=True, check=False).returncode != 0,
+    reason=f"the image's Python has -P, which is of 3.11; {SYSTEM} has not",
 )
 
 PYPROJECT = b"""
@@ -122,9 +123,10 @@ def test_same_bytes_whatever_umask_modes_owner_and_hash_seed(tmp_path: Path, bac
         info.uid, info.gid, info.mtime = 1234, 1234, 1_700_000_000
 
     tool = "demo-1.0/src/demo/tool.sh"
-    first = packed(tmp_path / "one.tar.gz", SOURCE, {tool: 0o755})
+    (tmp_path / "one").mkdir()
+    first = packed(tmp_path / "one" / "demo-1.0.tar.gz", SOURCE, {tool: 0o755})
     second = packed(
-        tmp_path / "two.tar.gz",
+        tmp_path / "demo-1.0.tar.gz",
         SOURCE,
         {tool: 0o700, **dict.fromkeys(SOURCE, 0o600)} | {tool: 0o700},
         own,
@@ -164,7 +166,7 @@ def test_backend_in_the_source_is_used(tmp_path: Path) -> None:
         "demo-1.0/own/tiny.py": TINY,
         "demo-1.0/own/tiny_record.py": RECORD,
     }
-    assert built(packed(tmp_path / "demo.tar.gz", files), [], tmp_path / "work").is_file()
+    assert built(packed(tmp_path / "demo-1.0.tar.gz", files), [], tmp_path / "work").is_file()
 
 
 @pytest.mark.parametrize("pyproject", [None, b"", b"[project]\nname = 'demo'\n"])
@@ -195,6 +197,16 @@ def failed(tmp_path: Path, requirements: list[Path], **changes: bytes) -> ToolEr
         built(packed(tmp_path / "demo-1.0.tar.gz", files), requirements, tmp_path / "work")
     assert error.value.message.startswith("demo-1.0.tar.gz: ")
     return error.value
+
+
+@pytest.mark.parametrize(
+    "name", ["torch-1.0-py3-none-any.whl", "demo-2.0-py3-none-any.whl", "x.whl"]
+)
+def test_wheel_of_another_distribution_is_refused(tmp_path: Path, name: str) -> None:
+    other = TINY.replace(b"demo-1.0-py3-none-any.whl", name.encode())
+    backend = write_wheel(tmp_path, {"tiny.py": other, "tiny_record.py": RECORD}, name="tiny")
+    with pytest.raises(IntegrityError, match=r"demo-1\.0\.tar\.gz: its build made"):
+        built(packed(tmp_path / "demo-1.0.tar.gz", SOURCE), [backend], tmp_path / "work")
 
 
 def test_missing_build_requirement_names_the_remedy(tmp_path: Path) -> None:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli
 import yaml
+from packaging.markers import Marker
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests.unit import commands
 from tests.unit.linters import lint
@@ -56,7 +61,9 @@ def test_workflows_have_the_form_that_github_wants() -> None:
 
 
 def test_auditor_finds_nothing() -> None:
-    lint("zizmor", "--offline", "--no-progress", "--persona=pedantic", GITHUB)
+    if sys.version_info < (3, 11):
+        pytest.skip("zizmor has no wheel for this Python")
+    lint("zizmor", "--offline", "--no-progress", "--persona=auditor", GITHUB)
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
@@ -171,21 +178,113 @@ def reached(event: str) -> set[tuple[str, str]]:
 
 def test_tag_is_moved_after_proof_and_signature_alone() -> None:
     job = job_of(("image.yml", "promote"))
-    assert set(needs(job)) == {"build", "sign", "prove"}
-    assert "needs.prove.result == 'success' || needs.build.outputs.proven == 'true'" in job["if"]
+    assert set(needs(job)) == {"push", "sign", "prove"}
+    assert "needs.prove.result == 'success' || needs.push.outputs.proven == 'true'" in job["if"]
     (command,) = [found for script in scripts_of(job) for found in commands.of_shell(script)]
     assert command[1] == "promote"
     assert "--unproven" not in command
     # What the build pushes has a tag of its own, which no other commit gets.
     pushes = [
         command
-        for script in scripts_of(job_of(("image.yml", "build")))
+        for script in scripts_of(job_of(("image.yml", "push")))
         for command in commands.of_shell(script)
         if command[1] == "push"
     ]
     assert [command[command.index("--to") + 1] for command in pushes] == [
         "$REPOSITORY:$TARGET-${GITHUB_SHA::12}"
     ]
+
+
+# -- code of others, and what it must not be beside ------------------------------------------------
+
+WRITERS = [where for where in JOBS if "write" in str(job_of(where).get("permissions"))]
+WRITING = ("secrets.registry-user", "secrets.registry-password", "secrets.PULL_REQUEST_TOKEN")
+
+
+def runs_code_of_others(command: list[str]) -> bool:
+    """Whether a command of ours runs what packages or images bring."""
+    name = command[1] if len(command) > 1 and not command[1].startswith("-") else "build"
+    return name in ("test", "lock") or (name == "build" and "--only-known" not in command)
+
+
+def steps_with_commands(job: Job) -> Iterator[tuple[int, list[str]]]:
+    for number, step in enumerate(job.get("steps", ())):
+        for command in commands.of_shell(step.get("run", "")):
+            yield number, command
+
+
+@pytest.mark.parametrize("where", WRITERS, ids="-".join)
+def test_no_code_of_others_runs_where_something_may_be_written(where: tuple[str, str]) -> None:
+    found = [command for _, command in steps_with_commands(job_of(where))]
+    assert [command for command in found if runs_code_of_others(command)] == []
+
+
+@pytest.mark.parametrize("where", JOBS, ids=JOB_IDS)
+def test_a_login_that_may_write_is_in_jobs_that_write(where: tuple[str, str]) -> None:
+    if "uses" not in job_of(where) and where not in WRITERS:
+        assert [name for name in WRITING if name in yaml.safe_dump(job_of(where))] == []
+
+
+@pytest.mark.parametrize("where", JOBS, ids=JOB_IDS)
+def test_tests_run_after_the_login_is_gone(where: tuple[str, str]) -> None:
+    steps = job_of(where).get("steps", ())
+    scripts = [step.get("run", "") for step in steps]
+    logins = [number for number, script in enumerate(scripts) if "login.sh" in script]
+    tests = [n for n, command in steps_with_commands(job_of(where)) if command[1] == "test"]
+    if logins and tests:
+        gone = scripts.index('rm -rf "$RUNNER_TEMP/registry-login"')
+        assert max(logins) < gone < min(tests)
+
+
+def test_what_was_handed_over_is_hashed_before_the_login() -> None:
+    scripts = [step.get("run", "") for step in job_of(("image.yml", "push"))["steps"]]
+    (verified,) = (n for n, script in enumerate(scripts) if "build.py verify" in script)
+    (login,) = (n for n, script in enumerate(scripts) if "login.sh" in script)
+    assert verified < login
+    assert any('[ "$digest" = "$BUILT" ]' in script for script in scripts)
+
+
+@pytest.mark.parametrize("where", JOBS, ids=JOB_IDS)
+def test_packages_are_installed_by_their_hashes_alone(where: tuple[str, str]) -> None:
+    assert [script for script in scripts_of(job_of(where)) if "pip install" in script] == []
+    assert "--require-hashes" in (GITHUB / "install.sh").read_text()
+
+
+@pytest.mark.parametrize("where", JOBS, ids=JOB_IDS)
+def test_checkouts_keep_no_credentials(where: tuple[str, str]) -> None:
+    steps = job_of(where).get("steps", ())
+    checkouts = [step for step in steps if "actions/checkout" in step.get("uses", "")]
+    assert all(step["with"]["persist-credentials"] is False for step in checkouts)
+
+
+LOCKED = re.compile(r"(?P<pin>[a-z0-9.-]+==[^ ;\\]+)(?: ; (?P<marker>[^\\]+))? \\")
+
+
+@pytest.mark.parametrize("extra", ["", "test"])
+@pytest.mark.parametrize("python", ["3.10", "3.11", "3.12", "3.13"])
+def test_lock_of_the_workflows_is_that_of_the_project(extra: str, python: str) -> None:
+    """Renewed by the command in docs/releasing.md."""
+    lines = (GITHUB / f"requirements{extra and '-test'}.txt").read_text().splitlines()
+    pins = {}
+    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+        if found := LOCKED.fullmatch(line):
+            assert following.startswith("    --hash=sha256:")
+            if applies(found["marker"], python):
+                requirement = Requirement(found["pin"])
+                pins[canonicalize_name(requirement.name)] = str(requirement.specifier)[2:]
+        else:
+            assert re.match(r"#|    (?:--hash=sha256:[0-9a-f]{64}(?: \\)?|# )", line), line
+    project = tomli.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *(project["optional-dependencies"][extra] if extra else ())]
+    for requirement in map(Requirement, wanted):
+        if requirement.marker is None or applies(str(requirement.marker), python):
+            pinned = pins[canonicalize_name(requirement.name)]
+            assert requirement.specifier.contains(pinned), f"{requirement}: {pinned} is locked"
+
+
+def applies(marker: str | None, python: str) -> bool:
+    known = {"python_version": python, "python_full_version": f"{python}.0"}
+    return marker is None or Marker(marker).evaluate(known)
 
 
 # -- the script that proposes changes --------------------------------------------------------------
