@@ -9,6 +9,7 @@ from typing import Any
 
 from images.commands.common import (
     chosen,
+    compare_files,
     elsewhere_of,
     image_of,
     matrix_of,
@@ -104,6 +105,7 @@ def plan(options: argparse.Namespace) -> int:
         print_documents(documents, "targets")
     else:
         print("\n\n".join(report_outline.plan_text(item) for item in found))
+    compare_files(matrix, targets, options.cache)
     return 0
 
 
