@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -250,7 +250,10 @@ def _at_hand(blob: Blob, place: Place) -> bool:
 
 
 def survey(image: BaseImage, cache: Path, store: Store | None, progress: Progress) -> Ground:
-    """What is in a base's layers: read once, then kept in the cache by the base's digest.
+    """What is in a base's layers: read once, then kept by the base's digest.
+
+    It decides about layers, so a build relies on its store alone; what is kept in the cache says
+    which files are to be fetched.
 
     Args:
         image: the base; all its layers are in the cache or in the store.
@@ -262,8 +265,10 @@ def survey(image: BaseImage, cache: Path, store: Store | None, progress: Progres
         IntegrityError: a layer's tar is not the one of the config, or none at all.
         StoreError: the cache cannot be written.
     """
-    kept = cache / image.manifest_digest.removeprefix("sha256:") / f"facts-{base_facts.FORMAT}.json"
-    found = _read_facts(kept)
+    digest = image.manifest_digest.removeprefix("sha256:")
+    kept = cache / digest / f"facts-{base_facts.FORMAT}.json"
+    note = f"base-{digest}-{base_facts.FORMAT}.json"
+    found = _read_facts(lambda: store.noted(note) if store else reading.whole(kept, limits.LIST))
     if found is None:
         with progress.stage("read base", sum(blob.size for blob in image.blobs)) as meter:
             tree = base_tree.Tree(base_facts.wanted)
@@ -274,9 +279,12 @@ def survey(image: BaseImage, cache: Path, store: Store | None, progress: Progres
                 limits.check_count(name, sum(sizes), limits.LAYER_BYTES, "bytes")
                 meter.advance(blob.size)
         facts = base_facts.read(tree, image.env.get("PATH"))
+        document = json.dumps({"facts": asdict(facts), "sizes": sizes})
+        if store:
+            store.note(note, document.encode())
         try:
             kept.parent.mkdir(parents=True, exist_ok=True)
-            lockfile.write(kept, json.dumps({"facts": asdict(facts), "sizes": sizes}))
+            lockfile.write(kept, document)
         except OSError as error:
             raise StoreError(f"{kept}: cannot be written: {error}") from error
     else:
@@ -288,9 +296,9 @@ def survey(image: BaseImage, cache: Path, store: Store | None, progress: Progres
     return Ground(image, facts, layers)
 
 
-def _read_facts(path: Path) -> tuple[Facts, list[int]] | None:
+def _read_facts(read: Callable[[], bytes | None]) -> tuple[Facts, list[int]] | None:
     try:
-        document = jsontext.loads(reading.whole(path, limits.LIST))
+        document = jsontext.loads(read() or b"")
         told: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in document["facts"].items()

@@ -14,7 +14,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from images import fetch, interpreter, layer, sources
 from images.artifact import Artifact
@@ -29,6 +29,9 @@ from images.remote import Place, Remote
 from images.sources import Arriving
 from images.stack import Recipe, Workshop
 from images.store import Store
+
+if TYPE_CHECKING:
+    from images.comparison import Comparison
 
 Look = Callable[[Sequence[Recipe]], Mapping[str, Remote]]
 """Finds layers that lie elsewhere, by key."""
@@ -89,6 +92,7 @@ def make(
     settings: Settings,
     progress: Progress,
     look: Look | None = None,
+    compare: Comparison | None = None,
 ) -> list[Made]:
     """The layers of the recipes, in their order; those that the store lacks are found or made.
 
@@ -99,6 +103,7 @@ def make(
         progress: told of the stages.
         look: finds layers elsewhere; the store then knows them, and does not have their bytes.
             Without it, whatever the store does not hold itself is made.
+        compare: compares the files of the distributions, each before its layer is begun.
 
     Raises:
         BuildError: of the kind that fits; layers that were finished are kept.
@@ -121,9 +126,33 @@ def make(
             f"{settings.store.path}: {len(lacking)} layers would have to be made:{titles}",
             remedy="build them first, without --only-known",
         )
-    made = _make_all(lacking, base_debs, settings, progress) if lacking else {}
+    if compare is not None:
+        _see(recipes, known, settings, compare)
+        if compare.unsettled:
+            compare.stop()
+    made = _make_all(lacking, base_debs, settings, progress, compare) if lacking else {}
+    if compare is not None:
+        compare.stop()
     settings.store.note_remotes(remotes.values())
     return [_result(recipe, known[recipe.key], made, remotes) for recipe in recipes]
+
+
+def _see(
+    recipes: Sequence[Recipe],
+    known: Mapping[str, Blob | None],
+    settings: Settings,
+    compare: Comparison,
+) -> None:
+    """Compare what is here: the layers in the store, and the wheels of those that it lacks."""
+    for recipe in recipes:
+        if not compare.wants(recipe.distributions):
+            continue
+        blob = known[recipe.key]
+        kept = settings.store.records(recipe.key) is not None
+        if blob is None or not kept:  # a layer must not be inflated where its wheels are here
+            compare.see_cached(recipe.distributions, settings.cache)
+        if blob is not None and compare.wants(recipe.distributions):
+            compare.see_layer(settings.store, recipe.key, blob)
 
 
 def _result(
@@ -136,13 +165,17 @@ def _result(
 
 
 def _make_all(
-    lacking: Sequence[Recipe], base_debs: Sequence[Deb], settings: Settings, progress: Progress
+    lacking: Sequence[Recipe],
+    base_debs: Sequence[Deb],
+    settings: Settings,
+    progress: Progress,
+    compare: Comparison | None,
 ) -> dict[str, Blob]:
     with ExitStack() as stack:
         arriving = _start_downloads(lacking, base_debs, settings, progress, stack)
         total = sum(recipe.weight for recipe in lacking)
         meter = stack.enter_context(progress.stage("layers", total))
-        maker = stack.enter_context(_Maker(base_debs, settings, meter))
+        maker = stack.enter_context(_Maker(base_debs, settings, meter, compare))
         return maker.run(lacking, arriving)
 
 
@@ -193,8 +226,15 @@ class _CancelledError(Exception):
 class _Maker:
     """Makes layers, a few at a time, the heaviest of those whose files are there first."""
 
-    def __init__(self, base_debs: Sequence[Deb], settings: Settings, meter: Meter) -> None:
+    def __init__(
+        self,
+        base_debs: Sequence[Deb],
+        settings: Settings,
+        meter: Meter,
+        compare: Comparison | None,
+    ) -> None:
         self._base_debs = base_debs
+        self._compare = compare
         self._settings = settings
         self._meter = meter
         self._debs: dict[Artifact, Deb] = {}
@@ -221,20 +261,25 @@ class _Maker:
         self._debs = dict(sources.of(lacking, self._base_debs).debs)
         python = self._interpreter(arriving)
         compiler = self._stack.enter_context(Compiler(python.command, python.env))
+        compiler.prepare()
         todo = sorted(lacking, key=lambda recipe: (not recipe.debs, -recipe.weight))
-        running: dict[Future[Blob], str] = {}
+        running: dict[Future[Blob], Recipe] = {}
         made: dict[str, Blob] = {}
         while todo or running:
             self._look_for_losses(arriving)
             ready = [recipe for recipe in todo if _arrived(recipe, arriving)]
+            self._look_for_conflicts(ready, lacking, arriving)
             for recipe in ready[: self._threads - len(running)]:
                 todo.remove(recipe)
-                running[self._pool.submit(self._one, recipe, python, compiler)] = recipe.key
+                running[self._pool.submit(self._one, recipe, python, compiler)] = recipe
             under_way: list[Future[Any]] = [*running]
             under_way += [future for future in arriving.values() if not future.done()]
             done = wait(under_way, return_when=FIRST_COMPLETED).done
             for future in [future for future in running if future in done]:
-                made[running.pop(future)] = future.result()
+                recipe = running.pop(future)
+                made[recipe.key] = future.result()
+                if self._compare and self._compare.wants(recipe.distributions):  # of an sdist
+                    self._compare.see_layer(self._settings.store, recipe.key, made[recipe.key])
         return made
 
     def _interpreter(self, arriving: Arriving) -> Interpreter:
@@ -246,6 +291,25 @@ class _Maker:
         wait(pending)
         self._look_for_losses(arriving)
         return interpreter.extracted(self._base_debs, self._settings.cache)
+
+    def _look_for_conflicts(
+        self, ready: Sequence[Recipe], lacking: Sequence[Recipe], arriving: Arriving
+    ) -> None:
+        """Compare what has arrived. After a conflict the other downloads go on, so that all are
+        found; no layer is begun any more."""
+        compare = self._compare
+        if compare is None:
+            return
+        compare.see_cached(
+            (item for one in ready for item in one.distributions), self._settings.cache
+        )
+        if compare.unsettled:
+            self._meter.say("  two distributions bring one file; the other downloads go on")
+            wait(arriving.values())
+            self._look_for_losses(arriving)
+            every = (item for one in lacking for item in one.distributions)
+            compare.see_cached(every, self._settings.cache)
+            compare.stop()
 
     def _look_for_losses(self, arriving: Arriving) -> None:
         for what, future in arriving.items():
@@ -267,6 +331,8 @@ class _Maker:
 
     def _write(self, recipe: Recipe, python: Interpreter, compiler: Compiler) -> tuple[Blob, float]:
         """The layer's blob, in the store, and the seconds that it took."""
+        from images import records  # a build that makes nothing does without
+
         shown, before_disk = 0, int(recipe.weight * _BEFORE_DISK)
 
         def advance(content: int) -> None:
@@ -277,6 +343,7 @@ class _Maker:
             shown += step
             self._meter.advance(step)
 
+        kept = records.Kept()
         with ExitStack() as stack:
             workdir = stack.enter_context(self._settings.store.workdir())
             shop = Workshop(self._settings.cache, workdir, python, compiler)
@@ -284,10 +351,11 @@ class _Maker:
             with self._slots:
                 begin = time.monotonic()
                 with self._meter.busy(f"making {recipe.title}"):
-                    entries = recipe.entries(shop, stack)
+                    entries = kept.passing(recipe.entries(shop, stack))
                     blob = layer.write(
                         entries, out, self._settings.compression, advance, recipe.effort
                     )
+            self._settings.store.keep_records(recipe.key, kept.dump())
             # Waits for the disk, while another layer has the processor.
             with self._meter.busy(f"writing {recipe.title} to the disk"):
                 commit(blob.digest)

@@ -63,6 +63,15 @@ class Compiler:
         for worker in self._workers:
             worker.end()
 
+    def prepare(self) -> None:
+        """Start a process before it is wanted: it takes a moment until it can compile.
+
+        Raises:
+            ToolError: the interpreter does not start.
+        """
+        with self.lent():
+            pass
+
     @contextmanager
     def lent(self) -> Iterator[Worker]:
         """A process for one thread alone.

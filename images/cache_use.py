@@ -6,7 +6,10 @@ one, or is made here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +29,12 @@ from images.upload import Source
 
 _IMPATIENT = Policy(attempts=3, strangers=2, longest=4.0, patience=10.0)
 """To read: what a cache saves must not be spent on waiting for it."""
+
+PATIENCE = 30.0
+"""Seconds for all questions to a cache that is read, whatever it does: silence, or a byte now and
+then."""
+
+_AGAIN = 0.5  # seconds; what was only connecting when it was broken off is broken off then
 
 
 def place(text: str, *, plain_http: bool) -> Place:
@@ -51,12 +60,14 @@ class CacheFrom:
         say: takes a line for people.
         policy: how often something is tried.
         otherwise: what happens to layers that it cannot give, for people.
+        patience: seconds for all questions of a build.
     """
 
     place: Place
     say: Callable[[str], None]
     policy: Policy = _IMPATIENT
     otherwise: str = "layers are made"
+    patience: float = PATIENCE
     _given_up: bool = field(default=False, init=False)
 
     def look(self, recipes: Sequence[Recipe]) -> dict[str, Remote]:
@@ -64,13 +75,7 @@ class CacheFrom:
         if self._given_up:
             return {}
         try:
-            with Registry(
-                self.place.repository,
-                plain_http=self.place.plain_http,
-                policy=self.policy,
-                actions="pull",
-            ) as registry:
-                found = shared_cache.find(registry, [recipe.key for recipe in recipes])
+            found = self._find([recipe.key for recipe in recipes])
         except RegistryError as error:
             self._given_up = True
             hint = f" ({error.remedy})" if error.remedy else ""
@@ -78,7 +83,48 @@ class CacheFrom:
             return {}
         for fault in found.faults:
             self.say(f"cache: {fault}")
+        if not found.blobs:  # it may be no cache at all
+            self.say(f"cache: {self.place}: knows 0 of {len(recipes)} layers")
         return {key: Remote(key, blob, self.place) for key, blob in found.blobs.items()}
+
+    def _find(self, keys: Sequence[str]) -> shared_cache.Found:
+        late = threading.Event()
+        registry = Registry(
+            self.place.repository,
+            plain_http=self.place.plain_http,
+            policy=self.policy,
+            actions="pull",
+        )
+        with registry, _broken_off(registry.exchange.close, self.patience, late):
+            try:
+                found = shared_cache.find(registry, keys)
+            except (CancelledError, RegistryError):
+                if not late.is_set():
+                    raise
+        if late.is_set():  # what was found then may be what was broken off
+            raise RegistryError(f"it has not answered everything within {self.patience:.0f} s")
+        return found
+
+
+@contextmanager
+def _broken_off(cut: Callable[[], None], after: float, late: threading.Event) -> Iterator[None]:
+    """Call `cut` after some seconds, and again and again until the context is left."""
+    done = threading.Event()
+
+    def watch() -> None:
+        wait = after
+        while not done.wait(wait):
+            late.set()
+            cut()
+            wait = _AGAIN
+
+    watcher = threading.Thread(target=watch, name="deadline", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
 
 
 def read_all(

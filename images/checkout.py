@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from images import git
+from images import git, output
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ def of(root: Path) -> Checkout | None:
         return Checkout(tree.commit, tree.changed())
     except (OSError, ValueError) as error:
         if (root / ".git").exists():
-            print(f"warning: the provenance names no commit: git: {error}", file=sys.stderr)
+            output.message(f"warning: the provenance names no commit: git: {error}")
         return None
 
 

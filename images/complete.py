@@ -1,15 +1,18 @@
 """Brings layers into a store that it knows and does not hold, each one checked.
 
 What needs the bytes of an image (Docker, a bundle, tests, another registry, skopeo and podman on
-the layout) asks for them here first.
+the layout) asks for them here first. Their key is not noted as that of a layer that the store has
+made: only making it proves what it is made from, so a build without the cache makes it.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from contextlib import ExitStack
+from pathlib import Path
 
-from images import pull
+from images import inflate, pull
 from images.at_once import at_once
 from images.errors import IntegrityError, RegistryError
 from images.progress import Meter, Progress
@@ -37,7 +40,7 @@ def complete(
 
     Raises:
         RegistryError: a registry has the blob no more, or cannot be reached.
-        IntegrityError: it gave other bytes.
+        IntegrityError: it gave other bytes, or a layer whose tar is not the one of the record.
         StoreError: the disk is full.
     """
     elsewhere = store.remotes()
@@ -82,9 +85,30 @@ def _fetch(store: Store, remote: Remote, registry: Registry, meter: Meter) -> No
             with store.new_file() as (out, commit):
                 pull.blob(registry, blob.digest, blob.size, out, meter.advance)
                 with meter.busy(f"writing {blob.digest[:19]} to the disk"):
+                    out.flush()
+                    _check_tar(Path(out.name), remote)
                     commit(blob.digest)
         except MissingError as error:
             raise RegistryError(error.message, remedy=_MAKE_IT) from None
         except IntegrityError as error:
             raise IntegrityError(error.message, remedy=_MAKE_IT) from None
-        store.remember(remote.key, blob)
+
+
+def _check_tar(path: Path, remote: Remote) -> None:
+    """Hold a layer's tar against what the cache's record says: images were made with that.
+
+    Raises:
+        IntegrityError: it is another one.
+    """
+    blob, found, left = remote.blob, hashlib.sha256(), remote.blob.unpacked
+    for piece in inflate.tar(path, blob.size, blob.media_type):
+        found.update(piece)
+        left -= len(piece)
+        if left < 0:
+            break
+    if left or f"sha256:{found.hexdigest()}" != blob.diff_id:
+        raise IntegrityError(
+            f"{remote.place}: the layer {blob.digest} does not hold the tar that its record there "
+            f"tells of ({blob.diff_id}, {blob.unpacked} bytes): every image that was made with it "
+            "is broken, and so is the record"
+        )

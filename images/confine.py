@@ -18,7 +18,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,6 +28,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO
 
+from images import output
 from images.errors import BuildError, StoreError, ToolError
 
 OUTPUT = "output.tar"
@@ -155,7 +155,7 @@ def found() -> Way:
             reasons.append(reason)
             continue
         if not way.closed:
-            print(_weak(reasons), file=sys.stderr)
+            output.message(_weak(reasons))
         return way
     raise ToolError(
         "an sdist's build would see your files and the network: this system lets you make no "

@@ -40,6 +40,15 @@ class Entry:
     gid: int = 0
 
 
+def is_whiteout(path: str) -> bool:
+    """Whether an engine takes a path for an order to remove what a lower layer has.
+
+    OCI Image Format 1.1, layer.md, "Whiteouts" and "Opaque Whiteout"; AUFS, from which they come,
+    has more names, all of which begin alike.
+    """
+    return path.startswith(".wh.") or "/.wh." in path
+
+
 def of_bytes(path: str, content: bytes, mode: int = 0o644) -> Entry:
     """A file entry whose content is in memory."""
     return Entry(path, "file", mode, len(content), lambda: io.BytesIO(content))

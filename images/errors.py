@@ -68,6 +68,10 @@ class IntegrityError(BuildError):
     exit_code = 6
 
 
+class ConflictError(IntegrityError):
+    """Two distributions of a target bring files that cannot both be in its image."""
+
+
 class StoreError(BuildError):
     """The store cannot be read or written: not a layout, disk full, no permission."""
 

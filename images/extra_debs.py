@@ -69,7 +69,7 @@ def _chosen(
     wanted: Sequence[str], base_debs: Sequence[Deb], mirror: Mirror, cache: Path
 ) -> list[Deb]:
     deb.download(base_debs, mirror, cache, jobs=6, advance=lambda _: None, renew=RENEW)
-    installed = [debfile.control(fetch.cached(item.artifact, cache)) for item in base_debs]
+    installed = [debfile.control(fetch.checked(item.artifact, cache)) for item in base_debs]
     return apt.additions(base.SUITES, wanted, installed, mirror, remedy=RENEW)
 
 

@@ -3,6 +3,10 @@
 Byte code and wheels made from sdists have to come from the image's Python, not from the builder's.
 Its files are extracted from the base's .debs into the download cache and started through their own
 loader, so neither the host's Python nor its C library matters.
+
+A download cache may be damaged, or come from somebody else. So the digest of the extracted files is
+locked, and they are hashed before they are run, once in a process; what is there and is not them is
+replaced. Nothing is written beside them afterwards: they hold no byte code, and make none.
 """
 
 from __future__ import annotations
@@ -13,15 +17,22 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from images import debfile, fetch, layout, lockfile
+from images import debfile, fetch, layout, lockfile, tree_digest
 from images.deb import Deb
 from images.errors import IntegrityError, LockError, StoreError
 
-FORMAT = "1"
-"""Part of the directory's name. Raise it when `extracted` lays it out in another way."""
+FORMAT = "2"
+"""Part of the directory's name. Raise it, and lock, when `extracted` lays it out in another way."""
+
+LOCK = Path(__file__).parent / "locks" / "python-bookworm.txt"
+"""Holds the digest of the extracted files."""
+
+RENEW = "python build.py lock --base"
+_TREE = "tree sha256:"
 
 _PYTHON = f"python{layout.PYTHON}"
 _LOADER = "ld-linux-x86-64.so.2"
@@ -53,7 +64,7 @@ _WRAPPER = """\
 # Starts Python with its own loader and libraries, whatever the host has.
 root=$(dirname "$(dirname "$0")")
 exec "$root/libraries/{loader}" --inhibit-cache --argv0 "$0" \\
-	--library-path "$root/libraries" "$root/libexec/{python}" "$@"
+	--library-path "$root/libraries" "$root/libexec/{python}" -B "$@"
 """
 
 
@@ -94,18 +105,50 @@ def needed(debs: Sequence[Deb]) -> list[Deb]:
     if absent := [package for package in _PACKAGES if package not in found]:
         raise LockError(
             f"the base has no {', '.join(absent)}, which its Python is made of",
-            remedy="python build.py lock --base",
+            remedy=RENEW,
         )
     return [found[package] for package in _PACKAGES]
+
+
+def lock(debs: Sequence[Deb], cache: Path) -> str:
+    """The text of a fresh lock of the extracted files.
+
+    Args:
+        debs: the locked packages of the base.
+        cache: the download cache, which has those that `needed` names.
+
+    Raises:
+        LockError, FetchError, IntegrityError, StoreError: as `extracted`.
+    """
+    with _made(debs, cache) as tree:
+        return lockfile.seal(_key(debs), [_TREE + tree_digest.of(tree)])
+
+
+def locked(debs: Sequence[Deb], path: Path | None = None) -> str:
+    """The digest that the extracted files must have.
+
+    Args:
+        debs: the locked packages of the base.
+        path: the lock; `LOCK` by default.
+
+    Raises:
+        LockError: the lock is missing, stale or edited by hand.
+    """
+    path = path or LOCK
+    sealed = lockfile.read(path, remedy=RENEW)
+    if sealed.inputs != _key(debs):
+        raise LockError(f"{path}: lock is stale: the base changed since then", remedy=RENEW)
+    return sealed.lines[0].removeprefix(_TREE) if sealed.lines else ""
 
 
 def missing(debs: Sequence[Deb], cache: Path) -> list[Deb]:
     """The packages that `extracted` will read: none when the interpreter is there already.
 
     Raises:
-        LockError: the base does not have a package that the interpreter is made of.
+        LockError: the base does not have a package that the interpreter is made of, or the lock of
+            the extracted files is not of this base.
     """
-    return [] if _home(debs, cache).is_dir() else needed(debs)
+    return [] if _is_whole(_home(debs, cache), locked(debs)) else needed(debs)
 
 
 def extracted(debs: Sequence[Deb], cache: Path) -> Interpreter:
@@ -116,17 +159,20 @@ def extracted(debs: Sequence[Deb], cache: Path) -> Interpreter:
         cache: the download cache, which has those that `missing` names.
 
     Raises:
-        LockError: the base does not have a package that the interpreter is made of.
+        LockError: the base does not have a package that the interpreter is made of, or what is
+            extracted is not what was locked.
         IntegrityError: a package is broken.
         StoreError: the cache cannot be written.
     """
-    home = _home(debs, cache)
-    if not home.is_dir():
-        packages = [fetch.checked(deb.artifact, cache) for deb in needed(debs)]
-        try:
-            _extract(packages, home)
-        except OSError as error:
-            raise StoreError(f"{home}: cannot be written: {error}") from error
+    home, tree = _home(debs, cache), locked(debs)
+    if not _is_whole(home, tree):
+        with _made(debs, cache) as fresh:
+            if (found := tree_digest.of(fresh)) != tree:
+                raise LockError(
+                    f"{LOCK}: the extracted Python has the digest {found}, not {tree}",
+                    remedy=RENEW,
+                )
+            _put(fresh, home, tree)
     home = _literal(home)
     return Interpreter(_command(home), _environment(), _version(debs), home)
 
@@ -148,10 +194,28 @@ def _opened(directory: Path) -> int:
     return os.open(directory, os.O_PATH | os.O_DIRECTORY)
 
 
-def _home(debs: Sequence[Deb], cache: Path) -> Path:
+_hashed: set[tuple[Path, str]] = set()
+"""Directories that this process has hashed, and their digests."""
+
+
+def _is_whole(home: Path, tree: str) -> bool:
+    if (home, tree) not in _hashed:
+        try:
+            if tree_digest.of(home) != tree:
+                return False
+        except OSError:  # not there, or not to be read: then it is made
+            return False
+        _hashed.add((home, tree))
+    return True
+
+
+def _key(debs: Sequence[Deb]) -> str:
     hashes = [deb.artifact.sha256 for deb in needed(debs)]
-    key = lockfile.digest_of({"format": FORMAT, "debs": hashes})
-    return cache.absolute() / "interpreters" / key
+    return lockfile.digest_of({"format": FORMAT, "debs": hashes})
+
+
+def _home(debs: Sequence[Deb], cache: Path) -> Path:
+    return cache.absolute() / "interpreters" / _key(debs)
 
 
 def _version(debs: Sequence[Deb]) -> str:
@@ -169,6 +233,7 @@ def _command(home: Path) -> tuple[str, ...]:
         "--library-path",
         str(libraries),
         str(home / "libexec" / _PYTHON),
+        "-B",  # byte code beside the sources would be run unread, and would change the tree
         "-I",
         "-S",
     )
@@ -178,29 +243,55 @@ def _environment() -> dict[str, str]:
     return {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LC_ALL": "C.UTF-8", "TZ": "UTC0"}
 
 
-def _extract(packages: Sequence[Path], home: Path) -> None:
-    """Fill a directory beside `home`, then rename it: `home` is whole whenever it exists."""
-    home.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f"{home.name}.", dir=home.parent))
+@contextmanager
+def _made(debs: Sequence[Deb], cache: Path) -> Iterator[Path]:
+    """The files in a directory of their own, beside their place; gone in the end."""
+    packages = [fetch.checked(deb.artifact, cache) for deb in needed(debs)]
+    home = _home(debs, cache)
     try:
-        for package in packages:
-            _unpack(package, work)
-        wrapper = work / "bin" / _PYTHON
-        wrapper.parent.mkdir()
-        wrapper.write_text(_WRAPPER.format(loader=_LOADER, python=_PYTHON), encoding="utf-8")
-        wrapper.chmod(0o755)
-        work.chmod(0o755)
-        _rename(work, home)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        home.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f"{home.name}.", dir=home.parent))
+        try:
+            _extract(packages, work)
+            yield work
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    except OSError as error:
+        raise StoreError(
+            f"{home}: cannot be written: {error}",
+            remedy="choose a place that you may write with --cache DIR",
+        ) from error
 
 
-def _rename(work: Path, home: Path) -> None:
+def _extract(packages: Sequence[Path], work: Path) -> None:
+    for package in packages:
+        _unpack(package, work)
+    wrapper = work / "bin" / _PYTHON
+    wrapper.parent.mkdir()
+    wrapper.write_text(_WRAPPER.format(loader=_LOADER, python=_PYTHON), encoding="utf-8")
+    wrapper.chmod(0o755)
+    work.chmod(0o755)
+
+
+def _put(fresh: Path, home: Path, tree: str) -> None:
+    """Give the files their place; what is there is damaged, unless another build was quicker."""
+    aside = fresh.with_name(f"{fresh.name}.damaged")
+    with suppress(FileNotFoundError):
+        home.rename(aside)
     try:
-        work.rename(home)
+        fresh.rename(home)
     except OSError:
-        if not home.is_dir():  # otherwise another build was quicker, with the same files
+        if not _is_whole(home, tree):
             raise
+    finally:
+        _remove(aside)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _unpack(package: Path, work: Path) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import IO, Literal, Protocol
 
 from images import tarhead
-from images.entry import Entry
+from images.entry import Entry, is_whiteout
 from images.errors import IntegrityError, ToolError
 
 Compression = Literal["zstd", "gzip"]
@@ -176,9 +176,9 @@ def write(
         effort: `fast` (level 3 of zstd, 6 of gzip) or `dense` (9 of either).
 
     Raises:
-        IntegrityError: a path leaves the root or comes twice (a directory may, as long as both
-            say the same), a hard link's target does not come before it, or content has another
-            size than its entry says.
+        IntegrityError: a path leaves the root, has the name of a whiteout or comes twice (a
+            directory may, as long as both say the same), a hard link's target does not come before
+            it, or content has another size than its entry says.
     """
     sink = _Sink(out, compression, effort)
     seen: dict[str, _Form] = {}
@@ -216,6 +216,11 @@ def _parents(path: str) -> Iterable[str]:
     parts = path.split("/")
     if not path or any(part in ("", ".", "..") for part in parts) or "\0" in path:
         raise IntegrityError(f"{path!r}: not a path inside the image")
+    if is_whiteout(path):
+        raise IntegrityError(
+            f"{path}: a whiteout's name: an engine would remove a file of a lower layer for it",
+            remedy="what brings it cannot be in an image: lock another version, or leave it out",
+        )
     return ("/".join(parts[:depth]) for depth in range(1, len(parts)))
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from images import lockfile
 from images.artifact import Artifact
+from images.conflict_rules import Rule
 from images.errors import LockError
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class Lock:
             the file of a lock does not depend on it.
         added: names of distributions that a flavour adds to its engine's.
         compiled: names of the sdists that have C sources, as the matrix says.
+        conflicts: who wins where two distributions bring one file, as the matrix says.
     """
 
     distributions: tuple[Distribution, ...]
@@ -81,6 +83,7 @@ class Lock:
     misrecorded: frozenset[str] = frozenset()
     added: frozenset[str] = frozenset()
     compiled: frozenset[str] = frozenset()
+    conflicts: tuple[Rule, ...] = ()
 
     def of_engine(self) -> tuple[Distribution, ...]:
         """The distributions of the engine: all of a plain target's."""
@@ -187,6 +190,7 @@ def read(matrix: Matrix, target: Target) -> Lock:
             target.misrecorded,
             _added(distributions, engine),
             frozenset(sdist.name for sdist in target.sdists if sdist.compiled),
+            target.conflicts,
         )
     except ValueError as error:
         raise LockError(f"{path}: {error}", remedy=remedy) from error

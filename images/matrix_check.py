@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from images import suggest, toolkit_sources, units
+from images.conflict_rules import THE_IMAGE
 
 # A Debian suite gives the minor version of Python and, by its glibc, the wheels that fit.
 SUITES = {"bookworm": ("3.11", "x86_64-manylinux_2_36")}
@@ -157,6 +158,19 @@ def package_name(text: str) -> str | None:
         return None
     hint = f": write {normal}" if re.fullmatch(_NAME, normal) else ""
     return f"{text!r} is not a package name in its normal form{hint}"
+
+
+def winner(text: str) -> str | None:
+    """What is wrong with the winner of a conflict: a package, or the image itself."""
+    return None if text == THE_IMAGE else package_name(text)
+
+
+def image_path(text: str) -> str | None:
+    """What is wrong with an absolute path of the image, in which `*` may stand for characters."""
+    parts = text.split("/")
+    if parts[0] == "" and not {"", ".", ".."} & {*parts[1:]}:
+        return None
+    return f"{text!r} is not an absolute path in the image, as in /opt/venv/bin/tool"
 
 
 def wheel_file(text: str) -> str | None:

@@ -21,6 +21,7 @@ KEYS = (
     "exclude_newer",
     "exclude_newer_package",
     "wheels",
+    "conflicts",
     "budget",
 )
 
@@ -37,9 +38,10 @@ class Entry(NamedTuple):
     """One entry of a list.
 
     Attributes:
-        name: of the variable, package or file; "" for a requirement.
-        value: the text, with placeholders; of a package's date, the date; of a wheel, its SHA-256.
-        build: for an sdist, what its build sees.
+        name: of the variable, package or file; of a conflict, the path; "" for a requirement.
+        value: the text, with placeholders; of a package's date, the date; of a wheel, its SHA-256;
+            of a conflict, the winner.
+        build: for an sdist, what its build sees; for a conflict, whom the winner wins over.
         why: the reason.
         when: a specifier for the row's SGLang version and one for its CUDA version; "" is any.
         line: where it is.
@@ -79,6 +81,7 @@ class Entries(NamedTuple):
     exclude_newer: tuple[str, str]
     package_dates: tuple[Entry, ...]
     wheels: tuple[Entry, ...]
+    conflicts: tuple[Entry, ...]
     budget: tuple[int, str]
 
 
@@ -95,6 +98,7 @@ def read(table: Table, *, flavour: bool = False) -> Entries:
         _exclude_newer(table),
         tuple(_package_date(name, node, table) for name, node in dates.items()),
         tuple(_wheel(node, table) for node in table.items("wheels")),
+        tuple(_conflict(node, table) for node in table.items("conflicts")),
         _budget(table),
     )
 
@@ -163,6 +167,16 @@ def _wheel(node: Node, parent: Table) -> Entry:
     file = table.text("file", check.wheel_file)
     digest = table.text("sha256", check.sha256)
     return Entry(file, digest, (), table.text("why"), _when(table), table.line)
+
+
+def _conflict(node: Node, parent: Table) -> Entry:
+    table = Table(node, "a conflict", ("path", "winner", "over", "why", *_WHEN), parent.faults)
+    path = table.text("path", check.image_path)
+    winner = table.text("winner", check.winner)
+    over = table.text("over", check.package_name)
+    if winner and winner == over:
+        table.fault("over", f"{over!r} cannot win over itself")
+    return Entry(path, winner, (over,), table.text("why"), _when(table), table.line)
 
 
 def _budget(parent: Table) -> tuple[int, str]:

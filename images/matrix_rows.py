@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from images import base_reference, matrix_entries, matrix_flavours, toolkit_sources
 from images import matrix_check as check
+from images.conflict_rules import Rule
 from images.matrix_entries import Entries, Entry
 from images.matrix_flavours import Flavour
 from images.matrix_target import (
@@ -154,6 +155,7 @@ class Document:
         dates = self._pick_by_name(row, *(level.package_dates for level in levels))
         wheels = self._pick_by_name(row, *(level.wheels for level in levels))
         env = self._pick_by_name(row, *(level.env for level in levels))
+        conflicts = _pick(row, *(level.conflicts for level in levels))
         return Target(
             id=f"{row.id}-{flavour.name}" if flavour else row.id,
             sglang=row.sglang,
@@ -180,6 +182,10 @@ class Document:
             package_dates=tuple(PackageDate(e.name, e.value, e.why) for e in sorted(dates)),
             wheels=tuple(
                 OwnWheel(e.name, e.value, e.why, f"{self._name}:{e.line}") for e in sorted(wheels)
+            ),
+            conflicts=tuple(
+                Rule(e.name, e.value, e.build[0], e.why, f"{self._name}:{e.line}")
+                for e in conflicts
             ),
         )
 

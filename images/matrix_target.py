@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from images.conflict_rules import Rule
+
 
 @dataclass(frozen=True, slots=True)
 class Pin:
@@ -111,6 +113,7 @@ class Target:
         debian: the Debian packages that the flavour adds.
         package_dates: dates of single packages, sorted by name.
         wheels: the wheels that the package index does not have, sorted by file name.
+        conflicts: who wins where two distributions bring one file; no lock depends on it.
     """
 
     id: str
@@ -137,6 +140,7 @@ class Target:
     debian: tuple[str, ...] = ()
     package_dates: tuple[PackageDate, ...] = ()
     wheels: tuple[OwnWheel, ...] = ()
+    conflicts: tuple[Rule, ...] = ()
 
     def environment(self) -> dict[str, str]:
         """The environment defaults, by name."""

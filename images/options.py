@@ -276,6 +276,7 @@ def _inspect(parser: Parser) -> None:
 def _plan(parser: Parser) -> None:
     _add_targets(parser)
     _add_compression(parser, "of the layers that a build would make (%(default)s)")
+    _add_cache_place(parser)
     _add_json(parser)
 
 
@@ -317,10 +318,13 @@ def _add_jobs(parser: Parser, what: str, default: int | None = None) -> None:
     )
 
 
+def _add_cache_place(parser: Parser) -> None:
+    help_text = "downloads (%(default)s)"
+    parser.add_argument("--cache", type=Path, default=default_cache(), help=help_text)
+
+
 def _add_cache(parser: Parser) -> None:
-    parser.add_argument(
-        "--cache", type=Path, default=default_cache(), help="downloads (%(default)s)"
-    )
+    _add_cache_place(parser)
     parser.add_argument(
         "--wheels",
         type=Path,

@@ -32,7 +32,8 @@ def requirements(target: Target) -> list[str]:
 def bring(targets: Iterable[Target], directory: Path, cache: Path) -> None:
     """Copy the targets' own wheels from a directory into the download cache.
 
-    Files that the cache has are left alone; one that the directory lacks may be there already.
+    What the cache has is hashed: a damaged file is replaced. One that the directory lacks may be in
+    the cache already.
 
     Raises:
         UsageError: there is no such directory.
@@ -44,15 +45,31 @@ def bring(targets: Iterable[Target], directory: Path, cache: Path) -> None:
             f"--wheels {directory}: {'not a' if directory.exists() else 'no such'} directory",
             remedy="name the directory that holds the wheels",
         )
-    wheels = {wheel.sha256: wheel for target in targets for wheel in target.wheels}
+    listed = list(targets)
+    wheels = {wheel.sha256: wheel for target in listed for wheel in target.wheels}
     for wheel in wheels.values():
         source = directory / wheel.filename
-        if not _place(wheel, cache).is_file() and source.is_file():
-            _copy(source, wheel, cache)
+        if source.is_file() and not _is_cached(wheel, cache):
+            misrecorded = _name(wheel) in {name for one in listed for name in one.misrecorded}
+            _copy(source, wheel, cache, misrecorded)
 
 
-def _copy(source: Path, wheel: OwnWheel, cache: Path) -> None:
-    _check_file(source, wheel)
+def _name(wheel: OwnWheel) -> str:
+    from packaging.utils import parse_wheel_filename
+
+    return parse_wheel_filename(wheel.filename)[0]
+
+
+def _is_cached(wheel: OwnWheel, cache: Path) -> bool:
+    """Whether the cache has the file, whole."""
+    try:
+        return sha256.of_file(_place(wheel, cache)) == wheel.sha256
+    except OSError:
+        return False
+
+
+def _copy(source: Path, wheel: OwnWheel, cache: Path, misrecorded: bool) -> None:
+    _check_file(source, wheel, misrecorded)
     place = _place(wheel, cache)
     draft = place.with_name(f"{place.name}.{os.getpid()}")
     try:
@@ -69,7 +86,7 @@ def _copy(source: Path, wheel: OwnWheel, cache: Path) -> None:
         draft.unlink(missing_ok=True)
 
 
-def _check_file(path: Path, wheel: OwnWheel) -> None:
+def _check_file(path: Path, wheel: OwnWheel, misrecorded: bool) -> None:
     """Check the hash, and that it is a wheel: the resolver would report a conflict of versions."""
     from images import wheels
 
@@ -84,21 +101,20 @@ def _check_file(path: Path, wheel: OwnWheel) -> None:
             "again",
         )
     try:
-        with wheels.opened(path):
+        with wheels.opened(path, misrecorded=misrecorded):
             pass
     except IntegrityError as error:
-        raise IntegrityError(
-            f"{wheel.place}: {error.message}", remedy="bring the whole file, with its SHA-256"
-        ) from error
+        remedy = error.remedy or "bring the whole file, with its SHA-256"
+        raise IntegrityError(f"{wheel.place}: {error.message}", remedy=remedy) from error
 
 
 def linked(target: Target, cache: Path, place: Path) -> Path | None:
     """A directory of links to the target's own wheels in the cache, for uv; None of none.
 
     Raises:
-        FetchError: the cache lacks one.
+        FetchError: the cache lacks one, or has it damaged.
     """
-    absent = [wheel for wheel in target.wheels if not _place(wheel, cache).is_file()]
+    absent = [wheel for wheel in target.wheels if not _is_cached(wheel, cache)]
     if absent:
         raise missing([f"{wheel.place}: {wheel.filename}" for wheel in absent], cache)
     for wheel in target.wheels:
@@ -110,7 +126,7 @@ def missing(places: Sequence[str], cache: Path) -> FetchError:
     """The error of own wheels that the cache lacks; each with the line that names it."""
     lines = "".join(f"\n  {place}" for place in places)
     return FetchError(
-        f"{cache}: own wheels are not in the download cache:{lines}",
+        f"{cache}: own wheels are not in the download cache, or damaged there:{lines}",
         remedy="name the directory that holds them, under these file names: --wheels DIR",
     )
 

@@ -22,12 +22,6 @@ if TYPE_CHECKING:
 _QUIET = 10.0  # seconds between two plain lines of one stage
 
 
-def say(line: str) -> None:
-    """A line of a stage that is not shown; it does not mix with other threads' lines."""
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
-
-
 class Meter(Protocol):
     """Takes the bytes of one stage."""
 

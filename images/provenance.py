@@ -14,7 +14,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,9 @@ class Build:
         parameters: what the person chose.
         started, finished: with time zone.
         made: layers that it made itself.
-        reused: layers that the store had.
+        reused: layers that were there before, in the store or in a shared cache.
         env: its environment variables, for those of a CI.
+        cached: how many of the reused ones a shared cache gave, by its name.
     """
 
     root: Path
@@ -57,6 +58,7 @@ class Build:
     made: int
     reused: int
     env: Mapping[str, str]
+    cached: Mapping[str, int] = field(default_factory=dict)
 
 
 def statement(image: Image, made_from: Materials, build: Build, sbom: Referrer) -> bytes:
@@ -91,8 +93,13 @@ def statement(image: Image, made_from: Materials, build: Build, sbom: Referrer) 
                     "invocationId": run.attempt if run else uuid.uuid4().urn,
                     "startedOn": _time(build.started),
                     "finishedOn": _time(build.finished),
-                    # An extension: a layer that the store had was made by another run.
-                    "roll_layers": {"made": build.made, "reused": build.reused},
+                    # An extension: a layer that the store had was made by another run, and one of
+                    # a shared cache by whoever may write there.
+                    "roll_layers": {
+                        "made": build.made,
+                        "reused": build.reused,
+                        **({"from_shared_cache": dict(build.cached)} if build.cached else {}),
+                    },
                 },
                 "byproducts": [_sbom(sbom)],
             },

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from images import jsontext, progress, redirect, web
+from images import jsontext, redirect, web
 from images.errors import LoginError, RegistryError
 from images.origin import Origin
 from images.redirect import RedirectError
@@ -67,7 +67,7 @@ class Authorization:
         *,
         home: Origin,
         login_for: Callable[[str], Login | None],
-        say: Callable[[str], None] = progress.say,
+        say: Callable[[str], None] = output.message,
     ) -> None:
         self._registry = registry
         self._session = session

@@ -7,7 +7,7 @@ recipes alone: whether a layer must be made is decided without opening one wheel
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,16 +19,16 @@ from images import (
     flavour_layers,
     layer,
     layout,
+    left_out,
     lockfile,
     plan,
     runtime,
     toolkit,
-    toolkit_links,
+    wheel_layers,
 )
 from images.artifact import Artifact
 from images.deb import Deb
 from images.entry import Entry, of_bytes, of_symlink
-from images.errors import IntegrityError
 from images.flavour_layers import Flavour
 from images.layer import Compression, Effort
 from images.lock import Distribution, Lock
@@ -54,11 +54,6 @@ class _Maker(Protocol):
         effort: Effort = "fast",
     ) -> Recipe: ...
 
-
-WHEELS_FORMAT = "1"
-"""Part of the key of every layer with wheels. Raise it when `images.wheels`, or another release of
-the `installer` library that is pinned, puts other files into an image. It stands here because a
-build that makes nothing must not import them."""
 
 BASE = "Debian bookworm"
 LINKS = "CUDA links"
@@ -175,17 +170,23 @@ def recipes(
         made = Recipe(title, key, tuple(distributions), tuple(debs), entries, weight, effort)
         return made if weight else replace(made, weight=sum(file.size for file in made.needs))
 
+    grouped = plan.groups(lock.of_engine())
+    added = plan.added_groups(lock.of_flavour(), flavour.name, lock.compiled) if flavour else []
+    losses = left_out.of_groups([*grouped, *added], lock.conflicts)
+
     def of_group(group: plan.Group) -> Recipe:
-        needs = (*group.distributions, *(lock.build if _has_sdist(group) else ()))
-        compiled = any(item.name in lock.compiled for item in group.distributions)
+        made = wheel_layers.WheelLayer(
+            group, lock, base_debs, tools.version, losses.get(group.title, [])
+        )
         return recipe(
-            *_group(group, lock, base_debs),
-            distributions=needs,
-            debs=base_debs if compiled else (),
-            weight=sum(item.artifact.size for item in needs),
+            group.title,
+            made.inputs(),
+            made.entries,
+            distributions=made.needs,
+            debs=base_debs if made.is_compiled else (),
+            weight=sum(item.artifact.size for item in made.needs),
         )
 
-    grouped = plan.groups(lock.of_engine())
     compiler = recipe(*_tools(tools), distributions=tools.wheels, debs=tools.debs)
     if footing is None:
         lowest = [recipe(*_base(base_debs), debs=base_debs), compiler]
@@ -197,27 +198,22 @@ def recipes(
         *(of_group(group) for group in grouped if group.is_torch_stack),
         _links(recipe, lock, tools, home=footing is None or not footing.compiler),
         *(of_group(group) for group in grouped if not group.is_torch_stack),
-        *(_added(recipe, of_group, flavour, lock, base_debs, footing) if flavour else ()),
+        *(_debian(recipe, flavour, base_debs, footing) if flavour else ()),
+        *map(of_group, added),
         # Every commit to it is pushed and pulled: a tenth smaller for some milliseconds.
         recipe(*_runtime(), weight=_RUNTIME_WEIGHT, effort="dense"),
     ]
 
 
-def _added(
-    recipe: _Maker,
-    of_group: Callable[[plan.Group], Recipe],
-    flavour: Flavour,
-    lock: Lock,
-    base_debs: Sequence[Deb],
-    footing: Footing | None,
+def _debian(
+    recipe: _Maker, flavour: Flavour, base_debs: Sequence[Deb], footing: Footing | None
 ) -> Iterator[Recipe]:
-    """The layers that a flavour adds above its engine's, lowest first."""
+    """The layers of what a flavour adds beside distributions, lowest first."""
     if flavour.debs and footing is None:
         needs = (*base_debs, *flavour.debs)
         weight = sum(deb.artifact.size for deb in flavour.debs)
         yield recipe(*flavour_layers.debian(flavour, base_debs), debs=needs, weight=weight)
         yield recipe(*flavour_layers.login(flavour.env), weight=_RUNTIME_WEIGHT)
-    yield from map(of_group, plan.added_groups(lock.of_flavour(), flavour.name, lock.compiled))
 
 
 def compiler_title(version: str) -> str:
@@ -240,21 +236,21 @@ def _base(debs: Sequence[Deb]) -> tuple[str, Any, Entries]:
     def entries(shop: Workshop, opened: ExitStack) -> Iterator[Entry]:
         tar = base.build(debs, shop.cache, shop.workdir)
         yield from bytecode.compiled(base.entries(tar), shop.compiler)
-        yield from _venv()
+        yield from venv()
 
-    links = {entry.path: entry.target for entry in _venv()}
+    links = {entry.path: entry.target for entry in venv()}
     inputs = {"base": base.key(debs), "venv": [links, _VENV_CONFIG.format(home="/usr/bin")]}
     return BASE, inputs, entries
 
 
 def _own_venv(python: str) -> tuple[str, Any, Entries]:
     def entries(shop: Workshop, opened: ExitStack) -> Iterator[Entry]:
-        yield from _venv(python)
+        yield from venv(python)
 
     return f"virtual environment of {python}", {"venv": python, "format": "1"}, entries
 
 
-def _venv(python: str = f"/usr/bin/python{layout.PYTHON}") -> Iterator[Entry]:
+def venv(python: str = f"/usr/bin/python{layout.PYTHON}") -> Iterator[Entry]:
     """The virtual environment that the distributions go into (PEP 405)."""
     yield of_symlink(f"{layout.BIN}/python", python)
     yield of_symlink(f"{layout.BIN}/python3", "python")
@@ -271,89 +267,10 @@ def _tools(tools: toolkit.Toolkit) -> tuple[str, Any, Entries]:
 
 
 def _links(recipe: _Maker, lock: Lock, tools: toolkit.Toolkit, *, home: bool) -> Recipe:
-    own = {wheel.name for wheel in tools.header_wheels}
-    nvidia = [item for item in lock.of_engine() if item.name.startswith("nvidia-")]
-
-    def entries(shop: Workshop, opened: ExitStack) -> Iterator[Entry]:
-        from images import wheels
-
-        members = {}
-        for item in nvidia:
-            wheel = opened.enter_context(wheels.opened(fetch_path(item, shop.cache)))
-            members[item.name] = sorted(wheel.members)
-        found = toolkit_links.entries(members, own)
-        return found if home else toolkit_links.of_the_loader(found)
-
-    inputs: dict[str, Any] = {"links": toolkit_links.FORMAT, "wheels": _hashes(nvidia)}
-    if not home:
-        inputs["home"] = False
-    return recipe(LINKS, inputs, entries, distributions=nvidia, weight=_RUNTIME_WEIGHT)
-
-
-def _group(group: plan.Group, lock: Lock, base_debs: Sequence[Deb]) -> tuple[str, Any, Entries]:
-    misrecorded = sorted(item.name for item in group.distributions if item.name in lock.misrecorded)
-    compiled = sorted(item.name for item in group.distributions if item.name in lock.compiled)
-
-    def entries(shop: Workshop, opened: ExitStack) -> Iterator[Entry]:
-        from images import wheels
-
-        found = (
-            entry
-            for item in group.distributions
-            for entry in wheels.entries(
-                opened.enter_context(
-                    wheels.opened(
-                        _wheel(item, lock, base_debs, shop), misrecorded=item.name in misrecorded
-                    )
-                )
-            )
-        )
-        return bytecode.compiled(_without_repetition(found), shop.compiler)
-
-    inputs: dict[str, Any] = {"format": WHEELS_FORMAT, "wheels": _hashes(group.distributions)}
-    if _has_sdist(group):
-        from images import sdist
-
-        inputs["build"] = [sdist.FORMAT, *_hashes(lock.build)]
-    if misrecorded:
-        inputs["misrecorded"] = misrecorded
-    if compiled:
-        from images import sdist_compiled
-
-        inputs["compiled"] = [sdist_compiled.key(base_debs), *compiled]
-    return group.title, inputs, entries
-
-
-def _without_repetition(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """A file that several distributions bring alike (`nvidia/__init__.py`) comes once."""
-    seen: dict[str, Entry] = {}
-    for entry in entries:
-        first = seen.setdefault(entry.path, entry)
-        if first is entry:
-            yield entry
-        elif first.size != entry.size or _content(first) != _content(entry):
-            raise IntegrityError(
-                f"{entry.path}: two distributions of one layer bring it, with other content"
-            )
-
-
-def _content(entry: Entry) -> bytes:
-    with entry.open() as stream:
-        return stream.read()
-
-
-def _wheel(item: Distribution, lock: Lock, base_debs: Sequence[Deb], shop: Workshop) -> Path:
-    from images import sdist, sdist_compiled
-
-    path = fetch_path(item, shop.cache)
-    if item.is_wheel:
-        return path
-    needs = [fetch_path(need, shop.cache) for need in lock.build]
-    workdir = shop.workdir / item.name
-    workdir.mkdir()
-    if item.name in lock.compiled:
-        return sdist_compiled.build(path, needs, base_debs, shop.cache, workdir)
-    return sdist.build(path, needs, shop.python, workdir)
+    made = wheel_layers.LinksLayer(lock, tools, home)
+    return recipe(
+        LINKS, made.inputs(), made.entries, distributions=made.nvidia, weight=_RUNTIME_WEIGHT
+    )
 
 
 def _runtime() -> tuple[str, Any, Entries]:
@@ -364,18 +281,3 @@ def _runtime() -> tuple[str, Any, Entries]:
         return bytecode.compiled(wheels.entries(wheel), shop.compiler)
 
     return RUNTIME, {"runtime": [runtime.FORMAT, runtime.source_digest()]}, entries
-
-
-def fetch_path(item: Distribution, cache: Path) -> Path:
-    """The cached file of a distribution, its hash read again: a cache can rot."""
-    from images import fetch
-
-    return fetch.checked(item.artifact, cache)
-
-
-def _has_sdist(group: plan.Group) -> bool:
-    return not all(item.is_wheel for item in group.distributions)
-
-
-def _hashes(items: Sequence[Distribution]) -> list[str]:
-    return [item.artifact.sha256 for item in items]

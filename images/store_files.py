@@ -39,6 +39,13 @@ class Files:
             path.parent.mkdir(exist_ok=True)
             self._replace(path, content)
 
+    def noted(self, name: str) -> bytes | None:
+        """What `note` kept under that name."""
+        try:
+            return (self.path / ".roll" / name).read_bytes()
+        except OSError:
+            return None
+
     @contextmanager
     def building(self) -> Iterator[None]:
         """Keep `gc` away while a build relies on blobs that no image names yet."""

@@ -1,4 +1,4 @@
-"""What a store knows of layers: which blob some inputs gave, and which layers lie in a registry.
+"""What a store knows of layers: which blob some inputs gave, and which layers a registry gave.
 
 The first are the layer keys, a file each in `.roll/layers`; the second (`images.remote`) are noted
 in `.roll/remotes.json`.
@@ -26,6 +26,7 @@ class Layers(Blobs):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._keys = path / ".roll" / "layers"
+        self._records = path / ".roll" / "records"
         self._remotes = path / ".roll" / "remotes.json"
         self._locks = path / ".roll" / "locks"
 
@@ -41,6 +42,31 @@ class Layers(Blobs):
         """Note which blob a key gave."""
         with disk(self.path):
             self._replace(self._keys / key, json.dumps(asdict(blob), sort_keys=True).encode())
+
+    def records(self, key: str) -> bytes | None:
+        """What is kept of the distributions in the layer of that key (`images.records`)."""
+        try:
+            return (self._records / key).read_bytes()
+        except OSError:
+            return None
+
+    def keep_records(self, key: str, content: bytes) -> None:
+        """Keep what the distributions in a layer brought.
+
+        Its reader sees whether it is whole, so nothing waits for the disk.
+        """
+        with disk(self.path), self._unfinished() as out:
+            self._records.mkdir(exist_ok=True)
+            out.write(content)
+            out.flush()
+            Path(out.name).replace(self._records / key)
+
+    def _drop_records(self) -> None:
+        """Remove what is kept of layers whose keys are gone."""
+        if self._records.is_dir():
+            for path in self._records.iterdir():
+                if not (self._keys / path.name).exists():
+                    path.unlink()
 
     @contextmanager
     def making(self, key: str) -> Iterator[None]:
@@ -59,11 +85,12 @@ class Layers(Blobs):
         }
 
     def note_remotes(self, remotes: Iterable[Remote]) -> None:
-        """Remember where layers lie whose blobs are not here."""
+        """Remember where layers lie whose blobs are not here, or came from."""
         new = {item.blob.digest: item for item in remotes}
         if new:
             with self._index_locked():
-                self._keep_remotes({**self.remotes(), **new})
+                noted = {item.blob.digest: item for item in self._noted()}
+                self._keep_remotes({**noted, **new})
 
     def _noted(self) -> list[Remote]:
         try:
@@ -81,5 +108,5 @@ class Layers(Blobs):
     def _unpacked_sizes(self) -> dict[str, int]:
         """Bytes of the tars of known layers, by digest: no OCI document tells them."""
         known = (self.known(path.name) for path in self._keys.iterdir())
-        sizes = {digest: item.blob.unpacked for digest, item in self.remotes().items()}
+        sizes = {item.blob.digest: item.blob.unpacked for item in self._noted()}
         return sizes | {blob.digest: blob.unpacked for blob in known if blob}

@@ -109,10 +109,11 @@ class Upkeep(Layers, Index):
             keys = [path for path in self._keys.iterdir() if self.known(path.name) is None]
             for path in keys:
                 path.unlink()
+            self._drop_records()
             if not reached.unread:
-                remotes = self.remotes()
+                noted = {item.blob.digest: item for item in self._noted()}
                 self._keep_remotes(
-                    {digest: item for digest, item in remotes.items() if digest[7:] in needed}
+                    {digest: item for digest, item in noted.items() if digest[7:] in needed}
                 )
         return Swept(len(blobs), len(keys), freed, reached.unread)
 

@@ -12,7 +12,7 @@ from posixpath import relpath
 
 from images import layout
 from images.entry import Entry, of_symlink
-from images.errors import IntegrityError
+from images.errors import ConflictError
 
 FORMAT = "1"
 """Part of the links layer's key. Raise it when `entries` links the same files otherwise."""
@@ -42,15 +42,20 @@ def entries(wheel_members: Mapping[str, Sequence[str]], own: Collection[str]) ->
         own: distributions whose headers the compiler has already, in the version that fits it.
 
     Raises:
-        IntegrityError: two wheels bring the same library or header.
+        ConflictError: two wheels bring the same library or header.
     """
     links: dict[str, str] = {}
+    owners: dict[str, str] = {}
     for name, members in sorted(wheel_members.items()):
         for member in sorted(members):
             for place in _places(member, headers=name not in own):
                 target = f"{layout.SITE_PACKAGES}/{member}"
+                first = owners.setdefault(place, name)
                 if links.setdefault(place, target) != target:
-                    raise IntegrityError(f"{name}: {member}: another wheel brings {place} as well")
+                    raise ConflictError(
+                        f"/{place}: {first} and {name} bring it, as /{links[place]} and /{target}",
+                        remedy="leave one of the two out: only one can be linked there",
+                    )
     for place, target in sorted(links.items()):
         yield of_symlink(place, relpath(target, place.rpartition("/")[0]))
 

@@ -269,11 +269,29 @@ def interpreter() -> list[str]:
     return ["--python", sys.executable]
 
 
+@cache
 def find() -> str:
-    """The uv that is pinned with the project, wherever it was installed."""
+    """The uv that is pinned with the project, wherever it was installed.
+
+    Raises:
+        ToolError: it is not there, or another program is found in its stead.
+    """
+    from importlib.metadata import files
+
     from uv import find_uv_bin
 
-    return find_uv_bin()
+    try:
+        found = find_uv_bin()
+    except FileNotFoundError as error:
+        raise ToolError(str(error).strip(), remedy="pip install .") from error
+    listed = (Path(str(file.locate())) for file in files("uv") or () if file.name == "uv")
+    if not any(path.exists() and path.samefile(found) for path in listed):
+        raise ToolError(
+            f"{found}: not the uv of the version that the project pins: another one makes other "
+            "bytes",
+            remedy="pip install --force-reinstall .",
+        )
+    return found
 
 
 def _applies(marker: str | None) -> bool:

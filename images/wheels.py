@@ -9,45 +9,38 @@ from __future__ import annotations
 
 import base64
 import binascii
-import configparser
 import hashlib
 import io
 import stat
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
 
 from installer.exceptions import InstallerError
-from installer.records import Hash, InvalidRecordEntry, RecordEntry, parse_record_file
+from installer.records import Hash, RecordEntry
 from installer.scripts import Script
 from installer.sources import WheelFile
-from installer.utils import (
-    Scheme,
-    construct_record_file,
-    fix_shebang,
-    parse_entrypoints,
-    parse_metadata_file,
-)
+from installer.utils import Scheme, construct_record_file, fix_shebang, parse_metadata_file
 
-from images import layout, limits, zipfaults, zipmember
-from images.entry import Entry, of_bytes
+from images import entry_points, layout, limits, wheel_record, zipfaults, zipmember
+from images.entry import Entry, is_whiteout, of_bytes
 from images.errors import IntegrityError
 
 _INSTALLER = b"roll-sglang-images\n"
 _PYTHON = f"/{layout.BIN}/python"
 _CHUNK = 1 << 20
+_ROOTS = {
+    "purelib": layout.SITE_PACKAGES,
+    "platlib": layout.SITE_PACKAGES,
+    "scripts": layout.BIN,
+    "data": layout.PREFIX,
+}
+_HEADERS = f"{layout.PREFIX}/include/site/python{layout.PYTHON}"
 _HASHES = frozenset({"sha256", "sha384", "sha512"})  # RECORD's must be SHA-256 or better
-_MALFORMED = (
-    *zipfaults.MALFORMED,
-    InstallerError,
-    InvalidRecordEntry,
-    configparser.Error,
-    AssertionError,  # what `installer` says of an entry point that it cannot read
-    KeyError,
-)
+_MALFORMED = (*zipfaults.MALFORMED, InstallerError, KeyError)
 
 
 @dataclass(frozen=True)
@@ -57,15 +50,17 @@ class Wheel:
     Attributes:
         path: the file.
         members: the zip's members by their name in the zip.
-        records: the hash that RECORD gives for each of them.
+        records: what RECORD says of them.
+        scripts: those that its entry points ask for.
         misrecorded: whether RECORD is known to be wrong. Then the lock's hash of the whole wheel
-            stands for its content, and the image's RECORD gets the true hashes.
+            stands for its content, and the image's RECORD gets the true paths and hashes.
     """
 
     path: Path
     source: WheelFile
     members: dict[str, zipfile.ZipInfo] = field(repr=False)
-    records: dict[str, Hash | None] = field(repr=False)
+    records: wheel_record.Records = field(repr=False)
+    scripts: tuple[Script, ...] = field(repr=False)
     misrecorded: bool = False
 
     @property
@@ -80,7 +75,7 @@ def opened(path: Path, *, misrecorded: bool = False) -> Iterator[Wheel]:
 
     Args:
         path: the wheel.
-        misrecorded: its RECORD is known to give a wrong hash for some of its files.
+        misrecorded: its RECORD is known to be wrong.
 
     Raises:
         IntegrityError: not a zip, no wheel's metadata, a member that leaves the prefix, is a
@@ -95,8 +90,20 @@ def opened(path: Path, *, misrecorded: bool = False) -> Iterator[Wheel]:
             version = str(parse_metadata_file(source.read_dist_info("WHEEL"))["Wheel-Version"])
             if not version.startswith("1."):
                 raise ValueError(f"Wheel-Version {version}")
-            records = _records(path.name, source, members)
-            yield Wheel(path, source, members, records, misrecorded)
+            yield Wheel(
+                path,
+                source,
+                members,
+                wheel_record.read(
+                    path.name,
+                    lambda: source.read_dist_info("RECORD"),
+                    members.keys(),
+                    _not_recorded(source),
+                    misrecorded=misrecorded,
+                ),
+                tuple(_scripts(path.name, source)),
+                misrecorded,
+            )
     except _MALFORMED as error:
         raise IntegrityError(f"{path.name}: not a valid wheel: {error}") from error
 
@@ -119,6 +126,12 @@ def _members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]
         parts = info.filename.split("/")
         if "\\" in info.filename or any(part in ("", ".", "..") for part in parts):
             raise IntegrityError(f"{name}: {info.filename}: leaves the prefix")
+        if is_whiteout(info.filename):  # no layer takes it; here the wheel is known
+            raise IntegrityError(
+                f"{name}: {info.filename}: a whiteout's name: an engine would remove a file of a "
+                "lower layer for it",
+                remedy="lock another version of the distribution, or leave it out",
+            )
         if info.filename in members:
             raise IntegrityError(f"{name}: {info.filename}: comes twice")
         # One file would replace the other on a disk that knows no case: no image depends on it.
@@ -141,18 +154,10 @@ def _is_read_whole(member: str) -> bool:
     return member.endswith(".py") or head.endswith(".dist-info") or rest.startswith("scripts/")
 
 
-def _records(
-    name: str, source: WheelFile, members: dict[str, zipfile.ZipInfo]
-) -> dict[str, Hash | None]:
-    records = {
-        path: Hash.parse(digest) if digest else None
-        for path, digest, _ in parse_record_file(source.read_dist_info("RECORD").splitlines())
-    }
-    for path in members.keys() - records.keys() - _not_recorded(source):
-        raise IntegrityError(f"{name}: {path}: not in RECORD")
-    for path in records.keys() - members.keys():
-        raise IntegrityError(f"{name}: {path}: in RECORD, but not in the wheel")
-    return records
+def _scripts(name: str, source: WheelFile) -> list[Script]:
+    if "entry_points.txt" not in source.dist_info_filenames:
+        return []
+    return entry_points.scripts(name, source.read_dist_info("entry_points.txt"))
 
 
 def _not_recorded(source: WheelFile) -> set[str]:
@@ -160,38 +165,69 @@ def _not_recorded(source: WheelFile) -> set[str]:
     return {f"{source.dist_info_dir}/{name}" for name in ("RECORD.jws", "RECORD.p7s")}
 
 
-def entries(wheel: Wheel) -> Iterator[Entry]:
-    """What installing the wheel puts into the image, in a fixed order; content is read lazily."""
+def entries(wheel: Wheel, left_out: Container[str] = ()) -> Iterator[Entry]:
+    """What installing the wheel puts into the image, in a fixed order; content is read lazily.
+
+    Args:
+        wheel: the wheel.
+        left_out: paths in the image that are another distribution's.
+    """
     rows = []
-    wrong = 0
-    record = f"{wheel.source.dist_info_dir}/RECORD"
-    left_out = {record, *_not_recorded(wheel.source)}
-    for member in sorted(wheel.members):
-        if member not in left_out:
-            entry = _installed(wheel, member)
-            digest = wheel.records[member]
-            if entry.path.startswith(f"{layout.BIN}/"):
-                digest = _hash_of(entry)
-            elif wheel.misrecorded:
-                digest, said = _hash_of(entry), digest
-                wrong += digest != said
-            rows.append(_row(entry.path, digest, entry.size))
-            yield entry
+    wrong = wheel.records.faulty
+    for member in _to_install(wheel):
+        entry = _installed(wheel, member)
+        digest = wheel.records.hashes.get(member)
+        wrong |= wheel.misrecorded and not _is_recorded(wheel, member, digest)
+        if entry.path in left_out:
+            continue
+        if wheel.misrecorded or entry.path.startswith(f"{layout.BIN}/"):
+            digest = _hash_of(entry)
+        rows.append(_row(entry.path, digest, entry.size))
+        yield entry
     if wheel.misrecorded and not wrong:
         raise IntegrityError(
             f"{wheel.name}: its RECORD is right", remedy="take it off `misrecorded:` in matrix.yaml"
         )
     for entry in _generated(wheel):
-        rows.append(_row(entry.path, _hash_of(entry), entry.size))
-        yield entry
-    record = f"{layout.SITE_PACKAGES}/{record}"
+        if entry.path not in left_out:
+            rows.append(_row(entry.path, _hash_of(entry), entry.size))
+            yield entry
+    record = f"{layout.SITE_PACKAGES}/{wheel.source.dist_info_dir}/RECORD"
     with construct_record_file([*rows, _row(record, None, None)]) as stream:
         yield of_bytes(record, stream.read())
 
 
+def _to_install(wheel: Wheel) -> list[str]:
+    """The members that go into the image as they are, sorted.
+
+    A script that an entry point of its name replaces is not among them: pip leaves it out as well.
+    """
+    replaced = {script.name for script in wheel.scripts}
+    own = {f"{wheel.source.dist_info_dir}/RECORD", *_not_recorded(wheel.source)}
+    return [
+        member
+        for member in sorted(wheel.members.keys() - own)
+        if not (replaced and _script_name(member) in replaced)
+    ]
+
+
+def _script_name(member: str) -> str:
+    """The name of a script that a wheel ships; "" of another file."""
+    head, _, rest = member.partition(".data/scripts/")
+    return "" if "/" in head else rest
+
+
+def _is_recorded(wheel: Wheel, member: str, said: Hash | None) -> bool:
+    """Whether RECORD gives a member's true hash."""
+    if said is None or said.name not in _HASHES:
+        return False
+    with _content(wheel, wheel.members[member]) as stream:
+        return _digest_of(stream, said.name) == said.value.rstrip("=")
+
+
 def _installed(wheel: Wheel, member: str) -> Entry:
     info = wheel.members[member]
-    path, is_script = _destination(wheel, member)
+    path, is_script = destination(wheel.name, wheel.source.distribution, member)
     if is_script:
         with _content(wheel, info) as stream:
             raw = io.BytesIO(stream.read())
@@ -202,31 +238,49 @@ def _installed(wheel: Wheel, member: str) -> Entry:
     return Entry(path, "file", mode, info.file_size, lambda: _content(wheel, info))
 
 
-def _destination(wheel: Wheel, member: str) -> tuple[str, bool]:
-    """Where a member goes in the image, and whether it is a script."""
+def destination(wheel: str, distribution: str, member: str) -> tuple[str, bool]:
+    """Where a member goes in the image, and whether it is a script.
+
+    Args:
+        wheel: the wheel's file name, for messages.
+        distribution: how that name begins.
+        member: a file in it.
+
+    Raises:
+        IntegrityError: it has no place.
+    """
     head, _, rest = member.partition("/")
     if not (rest and head.endswith(".data")):  # as pip has it, whatever stands before it
         return f"{layout.SITE_PACKAGES}/{member}", False
     scheme, _, path = rest.partition("/")
-    roots = {
-        "purelib": layout.SITE_PACKAGES,
-        "platlib": layout.SITE_PACKAGES,
-        "scripts": layout.BIN,
-        "data": layout.PREFIX,
-        "headers": f"{layout.PREFIX}/include/site/python{layout.PYTHON}/"
-        f"{wheel.source.distribution}",
-    }
-    if scheme not in roots or not path:
-        raise IntegrityError(f"{wheel.name}: {member}: no such installation scheme")
-    return f"{roots[scheme]}/{path}", scheme == "scripts"
+    if scheme not in ("headers", *_ROOTS) or not path:
+        raise IntegrityError(f"{wheel}: {member}: no such installation scheme")
+    if scheme == "headers":
+        return f"{_HEADERS}/{distribution}/{path}", False
+    return f"{_ROOTS[scheme]}/{path}", scheme == "scripts"
+
+
+def hashes(wheel: Wheel, paths: Collection[str]) -> dict[str, str]:
+    """The SHA-256, as RECORD writes it, of what the wheel puts at some paths in the image."""
+    found, wanted = {}, set(paths)
+    for member in _to_install(wheel):
+        path, is_script = destination(wheel.name, wheel.source.distribution, member)
+        if path in wanted:
+            said = wheel.records.hashes.get(member)
+            plain = said and said.name == "sha256" and not (is_script or wheel.misrecorded)
+            found[path] = (
+                said.value if plain and said else _hash_of(_installed(wheel, member)).value
+            )
+    for entry in _generated(wheel):
+        if entry.path in wanted:
+            found[entry.path] = _hash_of(entry).value
+    return found
 
 
 def _generated(wheel: Wheel) -> Iterator[Entry]:
-    if "entry_points.txt" in wheel.source.dist_info_filenames:
-        text = wheel.source.read_dist_info("entry_points.txt")
-        for name, module, attribute, section in sorted(parse_entrypoints(text)):
-            file_name, content = Script(name, module, attribute, section).generate(_PYTHON, "posix")
-            yield of_bytes(f"{layout.BIN}/{file_name}", content, 0o755)
+    for script in wheel.scripts:
+        name, content = script.generate(_PYTHON, "posix")
+        yield of_bytes(f"{layout.BIN}/{name}", content, 0o755)
     yield of_bytes(f"{layout.SITE_PACKAGES}/{wheel.source.dist_info_dir}/INSTALLER", _INSTALLER)
 
 
@@ -240,21 +294,25 @@ def _row(path: str, digest: Hash | None, size: int | None) -> tuple[Scheme, Reco
 
 
 def _hash_of(entry: Entry) -> Hash:
-    found = hashlib.sha256()
     with entry.open() as stream:
-        while piece := stream.read(_CHUNK):
-            found.update(piece)
-    value = base64.urlsafe_b64encode(found.digest())
-    return Hash("sha256", value.decode().rstrip("="))
+        return Hash("sha256", _digest_of(stream, "sha256"))
+
+
+def _digest_of(stream: IO[bytes], algorithm: str) -> str:
+    """The digest of a content as RECORD writes it."""
+    found = hashlib.new(algorithm)
+    while piece := stream.read(_CHUNK):
+        found.update(piece)
+    return base64.urlsafe_b64encode(found.digest()).decode().rstrip("=")
 
 
 def _content(wheel: Wheel, info: zipfile.ZipInfo) -> IO[bytes]:
     if wheel.misrecorded:
         return cast(IO[bytes], zipmember.Member(wheel.path, info))
     where = f"{wheel.name}: {info.filename}"
-    expected = wheel.records[info.filename]
+    expected = wheel.records.hashes[info.filename]
     if expected is None or expected.name not in _HASHES:
-        raise IntegrityError(f"{where}: RECORD gives no hash for it")
+        raise IntegrityError(f"{where}: RECORD gives no hash for it", remedy=wheel_record.REMEDY)
     return cast(IO[bytes], _Checked(zipmember.Member(wheel.path, info), expected, where))
 
 
@@ -290,6 +348,5 @@ class _Checked:
         if self._hash.digest() != expected:
             raise IntegrityError(
                 f"{self._where}: its content does not have the hash that RECORD gives",
-                remedy="it was published so, as the wheel has its locked hash: if that is meant to "
-                "be, list the distribution under `misrecorded:` in matrix.yaml with the reason",
+                remedy=wheel_record.REMEDY,
             )

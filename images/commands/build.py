@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -16,6 +17,7 @@ from images.commands.common import (
     base_place,
     bring_wheels,
     chosen,
+    compare_files,
     elsewhere_of,
     fetch_command,
     inputs_of,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from images.base_source import Place as BasePlace
     from images.builder import Look, Made, Settings
     from images.cache_use import Filled
+    from images.comparison import Comparison
     from images.foundation import Inputs
     from images.image import Image
     from images.matrix import Matrix
@@ -105,12 +108,15 @@ def _build(
     progress: Progress,
 ) -> _Built:
     """Make one target's image, name it, and put beside it what is said about it."""
-    from images import assemble, attest, budget, builder, foundation, lockfile
+    from images import assemble, attest, budget, builder, foundation, lockfile, target_files
 
     started = datetime.now(timezone.utc)
     look, cache_to = caches
     ground, recipes = foundation.ready(one, place, settings.store, progress)
-    ours = builder.make(recipes, one.debs, settings, progress, look)
+    compare = target_files.pending(one.target, one.lock, recipes, settings.store)
+    ours = builder.make(recipes, one.debs, settings, progress, look, compare)
+    if compare is not None:
+        _note(compare, one.target.id, settings.store)
     made = [*(foundation.put(ground, settings) if ground else ()), *ours]
     image = assemble.assemble(
         one.target,
@@ -121,13 +127,27 @@ def _build(
     budget.check(one.target, image, settings.store)
     settings.store.save(image)
     reused = [item.reused for item in made]
-    run = _run(one, matrix, settings, started, reused)
+    run = _run(one, matrix, settings, started, ours, reused)
     attest.complete(settings.store, image, one.materials(ground), run)
     return _Built(image, reused, _fill(settings, ours, cache_to, progress) if cache_to else None)
 
 
+def _note(compare: Comparison, target: str, store: Store) -> None:
+    compare.note(store)
+    if absent := compare.absent:
+        output.message(
+            f"{target}: {len(absent)} distributions are in layers that lie in a registry alone: "
+            "whether they bring other files than the others at the same paths was not looked at"
+        )
+
+
 def _run(
-    one: Inputs, matrix: Matrix, settings: Settings, started: datetime, reused: list[bool]
+    one: Inputs,
+    matrix: Matrix,
+    settings: Settings,
+    started: datetime,
+    made: Sequence[Made],
+    reused: list[bool],
 ) -> Build:
     """This run, for the provenance."""
     from images import base, toolkit
@@ -144,6 +164,7 @@ def _run(
         reused.count(False),
         reused.count(True),
         os.environ,
+        Counter(str(item.place) for item in made if item.place),
     )
 
 
@@ -179,6 +200,7 @@ def fetch(options: argparse.Namespace) -> int:
         print_documents(documents, "targets")
     if error := prefetch.failure(outcomes, fetch_command(options)):
         raise error
+    compare_files(matrix, targets, options.cache)
     return 0
 
 

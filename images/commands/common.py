@@ -95,6 +95,27 @@ def check_name(options: argparse.Namespace, source: Store, name: str) -> None:
             raise suggest.no_image(name, targets, images)
 
 
+def compare_files(matrix: Matrix, targets: Sequence[Target], cache: Path) -> None:
+    """Compare the files of each target's distributions, as far as their wheels are in the cache.
+
+    Raises:
+        ConflictError: two of them bring files that cannot both be in an image.
+        MatrixError: an entry of `conflicts:` settles nothing.
+        IntegrityError: a file is not a wheel.
+    """
+    from images import lock, target_files
+    from images.errors import ConflictError
+
+    found: list[ConflictError] = []
+    for target in targets:
+        try:
+            target_files.compare(target, lock.read(matrix, target), cache)
+        except ConflictError as error:
+            found.append(error)
+    if found:
+        raise ConflictError("\n".join(error.message for error in found), remedy=found[0].remedy)
+
+
 def inputs_of(
     matrix: Matrix, targets: Sequence[Target], compression: Compression = "zstd"
 ) -> list[Inputs]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from images import output
-from images.commands.common import bring_wheels, matrix_of
+from images.commands.common import bring_wheels, compare_files, matrix_of
 from images.errors import LockError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def lock_targets(options: argparse.Namespace) -> int:
         for target in targets:
             changed = resolve.make(matrix, target, options.cache)
             output.result(f"{matrix.lock_path(target.id)}: {'locked' if changed else 'unchanged'}")
+        compare_files(matrix, targets, options.cache)
     if options.base_only or not named:
         where = mirror.find(options.debian_mirror)
         for shared in _shared_locks(matrix, options.cache):
@@ -57,7 +58,12 @@ class _SharedLock(NamedTuple):
 
 def _shared_locks(matrix: Matrix, cache: Path) -> list[_SharedLock]:
     """In the order in which they are made: those of flavours stand on that of the base."""
-    from images import base, extra_debs, toolkit
+    from images import base, deb, extra_debs, interpreter, toolkit
+
+    def lock_python(where: Mirror) -> str:
+        debs = interpreter.needed(base.locked())
+        deb.download(debs, where, cache, jobs=6, advance=lambda _: None, renew=base.RENEW)
+        return interpreter.lock(debs, cache)
 
     def lock_debian(packages: Sequence[str], where: Mirror) -> str:
         return extra_debs.lock(packages, base.locked(), where, cache)
@@ -83,7 +89,13 @@ def _shared_locks(matrix: Matrix, cache: Path) -> list[_SharedLock]:
         )
         for flavour, packages in matrix.debian().items()
     ]
-    return [_SharedLock("base", base.LOCK, base.lock, base.locked), *compilers, *flavours]
+    python = _SharedLock(
+        "the image's Python",
+        interpreter.LOCK,
+        lock_python,
+        lambda: interpreter.locked(base.locked()),
+    )
+    return [_SharedLock("base", base.LOCK, base.lock, base.locked), python, *compilers, *flavours]
 
 
 def _check_locks(matrix: Matrix, targets: Sequence[Target], cache: Path) -> int:
@@ -103,6 +115,7 @@ def _check_locks(matrix: Matrix, targets: Sequence[Target], cache: Path) -> int:
         raise LockError(
             "\n".join(remedies), remedy=" && ".join(dict.fromkeys(filter(None, remedies.values())))
         )
+    compare_files(matrix, targets, cache)
     output.result(f"{len(checks)} locks are those of their inputs")
     return 0
 

@@ -7,6 +7,7 @@ import argparse
 from images import output
 from images.commands.common import (
     chosen,
+    compare_files,
     elsewhere_of,
     images_of,
     matrix_of,
@@ -80,6 +81,7 @@ def plan(options: argparse.Namespace) -> int:
         print_documents(documents, "targets")
     else:
         output.result("\n\n".join(report_outline.plan_text(item) for item in found))
+    compare_files(matrix, targets, options.cache)
     return 0
 
 

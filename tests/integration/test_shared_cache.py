@@ -6,9 +6,13 @@ import hashlib
 import json
 import random
 import shutil
+import socket
 import subprocess
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -278,13 +282,16 @@ def test_one_cache_fills_another(first: Builder, second: Builder, server: str) -
 def test_completed_layout_is_one_for_other_programs(
     first: Builder, second: Builder, server: str, tmp_path: Path
 ) -> None:
-    first.fill(first.build()[1], server)
+    _, made = first.build()
+    first.fill(made, server)
+    keys = [item.key for item in made]
     value, _ = second.build(server)
     assert not skopeo_copies(second.store, tmp_path / "before")
     assert second.complete(value) == 3
     assert skopeo_copies(second.store, tmp_path / "after")
     assert second.complete(value) == 0
-    second.build()  # nothing has to be made, so the keys are known
+    # Only making them would prove what they are made of: without the cache they are made.
+    assert [second.store.known(key) for key in keys] == [None, None, None]
 
 
 def test_damaged_blob_of_the_cache_does_not_get_into_the_store(
@@ -301,6 +308,71 @@ def test_damaged_blob_of_the_cache_does_not_get_into_the_store(
     assert "without --cache-from" in str(error.value.remedy)
     assert digest in second.store.remotes()
     assert not second.store.blob_path(digest).exists()
+
+
+@pytest.mark.parametrize("fault", ["diff_id", "unpacked"])
+def test_layer_that_is_not_what_its_record_says_does_not_get_into_the_store(
+    first: Builder, second: Builder, server: str, fault: str
+) -> None:
+    _, made = first.build()
+    first.fill(made, server)
+    bulk = made[0]
+    right = bulk.layer.blob
+    blob = replace(right, diff_id="sha256:" + "1" * 64)
+    if fault == "unpacked":
+        blob = replace(right, unpacked=right.unpacked - 512)
+    with Registry(Repository(server, "roll/cache"), plain_http=True) as connected:
+        shared_cache.add(connected, bulk.key, "bulk", blob)
+    value, _ = second.build(server)
+    with pytest.raises(IntegrityError, match="does not hold the tar") as error:
+        second.complete(value)
+    assert f"{server}/roll/cache" in error.value.message
+    assert "without --cache-from" in str(error.value.remedy)
+    assert not second.store.blob_path(blob.digest).exists()
+
+
+@contextmanager
+def deaf(drip: bool) -> Iterator[str]:
+    """A server that never answers, or one byte at a time; its address."""
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor() as pool:
+        over = threading.Event()
+
+        def answer(connection: socket.socket) -> None:
+            with connection, suppress(OSError):
+                connection.recv(4096)
+                connection.send(b"HTTP/1.1 200 OK\r\nX-Long: ")
+                while not over.wait(0.1):
+                    connection.send(b"a" if drip else b"")
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    pool.submit(answer, listening.accept()[0])
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+        over.set()
+        listening.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("drip", [False, True])
+def test_cache_that_does_not_answer_in_time_is_given_up(second: Builder, drip: bool) -> None:
+    with deaf(drip) as address:
+        cache = CacheFrom(cache_at(address), second.said.append, QUICK, patience=1.0)
+        recipes = [Recipe(name, key_of(name, b""), (), (), _no_entries, 1) for name in "abc"]
+        begin = time.monotonic()
+        assert cache.look(recipes) == {}
+        assert time.monotonic() - begin < 10
+    (line,) = second.said
+    assert "has not answered everything within 1 s" in line
+    assert "layers are made" in line
+
+
+def test_repository_that_is_no_cache_is_reported(second: Builder, server: str) -> None:
+    cache = CacheFrom(cache_at(server), second.said.append, QUICK)
+    recipes = [Recipe(name, key_of(name, b""), (), (), _no_entries, 1) for name in "abc"]
+    assert cache.look(recipes) == {}
+    assert second.said == [f"cache: {server}/roll/cache: knows 0 of 3 layers"]
 
 
 def test_blob_that_the_cache_lost_is_told(

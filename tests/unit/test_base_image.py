@@ -30,7 +30,7 @@ from images.errors import BuildError, FetchError, IntegrityError, MatrixError, U
 from images.foundation import Inputs
 from images.matrix import load
 from images.progress import Progress
-from images.store import Store
+from images.store import Store, open_store
 from tests.unit.layouts import ELF_ARM64, ELF_X86_64, FIT, GZIP, LIBC, Layout, libc, tar_of
 
 MATRIX = load(Path(__file__).resolve().parents[2] / "matrix.yaml")
@@ -118,6 +118,17 @@ def test_layers_are_keyed_as_on_our_own_base(layout: Layout, place: Place, store
         title for title in ours.keys() | theirs.keys() if ours.get(title) != theirs.get(title)
     }
     assert differing == {"Debian bookworm", "virtual environment of /usr/bin/python3.11"}
+
+
+def test_what_a_download_cache_says_of_a_base_decides_about_no_layer(
+    layout: Layout, place: Place, store: Store, tmp_path: Path
+) -> None:
+    digest = layout.image([layout.layer(FIT)])
+    ground, _ = ready(digest, place, store)
+    (kept,) = place.cache.glob("*/facts-*.json")
+    kept.write_text(kept.read_text().replace(ground.facts.python, "/opt/evil/python"))
+    assert ready(digest, place, store)[0].facts == ground.facts
+    assert ready(digest, place, open_store(tmp_path / "other"))[0].facts == ground.facts
 
 
 def test_python_elsewhere_on_the_path(layout: Layout, place: Place, store: Store) -> None:

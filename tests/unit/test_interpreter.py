@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from images import fetch, interpreter
+from images import base, fetch, interpreter, lockfile, tree_digest
 from images.deb import Deb
 from images.errors import IntegrityError, LockError
 from tests.unit.fake_debs import cached_deb
@@ -35,8 +38,27 @@ def fake_base(cache: Path) -> list[Deb]:
     return [*debs, cached_deb(cache, "unrelated", {"usr/bin/x": loader})]
 
 
+@pytest.fixture(autouse=True)
+def lock_file(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The lock of the extracted files; it is in no test's cache."""
+    path = tmp_path_factory.mktemp("locks") / "python.txt"
+    monkeypatch.setattr(interpreter, "LOCK", path)
+    return path
+
+
+def locked_base(cache: Path) -> list[Deb]:
+    """The fake base, and the lock of what is extracted of it."""
+    debs = fake_base(cache)
+    interpreter.LOCK.write_text(interpreter.lock(debs, cache))
+    return debs
+
+
+def home_of(python: interpreter.Interpreter) -> Path:
+    return Path(python.command[0]).parent.parent
+
+
 def test_only_what_is_needed_is_extracted(tmp_path: Path) -> None:
-    debs = fake_base(tmp_path)
+    debs = locked_base(tmp_path)
     assert {deb.package for deb in interpreter.missing(debs, tmp_path)} == set(
         interpreter._PACKAGES
     )
@@ -61,14 +83,14 @@ def test_it_is_isolated_and_brings_its_whole_environment(
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", "/somewhere")
     monkeypatch.setenv("LD_LIBRARY_PATH", "/elsewhere")
-    python = interpreter.extracted(fake_base(tmp_path), tmp_path)
-    assert python.command[-2:] == ("-I", "-S")
+    python = interpreter.extracted(locked_base(tmp_path), tmp_path)
+    assert python.command[-3:] == ("-B", "-I", "-S")
     assert not [name for name in python.env if name.startswith(("PYTHON", "LD_"))]
     assert python.version == "1"
 
 
 def test_the_wrapper_starts_the_program_by_its_own_loader(tmp_path: Path) -> None:
-    python = interpreter.extracted(fake_base(tmp_path), tmp_path)
+    python = interpreter.extracted(locked_base(tmp_path), tmp_path)
     home = Path(python.command[0]).parent.parent
     loader = Path(python.command[0])
     loader.write_text('#!/bin/sh\nfor x in "$@"; do echo "$x"; done\n')
@@ -76,19 +98,23 @@ def test_the_wrapper_starts_the_program_by_its_own_loader(tmp_path: Path) -> Non
     done = subprocess.run(
         [home / "bin/python3.11", "-c", "a b"], capture_output=True, text=True, check=True
     )
-    assert done.stdout.splitlines()[-3:] == [str(home / "libexec/python3.11"), "-c", "a b"]
+    assert done.stdout.splitlines()[-4:] == [str(home / "libexec/python3.11"), "-B", "-c", "a b"]
 
 
 def test_it_is_extracted_anew_for_other_packages(tmp_path: Path) -> None:
-    debs = fake_base(tmp_path)
+    debs = locked_base(tmp_path)
     first = interpreter.extracted(debs, tmp_path)
     other = cached_deb(tmp_path, "libc6", {f"{_LIBRARIES}/libc.so.6": b"newer"})
-    second = interpreter.extracted([d for d in debs if d.package != "libc6"] + [other], tmp_path)
+    newer = [deb for deb in debs if deb.package != "libc6"] + [other]
+    with pytest.raises(LockError, match="stale"):
+        interpreter.extracted(newer, tmp_path)
+    interpreter.LOCK.write_text(interpreter.lock(newer, tmp_path))
+    second = interpreter.extracted(newer, tmp_path)
     assert first.command[0] != second.command[0]
 
 
 def test_many_at_once_agree(tmp_path: Path) -> None:
-    debs = fake_base(tmp_path)
+    debs = locked_base(tmp_path)
     with ThreadPoolExecutor(8) as pool:
         found = {
             python.command
@@ -100,7 +126,7 @@ def test_many_at_once_agree(tmp_path: Path) -> None:
 
 
 def test_a_changed_package_is_found_before_it_runs(tmp_path: Path) -> None:
-    debs = fake_base(tmp_path)
+    debs = locked_base(tmp_path)
     path = fetch.cached(debs[0].artifact, tmp_path)
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     with pytest.raises(IntegrityError, match="SHA256 mismatch"):
@@ -114,3 +140,87 @@ def test_a_base_without_python_is_named(tmp_path: Path) -> None:
     debs = [deb for deb in fake_base(tmp_path) if deb.package != "libssl3"]
     with pytest.raises(LockError, match="libssl3"):
         interpreter.missing(debs, tmp_path)
+
+
+def cut_short(home: Path) -> None:
+    (home / "libexec/python3.11").write_bytes(b"")
+
+
+def replaced(home: Path) -> None:
+    (home / "libraries/libc.so.6").write_bytes(b"evil")
+
+
+def added(home: Path) -> None:
+    (home / "lib/python3.11/sitecustomize.py").write_bytes(b"print('evil')")
+
+
+def added_byte_code(home: Path) -> None:
+    (home / "lib/python3.11/__pycache__").mkdir()
+    (home / "lib/python3.11/__pycache__/os.cpython-311.pyc").write_bytes(b"evil")
+
+
+def removed(home: Path) -> None:
+    (home / "lib/python3.11/os.py").unlink()
+
+
+def not_to_be_run(home: Path) -> None:
+    (home / "libexec/python3.11").chmod(0o644)
+
+
+def led_elsewhere(home: Path) -> None:
+    (home / "libraries/libz.so.1").unlink()
+    (home / "libraries/libz.so.1").symlink_to("/tmp/evil.so")
+
+
+def a_pipe(home: Path) -> None:
+    (home / "lib/python3.11/os.py").unlink()
+    os.mkfifo(home / "lib/python3.11/os.py")
+
+
+def a_link_to_the_whole(home: Path) -> None:
+    home.rename(home.with_name("elsewhere"))
+    (home.with_name("elsewhere") / "libraries/libc.so.6").write_bytes(b"evil")
+    home.symlink_to("elsewhere")
+
+
+def a_file(home: Path) -> None:
+    shutil.rmtree(home)
+    home.write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [cut_short, replaced, added, added_byte_code, removed, not_to_be_run, led_elsewhere, a_pipe,
+     a_link_to_the_whole, a_file],
+)  # fmt: skip
+def test_what_is_not_the_locked_files_is_not_run_but_made_anew(
+    tmp_path: Path, damage: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    debs = locked_base(tmp_path)
+    home = home_of(interpreter.extracted(debs, tmp_path))
+    whole = tree_digest.of(home)
+    damage(home)
+    monkeypatch.setattr(interpreter, "_hashed", set())  # as in the next process
+    assert interpreter.missing(debs, tmp_path), "its packages are wanted again"
+    assert home_of(interpreter.extracted(debs, tmp_path)) == home
+    assert tree_digest.of(home) == whole
+    assert interpreter.missing(debs, tmp_path) == []
+    left = {path.name for path in home.parent.iterdir()} - {"elsewhere"}
+    assert left == {home.name}
+
+
+def test_packages_that_give_other_files_than_locked_are_not_run(
+    tmp_path: Path, lock_file: Path
+) -> None:
+    debs = locked_base(tmp_path)
+    sealed = lockfile.read(lock_file, remedy="")
+    lock_file.write_text(lockfile.seal(sealed.inputs, ["tree sha256:" + "0" * 64]))
+    with pytest.raises(LockError, match="digest") as caught:
+        interpreter.extracted(debs, tmp_path)
+    assert caught.value.remedy == "python build.py lock --base"
+    assert list((tmp_path / "interpreters").iterdir()) == []
+
+
+def test_the_lock_is_of_the_base_that_is_locked() -> None:
+    path = Path(interpreter.__file__).parent / "locks" / "python-bookworm.txt"
+    assert len(interpreter.locked(base.locked(), path)) == 64

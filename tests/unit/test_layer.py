@@ -361,3 +361,15 @@ def test_stream_is_closed_after_use_and_after_failure() -> None:
     with pytest.raises(IntegrityError):
         written([right, wrong])
     assert all(stream.closed for stream in streams)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [of_bytes(".wh.etc", b""), of_bytes("opt/.wh..wh..opq", b""), of_bytes("opt/.wh.a/b", b""),
+     of_symlink("opt/venv/bin/.wh.python", "x"), Entry("opt/.wh.d", "dir", 0o755),
+     Entry("opt/.wh..wh.plnk", "dir", 0o700)],
+    ids=lambda entry: entry.path,
+)  # fmt: skip
+def test_no_source_of_entries_can_bring_a_whiteout(entry: Entry) -> None:
+    with pytest.raises(IntegrityError, match="whiteout"):
+        written([entry])

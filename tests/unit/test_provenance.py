@@ -201,3 +201,10 @@ def test_own_base_is_among_what_went_in(image: Image, tmp_path: Path) -> None:
     (found,) = [item for item in resolved if item["name"] == "base"]
     assert found["digest"] == {"sha256": "b" * 64}
     assert found["uri"].startswith("pkg:oci/base@sha256")
+
+
+def test_layers_of_a_shared_cache_are_counted_by_its_address(image: Image, tmp_path: Path) -> None:
+    run = replace(build_of(tmp_path), cached={"registry.example.com/team/cache": 3})
+    document = json.loads(provenance.statement(image, MATERIALS, run, SBOM))
+    layers = document["predicate"]["runDetails"]["metadata"]["roll_layers"]
+    assert layers["from_shared_cache"] == {"registry.example.com/team/cache": 3}

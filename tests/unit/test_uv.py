@@ -308,3 +308,10 @@ def test_version_that_is_gone_is_a_fetch_error_without_credentials(index: Index)
         uv.locate({"demo==2.0": locked})
     assert "s3cr3t" not in error.value.message
     assert "--cache" in (error.value.remedy or "")
+
+
+def test_a_uv_that_is_not_that_of_the_package_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("uv.find_uv_bin", lambda: "/bin/true")
+    uv.find.cache_clear()
+    with pytest.raises(ToolError, match="/bin/true: not the uv"):
+        uv.find()

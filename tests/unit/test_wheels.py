@@ -411,3 +411,111 @@ def test_no_flipped_bit_changes_what_is_installed_unnoticed(make_wheel: MakeWhee
         contents = {name: body for name, (_, body) in found.items()}
         assert contents == {name: body for name, (_, body) in good.items()}
     assert caught > 300
+
+
+def test_a_script_that_an_entry_point_replaces_is_left_out_as_by_installers(
+    make_wheel: MakeWheel,
+) -> None:
+    points = {f"{INFO}/entry_points.txt": b"[console_scripts]\ntool = demo:main\n"}
+    found = installed(make_wheel({**RICH, **points}))
+    assert b"from demo import main" in found["opt/venv/bin/tool"][1]
+    assert b"tool" in found["opt/venv/bin/tool.sh"][1]
+    rows = list(csv.reader(io.StringIO(found[f"{SITE}/{INFO}/RECORD"][1].decode())))
+    assert [row[0] for row in rows].count("../../../bin/tool") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("[console_scripts]\nx = demo\n", "'x = demo'"),
+     ("[console_scripts]\nok = demo:x\nx = os;import sys:y\n", "'x = os;import sys:y'"),
+     ("[gui_scripts]\nx = demo:main()\n", "'x = demo:main()'"),
+     ("[console_scripts]\nx = a:b\nx = c:d\n", "already exists"),
+     ("no section\n", "no section headers"),
+     ("[console_scripts]\n../../bin/sh = a:b\n", "'../../bin/sh'"),
+     ("[console_scripts]\n.. = a:b\n", "'..'"),
+     ("[console_scripts]\nx\x1b[2J = a:b\n", "name of a program"),
+     ("[console_scripts]\nx = a:b\n[gui_scripts]\nx = c:d\n", "'x' is a:b and c:d")],
+)  # fmt: skip
+def test_malformed_entry_points_are_refused_with_the_line_and_a_remedy(
+    make_wheel: MakeWheel, text: str, said: str
+) -> None:
+    path = make_wheel({f"{INFO}/entry_points.txt": text.encode()})
+    with pytest.raises(IntegrityError) as caught:
+        installed(path)
+    assert caught.value.message.startswith(f"{path.name}: its entry_points.txt is malformed: ")
+    assert said in caught.value.message
+    assert "another version" in str(caught.value.remedy)
+
+
+def test_one_function_as_console_and_gui_script_is_one_script(make_wheel: MakeWheel) -> None:
+    text = b"[console_scripts]\nx = a:b\n[gui_scripts]\nx = a:b\n"
+    assert "opt/venv/bin/x" in installed(make_wheel({f"{INFO}/entry_points.txt": text}))
+
+
+WRONG_RECORDS: dict[str, Callable[[str], str]] = {
+    "omits a file": lambda text: text.replace(text[text.index("demo/ext.so") :].split("\n")[0], ""),
+    "invents a file": lambda text: f"demo/gone.py,sha256={'A' * 43},1\n{text}",
+    "gives no hash": lambda text: text.replace(
+        text[text.index("demo/ext.so") :].split("\n")[0], "demo/ext.so,,"
+    ),
+    "gives a weak hash": lambda text: text.replace(
+        text[text.index("demo/ext.so") :].split("\n")[0], f"demo/ext.so,md5={MD5},4"
+    ),
+    "gives another hash": lambda text: text.replace(
+        text[text.index("demo/ext.so") :].split("\n")[0], f"demo/ext.so,sha256={'A' * 43},4"
+    ),
+    "gives another hash of a script": lambda text: text.replace(
+        text[text.index("demo-1.0.data/scripts/tool,") :].split("\n")[0],
+        f"demo-1.0.data/scripts/tool,sha256={'A' * 43},4",
+    ),
+    "has a line of other form": lambda text: f"demo/ext.so\n{text}",
+    "has a hash of other form": lambda text: f"demo/ext.so,nonsense,1\n{text}",
+    "is empty": lambda text: "",
+}
+
+
+@pytest.mark.parametrize("fault", WRONG_RECORDS)
+def test_every_fault_of_record_names_the_word_that_allows_it_and_is_allowed_by_it(
+    make_wheel: MakeWheel, fault: str
+) -> None:
+    true = misread(make_wheel(RICH))
+    with zipfile.ZipFile(make_wheel(RICH)) as archive:
+        record = WRONG_RECORDS[fault](archive.read(f"{INFO}/RECORD").decode())
+    path = make_wheel(RICH, record=record)
+    with pytest.raises(IntegrityError) as caught:
+        installed(path)
+    assert caught.value.message.startswith(path.name)
+    assert "`misrecorded:`" in str(caught.value.remedy)
+    assert misrecorded(path) == true
+
+
+def misread(path: Path) -> dict[str, bytes]:
+    """What a wheel with a right RECORD installs."""
+    return {name: body for name, (_, body) in installed(path).items()}
+
+
+def test_a_wheel_without_record_is_one_that_is_misrecorded(make_wheel: MakeWheel) -> None:
+    true = misread(make_wheel(RICH))
+    path = make_wheel(RICH)
+    with zipfile.ZipFile(path) as archive:
+        whole = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, body in whole.items():
+            if not name.endswith("/RECORD"):
+                archive.writestr(name, body)
+    with pytest.raises(IntegrityError) as caught:
+        installed(path)
+    assert "`misrecorded:`" in str(caught.value.remedy)
+    assert misrecorded(path) == true
+
+
+@pytest.mark.parametrize(
+    "member",
+    ["demo/.wh.data", "demo/.wh..wh..opq", ".wh.demo", "demo/.wh.x/y",
+     "demo-1.0.data/data/.wh.bin", "demo-1.0.data/scripts/.wh.python"],
+)  # fmt: skip
+def test_the_name_of_a_whiteout_is_refused_by_the_wheels_name(
+    make_wheel: MakeWheel, member: str
+) -> None:
+    assert f"{member}: a whiteout's name" in refused(make_wheel({**RICH, member: b"x"}))
+    installed(make_wheel({**RICH, "demo/x.wh.y": b"", "demo/.whx": b""}))

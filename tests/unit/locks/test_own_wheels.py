@@ -98,6 +98,35 @@ def test_truncated_file_is_refused_before_anything_resolves(
     assert not (tmp_path / "cache").exists()
 
 
+def test_damaged_own_wheel_in_the_cache_is_not_used_and_is_replaced(
+    matrix: Matrix, owner: Target, wheel: Path, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    own_wheels.bring([owner], wheel.parent, cache)
+    (kept,) = cache.glob(f"*/{wheel.name}")
+    kept.write_bytes(bytes(kept.stat().st_size))
+    with pytest.raises(FetchError, match="damaged") as error:
+        resolve.make(matrix, owner, cache)
+    assert "--wheels DIR" in (error.value.remedy or "")
+    own_wheels.bring([owner], wheel.parent, cache)
+    assert kept.read_bytes() == wheel.read_bytes()
+
+
+def test_own_wheel_whose_record_is_wrong_is_taken_by_the_word_for_it(
+    owner: Target, wheel: Path, tmp_path: Path
+) -> None:
+    write_wheel(wheel.parent, {"x.py": b""}, name="roll_demo_kernel", version="1.0+cu12", record="")
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    (named,) = owner.wheels
+    wrong = dataclasses.replace(owner, wheels=(named._replace(sha256=digest),))
+    with pytest.raises(IntegrityError, match="not in RECORD") as error:
+        own_wheels.bring([wrong], wheel.parent, tmp_path / "cache")
+    assert "`misrecorded:`" in (error.value.remedy or "")
+    allowed = dataclasses.replace(wrong, misrecorded=frozenset({"roll-demo-kernel"}))
+    own_wheels.bring([allowed], wheel.parent, tmp_path / "cache")
+    assert list((tmp_path / "cache").glob(f"*/{wheel.name}"))
+
+
 @pytest.mark.parametrize(("name", "said"), [("none", "no such"), ("file", "not a")])
 def test_directory_that_is_none_is_reported(
     owner: Target, tmp_path: Path, name: str, said: str

@@ -32,6 +32,38 @@ def test_defaults_and_row_are_joined(read: Reader) -> None:
     assert second.line == line_of(SMALL, "- id: torch280")
 
 
+CONFLICT = "{path: /opt/venv/bin/x, winner: one, over: two, why: tried, sglang: '>=0.5'}"
+
+
+def test_conflicts_are_for_the_rows_that_they_name_and_in_no_lock(read: Reader) -> None:
+    text = SMALL.replace("  env:\n", f"  conflicts:\n    - {CONFLICT}\n  env:\n", 1)
+    first, second = read(text).targets
+    assert first.conflicts == ()
+    (found,) = second.conflicts
+    assert found[:4] == ("/opt/venv/bin/x", "one", "two", "tried")
+    assert found.place == f"matrix.yaml:{line_of(text, CONFLICT)}"
+    assert second.resolve_inputs() == read().targets[1].resolve_inputs()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [("path: /opt", "path: opt", "not an absolute path"), ("bin/x", "../x", "not an absolute path"),
+     ("winner: one", "winner: One", "normal form"), ("over: two", "over: the image", "name"),
+     ("over: two", "over: one", "cannot win over itself"), (", why: tried", "", "why"),
+     ("winner: one, ", "", "winner")],
+)  # fmt: skip
+def test_faults_of_conflicts_are_reported(read: Reader, old: str, new: str, said: str) -> None:
+    entry = CONFLICT.replace(old, new)
+    text = SMALL.replace("  env:\n", f"  conflicts:\n    - {entry}\n  env:\n", 1)
+    assert said in read.fault(text)
+
+
+def test_the_image_itself_may_win(read: Reader) -> None:
+    entry = CONFLICT.replace("winner: one", "winner: the image")
+    text = SMALL.replace("  env:\n", f"  conflicts:\n    - {entry}\n  env:\n", 1)
+    assert read(text).targets[1].conflicts[0].winner == "the image"
+
+
 def test_records_are_frozen(read: Reader) -> None:
     with pytest.raises(FrozenInstanceError):
         read().targets[0].cuda = "13.0"  # type: ignore[misc]

@@ -1,0 +1,64 @@
+"""The files of a target's distributions, compared before its layers are made.
+
+What is there is compared at once: wheels in the download cache, layers in the store. The others are
+as they arrive, each before its layer is begun, and what is made of an sdist when it is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from images import lockfile, own_paths, stack
+from images.lock import Lock
+
+if TYPE_CHECKING:
+    from images.comparison import Comparison
+    from images.matrix_target import Target
+    from images.stack import Recipe
+    from images.store import Store
+
+FORMAT = "1"
+"""Part of what tells that a target was compared. Raise it when a comparison sees more."""
+
+
+def pending(
+    target: Target, lock: Lock, recipes: Sequence[Recipe], store: Store
+) -> Comparison | None:
+    """The comparison that a build has to make; None where it was made of the same inputs before."""
+    note = f"compared-{target.id}", _key(target, lock, recipes).encode()
+    if store.noted(note[0]) == note[1]:
+        return None
+    from images.comparison import Comparison
+
+    return Comparison(target, lock, note)
+
+
+def _key(target: Target, lock: Lock, recipes: Iterable[Recipe]) -> str:
+    """The digest of all that decides about the outcome.
+
+    The layer of `roll_runtime` counts by its files' names alone: it changes with each commit.
+    """
+    keys = [recipe.key for recipe in recipes if recipe.title != stack.RUNTIME]
+    rules = [list(rule[:3]) for rule in lock.conflicts]
+    own = sorted(own_paths.of(target.toolkit))
+    return lockfile.digest_of({"format": FORMAT, "layers": keys, "own": own, "rules": rules})
+
+
+def compare(target: Target, lock: Lock, cache: Path) -> list[str]:
+    """Compare the wheels of a target that are in the download cache.
+
+    Returns:
+        The names of the distributions that are not.
+
+    Raises:
+        ConflictError, MatrixError: as `Comparison.stop`.
+        IntegrityError: a wheel is none.
+    """
+    from images.comparison import Comparison
+
+    made = Comparison(target, lock)
+    made.see_cached(lock.distributions, cache)
+    made.stop()
+    return made.absent
