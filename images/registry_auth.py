@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from images import jsontext, redirect, web
+from images import jsontext, output, redirect, web
 from images.errors import LoginError, RegistryError
 from images.origin import Origin
 from images.redirect import RedirectError
