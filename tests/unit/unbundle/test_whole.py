@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from images import store
 from images.entry import of_bytes
 from images.image import Image
 from images.store import Store
+from tests.places import open_to_all
 from tests.unit import bundles
 from tests.unit.bundles import make, parts, record, run, tree
 
@@ -135,22 +135,22 @@ def test_with_the_oldest_python(out: Path, tmp_path: Path, expected: object) -> 
     assert run(out, "inventory", tmp_path / "root", python=python).code == 0
 
 
-def test_as_an_ordinary_user(out: Path, tmp_path: Path, expected: dict[str, object]) -> None:
+def test_as_an_ordinary_user(out: Path, expected: dict[str, object]) -> None:
     if os.geteuid() != 0:
         pytest.skip("the tests run as an ordinary user already")
-    for path in (tmp_path, *tmp_path.parents):
-        if path.is_relative_to(tempfile.gettempdir()) and path != Path(tempfile.gettempdir()):
-            path.chmod(0o755)
-    place = tmp_path / "of user"
-    place.mkdir()
-    os.chown(place, 12345, 12345)
-    command = ["setpriv", "--reuid", "12345", "--regid", "12345", "--clear-groups"]
-    command += [bundles.PYTHON, str(out / "unpack.py"), "--rootfs", str(place / "root")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/")
-    assert done.returncode == 0, done.stderr
-    assert tree(place / "root").keys() == expected.keys()
-    owners = {(path.lstat().st_uid, path.lstat().st_gid) for path in (place / "root").rglob("*")}
-    assert owners == {(12345, 12345)}
+    with open_to_all() as opened:
+        bundle = shutil.copytree(out, opened / "bundle")
+        place = opened / "of user"
+        place.mkdir()
+        os.chown(place, 12345, 12345)
+        command = ["setpriv", "--reuid", "12345", "--regid", "12345", "--clear-groups"]
+        command += [bundles.PYTHON, str(bundle / "unpack.py"), "--rootfs", str(place / "root")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/")
+        assert done.returncode == 0, done.stderr
+        root = place / "root"
+        assert tree(root).keys() == expected.keys()
+        owners = {(path.lstat().st_uid, path.lstat().st_gid) for path in root.rglob("*")}
+        assert owners == {(12345, 12345)}
 
 
 @given(
