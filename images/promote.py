@@ -18,6 +18,7 @@ from images.image import DIGEST
 from images.matrix_target import Target
 from images.reference import Repository
 from images.registry import Registry
+from images.verdict import ROLL
 
 ROLL_SOURCE = "https://github.com/alibaba/ROLL"
 
@@ -110,7 +111,7 @@ def candidate(target: Target, digest: str | None, kept: Path, *, unproven: bool)
 
 
 def _more(target: Target) -> str:
-    needed = target.id.endswith(evidence.ROLL)
+    needed = target.id.endswith(ROLL)
     return f", and then with --roll CHECKOUT of {ROLL_SOURCE}" if needed else ""
 
 

@@ -14,8 +14,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from images import evidence
-from images.evidence import NOT_RUN, PASSED, Evidence, Outcome, Verdict
+from images import evidence, verdict
+from images.evidence import NOT_RUN, PASSED, Evidence, Outcome
+from images.verdict import Verdict
 
 _ROOT = Path(__file__).resolve().parent.parent
 GPU_SUITE = _ROOT / "tests" / "gpu"
@@ -41,7 +42,7 @@ def suite(directory: Path) -> frozenset[str]:
 def judge(
     found: Evidence | None, target: str, built: str | None, since: str, now: datetime | None = None
 ) -> Verdict:
-    """As `evidence.judge`, and none is proven by evidence that is not to be believed.
+    """As `verdict.judge`, and none is proven by evidence that is not to be believed.
 
     Args:
         found: what there is, if anything.
@@ -50,12 +51,12 @@ def judge(
         since: when the image's inputs ended, RFC 3339: nothing can have been proven before.
         now: the time, by default the machine's.
     """
-    verdict = evidence.judge(found, target, built)
-    if found is None or not verdict.proven:
-        return verdict
+    said = verdict.judge(found, target, built)
+    if found is None or not said.proven:
+        return said
     at = now or datetime.now(timezone.utc)
     faults = list(_faults(found, since, at))
-    return Verdict(False, f"no ({faults[0]})", verdict.roll) if faults else verdict
+    return Verdict(False, f"no ({faults[0]})", said.roll) if faults else said
 
 
 def _faults(found: Evidence, since: str, now: datetime) -> Iterator[str]:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from images import debfile, evidence, held, lock, matrix, rootfs, sdist, wheels
 from images.errors import BuildError
+from images.verdict import judge
 from tests.faults.fuzz import PIECES, damaged, fuzz, run
 from tests.faults.tiny import MATRIX, TARGET, Tiny
 from tests.unit.conftest import write_wheel
@@ -107,7 +108,7 @@ READERS: dict[str, tuple[str, Callable[[Path], bytes], Read]] = {
     "evidence": (
         "evidence.json",
         lambda place: (Path(__file__).parents[2] / "evidence" / f"{TARGET}.json").read_bytes(),
-        lambda path: evidence.judge(evidence.read(path), TARGET, None),
+        lambda path: judge(evidence.read(path), TARGET, None),
     ),
 }
 

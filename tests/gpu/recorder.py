@@ -14,6 +14,7 @@ from images import evidence
 from images.evidence import Evidence, Gpu, ImageId, Machine, Outcome, Proof, RollRun, Run
 from images.proven import suite
 from images.roll_checkout import RollCheckout
+from images.verdict import judge
 from tests.image.subject import RUNTIME, Subject
 
 _STAGES = ("import", "start", "first_token", "release", "resume", "shutdown")
@@ -115,7 +116,7 @@ class Recorder:
         if found is None:
             return "no evidence kept: no GPU was seen"
         tested = found.image
-        verdict = evidence.judge(found, tested.target, tested.manifest_digest)
+        verdict = judge(found, tested.target, tested.manifest_digest)
         proof = f"proven on {verdict.text}" if verdict.proven else f"not proven: {verdict.text}"
         return f"{self._path}: {tested.target} {proof}"
 

@@ -11,6 +11,7 @@ import pytest
 from images import evidence
 from images.errors import EvidenceError
 from images.evidence import Evidence, Gpu, ImageId, Machine, Outcome, Proof, RollRun, Run
+from images.verdict import judge
 
 TARGET = "torch280-sglang052"
 DIGEST, OTHER = f"sha256:{'1' * 64}", f"sha256:{'2' * 64}"
@@ -176,7 +177,7 @@ def test_what_was_not_run_is_counted_and_what_is_gone_is_dropped() -> None:
 
 
 def verdict(found: Evidence | None, built: str | None = DIGEST) -> tuple[bool, str]:
-    told = evidence.judge(found, TARGET, built)
+    told = judge(found, TARGET, built)
     return told.proven, told.text
 
 
@@ -251,7 +252,7 @@ def test_rolls_commit_is_written_and_read_again(tmp_path: Path) -> None:
 
 def test_rolls_commit_stands_beside_the_proof() -> None:
     assert verdict(with_roll(ROLL)) == (True, "H100 80GB HBM3, 2026-11-24 with ROLL 8eb27cc2")
-    assert evidence.judge(with_roll(ROLL), TARGET, DIGEST).roll == ROLL
+    assert judge(with_roll(ROLL), TARGET, DIGEST).roll == ROLL
     assert verdict(with_roll(replace(ROLL, dirty=True)))[1].endswith(" with ROLL 8eb27cc2, changed")
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from images import evidence, proven
 from images.evidence import Gpu, Machine
+from images.verdict import judge
 from tests.gpu import recorder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -147,7 +148,7 @@ def test_all_passing_is_proven(suite: Path) -> None:
     said = run(suite, passing=ALL_PASSING)
     assert f"{TARGET} proven on H100 80GB HBM3, 20" in said
     found = evidence.read(suite / "x.json")
-    assert evidence.judge(found, TARGET, "sha256:m").proven
+    assert judge(found, TARGET, "sha256:m").proven
 
 
 @pytest.mark.parametrize("option", [["-k", "passes"], ["--deselect", "tests/gpu/test_a.py"]])

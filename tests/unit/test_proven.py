@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from images import evidence, matrix, proven
-from images.evidence import Evidence, Gpu, ImageId, Machine, Outcome, Proof, RollRun, Verdict
+from images.evidence import Evidence, Gpu, ImageId, Machine, Outcome, Proof, RollRun
+from images.verdict import Verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLL_TARGET = "torch280-sglang052-roll"

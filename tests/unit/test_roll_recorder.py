@@ -10,6 +10,7 @@ import pytest
 from images import evidence, proven
 from images.evidence import Gpu, ImageId, Machine, Outcome, RollRun
 from images.roll_checkout import RollCheckout
+from images.verdict import judge
 from tests.gpu import recorder as record
 from tests.gpu.recorder import Recorder
 
@@ -61,7 +62,7 @@ def kept(suites: Path) -> RollRun:
 
 
 def words(suites: Path) -> str:
-    return evidence.judge(evidence.read(suites / "x.json"), TARGET, DIGEST).text
+    return judge(evidence.read(suites / "x.json"), TARGET, DIGEST).text
 
 
 def test_both_suites_leave_one_proof_in_any_order(suites: Path) -> None:
