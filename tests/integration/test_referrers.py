@@ -465,7 +465,7 @@ def test_documents_on_standard_output_or_in_a_file(
 ) -> None:
     content = attest.find(layout, made, kind)
     cli = Cli(layout.path)
-    assert cli.run(command, "--target", TARGET).stdout.encode() == content + b"\n"
+    assert cli.run(command, "--target", TARGET).stdout.encode() == content
     out = tmp_path / "out.json"
     assert cli.run(command, "--target", TARGET, "--out", str(out)).returncode == 0
     assert out.read_bytes() == content
