@@ -15,14 +15,10 @@ _PACKED = 1 << 12
 """Bytes of an answer at a time: what is little on the way may be a thousand times as much here."""
 
 
-def bound(response: requests.Response, *, stream: bool = False, **_: Any) -> None:
-    """Let no more than a limit of an answer be read; for the `response` hook of a session.
-
-    Who streams counts for himself. What a failure or a redirect says is read whole all the same.
-    """
-    if not stream or response.status_code not in (200, 206):
-        raw: Any = response.raw
-        raw.stream = _counted(response)
+def bound(response: requests.Response) -> None:
+    """Let no more than a limit of an answer be read."""
+    raw: Any = response.raw
+    raw.stream = _counted(response)
 
 
 def _counted(response: requests.Response, most: int = limits.DOCUMENT) -> Any:

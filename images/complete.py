@@ -8,7 +8,7 @@ made: only making it proves what it is made from, so a build without the cache m
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -84,9 +84,10 @@ def _fetch(store: Store, remote: Remote, registry: Registry, meter: Meter) -> No
         try:
             with store.new_file() as (out, commit):
                 pull.blob(registry, blob.digest, blob.size, out, meter.advance)
-                with meter.busy(f"writing {blob.digest[:19]} to the disk"):
+                with meter.busy(f"checking {blob.digest[:19]}"):
                     out.flush()
-                    _check_tar(Path(out.name), remote)
+                    _check_tar(Path(out.name), remote, registry.exchange.check_stopped)
+                with meter.busy(f"writing {blob.digest[:19]} to the disk"):
                     commit(blob.digest)
         except MissingError as error:
             raise RegistryError(error.message, remedy=_MAKE_IT) from None
@@ -94,14 +95,20 @@ def _fetch(store: Store, remote: Remote, registry: Registry, meter: Meter) -> No
             raise IntegrityError(error.message, remedy=_MAKE_IT) from None
 
 
-def _check_tar(path: Path, remote: Remote) -> None:
+def _check_tar(path: Path, remote: Remote, check_stopped: Callable[[], None]) -> None:
     """Hold a layer's tar against what the cache's record says: images were made with that.
+
+    Args:
+        path: of the blob.
+        remote: the layer, as the record tells of it.
+        check_stopped: raises once the work is to be broken off; a large tar takes a minute.
 
     Raises:
         IntegrityError: it is another one.
     """
     blob, found, left = remote.blob, hashlib.sha256(), remote.blob.unpacked
     for piece in inflate.tar(path, blob.size, blob.media_type):
+        check_stopped()
         found.update(piece)
         left -= len(piece)
         if left < 0:

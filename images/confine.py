@@ -28,7 +28,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO
 
-from images import output
+from images import interpreter, output
 from images.errors import BuildError, StoreError, ToolError
 
 OUTPUT = "output.tar"
@@ -240,6 +240,13 @@ def _directory(way: Way) -> Iterator[str]:
     if way.closed:
         yield _ROOT
         return
+    if not interpreter.is_literal(tempfile.gettempdir()):
+        # The image's Python would be started with this machine's libraries, or not at all.
+        raise ToolError(
+            f"an sdist cannot be built below {tempfile.gettempdir()}: the image's Python cannot be "
+            f"started in a path with any of : ; $, and this system makes no namespaces",
+            remedy=f"name another directory for temporary files, TMPDIR=/var/tmp; or {_CONTAINER}",
+        )
     with tempfile.TemporaryDirectory(prefix="confined-") as top:
         Path(top).chmod(0o711)  # another user passes through it
         yield top

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from itertools import groupby
 from typing import NamedTuple
 
@@ -68,27 +69,33 @@ class Tree:
         self._rank = {owner: rank for rank, owner in enumerate(order)}
         self._hidden = hidden
         self._brought: dict[str, Brought] = {}
-        self._files: dict[str, list[str]] = {}
+        self._files: dict[str, str] = {}  # who brings it first
+        self._others: dict[str, list[str]] = {}
         self._folded: dict[str, str] = {}
         self._directories: dict[str, tuple[str, str]] = {}  # who needs it first, and for which file
 
     def add(self, brought: Brought) -> list[Conflict]:
         """Take what one owner brings; gives its conflicts with those who came before."""
         self._brought[brought.owner] = brought
-        shared = []
-        for path in brought.paths:
-            owners = self._files.setdefault(path, [])
-            if owners:
-                shared.append(path)
-            owners.append(brought.owner)
-        return [*self._different(brought, shared), *self._misplaced(brought)]
+        shape = _shape(tuple(brought.paths))
+        conflicts = self._different(brought, self._shared(brought.owner, shape))
+        return [*conflicts, *self._misplaced(brought.owner, shape)]
+
+    def _shared(self, owner: str, shape: _Shape) -> list[str]:
+        """Take the files; gives those that others bring as well."""
+        shared = [path for path in shape.files if path in self._files]
+        for path in shared:
+            self._others.setdefault(path, []).append(owner)
+        new = shape.files.difference(shared) if shared else shape.files
+        self._files.update(dict.fromkeys(new, owner))
+        return shared
 
     def _different(self, brought: Brought, shared: Collection[str]) -> Iterator[Conflict]:
         """Files that others bring as well, with other content."""
         ours = brought.hashes(shared) if shared else {}
         rivals: dict[str, list[str]] = {}
         for path in shared:
-            for owner in self._files[path]:
+            for owner in (self._files[path], *self._others[path]):
                 if owner != brought.owner:
                     rivals.setdefault(owner, []).append(path)
         for owner, paths in rivals.items():
@@ -99,33 +106,58 @@ class Tree:
                     what = f"it hides /{hidden}" if hidden else "other content"
                     yield self._between(path, path, owner, brought.owner, what)
 
-    def _misplaced(self, brought: Brought) -> Iterator[Conflict]:
+    def _misplaced(self, owner: str, shape: _Shape) -> Iterator[Conflict]:
         """Files where others have directories, the other way round, and names that differ in case
         alone: one would replace the other on a disk that knows no case."""
-        owner = brought.owner
-        for path in brought.paths:
-            first = self._folded.setdefault(path.casefold(), path)
-            if first != path and (rival := self._files[first][0]) != owner:
-                yield self._between(path, first, rival, owner, "the same but for the case")
-            for directory in self._new_directories(path, owner):
-                if (owners := self._files.get(directory)) and owners[0] != owner:
-                    yield self._between(path, directory, owners[0], owner, _KINDS)
-        for path in self._directories.keys() & set(brought.paths):
+        for folded, paths in shape.folded.items():
+            first = self._folded.setdefault(folded, paths[0])
+            for path in paths:
+                if first != path and (rival := self._files[first]) != owner:
+                    yield self._between(path, first, rival, owner, "the same but for the case")
+        for directory, path in shape.directories.items():
+            if directory in self._directories:
+                continue
+            self._directories[directory] = (owner, path)
+            if (rival := self._files.get(directory, owner)) != owner:
+                yield self._between(path, directory, rival, owner, _KINDS)
+        for path in filter(self._directories.__contains__, shape.files):
             rival, inside = self._directories[path]
             if rival != owner:
                 yield self._between(path, inside, rival, owner, _KINDS)
-
-    def _new_directories(self, path: str, owner: str) -> Iterator[str]:
-        for directory in _directories(path):
-            if directory in self._directories:
-                return
-            self._directories[directory] = (owner, path)
-            yield directory
 
     def _between(self, path: str, other: str, theirs: str, ours: str, what: str) -> Conflict:
         if self._rank.get(theirs, -1) <= self._rank.get(ours, -1):
             return Conflict(path, other, theirs, ours, what)
         return Conflict(other, path, ours, theirs, what)
+
+
+class _Shape(NamedTuple):
+    """Some paths as they are compared.
+
+    Attributes:
+        files: the paths.
+        folded: those that are the same but for the case, by what they have in common.
+        directories: that they need, each with the first path that needs it.
+    """
+
+    files: frozenset[str]
+    folded: Mapping[str, Sequence[str]]
+    directories: Mapping[str, str]
+
+
+@lru_cache(maxsize=2048)  # targets have most of their distributions in common
+def _shape(paths: tuple[str, ...]) -> _Shape:
+    folded: dict[str, tuple[str, ...]] = {}
+    directories: dict[str, str] = {}
+    for path in paths:
+        common = path.casefold()
+        common = path if common == path else common  # one string of the two is kept
+        folded[common] = (*folded.get(common, ()), path)
+        for directory in _directories(path):
+            if directory in directories:
+                break
+            directories[directory] = path
+    return _Shape(frozenset(paths), folded, directories)
 
 
 def _directories(path: str) -> Iterator[str]:

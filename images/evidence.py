@@ -261,19 +261,30 @@ def read(path: Path) -> Evidence | None:
 
 def _parse(value: Mapping[str, Any]) -> Evidence:
     proofs = _in_order([_parse_proof(proof) for proof in value["proofs"]])
-    return Evidence(ImageId(**value["image"]), proofs)
+    image = {name: _text(told) for name, told in value["image"].items()}
+    return Evidence(ImageId(**image), proofs)
 
 
 def _parse_proof(value: Mapping[str, Any]) -> Proof:
     machine = value["machine"]
     return Proof(
-        machine=Machine(**{**machine, "gpus": tuple(Gpu(**gpu) for gpu in machine["gpus"])}),
+        machine=Machine(**{**machine, "gpus": tuple(map(_parse_gpu, machine["gpus"]))}),
         how=str(value["how"]),
         date=str(value["date"]),
         tests=_parse_tests(value["tests"]),
         runs={name: Run(**found) for name, found in value["runs"].items()},
         roll=_parse_roll(value["roll"]) if "roll" in value else None,
     )
+
+
+def _parse_gpu(value: Mapping[str, Any]) -> Gpu:
+    return Gpu(**{**value, "name": _text(value["name"])})
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r}: no text")
+    return value
 
 
 def _parse_roll(value: Mapping[str, Any]) -> RollRun:

@@ -177,13 +177,18 @@ def extracted(debs: Sequence[Deb], cache: Path) -> Interpreter:
     return Interpreter(_command(home), _environment(), _version(debs), home)
 
 
+def is_literal(path: str) -> bool:
+    """Whether the loader takes a path as it is: see `extracted` for one that it does not."""
+    return not _OF_LOADER.intersection(path)
+
+
 def _literal(home: Path) -> Path:
     """A name of the directory that the loader takes as it is, as long as this process lives.
 
     The loader splits lists of directories at `:` and `;` and gives `$` a meaning, there and in the
     names of modules that Python loads; none of it can be quoted.
     """
-    if not _OF_LOADER.intersection(str(home)):
+    if is_literal(str(home)):
         return home
     return Path(f"/proc/{os.getpid()}/fd/{_opened(home.parent)}", home.name)
 

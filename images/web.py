@@ -101,8 +101,17 @@ def session(context: Callable[[str], ssl.SSLContext] | None = None) -> requests.
     made.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
     for scheme in ("https://", "http://"):
         made.mount(scheme, Adapter(pool_maxsize=_CONNECTIONS))
-    made.hooks["response"].append(answers.bound)
+    made.hooks["response"].append(_bound)
     return made
+
+
+def _bound(response: requests.Response, *, stream: bool = False, **_: Any) -> None:
+    """Bound an answer, unless it is what was asked for and its reader counts for himself.
+
+    What a failure or a redirect says is read whole, however it was asked for.
+    """
+    if not (stream and succeeded(response)):
+        answers.bound(response)
 
 
 def succeeded(response: requests.Response) -> bool:

@@ -58,5 +58,10 @@ def _is_dropped(path: str) -> bool:
 
 
 def _hashes(path: Path, misrecorded: bool, paths: Collection[str]) -> Mapping[str, str]:
+    return _recorded(path, misrecorded, frozenset(paths))
+
+
+@lru_cache(maxsize=4096)
+def _recorded(path: Path, misrecorded: bool, paths: frozenset[str]) -> Mapping[str, str]:
     with wheels.opened(path, misrecorded=misrecorded) as wheel:
         return wheels.hashes(wheel, paths)

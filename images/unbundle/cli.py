@@ -50,10 +50,11 @@ exit codes:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; gives the exit code."""
+    inventory.open_closed()
     code = _run(arguments)
     lost = _flushed(sys.stdout)
     if lost is not None and not isinstance(lost, BrokenPipeError):  # its reader has enough
-        remedy = "write to a place that has room, and run the same command again"
+        remedy = "let it go to a place that takes all of it, and run the same command again"
         _tell(StoreError(f"standard output: {lost.strerror}", remedy=remedy))
         code = code or _FULL
     _flushed(sys.stderr)

@@ -90,6 +90,19 @@ def write(items: Iterable[Item], out: IO[str]) -> tuple[int, int]:
     return count, total
 
 
+def open_closed() -> None:
+    """Put something in the place of standard streams that are closed.
+
+    `print` would write messages among the results, and files that are opened would get the streams'
+    numbers.
+    """
+    if sys.stdout is None:
+        # Not to be written to: a result that nobody gets is an error, as on a full disk.
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w")
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of `main`."""
     cores = len(os.sched_getaffinity(0))
@@ -110,6 +123,7 @@ def run(options: argparse.Namespace) -> int:
 
 def main() -> int:
     """Run the command line; gives the exit code."""
+    open_closed()
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add_options(parser)
     try:

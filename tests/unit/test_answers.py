@@ -37,7 +37,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
-        self.send_response({"token": 200, "list": 200}.get(self.case, 400))
+        self.send_response({"token": 200, "list": 200, "blob": 203}.get(self.case, 400))
         self.send_header("Content-Type", "application/vnd.oci.image.index.v1+json")
         if self.case == "packed":
             self.send_header("Content-Encoding", "gzip")
@@ -87,3 +87,12 @@ def test_no_answer_is_read_beyond_the_limit(serve: Callable[[str], Registry], ca
         assert tracemalloc.get_traced_memory()[1] < 48 * MB
     finally:
         tracemalloc.stop()
+
+
+def test_what_was_asked_for_has_no_limit_whatever_success_is_called(
+    serve: Callable[[str], Registry],
+) -> None:
+    total = 0
+    with serve("blob").blob(f"sha256:{'0' * 64}") as (_, pieces):
+        while total <= limits.DOCUMENT:
+            total += len(next(pieces))

@@ -212,6 +212,18 @@ subprocess.Popen(["sh", "-c", "sleep 300; : {name}"], start_new_session=True)
     assert f": {name}" not in running.stdout
 
 
+@pytest.mark.parametrize("name", ["a:b", "a;b", "$LIB"])
+def test_a_directory_where_pythons_libraries_would_be_the_machines_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / name).mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / name))
+    files = packed(tmp_path, {})
+    with pytest.raises(ToolError, match="cannot be built below") as error:
+        confine.run(files, lambda _: ["true"], ENV, tmp_path, way=Way((), confine.NOBODY))
+    assert "TMPDIR" in (error.value.remedy or "")
+
+
 def test_where_nothing_is_confined_nothing_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
-from images import conflicts, left_out, own_paths, plan
+from images import conflicts, left_out, own_paths, plan, wheel_paths
 from images.artifact import Artifact
 from images.conflict_rules import THE_IMAGE, Rule
 from images.conflicts import Brought, Conflict, Tree
 from images.lock import Distribution
+from tests.unit.conftest import write_wheel
 
 ORDER = (THE_IMAGE, "low", "middle", "high")
 SITE = "opt/venv/lib/python3.11/site-packages"
@@ -70,6 +72,22 @@ def test_names_that_differ_in_case_alone_are_a_conflict() -> None:
     (found,) = compared(brought("low", ["A/Tool.py"]), brought("high", ["a/tool.py"]))
     assert {found.path, found.other} == {"A/Tool.py", "a/tool.py"}
     assert compared(brought("low", ["A/one"]), brought("high", ["a/two"])) == []
+
+
+def test_wheels_that_many_targets_have_in_common_are_read_once(tmp_path: Path) -> None:
+    wheels = {
+        name: write_wheel(tmp_path, {"shared.py": name.encode()}, name=name)
+        for name in ("low", "high")
+    }
+
+    def compare() -> list[Conflict]:
+        every = (wheel_paths.of(path, name, misrecorded=False) for name, path in wheels.items())
+        return compared(*every)
+
+    (found,) = compare()
+    for path in wheels.values():
+        path.unlink()
+    assert compare() == [found]
 
 
 def test_what_is_the_images_own_is_nobody_elses() -> None:

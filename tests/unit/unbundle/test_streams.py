@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -54,6 +55,27 @@ def test_log_on_a_full_disk_stops_nothing(out: Path, tmp_path: Path) -> None:
     unpack = [bundles.PYTHON, out / "unpack.py", "--rootfs", tmp_path / "root"]
     assert in_shell(unpack, "2>/dev/full").returncode == 0
     assert bundles.record(tmp_path / "root")["complete"] is True
+
+
+def test_closed_streams_lose_what_goes_there_and_nothing_else(out: Path, tmp_path: Path) -> None:
+    unpack: list[object] = [bundles.PYTHON, out / "unpack.py"]
+    root = ["--rootfs", tmp_path / "root"]
+    assert in_shell([*unpack, *root], "2>&-").returncode == 0
+    refused = in_shell([*unpack, *root, "--digest", f"sha256:{'0' * 64}"], "2>&-")
+    assert (refused.returncode, refused.stdout) == (6, "")
+    unheard = in_shell([*unpack, "check"], ">&-")
+    assert unheard.returncode == 7
+    assert "error: standard output" in unheard.stderr
+    assert in_shell([*unpack, "check"], "<&- >&- 2>&-").returncode == 7
+
+
+def test_an_inventory_without_messages_holds_none(out: Path, tmp_path: Path) -> None:
+    shutil.copy(out / "inventory.py", tmp_path / "alone.py")
+    for command in ([out / "unpack.py", "inventory"], [tmp_path / "alone.py"]):
+        done = in_shell([bundles.PYTHON, *command, out], "2>&-")
+        assert done.returncode == 0
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
+        assert lines[-1] == {"files": len(lines) - 1}
 
 
 def test_names_are_shown_in_any_encoding(out: Path, tmp_path: Path) -> None:
