@@ -470,5 +470,5 @@ def test_documents_on_standard_output_or_in_a_file(
     assert cli.run(command, "--target", TARGET, "--out", str(out)).returncode == 0
     assert out.read_bytes() == content
     missing = cli.run(command, "--target", TARGET, "--out", str(tmp_path / "no" / "out.json"))
-    assert missing.returncode == 1
+    assert missing.returncode == 7
     assert "No such file" in missing.stderr
