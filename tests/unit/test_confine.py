@@ -140,6 +140,25 @@ def test_another_user_has_no_group_of_the_builder(way: Way, tmp_path: Path) -> N
     assert log == "(65534, 65534, 65534) (65534, 65534, 65534) []\n"
 
 
+def test_trees_of_a_builder_with_a_strict_umask_are_read(way: Way, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "inner").mkdir(parents=True)
+    program = tree / "inner" / "program"
+    program.write_text("#!/bin/sh\necho runs\n")
+    for path, mode in ((program, 0o700), (program.parent, 0o700), (tree, 0o700)):
+        path.chmod(mode)
+    output = confine.run(
+        packed(tmp_path, {}),
+        lambda inside: [f"{inside}/given/inner/program"],
+        ENV,
+        tmp_path,
+        trees={"given": tree},
+        way=way,
+    )
+    with output.open("rb") as stream:
+        assert confine.log_of(stream) == "runs\n"
+
+
 def test_its_files_and_its_environment_are_all_that_it_gets(way: Way, tmp_path: Path) -> None:
     script = """
 import os
