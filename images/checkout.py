@@ -53,10 +53,13 @@ def of(root: Path) -> Checkout | None:
         if tree.top != root.resolve():
             return None
         return Checkout(tree.commit, tree.changed())
+    except FileNotFoundError:
+        why = "git is not installed (apt-get install git)"
     except (OSError, ValueError) as error:
-        if (root / ".git").exists():
-            output.message(f"warning: the provenance names no commit: git: {error}")
-        return None
+        why = f"git: {error}"
+    if (root / ".git").exists():
+        output.message(f"warning: the provenance names no commit: {why}")
+    return None
 
 
 def ci_run(env: Mapping[str, str]) -> CiRun | None:

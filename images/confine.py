@@ -47,7 +47,10 @@ _LONGEST_LOG = 1 << 20
 _FULL = (os.strerror(errno.ENOSPC), "Wrote only")  # the latter is tar's word
 _FEED = """
 files=$1; shift
-while [ $# -gt 0 ]; do tar -C "$2" --mode=a+rX --transform="s,^\\./,$1/,S" -cf - .; shift 2; done
+while [ $# -gt 0 ]; do
+    tar -C "$2" --mode=u+rw,a+rX --transform="s,^\\./,$1/,S" -cf - .
+    shift 2
+done
 exec cat "$files"
 """
 

@@ -50,17 +50,27 @@ fi
 
 tar --ignore-zeros --no-same-owner -xf - -C build
 mkdir -p build/home build/source build/wheel
-identity=
+drop="setpriv --no-new-privs --inh-caps=-all --bounding-set=-all"
 if [ "$user" != self ]; then
 	chown -R "$user:$user" build/home build/source build/wheel
-	identity="--reuid=$user --regid=$user --clear-groups"
+	if [ "$where" = closed ]; then
+		# Ubuntu 22.04's setpriv works only where /proc has it, so not in the new root. What chroot
+		# needs of capabilities goes with the user.
+		mount -t proc confined /proc 2> /dev/null || :
+		drop="$drop,+sys_chroot,+setuid,+setgid"
+		enter="$drop -- chroot --userspec=+$user:+$user --groups= $root"
+		drop=
+	else
+		drop="$drop --reuid=$user --regid=$user --clear-groups --"
+	fi
+else
+	drop="$drop --"
 fi
 
 # Not in place of this shell: the kernel forgets whom to kill with its parent where a uid changes.
 # Words of ours, meant to be split.
 # shellcheck disable=SC2086
-$session $enter setpriv $identity --no-new-privs --inh-caps=-all --bounding-set=-all -- \
-	env -i "$@" < /dev/null > "$top/log" 2>&1 || echo "status $?" >> "$top/log"
+$session $enter $drop env -i "$@" < /dev/null > "$top/log" 2>&1 || echo "status $?" >> "$top/log"
 # Here this shell is the first process: that is whatever the command left behind.
 [ "$where" = open ] || kill -9 -1 2> /dev/null || :
 tar -cf - -C "$top" log -C "$root/build" wheel

@@ -91,7 +91,7 @@ def test_commit_that_is_not_to_be_had_is_reported(
     assert "warning: the provenance names no commit: git: " in capsys.readouterr().err
     monkeypatch.setenv("PATH", "/nowhere")
     assert checkout.of(tmp_path) is None
-    assert "No such file" in capsys.readouterr().err
+    assert "names no commit: git is not installed (apt-get install" in capsys.readouterr().err
 
 
 def test_directory_without_git_says_nothing(
