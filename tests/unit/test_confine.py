@@ -101,27 +101,6 @@ def ran(way: Way, place: Path, script: str, *arguments: str) -> tuple[str, list[
         return log, tar.getmembers()
 
 
-def test_trees_can_be_read_whatever_the_builders_umask(way: Way, tmp_path: Path) -> None:
-    """The image's Python in the cache is the builder's, and another user runs it in there."""
-    program = tmp_path / "kept" / "bin" / "say"
-    program.parent.mkdir(parents=True)
-    program.write_text("#!/bin/sh\necho heard\n")
-    program.chmod(0o700)
-    program.parent.chmod(0o700)
-    place = tmp_path / "work"
-    place.mkdir()
-    output = confine.run(
-        packed(place, {}),
-        lambda inside: [f"{inside}/tree/bin/say"],
-        ENV,
-        place,
-        way=way,
-        trees={"tree": tmp_path / "kept"},
-    )
-    with output.open("rb") as stream:
-        assert "heard" in confine.log_of(stream)
-
-
 @contextmanager
 def listening() -> Iterator[int]:
     server = HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
