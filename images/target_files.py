@@ -46,11 +46,14 @@ def _key(target: Target, lock: Lock, recipes: Iterable[Recipe]) -> str:
     return lockfile.digest_of({"format": FORMAT, "layers": keys, "own": own, "rules": rules})
 
 
-def compare(target: Target, lock: Lock, cache: Path) -> list[str]:
+def compare(target: Target, lock: Lock, cache: Path, passed: set[object]) -> None:
     """Compare the wheels of a target that are in the download cache.
 
-    Returns:
-        The names of the distributions that are not.
+    Args:
+        target: the target.
+        lock: its lock.
+        cache: the download cache.
+        passed: what was compared without a conflict; targets of the same files are compared once.
 
     Raises:
         ConflictError, MatrixError: as `Comparison.stop`.
@@ -58,7 +61,10 @@ def compare(target: Target, lock: Lock, cache: Path) -> list[str]:
     """
     from images.comparison import Comparison
 
+    inputs = (lock, target.flavour, frozenset(own_paths.of(target.toolkit)))
+    if inputs in passed:
+        return
     made = Comparison(target, lock)
     made.see_cached(lock.distributions, cache)
     made.stop()
-    return made.absent
+    passed.add(inputs)

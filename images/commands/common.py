@@ -107,9 +107,10 @@ def compare_files(matrix: Matrix, targets: Sequence[Target], cache: Path) -> Non
     from images.errors import ConflictError
 
     found: list[ConflictError] = []
+    passed: set[object] = set()
     for target in targets:
         try:
-            target_files.compare(target, lock.read(matrix, target), cache)
+            target_files.compare(target, lock.read(matrix, target), cache, passed)
         except ConflictError as error:
             found.append(error)
     if found:

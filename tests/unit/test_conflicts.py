@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from images import conflicts, left_out, own_paths, plan, wheel_paths
+from images import conflicts, left_out, lock, matrix, own_paths, plan, target_files, wheel_paths
 from images.artifact import Artifact
 from images.conflict_rules import THE_IMAGE, Rule
 from images.conflicts import Brought, Conflict, Tree
 from images.lock import Distribution
 from tests.unit.conftest import write_wheel
 
+ROOT = Path(__file__).resolve().parents[2]
 ORDER = (THE_IMAGE, "low", "middle", "high")
 SITE = "opt/venv/lib/python3.11/site-packages"
 
@@ -88,6 +90,17 @@ def test_wheels_that_many_targets_have_in_common_are_read_once(tmp_path: Path) -
     for path in wheels.values():
         path.unlink()
     assert compare() == [found]
+
+
+def test_targets_of_the_same_files_are_compared_once(tmp_path: Path) -> None:
+    rows = matrix.load(ROOT / "matrix.yaml")
+    plain, roll = (row for row in rows.targets if row.id.startswith("torch280-sglang052"))
+    passed: set[object] = set()
+    for target, number in ((plain, 1), (replace(plain, id="another"), 1), (roll, 2)):
+        target_files.compare(
+            target, lock.read(rows, plain if number == 1 else roll), tmp_path, passed
+        )
+        assert len(passed) == number
 
 
 def test_what_is_the_images_own_is_nobody_elses() -> None:
