@@ -21,6 +21,9 @@ UNPACKED = 16 << 30
 IN_MEMORY = 64 << 20
 """Bytes of a file that is read as a whole: Python source, script, metadata, an SBOM."""
 
+METADATA = 1 << 20
+"""Bytes of a document about a distribution that is looked at before it is unpacked."""
+
 _RATIO = 100
 _SMALL = 100 << 20
 """Unpacked bytes for which no ratio is asked: a file of zeros is none the worse for it."""

@@ -14,7 +14,7 @@ import os
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,9 @@ from images.interpreter import Interpreter
 
 FORMAT = "1"
 """Part of the key of every layer with a built wheel. Raise it when other wheels come out."""
+
+MALFORMED = (tarfile.TarError, OSError, ValueError, EOFError, OverflowError, RecursionError)
+"""What reading an archive that is none raises."""
 
 WORKER = Path(__file__).with_name("sdist_worker.py")
 EPOCH = 315532800  # the first time that a zip can hold
@@ -149,10 +152,7 @@ def _check_name(sdist: str, wheel: str) -> None:
 
 def _failed(message: str, log: str, remedy: str) -> BuildError:
     if os.strerror(errno.ENOSPC) in log:
-        return StoreError(
-            message,
-            remedy=confine.NO_ROOM,
-        )
+        return StoreError(message, remedy=confine.NO_ROOM)
     return ToolError(message, remedy=remedy)
 
 
@@ -172,30 +172,34 @@ def build_system(name: str, source: Path) -> dict[str, Any]:
 def unpacked(sdist: Path, destination: Path) -> Path:
     """The source tree, without links and devices, in modes that do not tell of a umask."""
     try:
-        packed, unpacked = sdist.stat().st_size, 0
-        with _Gzip(sdist) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
-            for number, member in enumerate(archive, 1):
-                unpacked += member.size
-                limits.check(sdist.name, number, unpacked, packed)
-                parts = member.name.split("/")
-                if not (member.isfile() or member.isdir()) or ".." in parts or parts[0] == "":
-                    raise ValueError(f"{member.name}: a link, a device, or outside the source")
-                # setuptools carries modes over into the wheel.
-                member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
-                archive.extract(member, destination, set_attrs=False)
-                (destination / member.name).chmod(member.mode)
+        for archive, member in members(sdist):
+            parts = member.name.split("/")
+            if not (member.isfile() or member.isdir()) or ".." in parts or parts[0] == "":
+                raise ValueError(f"{member.name}: a link, a device, or outside the source")
+            # setuptools carries modes over into the wheel.
+            member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+            archive.extract(member, destination, set_attrs=False)
+            (destination / member.name).chmod(member.mode)
         (source,) = (child for child in destination.iterdir() if child.is_dir())
-    except (
-        tarfile.TarError,
-        OSError,
-        ValueError,
-        EOFError,
-        OverflowError,
-        RecursionError,
-    ) as error:
+    except MALFORMED as error:
         _raise_if_disk_full(error)
         raise IntegrityError(f"{sdist.name}: not an sdist: {error}") from error
     return source
+
+
+def members(sdist: Path) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+    """The members of an sdist, each with the archive that it can be read from.
+
+    Raises:
+        IntegrityError: it unpacks to more than software does.
+        One of `MALFORMED`: it is not an sdist.
+    """
+    packed, unpacked = sdist.stat().st_size, 0
+    with _Gzip(sdist) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
+        for number, member in enumerate(archive, 1):
+            unpacked += member.size
+            limits.check(sdist.name, number, unpacked, packed)
+            yield archive, member
 
 
 class _Gzip(gzip.GzipFile):

@@ -6,17 +6,14 @@ Specification: core metadata, https://packaging.python.org/specifications/core-m
 
 from __future__ import annotations
 
-import tarfile
 from collections.abc import Iterator
 from email.parser import BytesHeaderParser
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from images import limits
+from images import limits, sdist
 from images.errors import LockError
-
-_LARGEST = 1 << 20  # bytes of a document
 
 
 def requires(path: Path) -> list[str]:
@@ -32,7 +29,7 @@ def requires(path: Path) -> list[str]:
         documents = _documents(path)
         found = _of_setuptools(documents) or _of_metadata(documents)
         return [str(Requirement(line)) for line in found]
-    except (tarfile.TarError, OSError, EOFError, ValueError, InvalidRequirement) as error:
+    except (*sdist.MALFORMED, InvalidRequirement) as error:
         raise LockError(
             f"{path.name}: what it requires cannot be read from it: {error}",
             remedy="pin another version, or bring a wheel of it (`wheels:` in matrix.yaml)",
@@ -41,17 +38,14 @@ def requires(path: Path) -> list[str]:
 
 def _documents(path: Path) -> dict[str, bytes]:
     """The documents by their name, without the directory that holds all."""
-    found, unpacked = {}, 0
-    with tarfile.open(path, "r:gz") as archive:
-        for number, member in enumerate(archive, 1):
-            unpacked += member.size
-            limits.check(path.name, number, unpacked, path.stat().st_size)
-            name = member.name.partition("/")[2]
-            if member.isfile() and name.endswith(("PKG-INFO", ".egg-info/requires.txt")):
-                if member.size > _LARGEST:
-                    raise ValueError(f"{member.name}: {member.size} bytes")
-                content = archive.extractfile(member)
-                found[name] = content.read() if content else b""
+    found = {}
+    for archive, member in sdist.members(path):
+        name = member.name.partition("/")[2]
+        if member.isfile() and name.endswith(("PKG-INFO", ".egg-info/requires.txt")):
+            if member.size > limits.METADATA:
+                raise ValueError(f"{member.name}: {member.size} bytes")
+            content = archive.extractfile(member)
+            found[name] = content.read() if content else b""
     return found
 
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 
-from images import entry_points, layout, wheels, zipfaults
+from images import entry_points, layout, limits, wheels, zipfaults
 from images.conflicts import Brought
 from images.errors import IntegrityError
 
@@ -42,12 +42,17 @@ def _paths(path: Path) -> tuple[str, ...]:
 
 def _listed(name: str, archive: zipfile.ZipFile) -> Iterator[str]:
     distribution = name.partition("-")[0]
-    for member in archive.namelist():
+    members = archive.namelist()
+    limits.check_count(name, len(members), limits.FILES, "files")
+    for member in members:
         if not member.endswith("/"):
             place, _ = wheels.destination(name, distribution, member)
             if not _is_dropped(place):
                 yield place
         if member.endswith(_ENTRY_POINTS) and member.count("/") == 1:
+            # So much is unpacked at most, whatever there is.
+            size = archive.getinfo(member).file_size
+            limits.check_count(f"{name}: {member}", size, limits.METADATA, "bytes")
             for script in entry_points.scripts(name, archive.read(member).decode()):
                 yield f"{layout.BIN}/{script.name}"
 

@@ -8,14 +8,15 @@ import json
 import os
 import tarfile
 import tracemalloc
+import zipfile
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
 import pytest
 
-from images import base_tree, debfile, held, inflate, limits, sdist
-from images.errors import IntegrityError, UsageError
+from images import base_tree, debfile, held, inflate, limits, sdist, sdist_metadata, wheel_paths
+from images.errors import IntegrityError, LockError, UsageError
 from images.unbundle import source
 from images.unbundle.changes import Changes
 from images.unbundle.tar import TarStream
@@ -180,3 +181,13 @@ def test_an_sdist_whose_head_unpacks_without_end_is_refused(tmp_path: Path) -> N
         path.write_bytes(gzip.compress(content))
         with pytest.raises(IntegrityError, match="not an sdist"):
             sdist.unpacked(path, tmp_path / "source")
+        with pytest.raises(LockError, match="what it requires cannot be read"):
+            sdist_metadata.requires(path)
+
+
+def test_entry_points_that_unpack_without_end_are_not_read_for_a_comparison(tmp_path: Path) -> None:
+    path = tmp_path / "demo-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("demo-1.0.dist-info/entry_points.txt", bytes(64 * MB))
+    with pytest.raises(IntegrityError, match=r"entry_points\.txt: \d+ bytes; \d+ are the limit"):
+        len(wheel_paths.of(path, "demo", misrecorded=False).paths)
