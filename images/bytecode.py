@@ -228,7 +228,7 @@ def _steps(entries: Iterable[Entry]) -> Iterator[_Step]:
     links: dict[str, str] = {}
     for entry in entries:
         imported = entry.path.startswith(_COMPILED)
-        if imported and "/__pycache__/" in entry.path and entry.path.endswith(".pyc"):
+        if imported and is_code(entry.path):
             continue
         if entry.kind == "file" and entry.path.endswith(".py"):
             sources[entry.path] = entry
@@ -256,6 +256,11 @@ def _done(step: _Step, worker: Worker) -> Iterator[Entry]:
 def _source(entry: Entry) -> bytes:
     with entry.open() as stream:
         return stream.read()
+
+
+def is_code(path: str) -> bool:
+    """Whether a file is byte code: that of wheels is dropped, as the image has its own."""
+    return "/__pycache__/" in path and path.endswith(".pyc")
 
 
 def _code_path(source: str) -> str:

@@ -13,7 +13,9 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 
-from images import layout
+from packaging.utils import canonicalize_name
+
+from images import bytecode, layout
 from images.conflicts import Brought
 from images.entry import Entry
 from images.layer import Blob
@@ -63,7 +65,7 @@ def parse(kept: bytes) -> Iterator[Brought]:
         path, _, record = part.partition("\n")
         if found := _RECORD.fullmatch(path):
             hashes = dict(_rows(record))
-            yield Brought(_normal(found["name"]), tuple(hashes), _hashes_of(hashes))
+            yield Brought(canonicalize_name(found["name"]), tuple(hashes), _hashes_of(hashes))
 
 
 def _hashes_of(hashes: Mapping[str, str]) -> Callable[[Iterable[str]], dict[str, str]]:
@@ -76,7 +78,7 @@ def _rows(record: str) -> Iterator[tuple[str, str]]:
         if digest:
             place = posixpath.normpath(f"{layout.SITE_PACKAGES}/{path}")
             algorithm, _, value = digest.partition("=")
-            if not ("/__pycache__/" in place and place.endswith(".pyc")):
+            if not bytecode.is_code(place):
                 yield place, value if algorithm == "sha256" else digest
 
 
@@ -95,8 +97,3 @@ def _inside(store: Store, blob: Blob) -> Iterator[tuple[str, bytes]]:
         for member in tar.members():
             if member.name.endswith(_ENDING):
                 yield member.name, b"".join(bytes(piece) for piece in tar.content(member))
-
-
-def _normal(name: str) -> str:
-    """A distribution's normalised name (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name).lower()

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 
-from images import entry_points, layout, limits, wheels, zipfaults
+from images import bytecode, entry_points, layout, limits, wheels, zipfaults
 from images.conflicts import Brought
 from images.errors import IntegrityError
 
@@ -47,7 +47,7 @@ def _listed(name: str, archive: zipfile.ZipFile) -> Iterator[str]:
     for member in members:
         if not member.endswith("/"):
             place, _ = wheels.destination(name, distribution, member)
-            if not _is_dropped(place):
+            if not bytecode.is_code(place):
                 yield place
         if member.endswith(_ENTRY_POINTS) and member.count("/") == 1:
             # So much is unpacked at most, whatever there is.
@@ -55,11 +55,6 @@ def _listed(name: str, archive: zipfile.ZipFile) -> Iterator[str]:
             limits.check_count(f"{name}: {member}", size, limits.METADATA, "bytes")
             for script in entry_points.scripts(name, archive.read(member).decode()):
                 yield f"{layout.BIN}/{script.name}"
-
-
-def _is_dropped(path: str) -> bool:
-    """Whether it is byte code, which the image has of its own making."""
-    return "/__pycache__/" in path and path.endswith(".pyc")
 
 
 def _hashes(path: Path, misrecorded: bool, paths: Collection[str]) -> Mapping[str, str]:
