@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from images import assemble, evidence, jsontext, proven, pull, reference
+from images import assemble, evidence, jsontext, proven, pull, reference, registry_put
 from images.errors import EvidenceError, IntegrityError, RegistryError, UsageError
 from images.evidence import Evidence
 from images.image import DIGEST
@@ -150,7 +150,8 @@ def promote(chosen: Candidate, registry: Registry, tag: str) -> Promoted:
             f"it name {now or 'nothing'}; it stays so",
             remedy="see whether that image is the newer one; if not, run the same command again",
         )
-    registry.put_manifest(tag, manifest.content).must_show(f"{registry.repository}:{tag}")
+    put = registry_put.put(registry, tag, manifest.content)
+    put.must_show(f"{registry.repository}:{tag}")
     return done
 
 

@@ -10,7 +10,14 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from images import jsontext, push_memory, push_probe, reference, registry_referrers
+from images import (
+    jsontext,
+    push_memory,
+    push_probe,
+    reference,
+    registry_put,
+    registry_referrers,
+)
 from images.errors import IntegrityError, LoginError, RegistryError, UsageError
 from images.image import DIGEST, Image
 from images.progress import Progress
@@ -132,7 +139,7 @@ def push(
         with progress.timed("tag"):
             if wishes.never_move:
                 _check_moves(registry, tag, registry.manifest_digest(tag), image, wishes)
-            notes += _late(tag, registry.put_manifest(tag, image.manifest))
+            notes += _late(tag, registry_put.put(registry, tag, image.manifest))
     push_memory.note(store, registry.canonical, sources, image.manifest_digest)
     blobs = (PushedBlob(item.digest, item.size, states[item.digest]) for item in sources.values())
     return Pushed(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from images import complete, push_probe, upload
+from images import complete, push_probe, registry_put, upload
 from images.at_once import QUESTIONS, at_once
 from images.image import Image
 from images.progress import Progress
@@ -127,8 +127,8 @@ class Bringing:
 
     def _manifest(self, *, patient: bool = True) -> None:
         with self._progress.timed("manifest"):
-            self._registry.put_manifest(
-                self._image.manifest_digest, self._image.manifest, patient=patient
+            registry_put.put(
+                self._registry, self._image.manifest_digest, self._image.manifest, patient=patient
             )
 
 

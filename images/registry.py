@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote, urlsplit
 
-from images import image, limits, registry_put
+from images import image, limits
 from images.errors import IntegrityError, RegistryError
 from images.image import MANIFEST_TYPE
 from images.redirect import is_redirect
 from images.reference import Repository, canonical
 from images.registry_auth import Scopes
 from images.registry_http import Exchange
-from images.registry_put import Put
 from images.registry_refusals import MissingError
 from images.retry import PassingError, Policy
 from images.web import succeeded
@@ -175,15 +174,6 @@ class Registry:
             if wanted.startswith("sha256:") and wanted != found:
                 raise IntegrityError(f"{named}: its bytes have the digest {found}, not {wanted}")
         return Manifest(content, media_type, found)
-
-    def put_manifest(self, reference: str, content: bytes, *, patient: bool = True) -> Put:
-        """Put a manifest there under a tag or its digest; see `registry_put.put`.
-
-        Raises:
-            MissingError: a blob that it names is not there.
-            RegistryError: it is refused, or the registry made something else of it.
-        """
-        return registry_put.put(self, reference, content, patient=patient)
 
     # -- blobs -------------------------------------------------------------------------------------
 

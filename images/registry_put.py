@@ -7,40 +7,17 @@ that it took it, and the digest that it gave then.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from images import image, registry_refusals
 from images.errors import RegistryError
 from images.image import MANIFEST_TYPE
-from images.reference import Repository
+from images.registry import Registry
 from images.web import succeeded
 
 if TYPE_CHECKING:
     import requests
-
-    from images.registry_http import Exchange
-
-
-class Asked(Protocol):
-    """What is needed of a repository."""
-
-    repository: Repository
-    exchange: Exchange
-
-    def call(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> requests.Response:
-        """A request below the repository's name."""
-
-    def manifest_digest(self, reference: str) -> str | None:
-        """What a tag or a digest names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +53,7 @@ class Put:
 
 
 def put(
-    repository: Asked,
+    registry: Registry,
     reference: str,
     content: bytes,
     *,
@@ -87,7 +64,7 @@ def put(
     """Put a manifest there under a tag or its digest.
 
     Args:
-        repository: where to.
+        registry: the repository that it goes to.
         reference: the tag or the digest.
         content: its bytes.
         media_type: its type.
@@ -102,54 +79,54 @@ def put(
     failures = 0
     headers = {"Content-Type": media_type}
     while True:
-        response = repository.call("PUT", f"manifests/{reference}", body=content, headers=headers)
+        response = registry.call("PUT", f"manifests/{reference}", body=content, headers=headers)
         if succeeded(response):
-            return _taken(repository, reference, image.digest(content), response, confirm=confirm)
+            return _taken(registry, reference, image.digest(content), response, confirm=confirm)
         refusal = registry_refusals.of(response)
         failures += 1
         again = refusal.may_pass or (patient and refusal.lacks_blob)
-        if not again or not repository.exchange.wait(failures):
-            doing = f"putting the manifest of {repository.repository.name}:{reference}"
-            told = repository.exchange.refused(response, doing)
+        if not again or not registry.exchange.wait(failures):
+            doing = f"putting the manifest of {registry.repository.name}:{reference}"
+            told = registry.exchange.refused(response, doing)
             tag = None if ":" in reference else reference
-            raise registry_refusals.error_of(refusal, told, str(repository.repository), tag)
+            raise registry_refusals.error_of(refusal, told, str(registry.repository), tag)
 
 
 def _taken(
-    repository: Asked, reference: str, wanted: str, response: requests.Response, *, confirm: bool
+    registry: Registry, reference: str, wanted: str, response: requests.Response, *, confirm: bool
 ) -> Put:
     told = response.headers.get("Docker-Content-Digest", "")
     if told.startswith("sha256:") and told != wanted:
-        raise _altered(repository, reference, told, wanted)
-    shown = _shown(repository, reference, wanted, sure=told == wanted) if confirm else None
+        raise _altered(registry, reference, told, wanted)
+    shown = _shown(registry, reference, wanted, sure=told == wanted) if confirm else None
     return Put(wanted, shown, "OCI-Subject" in response.headers)
 
 
-def _shown(repository: Asked, reference: str, wanted: str, *, sure: bool) -> str | None:
+def _shown(registry: Registry, reference: str, wanted: str, *, sure: bool) -> str | None:
     """What the registry shows, asked until it is what was put, for some seconds."""
     failures = 0
     seen: set[str | None] = set()
     while True:
         try:
-            found = repository.manifest_digest(reference)
+            found = registry.manifest_digest(reference)
         except RegistryError:  # who may push may perhaps not read; and it was taken
             return None
         if found == wanted:
             return found
         seen.add(found)
         failures += 1
-        if not repository.exchange.wait(failures):
+        if not registry.exchange.wait(failures):
             break
     # A tag may be somebody else's by now; a digest that always names the same other one is not.
     altered = ":" in reference and found is not None and len(seen) == 1
     if altered or not sure:
-        raise _altered(repository, reference, found, wanted)
+        raise _altered(registry, reference, found, wanted)
     return found
 
 
-def _altered(repository: Asked, reference: str, found: str | None, wanted: str) -> RegistryError:
+def _altered(registry: Registry, reference: str, found: str | None, wanted: str) -> RegistryError:
     return RegistryError(
-        f"{repository.repository}:{reference}: is {found or 'not there'} after the push, "
+        f"{registry.repository}:{reference}: is {found or 'not there'} after the push, "
         f"instead of {wanted}",
         remedy="does somebody else push that tag, or does the registry convert images?",
     )

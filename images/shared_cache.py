@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from images import image, jsontext, layer, pull
+from images import image, jsontext, layer, pull, registry_put
 from images.at_once import QUESTIONS, at_once
 from images.errors import IntegrityError
 from images.image import DIGEST, MANIFEST_TYPE
@@ -99,7 +99,7 @@ def add(registry: Registry, key: str, title: str, blob: Blob) -> None:
     Raises:
         RegistryError: the registry refuses it.
     """
-    registry.put_manifest(tag(key), record(key, title, blob))
+    registry_put.put(registry, tag(key), record(key, title, blob))
 
 
 def record(key: str, title: str, blob: Blob) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from images import image, pull
+from images import image, pull, registry_put
 from images.errors import IntegrityError, RegistryError
 from images.image import CONFIG_TYPE, MANIFEST_TYPE
 from images.reference import Repository
@@ -40,7 +40,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         with connect(address) as connected:
             put(connected, CONTENT)
             put(connected, b"{}")
-            connected.put_manifest("v1", MANIFEST)
+            registry_put.put(connected, "v1", MANIFEST)
         yield address
 
 

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from images import attest, base, image, lock, matrix, push, toolkit
+from images import attest, base, image, lock, matrix, push, registry_put, toolkit
 from images.errors import RegistryError
 from images.image import INDEX_TYPE, Image
 from images.materials import Materials
@@ -101,7 +101,7 @@ def others(layout: Store, made: Image, address: str, text: bytes = b"sig") -> Re
         for content in (text, b"{}"):
             location, _ = connected.start_upload()
             connected.finish(location, image.digest(content), content)
-        connected.put_manifest(item.digest, item.manifest)
+        registry_put.put(connected, item.digest, item.manifest)
     return item
 
 

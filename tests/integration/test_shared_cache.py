@@ -19,7 +19,18 @@ from typing import Any
 
 import pytest
 
-from images import builder, cache_use, complete, image, layer, push, referrer, shared_cache, store
+from images import (
+    builder,
+    cache_use,
+    complete,
+    image,
+    layer,
+    push,
+    referrer,
+    registry_put,
+    shared_cache,
+    store,
+)
 from images.builder import Look, Made, Settings
 from images.cache_use import CacheFrom, Filled
 from images.entry import of_bytes
@@ -420,10 +431,10 @@ def test_useless_record_is_ignored_with_one_line_and_mended(
         right = shared_cache.record(bulk.key, "bulk", bulk.layer.blob)
         if fault == "malformed":
             document = {**json.loads(right), "annotations": {}}
-            connected.put_manifest(shared_cache.tag(bulk.key), json.dumps(document).encode())
+            registry_put.put(connected, shared_cache.tag(bulk.key), json.dumps(document).encode())
         elif fault == "of another key":
             other = shared_cache.record(small.key, "small", small.layer.blob)
-            connected.put_manifest(shared_cache.tag(bulk.key), other)
+            registry_put.put(connected, shared_cache.tag(bulk.key), other)
         else:
             blob_in(data, bulk.layer.blob.digest).unlink()
     second.make({"bulk": CONTENT["bulk"]})
