@@ -24,7 +24,7 @@ class BuildError(Exception):
     """
 
     exit_code = 1
-    usual = None  # type: str | None
+    usual: str | None = None
 
     def __init__(self, message: str, *, remedy: str | None = None) -> None:
         self.message = printable.lines(message)

@@ -18,7 +18,6 @@ from images import jsontext, limits, reading
 from images.errors import EvidenceError
 
 PASSED, FAILED, SKIPPED, NOT_RUN = "passed", "failed", "skipped", "not run"
-
 _OUTCOMES = (PASSED, FAILED, SKIPPED, NOT_RUN)
 
 

@@ -7,7 +7,7 @@ where the files are is the index's word. What a server redirects to gets none.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
@@ -76,7 +76,7 @@ class Files:
                 lax=self._network.is_unchecked,
             )
             with response:
-                _check(response, bare)
+                _check(response, bare, self._proxies(bare))
                 yield response
         except RedirectError as error:
             raise FinalError(f"{public_url(bare)}: {error}", _NO_TLS) from None
@@ -131,13 +131,13 @@ def _checked() -> ssl.SSLContext:
     return made
 
 
-def _check(response: requests.Response, url: str) -> None:
+def _check(response: requests.Response, url: str, proxies: Mapping[str, str]) -> None:
     """Raise for what is not the file."""
     told = f"HTTP {response.status_code} from {public_url(response.url)}"
     if response.status_code in PASSING:
         raise PassingError(told, retry_after(response.headers.get("Retry-After")))
     if response.status_code == 407:
-        raise _raised(http_errors.wants_login(url), url)
+        raise _raised(http_errors.wants_login(url, proxies), url)
     if not succeeded(response):
         raise FinalError(told, _LOGIN if response.status_code in (401, 403) else None)
 

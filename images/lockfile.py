@@ -52,9 +52,8 @@ def read(path: Path, *, remedy: str) -> Sealed:
             command that makes it anew.
     """
     try:
-        text = reading.whole(
-            path, limits.LIST
-        ).decode()  # not as text: line ends are part of what is sealed
+        # Not as text: line ends are part of what is sealed.
+        text = reading.whole(path, limits.LIST).decode()
     except FileNotFoundError:
         raise LockError(f"{path}: no such lock", remedy=remedy) from None
     except (OSError, UnicodeDecodeError) as error:

@@ -65,7 +65,7 @@ def documents(environ: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """What uv.toml says, the system's before the user's; one that cannot be read is uv's affair."""
     import tomli
 
-    if environ.get("UV_NO_CONFIG", "").lower() in ("1", "true"):
+    if is_without_files(environ):
         return
     own = environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME", "/")) / ".config"
     files = [Path("/etc/uv/uv.toml"), Path(own) / "uv" / "uv.toml"]
@@ -74,6 +74,11 @@ def documents(environ: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     for file in files:
         with suppress(OSError, ValueError):
             yield tomli.loads(file.read_text(encoding="utf-8"))
+
+
+def is_without_files(environ: Mapping[str, str]) -> bool:
+    """Whether uv is to read no uv.toml, in the words that it takes for yes."""
+    return environ.get("UV_NO_CONFIG", "").lower() in ("1", "true", "t", "yes", "y", "on")
 
 
 def _host(text: str) -> str:

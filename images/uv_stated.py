@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from images import uv_settings
 from images.errors import LockError
 
 _FILE = "uv.toml"
@@ -51,7 +52,7 @@ def write(
     """
     path = place / _FILE
     path.write_text(_of_user(environ) + "".join(map(_table, stated)), encoding="utf-8")
-    if not (environ.get(_NONE) or environ.get(_OTHER)):
+    if not (uv_settings.is_without_files(environ) or environ.get(_OTHER)):
         return dict(environ)
     kept = {name: value for name, value in environ.items() if name != _NONE}
     return {**kept, _OTHER: str(path)}
@@ -59,7 +60,7 @@ def write(
 
 def _of_user(environ: Mapping[str, str]) -> str:
     """The text of the one file that counts instead of all others, if there is one."""
-    if environ.get(_NONE) or not (named := environ.get(_OTHER)):
+    if uv_settings.is_without_files(environ) or not (named := environ.get(_OTHER)):
         return ""
     try:
         return f"{Path(named).read_text(encoding='utf-8')}\n"

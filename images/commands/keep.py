@@ -46,7 +46,6 @@ def verify(options: argparse.Namespace) -> int:
 
 def _notes(source: Store) -> list[str]:
     """Report on standard error what the store holds and this builder does not understand."""
-
     try:
         notes = source.notes()
     except StoreError:  # the index itself: `verify` lists it among the faults

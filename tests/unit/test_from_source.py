@@ -109,7 +109,7 @@ def test_locating_runs_nothing_of_what_the_index_has_today(index: Index, tmp_pat
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("setting", ["", "UV_NO_CONFIG", "UV_CONFIG_FILE"])
+@pytest.mark.parametrize("setting", ["", "UV_NO_CONFIG", "UV_CONFIG_FILE", "both"])
 def test_the_users_settings_stay_whatever_is_stated(
     index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str
 ) -> None:
@@ -117,10 +117,12 @@ def test_the_users_settings_stay_whatever_is_stated(
     wheels(index, tmp_path / "wheels", "one")
     if setting == "UV_NO_CONFIG":
         monkeypatch.setenv(setting, "1")
-    if setting == "UV_CONFIG_FILE":
+    if setting == "both":
+        monkeypatch.setenv("UV_NO_CONFIG", "false")
+    if setting in ("UV_CONFIG_FILE", "both"):
         monkeypatch.delenv("UV_DEFAULT_INDEX")
         (tmp_path / "mine.toml").write_text(f'index-url = "{index.url()}"')
-        monkeypatch.setenv(setting, str(tmp_path / "mine.toml"))
+        monkeypatch.setenv("UV_CONFIG_FILE", str(tmp_path / "mine.toml"))
     found = from_source.resolve(uv.Request(["sourced"]), ["sourced"], tmp_path / "cache")
     assert names(found) == ["one whl", "sourced gz"]
     assert not (tmp_path / "ran").exists()
