@@ -7,17 +7,17 @@ import csv
 import hashlib
 import io
 import subprocess
-import threading
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from images.store import Store, open_store
+from tests.listening import listening
 
 MakeWheel = Callable[..., Path]
 """`make_wheel(files, name=…, version=…, tag=…, record=…, modes=…)`: the path of the wheel."""
@@ -167,13 +167,5 @@ def _handler(state: Faulty) -> type[BaseHTTPRequestHandler]:
 @pytest.fixture
 def server() -> Iterator[Faulty]:
     state = Faulty()
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), _handler(state))
-    httpd.daemon_threads = True
-    httpd.handle_error = lambda *_: None  # type: ignore[method-assign]
-    state.port = httpd.server_address[1]
-    thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield state
-    httpd.shutdown()
-    thread.join()
-    httpd.server_close()
+    with listening(_handler(state)) as state.port:
+        yield state

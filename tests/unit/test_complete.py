@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from io import StringIO
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from images.layer import Blob
 from images.progress import Progress
 from images.reference import Repository
 from images.remote import Place, Remote
+from tests.listening import listening
 
 ZEROS = 16 << 30
 """Bytes that a small blob unpacks to: half a minute of hashing."""
@@ -55,10 +55,8 @@ def server() -> Iterator[tuple[str, Blob]]:
             self.end_headers()
             self.wfile.write(found)
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as serving:
-        threading.Thread(target=serving.serve_forever, daemon=True).start()
-        yield f"127.0.0.1:{serving.server_address[1]}", blob
-        serving.shutdown()
+    with listening(Handler) as port:
+        yield f"127.0.0.1:{port}", blob
 
 
 def test_a_large_tar_is_not_checked_to_its_end_after_a_failure(

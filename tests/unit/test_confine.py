@@ -8,11 +8,9 @@ import os
 import subprocess
 import sys
 import tarfile
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Sequence
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -20,6 +18,7 @@ import pytest
 from images import confine
 from images.confine import Way
 from images.errors import ToolError
+from tests.listening import listening
 from tests.unit.linters import lint
 
 PYTHON = "/usr/bin/python3"
@@ -101,19 +100,6 @@ def ran(way: Way, place: Path, script: str, *arguments: str) -> tuple[str, list[
         return log, tar.getmembers()
 
 
-@contextmanager
-def listening() -> Iterator[int]:
-    server = HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield server.server_address[1]
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 def test_code_reaches_nothing_of_the_builder(way: Way, tmp_path: Path) -> None:
     secret = tmp_path / "config.json"
     secret.write_text("a login")
@@ -123,7 +109,7 @@ def test_code_reaches_nothing_of_the_builder(way: Way, tmp_path: Path) -> None:
         stdin=subprocess.PIPE,
         env={**os.environ, "CI_TOKEN": "t0ken"},
     )
-    with holder, listening() as port:
+    with holder, listening(BaseHTTPRequestHandler) as port:
         arguments = [str(secret), str(holder.pid), str(tmp_path / "outside"), str(port)]
         log, _ = ran(way, tmp_path, ATTEMPTS, *arguments)
         holder.kill()
