@@ -128,7 +128,8 @@ def resolve(request: Request) -> list[Locked]:
 
 def _explained(error: LockError, request: Request) -> LockError:
     """The error with what helps, where uv's words do not say it."""
-    filtered = _FILTERED.search(error.message)
+    said = _in_one_line(error.message)
+    filtered = _FILTERED.search(said)
     if filtered and request.exclude_newer and _is_timeless(filtered[1], request):
         return LockError(
             f"{error.message}\n\nthe index tells no upload times (PEP 700), so uv takes all that "
@@ -136,7 +137,7 @@ def _explained(error: LockError, request: Request) -> LockError:
             remedy="lock with an index that tells them, such as PyPI; any index will do to build "
             "from the lock",
         )
-    if _NO_WHEEL in error.message:
+    if _NO_WHEEL in said:
         return LockError(
             error.message,
             remedy="pin a version that has a wheel, or list the distribution under `sdists:` in "
@@ -248,12 +249,18 @@ def run(arguments: Sequence[str], *, cwd: Path, env: Mapping[str, str] = os.envi
         raise ToolError(f"uv cannot be run: {error}", remedy="pip install -e .") from error
     if done.returncode:
         told = f"uv {' '.join(arguments[:2])} failed:\n{done.stderr.strip()}"
-        if os.strerror(errno.ENOSPC) in done.stderr:
+        said = _in_one_line(done.stderr)
+        if os.strerror(errno.ENOSPC) in said:
             raise StoreError(
                 f"no space left on a disk that uv writes to: {told}",
                 remedy="free some space, or choose other places with UV_CACHE_DIR and TMPDIR",
             )
-        raise LockError(told, remedy=_UNTRUSTED if _DISTRUST in done.stderr else None)
+        raise LockError(told, remedy=_UNTRUSTED if _DISTRUST in said else None)
+
+
+def _in_one_line(words: str) -> str:
+    """What uv says, to be searched: it breaks lines where a path that it names happens to end."""
+    return " ".join(words.split())
 
 
 def interpreter() -> list[str]:

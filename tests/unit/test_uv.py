@@ -16,7 +16,7 @@ from packaging.tags import sys_tags
 
 from images import uv
 from images.artifact import Artifact
-from images.errors import FetchError, LockError, ToolError
+from images.errors import FetchError, LockError, StoreError, ToolError
 from tests.unit.conftest import Faulty, write_wheel
 from tests.unit.servers import identity, serving
 
@@ -299,6 +299,19 @@ def test_file_with_another_hash_is_not_taken(index: Index) -> None:
     index.add("demo-1.0-py3-none-any.whl")
     locked = Artifact("demo-1.0-py3-none-any.whl", "0" * 64, 5)
     assert uv.locate({"demo==1.0": locked}) == {}
+
+
+def test_words_of_uv_count_wherever_it_breaks_its_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It wraps them, so where depends on the paths in them."""
+    program = tmp_path / "uv"
+    monkeypatch.setattr(uv, "find", lambda: str(program))
+    for words, error in (("No\n space left on\n device", StoreError), ("other words", LockError)):
+        program.write_text(f"#!/bin/sh\necho 'cause: {words}' >&2\nexit 2\n")
+        program.chmod(0o755)
+        with pytest.raises(error):
+            uv.run(["pip", "compile"], cwd=tmp_path)
 
 
 def test_version_that_is_gone_is_a_fetch_error_without_credentials(index: Index) -> None:
