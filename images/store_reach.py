@@ -78,7 +78,7 @@ def _in_document(document: dict[str, Any]) -> Iterator[Reference]:
 
 
 def checked(value: dict[str, Any]) -> dict[str, Any]:
-    """A descriptor that has a digest and a size, whatever wrote it.
+    """A descriptor that has a digest and a size, and types that are text, whatever wrote it.
 
     Raises:
         One of `NOT_A_DOCUMENT`.
@@ -87,6 +87,9 @@ def checked(value: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"{value['digest']!r} is not a digest")
     if type(value["size"]) is not int:
         raise TypeError(f"{value['size']!r} is not a size")
+    for key in ("mediaType", "artifactType"):
+        if not isinstance(value.get(key, ""), str):
+            raise TypeError(f"{value[key]!r} is not a type")
     return value
 
 

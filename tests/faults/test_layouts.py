@@ -179,6 +179,15 @@ def test_layout_that_lies(layout: Layout, name: str) -> None:
         assert "inspect" in failed
 
 
+@pytest.mark.parametrize("key", ["mediaType", "artifactType"])
+def test_type_that_is_no_text(layout: Layout, key: str) -> None:
+    """A list is looked up in no table of types."""
+    index = layout.index
+    index["manifests"][0][key] = []
+    layout.put_index(json.dumps(index).encode())
+    assert {code for code, _ in layout.commands().values()} != {0}
+
+
 DOCUMENTS = ("index", "manifest", "config")
 
 
