@@ -24,10 +24,10 @@ from images import requirements
 if reason := requirements.missing():
     requirements.refuse(reason)
 
-from images import interrupts, output
-from images.arguments import Parser
-from images.commands import build, documents, keep, lock, send, show, test
+from images.commands import build, documents, export, lock, show, store, test
+from images.commands.arguments import Parser
 from images.errors import BuildError
+from images.util import interrupts, output
 
 HERE = Path(__file__).resolve().parent
 
@@ -36,11 +36,11 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "fetch": build.fetch,
     "list": show.list_targets,
     "lock": lock.lock_targets,
-    "load": send.load,
-    "bundle": send.bundle,
-    "push": send.push,
-    "promote": send.promote,
-    "pull": send.pull,
+    "load": export.load,
+    "bundle": export.bundle,
+    "push": export.push,
+    "promote": export.promote,
+    "pull": export.pull,
     "sbom": documents.sbom,
     "provenance": documents.provenance,
     "test": test.test,
@@ -48,8 +48,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "plan": show.plan,
     "diff": show.diff,
     "sizes": show.sizes,
-    "verify": keep.verify,
-    "gc": keep.gc,
+    "verify": store.verify,
+    "gc": store.gc,
 }
 
 
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> Parser:
     """The command line's parser."""
-    from images import options
+    from images.commands import options
 
     return options.parser(HERE, (__doc__ or "").partition("\n")[0], COMMANDS)
 

@@ -33,10 +33,14 @@ import zstandard
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from images import base, fetch, layer, lock, matrix  # noqa: E402
-from images.image import Layer  # noqa: E402
-from images.lock import Distribution  # noqa: E402
-from images.store import Store, open_store  # noqa: E402
+from images.content.debian import rootfs  # noqa: E402
+from images.inputs.fetch import download_cache  # noqa: E402
+from images.inputs.lock import lock  # noqa: E402
+from images.inputs.lock.lock import Distribution  # noqa: E402
+from images.inputs.matrix import matrix  # noqa: E402
+from images.oci.image import Layer  # noqa: E402
+from images.oci.layer import writer  # noqa: E402
+from images.oci.store.store import Store, open_store  # noqa: E402
 
 T = TypeVar("T")
 CORES = os.cpu_count() or 1
@@ -47,7 +51,7 @@ def bootstrap(cache: Path) -> float:
     """Wall seconds of putting the base together."""
     with TemporaryDirectory() as work:
         begin = time.perf_counter()
-        base.build(base.locked(), cache, Path(work))
+        rootfs.build(rootfs.locked(), cache, Path(work))
         return time.perf_counter() - begin
 
 
@@ -55,7 +59,7 @@ def inflate(item: Distribution, cache: Path) -> float:
     """CPU seconds of inflating a wheel."""
     begin = time.thread_time()
     if item.is_wheel:
-        with zipfile.ZipFile(fetch.cached(item.artifact, cache)) as archive:
+        with zipfile.ZipFile(download_cache.cached(item.artifact, cache)) as archive:
             for member in archive.infolist():
                 with archive.open(member) as stream:
                     while stream.read(CHUNK):
@@ -136,7 +140,7 @@ def main() -> None:
     wheels = lock.read(whole, whole.target(options.target)).distributions
     store = open_store(options.store, create=False)
     layers = store.load(options.target).layers
-    if any(not item.blob.media_type.endswith(layer.COMPRESSIONS[0]) for item in layers):
+    if any(not item.blob.media_type.endswith(writer.COMPRESSIONS[0]) for item in layers):
         parser.error("the store holds the target in another compression than the default")
 
     builds: list[Build] = []

@@ -22,7 +22,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from images import store  # noqa: E402
+from images.oci.store import store  # noqa: E402
 from tests.image.box import Box  # noqa: E402
 from tests.image.rootfs import RootfsBox  # noqa: E402
 

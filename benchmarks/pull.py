@@ -32,8 +32,8 @@ from benchmarks.loopback import Relay, registry, relay  # noqa: E402
 from benchmarks.podman import Podman  # noqa: E402
 from benchmarks.processes import Run, timed  # noqa: E402
 from benchmarks.push import linked, pushed  # noqa: E402
-from images.image import Image, Layer  # noqa: E402
-from images.store import Store  # noqa: E402
+from images.oci.image import Image, Layer  # noqa: E402
+from images.oci.store.store import Store  # noqa: E402
 
 REPOSITORY = "roll/app"
 HIGH, LOW = "sniffio==1.3.0", "distro==1.8.0"

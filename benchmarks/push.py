@@ -27,14 +27,17 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.loopback import registry, relay  # noqa: E402
 from benchmarks.processes import Run, timed  # noqa: E402
-from images import attest, base, layer, toolkit  # noqa: E402
-from images import matrix as matrices  # noqa: E402
-from images.commands.common import inputs_of  # noqa: E402
-from images.entry import of_bytes  # noqa: E402
-from images.image import Image, Layer  # noqa: E402
-from images.matrix import Matrix, Target  # noqa: E402
-from images.provenance import Build  # noqa: E402
-from images.store import Store, open_store  # noqa: E402
+from images.attest import attach  # noqa: E402
+from images.attest.provenance import Build  # noqa: E402
+from images.commands.selection import inputs_of  # noqa: E402
+from images.content.cuda import toolkit  # noqa: E402
+from images.content.debian import rootfs  # noqa: E402
+from images.inputs.matrix import matrix as matrices  # noqa: E402
+from images.inputs.matrix.matrix import Matrix, Target  # noqa: E402
+from images.oci.image import Image, Layer  # noqa: E402
+from images.oci.layer import writer  # noqa: E402
+from images.oci.layer.entry import of_bytes  # noqa: E402
+from images.oci.store.store import Store, open_store  # noqa: E402
 
 NO_DOCUMENTS = "--no-attest"
 
@@ -68,15 +71,20 @@ def change_top(store: Store, image: Image, target: Target, matrix: Matrix) -> No
     old = image.layers[-1]
     content = os.urandom(old.blob.size)
     with store.new_file() as (out, commit):
-        blob = layer.write([of_bytes("opt/changed", content)], out, "zstd")
+        blob = writer.write([of_bytes("opt/changed", content)], out, "zstd")
         commit(blob.digest)
     changed = replace(image, layers=(*image.layers[:-1], Layer(old.title, blob)))
     store.save(changed)
     (inputs,) = inputs_of(matrix, [target])
-    files = (matrix.path, matrix.lock_path(target.id), base.LOCK, toolkit.lock_path(target.toolkit))
+    files = (
+        matrix.path,
+        matrix.lock_path(target.id),
+        rootfs.LOCK,
+        toolkit.lock_path(target.toolkit),
+    )
     parameters, now = {"target": target.id, "compression": "zstd"}, datetime.now(timezone.utc)
     run = Build(ROOT, files, parameters, now, now, 1, len(image.layers) - 1, os.environ)
-    attest.complete(store, changed, inputs.materials(None), run)
+    attach.complete(store, changed, inputs.materials(None), run)
 
 
 def main() -> None:

@@ -30,10 +30,10 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.loopback import Relay, registry, relay  # noqa: E402
 from benchmarks.processes import Run, timed  # noqa: E402
 from benchmarks.push import linked  # noqa: E402
-from images import shared_cache  # noqa: E402
-from images.image import INDEX_TYPE, MANIFEST_TYPE, digest  # noqa: E402
-from images.reference import Repository  # noqa: E402
-from images.registry import Registry  # noqa: E402
+from images.build import cache_records  # noqa: E402
+from images.oci.image import INDEX_TYPE, MANIFEST_TYPE, digest  # noqa: E402
+from images.oci.reference import Repository  # noqa: E402
+from images.oci.registry.client import Registry  # noqa: E402
 
 CACHE, APP = "roll/cache", "roll/app"
 LOOKUPS = 9
@@ -102,7 +102,7 @@ def lookups(address: str, keys: Sequence[str]) -> str:
 
     def find(asked: Sequence[str]) -> list[str]:
         with Registry(repository, plain_http=True, actions="pull") as connected:
-            return list(shared_cache.find(connected, asked).blobs)
+            return list(cache_records.find(connected, asked).blobs)
 
     known = find(keys)
     url = f"http://{address}/v2/{CACHE}/manifests/index"
@@ -117,7 +117,7 @@ def lookups(address: str, keys: Sequence[str]) -> str:
 
 def _put_index(address: str, keys: Sequence[str], url: str) -> None:
     with Registry(Repository(address, CACHE), plain_http=True) as connected:
-        found = [connected.manifest(shared_cache.tag(key)) for key in keys]
+        found = [connected.manifest(cache_records.tag(key)) for key in keys]
     manifests = [
         {"digest": item.digest, "mediaType": MANIFEST_TYPE, "size": len(item.content)}
         for item in found
@@ -182,7 +182,7 @@ def main() -> None:
 
 def _keys(store: Path, target: str) -> list[str]:
     """The keys that gave the target's layers in a store, today or with older recipes."""
-    from images.store import open_store
+    from images.oci.store.store import open_store
 
     opened = open_store(store)
     digests = {item.blob.digest for item in opened.load(target).layers}

@@ -47,8 +47,8 @@ from benchmarks.rivals.steps import (  # noqa: E402
     shelf,
     variants,
 )
-from images import fetch  # noqa: E402
-from images.store import open_store  # noqa: E402
+from images.inputs.fetch import download_cache  # noqa: E402
+from images.oci.store.store import open_store  # noqa: E402
 
 FIRST, SECOND = "torch280-sglang052", "torch280-sglang054"
 SMALL = Path("benchmarks", "rivals", "small", "matrix.yaml")
@@ -141,7 +141,7 @@ class Run:
                 self._checkout.fetch(variant, self._options.cache)
                 locked = dockerfile.locked(self._checkout, variant.target)
                 for item in (*locked.distributions, *locked.build):
-                    found[item.artifact.filename] = fetch.cached(item.artifact, cache)
+                    found[item.artifact.filename] = download_cache.cached(item.artifact, cache)
         return found
 
     def _one(self, name: str, way: Way, bench: Bench) -> None:

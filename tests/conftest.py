@@ -15,7 +15,7 @@ from typing import cast
 
 import pytest
 
-from images.progress import Progress
+from images.util.progress import Progress
 from tests.image.box import Box
 from tests.image.subject import Subject, read_subject
 
@@ -107,9 +107,9 @@ def _backend(config: pytest.Config) -> tuple[str, str]:
 
 
 def _docker_answers() -> bool:
-    from images import docker
+    from images.export.docker import daemon
 
-    return docker.answers()
+    return daemon.answers()
 
 
 @pytest.fixture(scope="session")
@@ -126,16 +126,16 @@ def new_box(pytestconfig: pytest.Config, subject: Subject) -> Iterator[Box]:
     """Makes boxes of the image; tests take `box`, or a variant of it."""
     backend, _ = _backend(pytestconfig)
     if backend == "docker":
-        from images import docker
+        from images.export.docker import daemon
         from tests.image.containers import ContainerBox
 
         name = f"roll-sglang:{subject.target.id}"
-        docker.load(subject.store, subject.image, [name], progress=Progress())
+        daemon.load(subject.store, subject.image, [name], progress=Progress())
         yield ContainerBox(name)
         return
     if os.geteuid() != 0:
         pytest.fail("tests on an unpacked root file system chroot into it: run them as root")
-    from images import unpack
+    from images.export import unpack
     from tests.image.rootfs import RootfsBox
 
     if given := cast("Path | None", pytestconfig.getoption("--rootfs")):

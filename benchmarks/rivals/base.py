@@ -7,10 +7,10 @@ import shutil
 from pathlib import Path
 
 from benchmarks.rivals.dockerfile import BASE
-from images import docker
-from images.image import Image
-from images.progress import Progress
-from images.store import Store, open_store
+from images.export.docker import daemon
+from images.oci.image import Image
+from images.oci.store.store import Store, open_store
+from images.util.progress import Progress
 
 _LAYERS = 2
 _REF = "base"
@@ -43,4 +43,4 @@ def load(source: Store, target: str, place: Path, host: str) -> None:
     """Give the image to a Docker daemon, in the form that this one takes."""
     store, alone = image(source, target, place)
     os.environ["DOCKER_HOST"] = host  # whoever else speaks to a daemon names his own
-    docker.load(store, alone, [BASE], progress=Progress())
+    daemon.load(store, alone, [BASE], progress=Progress())

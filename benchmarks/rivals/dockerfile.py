@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.checkout import Checkout, Variant
-from images import lock, matrix, plan, uv
-from images.lock import Distribution, Lock
+from images.build import grouping
+from images.inputs.lock import lock, uv
+from images.inputs.lock.lock import Distribution, Lock
+from images.inputs.matrix import matrix
 
 BASE = "bench-base:latest"
 """The image of our own lowest layers, Debian and the CUDA compiler, in each engine."""
@@ -157,9 +159,9 @@ def locked(checkout: Checkout, target: str) -> Lock:
 
 
 def _lists(found: Lock) -> Mapping[str, Sequence[Distribution]]:
-    stack = [item for item in found.distributions if plan.is_torch_stack(item)]
-    rest = [item for item in found.distributions if not plan.is_torch_stack(item)]
-    large = [item for item in rest if item.artifact.size >= plan.OWN_LAYER or not item.is_wheel]
+    stack = [item for item in found.distributions if grouping.is_torch_stack(item)]
+    rest = [item for item in found.distributions if not grouping.is_torch_stack(item)]
+    large = [item for item in rest if item.artifact.size >= grouping.OWN_LAYER or not item.is_wheel]
     return {
         "stack": stack,
         "rest": rest,

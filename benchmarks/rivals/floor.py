@@ -19,7 +19,7 @@ from statistics import median
 import zstandard
 from isal import isal_zlib
 
-from images.store import Store
+from images.oci.store.store import Store
 
 _SAMPLE = 32 << 20
 """Bytes of each layer that rates are taken of."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from benchmarks.checkout import Checkout, Variant
-from images.store import Store
+from images.oci.store.store import Store
 
 FIRST, COLD, SECOND = "first", "cold", "second"
 """Builds of a sequence: with nothing at all, with warm downloads, of the second target."""

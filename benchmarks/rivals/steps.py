@@ -21,8 +21,8 @@ from benchmarks.rivals import floor
 from benchmarks.rivals.ours import Ours
 from benchmarks.rivals.results import Reading
 from benchmarks.rivals.rival import COLD, FIRST, SECOND, Rival
-from images.image import INDEX_TYPE, MANIFEST_TYPE
-from images.store import open_store
+from images.oci.image import INDEX_TYPE, MANIFEST_TYPE
+from images.oci.store.store import open_store
 
 REPOSITORY = "bench/app"
 _MANIFESTS = (MANIFEST_TYPE, INDEX_TYPE, "application/vnd.docker.distribution.manifest.v2+json")

@@ -1,1 +1,4 @@
-"""The commands of build.py: each joins the stages in `images/` and prints what came of it."""
+"""The commands of build.py: each parses its options, joins the stages and prints the result.
+
+Imports every wing, each command when it runs.
+"""

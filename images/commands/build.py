@@ -11,9 +11,7 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING
 
-from images import output
-from images.commands.common import (
-    ROOT,
+from images.commands.selection import (
     base_place,
     bring_wheels,
     chosen,
@@ -25,19 +23,21 @@ from images.commands.common import (
     print_summary,
 )
 from images.errors import UsageError
-from images.progress import Progress
+from images.repository import ROOT
+from images.util import output
+from images.util.progress import Progress
 
 if TYPE_CHECKING:
-    from images.base_source import Place as BasePlace
-    from images.builder import Look, Made, Settings
-    from images.cache_use import Filled
-    from images.comparison import Comparison
-    from images.foundation import Inputs
-    from images.image import Image
-    from images.matrix import Matrix
-    from images.provenance import Build
-    from images.remote import Place
-    from images.store import Store
+    from images.attest.provenance import Build
+    from images.build.builder import Look, Made, Settings
+    from images.build.conflicts.comparison import Comparison
+    from images.build.layer_cache import Filled
+    from images.build.prepare import Inputs
+    from images.content.custom_base.source import Place as BasePlace
+    from images.inputs.matrix.matrix import Matrix
+    from images.oci.image import Image
+    from images.oci.store.remote_layers import Place
+    from images.oci.store.store import Store
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,9 @@ class _Built:
 
 def build(options: argparse.Namespace) -> int:
     """Build images into the store."""
-    from images import builder, proof, report, store
+    from images.build import builder
+    from images.commands.report import proof, results
+    from images.oci.store import store
 
     matrix, targets = chosen(options)
     bring_wheels(targets, options)
@@ -79,8 +81,8 @@ def build(options: argparse.Namespace) -> int:
             with progress.timed("total"):
                 built = _build(one, matrix, place, settings, caches, progress)
             path, elsewhere = settings.store.path, elsewhere_of(settings.store)
-            documents.append(report.image_document(built.image, path, built.reused, elsewhere))
-            summary = report.build_summary(
+            documents.append(results.image_document(built.image, path, built.reused, elsewhere))
+            summary = results.build_summary(
                 built.image, built.reused, progress.seconds, path, elsewhere, built.filled
             )
             proven = proof.line(matrix.path, one.target, built.image.manifest_digest)
@@ -92,11 +94,13 @@ def build(options: argparse.Namespace) -> int:
 
 def _hold(one: Inputs, place: BasePlace, store: Store) -> None:
     """Hold an own base against its target, and report what it lacks of the target's flavour."""
-    from images import base_check, foundation, report
+    from images.build import prepare
+    from images.commands.report import results
+    from images.content.custom_base import fit
 
-    ground, _ = foundation.ready(one, place, store, Progress())
-    if ground and (names := base_check.lacking_debs(one.target, ground.facts)):
-        output.message(report.lacking_debs(one.target, names))
+    ground, _ = prepare.ready(one, place, store, Progress())
+    if ground and (names := fit.lacking_debs(one.target, ground.facts)):
+        output.message(results.lacking_debs(one.target, names))
 
 
 def _build(
@@ -108,19 +112,23 @@ def _build(
     progress: Progress,
 ) -> _Built:
     """Make one target's image, name it, and put beside it what is said about it."""
-    from images import assemble, attest, budget, builder, foundation, lockfile, target_files
+    from images.analysis import budget
+    from images.attest import attach
+    from images.build import assemble, builder, prepare
+    from images.build.conflicts import target_files
+    from images.inputs.lock import sealed_text
 
     started = datetime.now(timezone.utc)
     look, cache_to = caches
-    ground, recipes = foundation.ready(one, place, settings.store, progress)
+    ground, recipes = prepare.ready(one, place, settings.store, progress)
     compare = target_files.pending(one.target, one.lock, recipes, settings.store)
     ours = builder.make(recipes, one.debs, settings, progress, look, compare)
     if compare is not None:
         _note(compare, one.target.id, settings.store)
-    made = [*(foundation.put(ground, settings) if ground else ()), *ours]
+    made = [*(prepare.put(ground, settings) if ground else ()), *ours]
     image = assemble.assemble(
         one.target,
-        lockfile.digest_of_file(matrix.lock_path(one.target.id)),
+        sealed_text.digest_of_file(matrix.lock_path(one.target.id)),
         [item.layer for item in made],
         ground.image if ground else None,
     )
@@ -128,7 +136,7 @@ def _build(
     settings.store.save(image)
     reused = [item.reused for item in made]
     run = _run(one, matrix, settings, started, ours, reused)
-    attest.complete(settings.store, image, one.materials(ground), run)
+    attach.complete(settings.store, image, one.materials(ground), run)
     return _Built(image, reused, _fill(settings, ours, cache_to, progress) if cache_to else None)
 
 
@@ -150,10 +158,11 @@ def _run(
     reused: list[bool],
 ) -> Build:
     """This run, for the provenance."""
-    from images import base, toolkit
-    from images.provenance import Build
+    from images.attest.provenance import Build
+    from images.content.cuda import toolkit
+    from images.content.debian import rootfs
 
-    locks = [matrix.lock_path(one.target.id), base.LOCK, toolkit.lock_path(one.target.toolkit)]
+    locks = [matrix.lock_path(one.target.id), rootfs.LOCK, toolkit.lock_path(one.target.toolkit)]
     locks += [matrix.debian_lock_path(one.target.flavour)] if one.added_debs else []
     return Build(
         ROOT,
@@ -170,7 +179,8 @@ def _run(
 
 def fetch(options: argparse.Namespace) -> int:
     """Bring all that builds need into the download cache: they then need no network."""
-    from images import foundation, prefetch, report
+    from images.build import prefetch, prepare
+    from images.commands.report import results
 
     looking = options.check or options.paths_only
     matrix, targets = chosen(options)
@@ -178,7 +188,7 @@ def fetch(options: argparse.Namespace) -> int:
         bring_wheels(targets, options)
     place = base_place(options, offline=looking)
     wanted = {
-        one.target.id: foundation.wanted(one, place, Progress(), bring=not looking)
+        one.target.id: prepare.wanted(one, place, Progress(), bring=not looking)
         for one in inputs_of(matrix, targets)
     }
     if options.paths_only:
@@ -193,10 +203,10 @@ def fetch(options: argparse.Namespace) -> int:
             outcomes[target] = prefetch.fill(
                 needs, options.cache, options.debian_mirror, options.jobs, Progress()
             )
-    summary = f"{report.fetch_summary(outcomes)}\n{options.cache}"
+    summary = f"{results.fetch_summary(outcomes)}\n{options.cache}"
     print_summary(options, summary)
     if options.json:
-        documents = [report.fetch_document(*item) for item in outcomes.items()]
+        documents = [results.fetch_document(*item) for item in outcomes.items()]
         print_documents(documents, "targets")
     if error := prefetch.failure(outcomes, fetch_command(options)):
         raise error
@@ -216,17 +226,17 @@ def _caches(options: argparse.Namespace) -> tuple[Look | None, Place | None]:
             "--offline touches no network, and a shared cache lies in a registry",
             remedy="leave out --offline, or --cache-from and --cache-to",
         )
-    from images import cache_use
+    from images.build import layer_cache
 
-    place = partial(cache_use.place, plain_http=options.plain_http)
+    place = partial(layer_cache.place, plain_http=options.plain_http)
     sources = list(dict.fromkeys(map(place, options.cache_from)))
     target = place(options.cache_to) if options.cache_to else None
-    look = cache_use.read_all(sources, output.message) if sources else None
+    look = layer_cache.read_all(sources, output.message) if sources else None
     return look, target
 
 
 def _fill(settings: Settings, made: Sequence[Made], cache_to: Place, progress: Progress) -> Filled:
-    from images import cache_use
-    from images.options import UPLOADS
+    from images.build import layer_cache
+    from images.commands.options import UPLOADS
 
-    return cache_use.fill(settings.store, made, cache_to, jobs=UPLOADS, progress=progress)
+    return layer_cache.fill(settings.store, made, cache_to, jobs=UPLOADS, progress=progress)

@@ -8,18 +8,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from images import output
-from images.commands.common import bring_wheels, compare_files, matrix_of
+from images.commands.selection import bring_wheels, compare_files, matrix_of
 from images.errors import LockError
+from images.util import output
 
 if TYPE_CHECKING:
-    from images.matrix import Matrix, Target
-    from images.mirror import Mirror
+    from images.inputs.lock.mirror import Mirror
+    from images.inputs.matrix.matrix import Matrix, Target
 
 
 def lock_targets(options: argparse.Namespace) -> int:
     """Make the locks, or check that they are those of the sources."""
-    from images import lockfile, mirror, resolve
+    from images.inputs.lock import mirror, resolve, sealed_text
 
     matrix = matrix_of(options)
     named = bool(options.target)
@@ -42,7 +42,7 @@ def lock_targets(options: argparse.Namespace) -> int:
                     f"{shared.path}: up to date ({shared.name}; newest packages: lock --base)"
                 )
                 continue
-            lockfile.write(shared.path, shared.make(where))
+            sealed_text.write(shared.path, shared.make(where))
             output.result(f"{shared.path}: locked")
     return 0
 
@@ -58,18 +58,21 @@ class _SharedLock(NamedTuple):
 
 def _shared_locks(matrix: Matrix, cache: Path) -> list[_SharedLock]:
     """In the order in which they are made: those of flavours stand on that of the base."""
-    from images import base, deb, extra_debs, interpreter, toolkit
+    from images.content.cuda import toolkit
+    from images.content.debian import extra_packages, rootfs
+    from images.content.python import interpreter
+    from images.inputs.lock import deb
 
     def lock_python(where: Mirror) -> str:
-        debs = interpreter.needed(base.locked())
-        deb.download(debs, where, cache, jobs=6, advance=lambda _: None, renew=base.RENEW)
+        debs = interpreter.needed(rootfs.locked())
+        deb.download(debs, where, cache, jobs=6, advance=lambda _: None, renew=rootfs.RENEW)
         return interpreter.lock(debs, cache)
 
     def lock_debian(packages: Sequence[str], where: Mirror) -> str:
-        return extra_debs.lock(packages, base.locked(), where, cache)
+        return extra_packages.lock(packages, rootfs.locked(), where, cache)
 
     def read_debian(path: Path, packages: Sequence[str]) -> object:
-        return extra_debs.locked(path, packages, base.locked())
+        return extra_packages.locked(path, packages, rootfs.locked())
 
     compilers = [
         _SharedLock(
@@ -93,13 +96,18 @@ def _shared_locks(matrix: Matrix, cache: Path) -> list[_SharedLock]:
         "the image's Python",
         interpreter.LOCK,
         lock_python,
-        lambda: interpreter.locked(base.locked()),
+        lambda: interpreter.locked(rootfs.locked()),
     )
-    return [_SharedLock("base", base.LOCK, base.lock, base.locked), python, *compilers, *flavours]
+    return [
+        _SharedLock("base", rootfs.LOCK, rootfs.lock, rootfs.locked),
+        python,
+        *compilers,
+        *flavours,
+    ]
 
 
 def _check_locks(matrix: Matrix, targets: Sequence[Target], cache: Path) -> int:
-    from images import lock
+    from images.inputs.lock import lock
 
     faults: list[LockError] = []
     checks = [shared.read for shared in _shared_locks(matrix, cache)]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from images import output
-from images.commands.common import (
+from images.commands.selection import (
     chosen,
     compare_files,
     elsewhere_of,
@@ -15,11 +14,13 @@ from images.commands.common import (
     print_json,
     store_if_there,
 )
+from images.util import output
 
 
 def list_targets(options: argparse.Namespace) -> int:
     """List what can be built, and what has been."""
-    from images import lock, report_list
+    from images.commands.report import targets as report_list
+    from images.inputs.lock import lock
 
     matrix = matrix_of(options)
     here = store_if_there(options)
@@ -42,7 +43,8 @@ def list_targets(options: argparse.Namespace) -> int:
 
 def inspect(options: argparse.Namespace) -> int:
     """Show what an image in the store holds."""
-    from images import report, store
+    from images.commands.report import results as report
+    from images.oci.store import store
 
     source = store.open_store(options.store, create=False)
     others: list[str] = []
@@ -70,44 +72,48 @@ def inspect(options: argparse.Namespace) -> int:
 
 def plan(options: argparse.Namespace) -> int:
     """Show the layers that a build would make, and which of them the store has."""
-    from images import foundation, outline, report_outline
+    from images.analysis import summary
+    from images.build import prepare
+    from images.commands.report import analysis
 
     matrix, targets = chosen(options)
     here = store_if_there(options)
-    shared = foundation.Shared(here)
-    found = [outline.of_target(matrix, one, here, options.compression, shared) for one in targets]
+    shared = prepare.Shared(here)
+    found = [summary.of_target(matrix, one, here, options.compression, shared) for one in targets]
     if options.json:
-        documents = [report_outline.plan_document(item) for item in found]
+        documents = [analysis.plan_document(item) for item in found]
         print_documents(documents, "targets")
     else:
-        output.result("\n\n".join(report_outline.plan_text(item) for item in found))
+        output.result("\n\n".join(analysis.plan_text(item) for item in found))
     compare_files(matrix, targets, options.cache)
     return 0
 
 
 def diff(options: argparse.Namespace) -> int:
     """Show what moving from one image to another costs: packages, and bytes to pull."""
-    from images import compare, outline, report_outline
+    from images.analysis import compare, summary
+    from images.commands.report import analysis
 
     matrix, here = matrix_of(options), store_if_there(options)
     old, new = (
-        outline.find(name, matrix, here, options.compression) for name in (options.old, options.new)
+        summary.find(name, matrix, here, options.compression) for name in (options.old, options.new)
     )
     found = compare.compare(old, new, here)
     if options.json:
-        print_json(report_outline.diff_document(found))
+        print_json(analysis.diff_document(found))
     else:
-        output.result(report_outline.diff_text(found))
+        output.result(analysis.diff_text(found))
     return 0
 
 
 def sizes(options: argparse.Namespace) -> int:
     """Show how large the images are, and how much of them they share."""
-    from images import report_outline, sharing
+    from images.analysis import sharing
+    from images.commands.report import analysis
 
     found = sharing.measure(matrix_of(options), store_if_there(options))
     if options.json:
-        print_json(report_outline.sizes_document(found))
+        print_json(analysis.sizes_document(found))
     else:
-        output.result(report_outline.sizes_text(found))
+        output.result(analysis.sizes_text(found))
     return 0

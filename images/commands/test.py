@@ -5,19 +5,20 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from images.commands.common import chosen, completed
+from images.commands.selection import chosen, completed
 from images.errors import UsageError
-from images.progress import Progress
+from images.util.progress import Progress
 
 if TYPE_CHECKING:
-    from images.matrix import Matrix, Target
+    from images.inputs.matrix.matrix import Matrix, Target
 
 
 def test(options: argparse.Namespace) -> int:
     """Run the tests of built images: tests/image and tests/gpu, or ROLL's own code."""
-    from images import roll_checkout, store, testing
+    from images.commands import image_tests, roll_checkout
+    from images.oci.store import store
 
-    testing.check_installed()
+    image_tests.check_installed()
     matrix, targets = chosen(options)
     if len(targets) > 1 and (options.rootfs or options.evidence):
         raise UsageError(
@@ -38,7 +39,7 @@ def test(options: argparse.Namespace) -> int:
         roll_checkout.read(options.roll)
         for target in targets:
             _need_ray(matrix, target)
-    how = testing.How(
+    how = image_tests.How(
         options.backend,
         options.rootfs,
         options.gpu,
@@ -52,7 +53,7 @@ def test(options: argparse.Namespace) -> int:
         if not options.rootfs:
             completed(source, image, Progress())
     for target in targets:
-        testing.run(target.id, store=options.store, matrix=options.matrix, how=how)
+        image_tests.run(target.id, store=options.store, matrix=options.matrix, how=how)
     return 0
 
 
@@ -62,7 +63,7 @@ def _need_ray(matrix: Matrix, target: Target) -> None:
     Raises:
         UsageError: its lock has no Ray.
     """
-    from images import lock
+    from images.inputs.lock import lock
 
     if any(item.name == "ray" for item in lock.read(matrix, target).distributions):
         return

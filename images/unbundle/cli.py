@@ -12,18 +12,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Sequence, TextIO
 
-from images import limits, printable, reading
+from images import printable
 from images.errors import BuildError, IntegrityError, StoreError, UsageError
-from images.unbundle import document, inventory, zstd
-from images.unbundle.disk import told
+from images.unbundle import document
+from images.unbundle.destinations.disk import told
+from images.unbundle.destinations.oci_layout import Layout
+from images.unbundle.destinations.rootfs import Rootfs
 from images.unbundle.document import Bundle, IncompleteError
-from images.unbundle.holdings import Holdings
-from images.unbundle.layout import Layout
-from images.unbundle.parts import Parts
-from images.unbundle.rootfs import Rootfs
-from images.unbundle.source import Sources
+from images.unbundle.sources import inventory, zstd
+from images.unbundle.sources.holdings import Holdings
+from images.unbundle.sources.layers import Sources
+from images.unbundle.sources.parts import Parts
+from images.unbundle.sources.zstd import Decompress
 from images.unbundle.work import Destination, Outcome, Work
-from images.unbundle.zstd import Decompress
+from images.util import limits, untrusted_files
 
 INTERRUPTED = 130
 _MOST_FAULTS = 50  # that are listed
@@ -291,7 +293,7 @@ def _sources(
 def _read(options: argparse.Namespace) -> Bundle:
     path = options.bundle / document.NAME
     try:
-        bundle = document.decode(reading.whole(path, limits.LIST))
+        bundle = document.decode(untrusted_files.whole(path, limits.LIST))
     except FileNotFoundError:
         raise IncompleteError(
             f"{path}: not there", remedy="send it first; or say where it is with --bundle DIR"

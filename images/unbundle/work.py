@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Callable, Protocol, Sequence
 
 from images.errors import BuildError, IntegrityError, StoreError, ToolError
-from images.unbundle import disk
+from images.unbundle.destinations import disk
 from images.unbundle.document import Bundle, Layer
-from images.unbundle.parts import DamagedPartError, Parts
-from images.unbundle.source import PartsMissingError, Source, Sources
+from images.unbundle.sources.layers import PartsMissingError, Source, Sources
+from images.unbundle.sources.parts import DamagedPartError, Parts
 
 
 class Destination(Protocol):

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from images import fetch
-from images import store as stores
+from images.inputs.fetch import download_cache
+from images.oci.store import store as stores
 from tests.faults.tiny import TARGET, Done, Tiny
 from tests.unit.conftest import write_wheel
 
@@ -149,7 +149,7 @@ def test_layers_that_are_there_are_compared_without_their_wheels(
     both.fill_cache(warm=False)
     for item in both.locked():  # only what comes with the target itself
         if item.name not in ("xa", "xb"):
-            path = fetch.cached(item.artifact, both.cache)
+            path = download_cache.cached(item.artifact, both.cache)
             path.parent.mkdir(parents=True)
             path.write_bytes(both.index.files[item.artifact.filename])
     done = both.run("build", "--json", "--offline")

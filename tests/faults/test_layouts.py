@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from images.image import MAX_LAYERS
+from images.oci.image import MAX_LAYERS
 from tests.damage import flip
 from tests.faults.fuzz import altered, damaged, fuzz, run
 from tests.faults.tiny import TARGET, Tiny

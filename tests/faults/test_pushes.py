@@ -12,20 +12,22 @@ from typing import Any
 
 import pytest
 
-from images import layer, push, store
-from images.cache_use import CacheFrom
-from images.entry import of_bytes
+from images.build.layer_cache import CacheFrom
+from images.build.layer_recipes import Recipe
 from images.errors import RegistryError
-from images.image import INDEX_TYPE, MANIFEST_TYPE, Image, Layer
-from images.progress import Progress
-from images.push import Wishes
-from images.reference import Repository
-from images.referrer import Referrer
-from images.registry import Registry
-from images.remote import Place
-from images.retry import Policy
-from images.stack import Recipe
-from images.store import Store
+from images.export.push import push
+from images.export.push.push import Wishes
+from images.http.retry import Policy
+from images.oci.image import INDEX_TYPE, MANIFEST_TYPE, Image, Layer
+from images.oci.layer import writer
+from images.oci.layer.entry import of_bytes
+from images.oci.reference import Repository
+from images.oci.referrer import Referrer
+from images.oci.registry.client import Registry
+from images.oci.store import store
+from images.oci.store.remote_layers import Place
+from images.oci.store.store import Store
+from images.util.progress import Progress
 from tests.faults.conftest import times
 from tests.integration.registries import Fault, Proxy, proxy, registry
 
@@ -41,7 +43,7 @@ def an_image(layout: Store, number: int, chance: random.Random) -> Image:
         seed = number if chance.random() < 0.5 else title
         content = random.Random(seed).randbytes(chance.choice([0, 10, 5000]) + title)
         with layout.new_file() as (out, commit):
-            blob = layer.write([of_bytes(f"opt/{title}", content)], out, "gzip")
+            blob = writer.write([of_bytes(f"opt/{title}", content)], out, "gzip")
             commit(blob.digest)
         layers.append(Layer(f"layer {title}", blob))
     image = Image(f"i{number}", tuple(layers), {"N": str(number)}, {}, "2025-01-01T00:00:00Z")

@@ -13,9 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from images import debfile, evidence, held, lock, matrix, rootfs, sdist, wheels
+from images.attest import evidence
+from images.attest.verdict import judge
 from images.errors import BuildError
-from images.verdict import judge
+from images.export.bundle import delta
+from images.formats import deb_file, sdist_archive, tar_entries, wheel_file
+from images.inputs.lock import lock
+from images.inputs.matrix import matrix
 from tests.faults.fuzz import PIECES, damaged, fuzz, run
 from tests.faults.tiny import MATRIX, TARGET, Tiny
 from tests.unit.conftest import write_wheel
@@ -25,22 +29,22 @@ Read = Callable[[Path], object]
 
 
 def read_wheel(path: Path) -> None:
-    with wheels.opened(path) as wheel:
-        for entry in wheels.entries(wheel):
+    with wheel_file.opened(path) as wheel:
+        for entry in wheel_file.entries(wheel):
             with entry.open() as stream:
                 while stream.read(1 << 16):
                     pass
 
 
 def read_deb(path: Path) -> None:
-    assert isinstance(debfile.control(path), str)
-    for member, content in debfile.members(path):
+    assert isinstance(deb_file.control(path), str)
+    for member, content in deb_file.members(path):
         assert isinstance(member.name, str)
         content()
 
 
 def read_tar(path: Path) -> None:
-    for entry in rootfs.entries(path):
+    for entry in tar_entries.entries(path):
         with entry.open() as stream:
             stream.read()
 
@@ -48,7 +52,7 @@ def read_tar(path: Path) -> None:
 def read_sdist(path: Path) -> None:
     place = path.parent / "source"
     try:
-        sdist.unpacked(path, place)
+        sdist_archive.unpacked(path, place)
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
@@ -103,7 +107,7 @@ READERS: dict[str, tuple[str, Callable[[Path], bytes], Read]] = {
     "inventory": (
         "inventory",
         lambda place: b'["' + b"0" * 64 + b'", 5, "/x"]\n{"files": 1}\n',
-        lambda path: held.held([path], ()),
+        lambda path: delta.held([path], ()),
     ),
     "evidence": (
         "evidence.json",
@@ -166,12 +170,12 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_base_tar_that_lies(tmp_path: Path, name: str) -> None:
     """Between the tar and a layer's bytes it is refused."""
-    from images import layer
+    from images.oci.layer import writer
 
     path = tmp_path / "base.tar"
     path.write_bytes(HOSTILE[name])
     with pytest.raises(BuildError) as error:
-        layer.write(rootfs.entries(path), io.BytesIO(), "gzip")
+        writer.write(tar_entries.entries(path), io.BytesIO(), "gzip")
     assert error.value.exit_code == 6
 
 
@@ -238,7 +242,7 @@ def test_any_lock(target: Tiny, tmp_path: Path, data: st.DataObject) -> None:
 
 def test_sealed_lock_with_lines_that_are_none(target: Tiny, tmp_path: Path) -> None:
     """Whoever forges the seal as well gets no further than the form of the lines allows."""
-    from images import lockfile
+    from images.inputs.lock import sealed_text
 
     found = matrix.load(target.matrix)
     inputs = lock.inputs_of(found.target(TARGET))
@@ -252,7 +256,7 @@ def test_sealed_lock_with_lines_that_are_none(target: Tiny, tmp_path: Path) -> N
         "-e git+https://example.org/x",
         "--index-url https://example.org",
     ):
-        (tmp_path / target.lock.name).write_text(lockfile.seal(inputs, [line]))
+        (tmp_path / target.lock.name).write_text(sealed_text.seal(inputs, [line]))
         code, said = run("--target", TARGET, "--matrix", path, "--store", tmp_path / "store")
         assert code == 4, said
         assert "not a locked distribution" in said

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from images import lock, lockfile
-from images.artifact import Artifact
-from images.lock import Distribution
+from images.inputs.lock import lock, sealed_text
+from images.inputs.lock.artifact import Artifact
+from images.inputs.lock.lock import Distribution
 from tests.faults.fuzz import run
 from tests.faults.tiny import TARGET, Tiny, fetch_into
 from tests.unit.conftest import record_of, write_wheel
@@ -47,12 +47,12 @@ def with_file(built: Tiny, place: Path, name: str, content: bytes) -> Tiny:
     tiny.matrix.write_bytes(built.matrix.read_bytes())
     file = Artifact(name, hashlib.sha256(content).hexdigest(), len(content))
     lying = Distribution(name.partition("-")[0], "1.0", file)
-    sealed = lockfile.read(built.lock, remedy="")
+    sealed = sealed_text.read(built.lock, remedy="")
     lines = [
         lock.line_of(lying) if line.startswith(f"{lying.pin} ") else line for line in sealed.lines
     ]
     assert lines != list(sealed.lines)
-    tiny.lock.write_text(lockfile.seal(sealed.inputs, lines))
+    tiny.lock.write_text(sealed_text.seal(sealed.inputs, lines))
     copy_tree(built.store, tiny.store)
     copy_tree(built.cache, tiny.cache)
     fetch_into(tiny.cache, lying, content)

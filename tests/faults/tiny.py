@@ -20,23 +20,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from images import (
-    base,
-    deb,
-    fetch,
-    interpreter,
-    layer,
-    lock,
-    matrix,
-    mirror,
-    stack,
-    toolkit,
-)
-from images import store as stores
-from images.entry import of_bytes
-from images.image import Image, Layer
-from images.layer import Compression
-from images.lock import Distribution, Lock
+from images.build import layer_recipes
+from images.content.cuda import toolkit
+from images.content.debian import rootfs
+from images.content.python import interpreter
+from images.inputs.fetch import download_cache
+from images.inputs.lock import deb, lock, mirror
+from images.inputs.lock.lock import Distribution, Lock
+from images.inputs.matrix import matrix
+from images.oci.image import Image, Layer
+from images.oci.layer import writer
+from images.oci.layer.entry import of_bytes
+from images.oci.layer.writer import Compression
+from images.oci.store import store as stores
 from tests.faults.index import Index
 from tests.unit.conftest import write_wheel
 
@@ -218,11 +214,15 @@ class Tiny:
         found = matrix.load(self.matrix)
         return lock.read(found, found.target(TARGET))
 
-    def recipes(self, compression: Compression = "zstd") -> list[stack.Recipe]:
+    def recipes(self, compression: Compression = "zstd") -> list[layer_recipes.Recipe]:
         """The target's layers."""
-        return stack.recipes(self._lock(), base.locked(), toolkit.locked("12.4"), compression)
+        return layer_recipes.recipes(
+            self._lock(), rootfs.locked(), toolkit.locked("12.4"), compression
+        )
 
-    def keep(self, recipes: Sequence[stack.Recipe], compression: Compression = "zstd") -> None:
+    def keep(
+        self, recipes: Sequence[layer_recipes.Recipe], compression: Compression = "zstd"
+    ) -> None:
         """Put stand-ins for base and compiler into the store to begin with.
 
         An image names them, so that `gc` leaves them there.
@@ -233,7 +233,7 @@ class Tiny:
             if recipe.title in KEPT:
                 entries = [of_bytes(f"usr/share/kept/{recipe.title}", recipe.title.encode())]
                 with seed.new_file() as (out, commit):
-                    blob = layer.write(entries, out, compression)
+                    blob = writer.write(entries, out, compression)
                     commit(blob.digest)
                 seed.remember(recipe.key, blob)
                 kept.append(Layer(recipe.title, blob))
@@ -242,7 +242,7 @@ class Tiny:
 
 def fetch_into(cache: Path, item: Distribution, content: bytes) -> Path:
     """Put a locked file into a download cache."""
-    path = fetch.cached(item.artifact, cache)
+    path = download_cache.cached(item.artifact, cache)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return path
@@ -268,10 +268,12 @@ def make(index: Index, place: Path) -> Tiny:
 
 def _interpreter() -> None:
     """See to it that the cache of all tests has the image's interpreter."""
-    debs = base.locked()
+    debs = rootfs.locked()
     wanted = interpreter.missing(debs, CACHE)
-    if fetch.missing([item.artifact for item in wanted], CACHE):
-        deb.download(wanted, mirror.find(), CACHE, jobs=6, advance=lambda _: None, renew=base.RENEW)
+    if download_cache.missing([item.artifact for item in wanted], CACHE):
+        deb.download(
+            wanted, mirror.find(), CACHE, jobs=6, advance=lambda _: None, renew=rootfs.RENEW
+        )
     interpreter.extracted(debs, CACHE)
 
 

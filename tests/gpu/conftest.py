@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from images.attest.evidence import Machine
 from images.errors import EvidenceError
-from images.evidence import Machine
 from tests.gpu import engines, machines
 from tests.gpu import recorder as record
 from tests.gpu.recorder import Recorder

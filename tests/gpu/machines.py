@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from images.evidence import Machine
+from images.attest.evidence import Machine
 from tests.gpu import recorder as record
 from tests.image.box import Box
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 
-from images import layout
-from images.evidence import Machine
+from images import image_paths
+from images.attest.evidence import Machine
 from tests.image.box import Box
 
 
 def test_driver_is_the_hosts(gpu: Box, machine: Machine) -> None:
     """One of the image's own, or the linker's stub, would take its place."""
     listed = gpu.run("/sbin/ldconfig -p | grep 'libcuda\\.so' || true")
-    assert f"/{layout.CUDA_HOME}" not in listed
+    assert f"/{image_paths.CUDA_HOME}" not in listed
     print(machine)
     assert machine.driver, "the driver's management library tells its version"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from images.evidence import Machine
+from images.attest.evidence import Machine
 from tests.gpu import engines
 from tests.gpu.recorder import Recorder
 from tests.image.box import Box

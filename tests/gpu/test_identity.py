@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 
-from images import runtime
+from images.repository import SGLANG_VERSIONS
 from tests.image.box import Box
 from tests.image.subject import RUNTIME, Subject
 
@@ -32,6 +32,6 @@ def test_distributions_are_those_of_the_lock(gpu: Box, subject: Subject) -> None
 def test_roll_runtime_is_that_of_this_checkout(gpu: Box) -> None:
     here = {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in runtime.VERSIONS.parent.glob("*.py")
+        for path in SGLANG_VERSIONS.parent.glob("*.py")
     }
     assert gpu.ask(SOURCES) == here, "another roll_runtime: build the image again"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from images import layout
-from images.evidence import Machine
+from images import image_paths
+from images.attest.evidence import Machine
 from tests.gpu import engines
 from tests.gpu.machines import NO_MULTICAST
 from tests.gpu.recorder import Recorder
@@ -124,4 +124,4 @@ def test_nccl_carries_sums_and_weights_between_two_gpus(
         assert {name for name, equal in rank["equal"].items() if not equal} == set()
         # The image's own, not one of the host's.
         (library,) = rank["libraries"]
-        assert library.startswith(f"/{layout.SITE_PACKAGES}/")
+        assert library.startswith(f"/{image_paths.SITE_PACKAGES}/")

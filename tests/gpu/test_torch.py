@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from images.evidence import Machine
+from images.attest.evidence import Machine
 from tests.image.box import Box
 from tests.image.subject import Subject
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import testinfra
 from testinfra.host import Host
 
-from images import docker
+from images.export.docker import daemon
 from tests.image.box import Box
 
 
@@ -33,7 +33,7 @@ class ContainerBox(Box):
         gpus: bool = False,
     ) -> Iterator[ContainerBox]:
         """Start a container; it is removed at the end."""
-        with docker.run(
+        with daemon.run(
             self._name,
             user=user,
             read_only=read_only,

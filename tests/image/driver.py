@@ -6,13 +6,13 @@ libraries leave undefined; every function fails. A test's fixture: never part of
 
 from __future__ import annotations
 
-from images import layout
+from images import image_paths
 from tests.image.box import Box
 
 DIRECTORY = "/tmp/stand-in-driver"
 ENV = {"LD_LIBRARY_PATH": DIRECTORY}
 
-_STUB = f"/{layout.CUDA_HOME}/lib64/stubs/libcuda.so"
+_STUB = f"/{image_paths.CUDA_HOME}/lib64/stubs/libcuda.so"
 
 _NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
 _NOT_INITIALISED = 1  # NVML_ERROR_UNINITIALIZED
@@ -40,7 +40,7 @@ print("\\n".join(sorted(wanted - defined | wanted & driver)))
 
 def install(box: Box) -> list[str]:
     """Put the stand-in into the box; gives the functions that it has."""
-    names = box.python(_SCAN, f"/{layout.SITE_PACKAGES}", _STUB).split()
+    names = box.python(_SCAN, f"/{image_paths.SITE_PACKAGES}", _STUB).split()
     driver = [name for name in names if name.startswith("cu")]
     management = [name for name in names if name.startswith("nvml")]
     _compile(box, "libcuda.so.1", [*driver, "cuInit", "cuDriverGetVersion"], _NO_DEVICE)

@@ -20,8 +20,8 @@ from testinfra.backend.base import CommandResult
 from testinfra.backend.chroot import ChrootBackend
 from testinfra.host import Host
 
-from images.image import Image
-from images.unbundle import enter
+from images.oci.image import Image
+from images.unbundle.destinations import enter
 from tests.image.box import Box
 
 _SCRATCH = "--scratch"

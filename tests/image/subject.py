@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from images import lock, matrix, runtime, store
-from images.image import Image
-from images.lock import Lock
-from images.matrix import Target
-from images.store import Store
+from images.content import runtime_wheel
+from images.inputs.lock import lock
+from images.inputs.lock.lock import Lock
+from images.inputs.matrix import matrix
+from images.inputs.matrix.matrix import Target
+from images.oci.image import Image
+from images.oci.store import store
+from images.oci.store.store import Store
 
 RUNTIME = "roll-runtime"
 
@@ -30,7 +33,7 @@ class Subject:
     def versions(self) -> dict[str, str]:
         """Every distribution that the image should hold, by normalised name."""
         locked = {item.name: item.version for item in self.lock.distributions}
-        return {**locked, RUNTIME: runtime.version()}
+        return {**locked, RUNTIME: runtime_wheel.version()}
 
     @property
     def cuda_major(self) -> str:

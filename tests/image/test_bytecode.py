@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from images import layout
+from images import image_paths
 from tests.image.box import Box
 from tests.image.subject import Subject
 
@@ -47,7 +47,7 @@ NEWER = (
 
 
 def test_every_source_has_its_byte_code(box: Box, subject: Subject) -> None:
-    count, faults = box.ask(CHECK, f"/{layout.SITE_PACKAGES}")
+    count, faults = box.ask(CHECK, f"/{image_paths.SITE_PACKAGES}")
     assert count > 10 * len(subject.versions), "sources were found at all"
     assert faults == {name: [] for name in faults}
 
@@ -102,7 +102,7 @@ EDITS = {
 def test_an_edited_module_of_sglang_is_what_runs(new_box: Box, subject: Subject, edit: str) -> None:
     """Its length stays the same. Users who cannot write byte code get the edit as well."""
     subject.need_engine()
-    path = f"/{layout.SITE_PACKAGES}/sglang/srt/sampling/sampling_params.py"
+    path = f"/{image_paths.SITE_PACKAGES}/sglang/srt/sampling/sampling_params.py"
     ask = "from sglang.srt.sampling import sampling_params as m; print(m.EDITED)"
     with new_box.started() as fresh:
         size = fresh.run("stat -c %%s %s", path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from images import layout
+from images import image_paths
 from tests.image.box import Box
 from tests.image.subject import Subject
 
@@ -73,7 +73,9 @@ def test_nvcc_compiles_and_gxx_links(box: Box, subject: Subject, architecture: s
     box.write(f"{place}/main.cpp", MAIN)
     box.run(f"cd {place} && nvcc -std=c++17 -arch={architecture} -Xcompiler -fPIC -c kernel.cu")
     assert architecture in box.run(f"cd {place} && cuobjdump --list-elf kernel.o")
-    box.run(f"cd {place} && g++ -o program main.cpp kernel.o -L/{layout.CUDA_HOME}/lib64 -lcudart")
+    box.run(
+        f"cd {place} && g++ -o program main.cpp kernel.o -L/{image_paths.CUDA_HOME}/lib64 -lcudart"
+    )
     # Started without an argument, it only loads its libraries: libcudart is found, with no GPU.
     box.run(f"{place}/program")
 
@@ -88,7 +90,7 @@ def test_nvcc_links_a_program_of_its_own_accord(box: Box, subject: Subject) -> N
 
 def test_driver_calls_link_against_the_stub(box: Box) -> None:
     box.write("/tmp/driver/call.cpp", DRIVER_CALL)
-    home = f"/{layout.CUDA_HOME}"
+    home = f"/{image_paths.CUDA_HOME}"
     box.run(f"cd /tmp/driver && g++ -I{home}/include call.cpp -L{home}/lib64/stubs -lcuda")
     assert "libcuda.so.1" in box.run("readelf -d /tmp/driver/a.out")
 
@@ -138,6 +140,6 @@ def test_ninja_builds(box: Box) -> None:
 
 
 def test_cuda_home_is_the_fixed_one(box: Box, subject: Subject) -> None:
-    assert box.run("printenv CUDA_HOME").strip() == f"/{layout.CUDA_HOME}"
-    assert box.run("command -v nvcc").strip() == f"/{layout.CUDA_HOME}/bin/nvcc"
+    assert box.run("printenv CUDA_HOME").strip() == f"/{image_paths.CUDA_HOME}"
+    assert box.run("command -v nvcc").strip() == f"/{image_paths.CUDA_HOME}/bin/nvcc"
     assert "release " in box.run("nvcc --version")

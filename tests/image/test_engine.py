@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from packaging.version import Version
 
-from images import layout
+from images import image_paths
 from tests.image import driver
 from tests.image.box import Box
 from tests.image.subject import Subject
@@ -117,7 +117,7 @@ def test_memory_saver_can_be_preloaded(with_driver: Box, subject: Subject) -> No
     """
     subject.need("torch-memory-saver", "torch")
     library = with_driver.python(PRELOADED, env=driver.ENV).splitlines()[-1]
-    assert library.startswith(f"/{layout.SITE_PACKAGES}/torch_memory_saver")
+    assert library.startswith(f"/{image_paths.SITE_PACKAGES}/torch_memory_saver")
     loaded = with_driver.attempt("/bin/echo loaded", env={**driver.ENV, "LD_PRELOAD": library})
     assert (loaded.rc, loaded.stdout.strip(), loaded.stderr) == (0, "loaded", "")
 
@@ -125,7 +125,7 @@ def test_memory_saver_can_be_preloaded(with_driver: Box, subject: Subject) -> No
 def test_engines_own_kernel_can_be_compiled(with_driver: Box, subject: Subject) -> None:
     """Every dense model calls it, and SGLang compiles it at the first call."""
     subject.need_engine()
-    if with_driver.attempt(f"test -f /{layout.SITE_PACKAGES}/{JIT_MODULE}").rc:
+    if with_driver.attempt(f"test -f /{image_paths.SITE_PACKAGES}/{JIT_MODULE}").rc:
         pytest.skip("this SGLang compiles no kernel of its own for activations")
     env = {**driver.ENV, "TVM_FFI_CACHE_DIR": "/tmp/compiled-kernels"}
     assert with_driver.python(ACTIVATION, env=env).splitlines()[-1] == "True"

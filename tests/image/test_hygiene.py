@@ -17,18 +17,18 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from images import layout
-from images.docker_archive import unpacked
+from images import image_paths
+from images.export.docker.archive import unpacked
 from tests.image.box import Box
 from tests.image.subject import Subject
 
 OURS = (
-    f"/{layout.PREFIX}/pyvenv.cfg",
-    f"/{layout.CUDA_HOME}/bin/nvcc.profile",
-    f"/{layout.SITE_PACKAGES}/*.dist-info/RECORD",
-    f"/{layout.SITE_PACKAGES}/*.dist-info/INSTALLER",
-    f"/{layout.SITE_PACKAGES}/*.dist-info/REQUESTED",
-    f"/{layout.SITE_PACKAGES}/*.pth",
+    f"/{image_paths.PREFIX}/pyvenv.cfg",
+    f"/{image_paths.CUDA_HOME}/bin/nvcc.profile",
+    f"/{image_paths.SITE_PACKAGES}/*.dist-info/RECORD",
+    f"/{image_paths.SITE_PACKAGES}/*.dist-info/INSTALLER",
+    f"/{image_paths.SITE_PACKAGES}/*.dist-info/REQUESTED",
+    f"/{image_paths.SITE_PACKAGES}/*.pth",
     "/etc/apt/sources.list",
     "/etc/apt/**/*",
     "/etc/ld.so.conf.d/*",
@@ -41,16 +41,16 @@ FORBIDDEN_FILES = (
     "/etc/pip.conf",
     "/etc/xdg/pip/pip.conf",
     "/etc/uv/uv.toml",
-    f"/{layout.PREFIX}/pip.conf",
+    f"/{image_paths.PREFIX}/pip.conf",
     "/root/.netrc",
     "/root/.config",
     "/root/.cache",
     "/root/.pip",
     "/root/.bash_history",
     "/packages",
-    f"/{layout.SITE_PACKAGES}/*.dist-info/direct_url.json",
-    f"/{layout.SITE_PACKAGES}/*.dist-info/uv_cache.json",
-    f"/{layout.SITE_PACKAGES}/*.egg-link",
+    f"/{image_paths.SITE_PACKAGES}/*.dist-info/direct_url.json",
+    f"/{image_paths.SITE_PACKAGES}/*.dist-info/uv_cache.json",
+    f"/{image_paths.SITE_PACKAGES}/*.egg-link",
     "/var/lib/apt/lists/*_*",
     "/var/cache/apt/archives/*.deb",
 )
@@ -180,15 +180,15 @@ def test_needles_are_found_where_they_are(new_box: Box, subject: Subject) -> Non
     told = needles(subject.store.path)
     what, value = next(iter(told.items()))
     with new_box.started() as started:
-        started.write(f"/{layout.SITE_PACKAGES}/leak.txt", f"built in {value} \n")
+        started.write(f"/{image_paths.SITE_PACKAGES}/leak.txt", f"built in {value} \n")
         _, found = ask(started, SCAN, told)
-    assert [what, f"/{layout.SITE_PACKAGES}/leak.txt"] in found
+    assert [what, f"/{image_paths.SITE_PACKAGES}/leak.txt"] in found
 
 
 def test_files_of_our_making_name_no_address(box: Box) -> None:
     files = ask(box, GLOB, OURS)
     texts = {path: text for path, text in files.items() if text is not None}
-    assert f"/{layout.PREFIX}/pyvenv.cfg" in texts
+    assert f"/{image_paths.PREFIX}/pyvenv.cfg" in texts
     assert [path for path, text in texts.items() if re.search(r"\w://|\w@\w+\.", text)] == []
 
 
@@ -197,10 +197,10 @@ def test_files_that_should_not_be_there_are_not(box: Box) -> None:
 
 
 def test_scripts_start_with_the_images_python(box: Box) -> None:
-    scripts = ask(box, GLOB, [f"/{layout.BIN}/*"])
+    scripts = ask(box, GLOB, [f"/{image_paths.BIN}/*"])
     first = {path: text.partition("\n")[0] for path, text in scripts.items() if text is not None}
     python = [line for line in first.values() if line.startswith("#!") and "python" in line]
-    assert set(python) <= {f"#!/{layout.BIN}/python"}
+    assert set(python) <= {f"#!/{image_paths.BIN}/python"}
 
 
 @pytest.mark.parametrize("document", ["config", "manifest"])

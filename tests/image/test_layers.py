@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
-from images.image import MAX_LAYERS
+from images.oci.image import MAX_LAYERS
 from tests.image.subject import Subject
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from images import layout
+from images import image_paths
 from tests.image.box import Box
 from tests.image.known import DUPLICATES
 from tests.image.subject import Subject
@@ -40,7 +40,7 @@ print(json.dumps([sorted(loaded), str(file.locate())]))
 
 def cuda_libraries(box: Box) -> dict[str, str]:
     """Real files of CUDA's libraries, with their SONAME; the stub for linking is not one."""
-    stubs = f"/{layout.CUDA_HOME}/lib64/stubs/"
+    stubs = f"/{image_paths.CUDA_HOME}/lib64/stubs/"
     paths = [path for path in box.run(FIND).split() if not path.startswith(stubs)]
     found = [path for path in paths if re.match(LIBRARIES, path.rpartition("/")[2])]
     box.write("/tmp/soname.py", SONAME)
@@ -56,7 +56,7 @@ def name_of(path: str) -> str:
 
 
 def explained(path: str) -> bool:
-    relative = path.removeprefix(f"/{layout.SITE_PACKAGES}/")
+    relative = path.removeprefix(f"/{image_paths.SITE_PACKAGES}/")
     return any(re.fullmatch(item.path, relative) for item in DUPLICATES)
 
 
@@ -73,7 +73,7 @@ def test_no_cuda_library_twice(box: Box) -> None:
 
 
 def test_explained_copies_are_still_there(box: Box, subject: Subject) -> None:
-    found = [path.removeprefix(f"/{layout.SITE_PACKAGES}/") for path in cuda_libraries(box)]
+    found = [path.removeprefix(f"/{image_paths.SITE_PACKAGES}/") for path in cuda_libraries(box)]
     expected = [item for item in DUPLICATES if item.distribution in subject.versions]
     gone = [item for item in expected if not any(re.fullmatch(item.path, one) for one in found)]
     assert gone == [], "take them off the list"
@@ -87,5 +87,5 @@ def test_loader_finds_the_runtime(box: Box, subject: Subject) -> None:
 
 
 def test_links_lead_somewhere(box: Box) -> None:
-    places = f"/{layout.CUDA_HOME} /{layout.PREFIX} /usr/lib/x86_64-linux-gnu"
+    places = f"/{image_paths.CUDA_HOME} /{image_paths.PREFIX} /usr/lib/x86_64-linux-gnu"
     assert box.run(f"find {places} -xtype l -print").split() == []

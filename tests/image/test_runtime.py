@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from images import layout
+from images import image_paths
 from tests.image.box import Box
 from tests.image.subject import RUNTIME, Subject
 
@@ -45,7 +45,7 @@ FOREIGN_VERSION = "0.3.99"
 
 def test_importable_from_site_packages(box: Box) -> None:
     file = box.run("cd /tmp && python -c 'import roll_runtime; print(roll_runtime.__file__)'")
-    assert file.strip() == f"/{layout.SITE_PACKAGES}/roll_runtime/__init__.py"
+    assert file.strip() == f"/{image_paths.SITE_PACKAGES}/roll_runtime/__init__.py"
 
 
 def test_version_is_the_label(box: Box, subject: Subject) -> None:

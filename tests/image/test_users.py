@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from images import layout
+from images import image_paths
 from tests.image import driver
 from tests.image.box import Box
 from tests.image.subject import Subject
@@ -127,8 +127,8 @@ def test_set_user_id_programs_are_debians_own(box: Box) -> None:
 
 def test_all_can_read_all(box: Box) -> None:
     """What root alone can read or enter would be missing for everyone else."""
-    command = f"find /{layout.PREFIX} /{layout.CUDA_HOME} "
+    command = f"find /{image_paths.PREFIX} /{image_paths.CUDA_HOME} "
     command += "\\( -type f ! -perm -444 -o -type d ! -perm -555 \\) -print"
     assert box.run(command).split() == []
-    writable = f"find /{layout.PREFIX} /{layout.CUDA_HOME} ! -type l -perm /022 -print"
+    writable = f"find /{image_paths.PREFIX} /{image_paths.CUDA_HOME} ! -type l -perm /022 -print"
     assert box.run(writable).split() == [], "writable for others than root"

@@ -14,8 +14,11 @@ from typing import Any
 
 import pytest
 
-from images import base, deb, fetch, mirror, store
-from images.store import Store
+from images.content.debian import rootfs
+from images.inputs.fetch import download_cache
+from images.inputs.lock import deb, mirror
+from images.oci.store import store
+from images.oci.store.store import Store
 from tests.integration.registries import Proxy, proxy, registry
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -140,7 +143,7 @@ def base_tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tar that mmdebstrap makes of the locked base, made once for all tests that look at it."""
     if shutil.which("mmdebstrap") is None:
         pytest.skip("needs mmdebstrap")
-    debs = base.locked()
-    if fetch.missing([package.artifact for package in debs], CACHE):
-        deb.download(debs, mirror.find(), CACHE, jobs=6, advance=lambda _: None, renew=base.RENEW)
-    return base.build(debs, CACHE, tmp_path_factory.mktemp("base"))
+    debs = rootfs.locked()
+    if download_cache.missing([package.artifact for package in debs], CACHE):
+        deb.download(debs, mirror.find(), CACHE, jobs=6, advance=lambda _: None, renew=rootfs.RENEW)
+    return rootfs.build(debs, CACHE, tmp_path_factory.mktemp("base"))

@@ -14,9 +14,11 @@ from types import MappingProxyType
 
 import pytest
 
-from images import base, fetch, interpreter
-from images.artifact import Artifact
-from images.deb import Deb
+from images.content.debian import rootfs
+from images.content.python import interpreter
+from images.inputs.fetch import download_cache
+from images.inputs.lock.artifact import Artifact
+from images.inputs.lock.deb import Deb
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -59,9 +61,9 @@ def run(
         shutil.copytree(source, home / tree, symlinks=True)
     for file in files:
         artifact = file.artifact if isinstance(file, Deb) else file
-        copy = fetch.cached(artifact, home / "cache")
+        copy = download_cache.cached(artifact, home / "cache")
         copy.parent.mkdir(parents=True)
-        shutil.copyfile(fetch.cached(artifact, cache), copy)
+        shutil.copyfile(download_cache.cached(artifact, cache), copy)
     (home / "work").mkdir()
     for directory, _, names in os.walk(home):
         for path in (Path(directory), *(Path(directory) / name for name in names)):
@@ -85,7 +87,7 @@ def run(
 @contextmanager
 def _python(cache: Path) -> Iterator[tuple[list[str], dict[str, str]]]:
     """A Python that every user can start; that of the tests may lie where few can go."""
-    python = interpreter.extracted(base.locked(), cache)
+    python = interpreter.extracted(rootfs.locked(), cache)
     own = Path(python.command[0]).parent.parent
     shared = Path(tempfile.mkdtemp(prefix="roll-images-python-"))
     try:

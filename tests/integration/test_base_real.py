@@ -21,7 +21,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from images import base, interpreter, layer, mirror
+from images.content.debian import rootfs
+from images.content.python import interpreter
+from images.inputs.lock import mirror
+from images.oci.layer import writer
 from tests.integration import ordinary
 from tests.integration.conftest import CACHE
 
@@ -46,20 +49,20 @@ def members(tar: Path) -> dict[str, tarfile.TarInfo]:
 
 
 def read(tar: Path, name: str) -> str:
-    found = {entry.path: entry for entry in base.entries(tar)}
+    found = {entry.path: entry for entry in rootfs.entries(tar)}
     with found[name].open() as stream:
         return stream.read().decode()
 
 
 def diff_id(tar: Path) -> str:
     """The digest of the layer's files: the tar itself may differ by what is not taken over."""
-    return layer.write(base.entries(tar), io.BytesIO(), "gzip").diff_id
+    return writer.write(rootfs.entries(tar), io.BytesIO(), "gzip").diff_id
 
 
 def test_an_ordinary_user_makes_the_same_bytes(tar: Path) -> None:
-    debs = base.locked()
+    debs = rootfs.locked()
     script = (
-        "from pathlib import Path\nfrom images import base\n"
+        "from pathlib import Path\nfrom images.content.debian import rootfs as base\n"
         "base.build(base.locked(), Path('cache').absolute(), Path('work').absolute())"
     )
     with ordinary.user() as name:
@@ -77,7 +80,7 @@ def test_killed_while_it_has_mounts_it_leaves_none(
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
     script = (
-        "import sys; from pathlib import Path; from images import base\n"
+        "import sys; from pathlib import Path; from images.content.debian import rootfs as base\n"
         "base.build(base.locked(), Path(sys.argv[1]), Path(sys.argv[2]))"
     )
     with subprocess.Popen(
@@ -126,7 +129,7 @@ def test_no_file_names_a_mirror_or_a_path_of_the_build(tar: Path) -> None:
     hosts = {str(urlsplit(url).hostname).encode() for url in (where.debian, where.security)}
     traces = re.compile(b"|".join(map(re.escape, [*hosts, b"mmdebstrap.", b"roll-images-"])))
     hits = []
-    for entry in base.entries(tar):
+    for entry in rootfs.entries(tar):
         if entry.kind == "file" and not entry.path.startswith("usr/share/doc/"):
             with entry.open() as stream:
                 if found := traces.search(stream.read()):
@@ -172,7 +175,7 @@ def test_it_works_in_a_plain_chroot(tar: Path, tmp_path: Path) -> None:
 
 
 def test_the_interpreter_is_whole_and_uses_no_library_of_the_hosts(tar: Path) -> None:
-    python = interpreter.extracted(base.locked(), CACHE)
+    python = interpreter.extracted(rootfs.locked(), CACHE)
     script = (
         "import glob, importlib, os, sys\n"
         "for path in glob.glob(f'{sys.prefix}/lib/python3.11/lib-dynload/*.so'):\n"

@@ -14,10 +14,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from images import base, lock, matrix, stack, toolkit
-from images import store as stores
-from images.entry import of_bytes
-from images.layer import write
+from images.build import layer_recipes
+from images.content.cuda import toolkit
+from images.content.debian import rootfs
+from images.inputs.lock import lock
+from images.inputs.matrix import matrix
+from images.oci.layer.entry import of_bytes
+from images.oci.layer.writer import write
+from images.oci.store import store as stores
 from tests.damage import flip
 from tests.integration.conftest import MATRIX, TARGET, Cli, SmallImage, other_cache
 
@@ -76,7 +80,7 @@ def stand_in(store: Path, titles: Sequence[str]) -> None:
     found = matrix.load(MATRIX)
     locked = lock.read(found, found.target(TARGET))
     layout = stores.open_store(store)
-    for recipe in stack.recipes(locked, base.locked(), toolkit.locked("12.4"), "gzip"):
+    for recipe in layer_recipes.recipes(locked, rootfs.locked(), toolkit.locked("12.4"), "gzip"):
         if recipe.title in titles:
             with layout.new_file() as (out, commit):
                 blob = write([of_bytes("stand-in", recipe.title.encode())], out, "gzip")

@@ -17,14 +17,17 @@ from typing import IO, cast
 
 import pytest
 
-from images import docker, layer, store, unpack
-from images.docker_compare import full_name
-from images.entry import Entry, of_bytes, of_symlink
 from images.errors import BuildError, DockerError, IntegrityError, UsageError
-from images.image import Image, Layer
-from images.layer import Blob, Compression
-from images.progress import Progress
-from images.store import Store
+from images.export import unpack
+from images.export.docker import daemon as docker
+from images.export.docker.match import full_name
+from images.oci.image import Image, Layer
+from images.oci.layer import writer
+from images.oci.layer.entry import Entry, of_bytes, of_symlink
+from images.oci.layer.writer import Blob, Compression
+from images.oci.store import store
+from images.oci.store.store import Store
+from images.util.progress import Progress
 from tests import places
 from tests.integration import dockerd
 from tests.integration.dockerd import Daemon
@@ -80,7 +83,7 @@ def programs() -> list[Entry]:
 def make(layout: Store, programs: list[Entry], bulk: bytes) -> Make:
     def put(entries: Sequence[Entry], compression: Compression) -> Blob:
         with layout.new_file() as (out, commit):
-            blob = layer.write(entries, out, compression)
+            blob = writer.write(entries, out, compression)
             commit(blob.digest)
         return blob
 
@@ -159,7 +162,7 @@ def inside(image: str, *words: str, **options: object) -> str:
         return cast("bytes", done.output).decode()
 
 
-@pytest.mark.parametrize("compression", layer.COMPRESSIONS)
+@pytest.mark.parametrize("compression", writer.COMPRESSIONS)
 def test_loaded_image_runs(
     fresh: Daemon, layout: Store, make: Make, compression: Compression
 ) -> None:
@@ -190,7 +193,7 @@ def test_second_load_only_tags(fresh: Daemon, layout: Store, make: Make) -> None
     assert inside("tried:other", "cat", "/opt/top") == "1"
 
 
-@pytest.mark.parametrize("compression", layer.COMPRESSIONS)
+@pytest.mark.parametrize("compression", writer.COMPRESSIONS)
 def test_only_the_changed_layer_is_sent(
     fresh: Daemon, layout: Store, make: Make, compression: Compression
 ) -> None:
@@ -223,7 +226,7 @@ def test_daemon_that_refuses_part_of_an_image_gets_all(
         time.sleep(2)  # containerd removes what was below it a little later
         return frozenset({0, 1, 2})
 
-    monkeypatch.setattr("images.docker._Daemon.layers_of", layers_of)
+    monkeypatch.setattr("images.export.docker.daemon._Daemon.layers_of", layers_of)
     assert load(layout, image, "tried:new").sent == 4
     assert inside("tried:new", "cat", "/opt/top") == "2"
     command("docker", "save", "--output", str(layout.path.parent / "saved.tar"), "tried:new")
@@ -395,7 +398,7 @@ def test_no_permission(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_builder_does_not_import_the_sdk() -> None:
     """A rebuild that makes nothing takes a third of a second: the SDK alone would take as long."""
     root = Path(__file__).resolve().parent.parent.parent
-    code = "import sys, images.docker; sys.exit('requests' in sys.modules)"
+    code = "import sys, images.export.docker.daemon; sys.exit('requests' in sys.modules)"
     subprocess.run([shutil.which("python3") or "python3", "-c", code], cwd=root, check=True)
 
 
@@ -408,7 +411,7 @@ def skopeo_copy(source: str, target: str) -> None:
     command("skopeo", "--insecure-policy", "copy", *insecure, source, target)
 
 
-@pytest.mark.parametrize("compression", layer.COMPRESSIONS)
+@pytest.mark.parametrize("compression", writer.COMPRESSIONS)
 def test_skopeo_takes_the_store_as_it_is(
     layout: Store, make: Make, tmp_path: Path, compression: Compression
 ) -> None:
@@ -426,7 +429,7 @@ def test_skopeo_takes_the_store_as_it_is(
     assert copied.verify() == []
 
 
-@pytest.mark.parametrize("compression", layer.COMPRESSIONS)
+@pytest.mark.parametrize("compression", writer.COMPRESSIONS)
 def test_registry_and_back(
     layout: Store, make: Make, tmp_path: Path, compression: Compression
 ) -> None:
@@ -481,7 +484,7 @@ def tree(root: Path) -> dict[str, tuple[object, ...]]:
     return found
 
 
-@pytest.mark.parametrize("compression", layer.COMPRESSIONS)
+@pytest.mark.parametrize("compression", writer.COMPRESSIONS)
 def test_podman_pulls_and_runs(layout: Store, make: Make, compression: Compression) -> None:
     image = make(compression=compression)
     with podman() as node:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from images import docker, docker_endpoint
 from images.errors import DockerError
+from images.export.docker import daemon as docker
+from images.export.docker import endpoint
 from tests.integration import dockerd
 from tests.integration.dockerd import Daemon
 from tests.integration.registries import need
@@ -55,7 +56,7 @@ def test_current_context(daemon: Daemon) -> None:
     assert not same_as_docker()
     cli("context", "use", "here")
     assert same_as_docker()
-    assert str(docker_endpoint.find()) == f"{daemon.host} (the context here, by docker context use)"
+    assert str(endpoint.find()) == f"{daemon.host} (the context here, by docker context use)"
     cli("context", "use", "default")
     assert not same_as_docker()
 
@@ -101,7 +102,7 @@ def test_context_that_cannot_be_used_is_not_taken_for_this_machine(
         (path,) = place.glob("contexts/meta/*/meta.json")
         path.write_text(damage)
     with pytest.raises(DockerError, match=r"the context .*, by DOCKER_CONTEXT: ") as error:
-        docker_endpoint.find()
+        endpoint.find()
     assert "docker context ls" in str(error.value.remedy)
     assert not docker.answers()
 
@@ -111,7 +112,7 @@ def test_configuration_without_a_context(place: Path, content: str | None) -> No
     if content is not None:
         place.mkdir()
         (place / "config.json").write_text(content)
-    assert docker_endpoint.find().address == "unix:///var/run/docker.sock"
+    assert endpoint.find().address == "unix:///var/run/docker.sock"
 
 
 @pytest.mark.parametrize(
@@ -141,7 +142,7 @@ def test_context_with_tls(
     for name in files:
         (own / f"{name}.pem").touch()
     monkeypatch.setenv("DOCKER_CONTEXT", "far")
-    found = docker_endpoint.find().options["tls"]
+    found = endpoint.find().options["tls"]
     if tls is None:
         assert found is False
         return

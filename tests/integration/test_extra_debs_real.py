@@ -15,10 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from images import base, deb, debfile, extra_debs, fetch, layer, mirror
-from images.deb import Deb
-from images.entry import Entry
+from images.content.debian import extra_packages, rootfs
 from images.errors import IntegrityError, LockError, ToolError
+from images.formats import deb_file
+from images.inputs.fetch import download_cache
+from images.inputs.lock import deb, mirror
+from images.inputs.lock.deb import Deb
+from images.oci.layer import writer
+from images.oci.layer.entry import Entry
 from tests.integration import ordinary
 from tests.integration.conftest import CACHE
 from tests.unit.fake_debs import cached_deb
@@ -59,10 +63,12 @@ FILES = {
 @pytest.fixture(scope="module")
 def small_base() -> list[Deb]:
     """The essential packages and what the worker and the scripts need."""
-    debs = base.locked()
-    if fetch.missing([package.artifact for package in debs], CACHE):
-        deb.download(debs, mirror.find(), CACHE, jobs=6, advance=lambda _: None, renew=base.RENEW)
-    texts = {item.package: debfile.control(fetch.cached(item.artifact, CACHE)) for item in debs}
+    debs = rootfs.locked()
+    if download_cache.missing([package.artifact for package in debs], CACHE):
+        deb.download(debs, mirror.find(), CACHE, jobs=6, advance=lambda _: None, renew=rootfs.RENEW)
+    texts = {
+        item.package: deb_file.control(download_cache.cached(item.artifact, CACHE)) for item in debs
+    }
     providers = {name: name for name in texts}
     for name, text in texts.items():
         providers |= dict.fromkeys(names_in(text, "Provides"), name)
@@ -88,14 +94,14 @@ def cache(tmp_path: Path, small_base: Sequence[Deb]) -> Path:
     """A download cache of the test's own, with the base in it."""
     for item in small_base:
         (tmp_path / "cache" / item.artifact.sha256).mkdir(parents=True)
-        copy = fetch.cached(item.artifact, tmp_path / "cache")
-        copy.symlink_to(fetch.cached(item.artifact, CACHE))
+        copy = download_cache.cached(item.artifact, tmp_path / "cache")
+        copy.symlink_to(download_cache.cached(item.artifact, CACHE))
     return tmp_path / "cache"
 
 
 def made(debs: Sequence[Deb], extra: Deb, cache: Path, place: Path) -> dict[str, Entry]:
     place.mkdir()
-    return {item.path: item for item in extra_debs.entries(debs, [extra], cache, place)}
+    return {item.path: item for item in extra_packages.entries(debs, [extra], cache, place)}
 
 
 def read(entry: Entry) -> str:
@@ -126,16 +132,19 @@ def test_layer_of_an_odd_package(small_base: list[Deb], cache: Path, tmp_path: P
 
     names = sorted(item.package for item in small_base)
     script = (
-        "from pathlib import Path\nfrom images import base, deb, extra_debs, layer\n"
+        "from pathlib import Path\n"
+        "from images.content.debian import extra_packages, rootfs\n"
+        "from images.inputs.lock import deb\n"
+        "from images.oci.layer import writer\n"
         "here = Path().absolute()\n"
-        f"debs = [item for item in base.locked() if item.package in {names}]\n"
+        f"debs = [item for item in rootfs.locked() if item.package in {names}]\n"
         f"extra = deb.parse_line({deb.line_of(odd)!r})\n"
-        "entries = extra_debs.entries(debs, [extra], here / 'cache', here / 'work')\n"
+        "entries = extra_packages.entries(debs, [extra], here / 'cache', here / 'work')\n"
         "with (here / 'work' / 'layer').open('wb') as out:\n"
-        "    layer.write(entries, out, 'gzip')"
+        "    writer.write(entries, out, 'gzip')"
     )
     with (tmp_path / "layer").open("wb") as out:
-        layer.write(found.values(), out, "gzip")
+        writer.write(found.values(), out, "gzip")
     with ordinary.user() as name:
         work = ordinary.run(name, [*small_base, odd], cache, script)
         assert digest(work / "layer") == digest(tmp_path / "layer")
@@ -164,8 +173,8 @@ def test_files_of_the_base_stay(small_base: list[Deb], cache: Path, tmp_path: Pa
 
 
 def test_lock_has_what_the_base_lacks_at_the_versions_that_fit() -> None:
-    debs = base.locked()
-    text = extra_debs.lock(["git", "curl"], debs, mirror.find(), CACHE)
+    debs = rootfs.locked()
+    text = extra_packages.lock(["git", "curl"], debs, mirror.find(), CACHE)
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     found = {item.package: item for item in map(deb.parse_line, lines)}
     present = {item.package: item for item in debs}
@@ -177,11 +186,11 @@ def test_lock_has_what_the_base_lacks_at_the_versions_that_fit() -> None:
 def test_base_that_is_too_old_is_named_with_both_versions(tmp_path: Path) -> None:
     """perl needs perl-base of its own version; a newer one may be in the archive."""
     old = cached_deb(tmp_path, "perl-base", {}, version="5.36.0-1")
-    debs = [old, *(item for item in base.locked() if item.package != "perl-base")]
+    debs = [old, *(item for item in rootfs.locked() if item.package != "perl-base")]
     for item in debs[1:]:
-        copy = fetch.cached(item.artifact, tmp_path)
+        copy = download_cache.cached(item.artifact, tmp_path)
         copy.parent.mkdir()
-        copy.symlink_to(fetch.cached(item.artifact, CACHE))
+        copy.symlink_to(download_cache.cached(item.artifact, CACHE))
     with pytest.raises(LockError, match=r"\n  perl-base: 5\.36\.0-1 -> 5\.36\.0-7") as caught:
-        extra_debs.lock(["git"], debs, mirror.find(), tmp_path)
+        extra_packages.lock(["git"], debs, mirror.find(), tmp_path)
     assert caught.value.remedy == "python build.py lock --base"

@@ -20,9 +20,14 @@ from typing import Any
 
 import pytest
 
-from images import base, deb, fetch, foundation, interpreter, matrix, mirror
+from images.build import prepare
+from images.content.debian import rootfs
+from images.content.python import interpreter
+from images.content.sdist.compiled import build as build_compiled
 from images.errors import ToolError
-from images.sdist_compiled import build as build_compiled
+from images.inputs.fetch import download_cache
+from images.inputs.lock import deb, mirror
+from images.inputs.matrix import matrix
 from tests.faults import index
 from tests.integration import ordinary
 from tests.integration.conftest import CACHE, MATRIX, ROOT, TARGET, Cli, SmallImage
@@ -344,7 +349,7 @@ def test_ordinary_user_makes_the_same_image(roll: Roll, small: SmallImage, tmp_p
     if sys.version_info[:2] != (3, 11) or not readable_by_all(packages):
         pytest.skip("needs packages for the image's Python where every user can read them")
     found = matrix.load(roll.cli.matrix)
-    inputs = foundation.inputs_of(found, found.target(ROLL))
+    inputs = prepare.inputs_of(found, found.target(ROLL))
     titles = [layer["title"] for layer in small.document["layers"][:-1]]
     needs = [file for one in inputs.recipes(None) if one.title not in titles for file in one.needs]
     needs += [item.artifact for item in interpreter.needed(inputs.debs)]
@@ -371,9 +376,9 @@ def test_ordinary_user_makes_the_same_image(roll: Roll, small: SmallImage, tmp_p
 
 
 def test_build_that_fails_shows_the_compilers_words_and_reaches_no_network(tmp_path: Path) -> None:
-    debs = base.locked()
-    if fetch.missing([package.artifact for package in debs], CACHE):
-        deb.download(debs, mirror.find(), CACHE, jobs=6, advance=lambda _: None, renew=base.RENEW)
+    debs = rootfs.locked()
+    if download_cache.missing([package.artifact for package in debs], CACHE):
+        deb.download(debs, mirror.find(), CACHE, jobs=6, advance=lambda _: None, renew=rootfs.RENEW)
     with index.serving() as served:
         setup = (
             "import socket, sys\n"

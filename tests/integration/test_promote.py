@@ -10,17 +10,22 @@ from typing import Any
 
 import pytest
 
-from images import assemble, evidence, layer, matrix, promote, proven, push, store
-from images.entry import of_bytes
+from images.attest import evidence, evidence_check, labels
+from images.attest.evidence import Evidence, Gpu, ImageId, Machine, Outcome, Proof
 from images.errors import EvidenceError, IntegrityError, RegistryError, UsageError
-from images.evidence import Evidence, Gpu, ImageId, Machine, Outcome, Proof
-from images.image import MANIFEST_TYPE, Image, Layer
-from images.progress import Progress
-from images.promote import Candidate
-from images.reference import Repository
-from images.registry import Registry
-from images.retry import Policy
-from images.store import Store
+from images.export import promote
+from images.export.promote import Candidate
+from images.export.push import push
+from images.http.retry import Policy
+from images.inputs.matrix import matrix
+from images.oci.image import MANIFEST_TYPE, Image, Layer
+from images.oci.layer import writer
+from images.oci.layer.entry import of_bytes
+from images.oci.reference import Repository
+from images.oci.registry.client import Registry
+from images.oci.store import store
+from images.oci.store.store import Store
+from images.util.progress import Progress
 from tests.integration.conftest import ROOT, TARGET, Cli
 from tests.integration.registries import need, proxy, registry
 
@@ -30,7 +35,7 @@ NAME = "team/app"
 UNKNOWN = f"sha256:{'0' * 64}"
 ROW = matrix.load(ROOT / "matrix.yaml").target(TARGET)
 LABELS = {
-    **assemble.version_labels(ROW),
+    **labels.versions(ROW),
     "roll.lock.sha256": UNKNOWN.removeprefix("sha256:"),
     "roll.runtime.version": "0.1.0",
 }
@@ -52,7 +57,7 @@ def kept(tmp_path: Path) -> Path:
 def pushed(layout: Store, address: str, content: str) -> str:
     """An image in the registry, under a tag made from what it holds; gives its digest."""
     with layout.new_file() as (out, commit):
-        blob = layer.write([of_bytes("opt/top", content.encode())], out, "gzip")
+        blob = writer.write([of_bytes("opt/top", content.encode())], out, "gzip")
         commit(blob.digest)
     image = Image(TARGET, (Layer("top", blob),), {}, LABELS, "2025-01-01T00:00:00Z")
     layout.save(image)
@@ -77,7 +82,7 @@ def prove(
     """Evidence of the GPU suite, one test of it with another outcome."""
     known = {"config_digest": CONFIGS.get(digest, UNKNOWN), "lock_digest": UNKNOWN}
     image = ImageId(target, digest, **{**known, "roll_runtime": "0.1.0", **changed})
-    tests = {name: Outcome("passed") for name in proven.suite(proven.GPU_SUITE)}
+    tests = {name: Outcome("passed") for name in evidence_check.suite(evidence_check.GPU_SUITE)}
     tests["test_fp8.py::test_generates"] = Outcome(outcome)
     proof = Proof(MACHINE, "docker", "2026-11-24T21:36:58Z", tests, {})
     evidence.write(kept, Evidence(image, (proof,)))

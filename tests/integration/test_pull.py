@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
-from images import image, pull, registry_put
 from images.errors import IntegrityError, RegistryError
-from images.image import CONFIG_TYPE, MANIFEST_TYPE
-from images.reference import Repository
-from images.registry import Registry
-from images.registry_refusals import MissingError
-from images.retry import Policy
+from images.http.retry import Policy
+from images.oci import image
+from images.oci.image import CONFIG_TYPE, MANIFEST_TYPE
+from images.oci.reference import Repository
+from images.oci.registry import download, manifests
+from images.oci.registry.client import Registry
+from images.oci.registry.refusals import MissingError
 from tests.integration.registries import Fault, Proxy, TokenServer, proxy, registry
 
 QUICK = Policy(first=0.01, longest=0.05)
@@ -40,7 +41,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         with connect(address) as connected:
             put(connected, CONTENT)
             put(connected, b"{}")
-            registry_put.put(connected, "v1", MANIFEST)
+            manifests.put(connected, "v1", MANIFEST)
         yield address
 
 
@@ -82,30 +83,30 @@ class Arrived:
 def fetched(address: str, digest: str = DIGEST, size: int = len(CONTENT)) -> tuple[bytes, Arrived]:
     out, arrived = io.BytesIO(), Arrived()
     with reader(address) as connected:
-        pull.blob(connected, digest, size, out, arrived)
+        download.blob(connected, digest, size, out, arrived)
     return out.getvalue(), arrived
 
 
 def test_manifest_by_tag_and_by_digest(faulty: Proxy) -> None:
     with reader(faulty.address) as connected:
-        found = pull.manifest(connected, "v1")
+        found = download.manifest(connected, "v1")
         assert (found.content, found.media_type) == (MANIFEST, MANIFEST_TYPE)
         assert found.digest == image.digest(MANIFEST)
-        assert pull.manifest(connected, found.digest) == found
+        assert download.manifest(connected, found.digest) == found
 
 
 def test_manifest_that_is_not_there(faulty: Proxy) -> None:
     with reader(faulty.address) as connected:
-        assert pull.find_manifest(connected, "v2") is None
+        assert download.find_manifest(connected, "v2") is None
         with pytest.raises(MissingError, match="team/app:v2: not there"):
-            pull.manifest(connected, "v2")
+            download.manifest(connected, "v2")
 
 
 @pytest.mark.parametrize("kind", ["cut", "lost", "deaf", "slow"])
 def test_manifest_over_a_broken_connection(faulty: Proxy, kind: str) -> None:
     faulty.faults.append(Fault(kind, "GET", "manifests"))
     with reader(faulty.address) as connected:
-        assert pull.manifest(connected, "v1").content == MANIFEST
+        assert download.manifest(connected, "v1").content == MANIFEST
 
 
 @pytest.mark.parametrize("reference", ["v1", image.digest(MANIFEST)])
@@ -120,7 +121,7 @@ def test_manifest_with_other_bytes_than_its_digest(faulty: Proxy, reference: str
         reader(faulty.address) as connected,
         pytest.raises(IntegrityError, match="its bytes"),
     ):
-        pull.manifest(connected, reference)
+        download.manifest(connected, reference)
 
 
 def test_manifest_without_end_is_not_read_to_it(faulty: Proxy) -> None:
@@ -130,7 +131,7 @@ def test_manifest_without_end_is_not_read_to_it(faulty: Proxy) -> None:
 
     faulty.guard = flood
     with reader(faulty.address) as connected, pytest.raises(IntegrityError, match="larger than"):
-        pull.manifest(connected, "v1")
+        download.manifest(connected, "v1")
 
 
 def test_blob_is_the_same_bytes(faulty: Proxy) -> None:

@@ -12,17 +12,24 @@ from urllib.parse import unquote
 
 import pytest
 
-from images import attest, base, image, lock, matrix, push, registry_put, toolkit
+from images.attest import attach
+from images.attest.materials import Materials
+from images.content.cuda import toolkit
+from images.content.debian import rootfs
 from images.errors import RegistryError
-from images.image import INDEX_TYPE, Image
-from images.materials import Materials
-from images.progress import Progress
-from images.push import Pushed, Wishes
-from images.reference import Repository
-from images.referrer import Referrer
-from images.registry import Registry
-from images.retry import Policy
-from images.store import Store
+from images.export.push import push
+from images.export.push.push import Pushed, Wishes
+from images.http.retry import Policy
+from images.inputs.lock import lock
+from images.inputs.matrix import matrix
+from images.oci import image
+from images.oci.image import INDEX_TYPE, Image
+from images.oci.reference import Repository
+from images.oci.referrer import Referrer
+from images.oci.registry import manifests
+from images.oci.registry.client import Registry
+from images.oci.store.store import Store
+from images.util.progress import Progress
 from tests.integration.conftest import ROOT, TARGET, Cli
 from tests.integration.registries import Fault, Proxy, ReferrersApi, need
 from tests.unit.attestations import MATERIALS, build_of, image_in
@@ -41,7 +48,7 @@ def own_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def made(layout: Store) -> Image:
     """An image in the store, with its SBOM and provenance."""
     found = image_in(layout, ref=TARGET)
-    attest.complete(layout, found, MATERIALS, build_of(layout.path.parent))
+    attach.complete(layout, found, MATERIALS, build_of(layout.path.parent))
     return found
 
 
@@ -101,7 +108,7 @@ def others(layout: Store, made: Image, address: str, text: bytes = b"sig") -> Re
         for content in (text, b"{}"):
             location, _ = connected.start_upload()
             connected.finish(location, image.digest(content), content)
-        registry_put.put(connected, item.digest, item.manifest)
+        manifests.put(connected, item.digest, item.manifest)
     return item
 
 
@@ -400,12 +407,12 @@ def test_image_with_the_same_locks_brings_little_beside_itself(
     """Of an image that differs in `roll_runtime` alone, the SBOM is there already."""
     table = matrix.load(ROOT / "matrix.yaml")
     row = table.target(TARGET)
-    locked = Materials(lock.read(table, row), base.locked(), toolkit.locked(row.toolkit))
+    locked = Materials(lock.read(table, row), rootfs.locked(), toolkit.locked(row.toolkit))
 
     def push_of(content: bytes) -> tuple[int, set[str]]:
         """The bytes of the documents, and the blobs that were sent with the image."""
         found = image_in(layout, content=content, ref=TARGET)
-        attest.complete(layout, found, locked, build_of(layout.path.parent))
+        attach.complete(layout, found, locked, build_of(layout.path.parent))
         faulty.seen.clear()
         whole = pushed(layout, found, faulty.address)
         blobs = {item.path.partition("digest=")[2] for item in faulty.requests("PUT", "/uploads/")}
@@ -458,12 +465,12 @@ def test_push_attaches_unless_told_not_to(layout: Store, made: Image, server: st
 
 
 @pytest.mark.parametrize(
-    ("command", "kind"), [("sbom", attest.SBOM), ("provenance", attest.PROVENANCE)]
+    ("command", "kind"), [("sbom", attach.SBOM), ("provenance", attach.PROVENANCE)]
 )
 def test_documents_on_standard_output_or_in_a_file(
     layout: Store, made: Image, tmp_path: Path, command: str, kind: str
 ) -> None:
-    content = attest.find(layout, made, kind)
+    content = attach.find(layout, made, kind)
     cli = Cli(layout.path)
     assert cli.run(command, "--target", TARGET).stdout.encode() == content
     out = tmp_path / "out.json"

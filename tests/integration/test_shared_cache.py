@@ -19,30 +19,24 @@ from typing import Any
 
 import pytest
 
-from images import (
-    builder,
-    cache_use,
-    complete,
-    image,
-    layer,
-    push,
-    referrer,
-    registry_put,
-    shared_cache,
-    store,
-)
-from images.builder import Look, Made, Settings
-from images.cache_use import CacheFrom, Filled
-from images.entry import of_bytes
+from images.build import builder, cache_records, layer_cache
+from images.build.builder import Look, Made, Settings
+from images.build.layer_cache import CacheFrom, Filled
+from images.build.layer_recipes import Recipe
 from images.errors import IntegrityError, LoginError, RegistryError
-from images.image import Image
-from images.push import Pushed
-from images.reference import Repository
-from images.registry import Registry
-from images.remote import Place
-from images.retry import Policy
-from images.stack import Recipe
-from images.store import Store
+from images.export.push import push
+from images.export.push.push import Pushed
+from images.http.retry import Policy
+from images.oci import image, referrer
+from images.oci.image import Image
+from images.oci.layer import writer
+from images.oci.layer.entry import of_bytes
+from images.oci.reference import Repository
+from images.oci.registry import backfill, manifests
+from images.oci.registry.client import Registry
+from images.oci.store import store
+from images.oci.store.remote_layers import Place
+from images.oci.store.store import Store
 from tests.integration.conftest import TARGET, Cli, SmallImage
 from tests.integration.push.conftest import Shown
 from tests.integration.registries import Fault, Proxy, TokenServer, need, registry
@@ -89,7 +83,7 @@ class Builder:
         """Make the layers, as a build with no cache does."""
         for title, body in content.items():
             with self.store.new_file() as (out, commit):
-                blob = layer.write([of_bytes(f"opt/{title}", body)], out, "zstd")
+                blob = writer.write([of_bytes(f"opt/{title}", body)], out, "zstd")
                 commit(blob.digest)
             self.store.remember(key_of(title, body), blob)
 
@@ -115,7 +109,7 @@ class Builder:
 
     def fill(self, made: list[Made], address: str, name: str = "roll/cache") -> Filled:
         where = cache_at(address, name)
-        return cache_use.fill(self.store, made, where, jobs=3, progress=Shown())
+        return layer_cache.fill(self.store, made, where, jobs=3, progress=Shown())
 
     def push(self, value: Image, address: str, name: str = "roll/app") -> Pushed:
         with Registry(Repository(address, name), plain_http=True, policy=QUICK) as connected:
@@ -123,7 +117,7 @@ class Builder:
 
     def complete(self, value: Image) -> int:
         digests = [item.blob.digest for item in value.layers]
-        return len(complete.complete(self.store, digests, progress=Shown()))
+        return len(backfill.complete(self.store, digests, progress=Shown()))
 
 
 def _no_entries(*_: object) -> Any:
@@ -333,7 +327,7 @@ def test_layer_that_is_not_what_its_record_says_does_not_get_into_the_store(
     if fault == "unpacked":
         blob = replace(right, unpacked=right.unpacked - 512)
     with Registry(Repository(server, "roll/cache"), plain_http=True) as connected:
-        shared_cache.add(connected, bulk.key, "bulk", blob)
+        cache_records.add(connected, bulk.key, "bulk", blob)
     value, _ = second.build(server)
     with pytest.raises(IntegrityError, match="does not hold the tar") as error:
         second.complete(value)
@@ -428,13 +422,13 @@ def test_useless_record_is_ignored_with_one_line_and_mended(
     first.fill(made, server)
     bulk, small, top = made
     with Registry(Repository(server, "roll/cache"), plain_http=True) as connected:
-        right = shared_cache.record(bulk.key, "bulk", bulk.layer.blob)
+        right = cache_records.record(bulk.key, "bulk", bulk.layer.blob)
         if fault == "malformed":
             document = {**json.loads(right), "annotations": {}}
-            registry_put.put(connected, shared_cache.tag(bulk.key), json.dumps(document).encode())
+            manifests.put(connected, cache_records.tag(bulk.key), json.dumps(document).encode())
         elif fault == "of another key":
-            other = shared_cache.record(small.key, "small", small.layer.blob)
-            registry_put.put(connected, shared_cache.tag(bulk.key), other)
+            other = cache_records.record(small.key, "small", small.layer.blob)
+            manifests.put(connected, cache_records.tag(bulk.key), other)
         else:
             blob_in(data, bulk.layer.blob.digest).unlink()
     second.make({"bulk": CONTENT["bulk"]})
@@ -442,7 +436,7 @@ def test_useless_record_is_ignored_with_one_line_and_mended(
     recipes = [Recipe(i.layer.title, i.key, (), (), _no_entries, 1) for i in made]
     assert set(cache.look(recipes)) == {small.key, top.key}
     (line,) = second.said
-    assert shared_cache.tag(bulk.key)[:15] in line
+    assert cache_records.tag(bulk.key)[:15] in line
     assert line.endswith("ignored")
     assert first.fill(made, server).records == 1
     assert set(cache.look(recipes)) == {small.key, bulk.key, top.key}
@@ -487,7 +481,7 @@ def test_first_cache_that_has_a_layer_gives_it(
     faulty.seen.clear()
     places = [cache_at("127.0.0.1:1"), cache_at(server, "near/cache")]
     places.append(cache_at(faulty.address, "far/cache"))
-    value, found = second.build(look=cache_use.read_all(places, second.said.append, QUICK))
+    value, found = second.build(look=layer_cache.read_all(places, second.said.append, QUICK))
     assert [item.place for item in found] == [places[1], places[1], places[2]]
     assert len(faulty.requests("GET", "/manifests/")) == 1
     (line,) = second.said
@@ -557,13 +551,15 @@ def test_bundle_fetches_what_it_writes(
 
 def without_network(small: SmallImage, place: Path) -> Path:
     """A download cache with the .debs of the image's Python and nothing else."""
-    from images import base, fetch, interpreter
+    from images.content.debian import rootfs
+    from images.content.python import interpreter
+    from images.inputs.fetch import download_cache
 
     cache = place / "downloads"
-    for deb in interpreter.missing(base.locked(), place):
-        copy = fetch.cached(deb.artifact, cache)
+    for deb in interpreter.missing(rootfs.locked(), place):
+        copy = download_cache.cached(deb.artifact, cache)
         copy.parent.mkdir(parents=True)
-        shutil.copy(fetch.cached(deb.artifact, small.cli.cache), copy)
+        shutil.copy(download_cache.cached(deb.artifact, small.cli.cache), copy)
     return cache
 
 

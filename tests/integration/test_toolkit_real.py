@@ -16,9 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from images import base, deb, fetch, layout, mirror, toolkit, toolkit_links
-from images.entry import Entry
-from images.lock import Distribution
+from images import image_paths
+from images.content.cuda import links, toolkit
+from images.content.debian import rootfs
+from images.inputs.fetch import download_cache
+from images.inputs.lock import deb, mirror
+from images.inputs.lock.lock import Distribution
+from images.oci.layer.entry import Entry
 
 CACHE = Path(os.environ.get("ROLL_IMAGES_CACHE") or Path.home() / ".cache" / "roll-images")
 
@@ -115,16 +119,16 @@ int main() { cublasHandle_t handle; return cuInit(0) + cublasCreate(&handle); }
 
 def download_debs(debs: Sequence[deb.Deb]) -> None:
     where = mirror.find()
-    deb.download(debs, where, CACHE, jobs=6, advance=lambda _: None, renew=base.RENEW)
+    deb.download(debs, where, CACHE, jobs=6, advance=lambda _: None, renew=rootfs.RENEW)
 
 
 def download_wheels(wheels: Iterable[Distribution]) -> None:
-    from images import uv
+    from images.inputs.lock import uv
 
     wanted = {wheel.pin: wheel.artifact for wheel in wheels}
-    if not fetch.missing(wanted.values(), CACHE):
+    if not download_cache.missing(wanted.values(), CACHE):
         return
-    with fetch.Downloads(CACHE, jobs=4, advance=lambda _: None) as downloads:
+    with download_cache.Downloads(CACHE, jobs=4, advance=lambda _: None) as downloads:
         started = [downloads.start(file, url) for file, url in uv.locate(wanted).items()]
         for future in started:
             future.result()
@@ -150,14 +154,14 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 @pytest.fixture(scope="module")
 def root(case: Case, base_tar: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    from images import uv
+    from images.inputs.lock import uv
 
     tools = toolkit.locked(case.version)
     target = [
         Distribution(found.name, found.version, found.artifact)
         for found in uv.resolve(uv.Request(case.wheels, dependencies=False))
     ]
-    if fetch.missing([item.artifact for item in tools.debs], CACHE):
+    if download_cache.missing([item.artifact for item in tools.debs], CACHE):
         download_debs(tools.debs)
     # Apart: uv does not locate two versions of nvidia-cuda-runtime-cu12 in one run.
     download_wheels(tools.wheels)
@@ -169,11 +173,11 @@ def root(case: Case, base_tar: Path, tmp_path_factory: pytest.TempPathFactory) -
     put(toolkit.entries(tools, CACHE), place)
     members = {}
     for wheel in target:
-        with zipfile.ZipFile(fetch.cached(wheel.artifact, CACHE)) as archive:
+        with zipfile.ZipFile(download_cache.cached(wheel.artifact, CACHE)) as archive:
             members[wheel.name] = archive.namelist()
-            archive.extractall(place / layout.SITE_PACKAGES)
+            archive.extractall(place / image_paths.SITE_PACKAGES)
     own = {wheel.name for wheel in tools.header_wheels}
-    put(toolkit_links.entries(members, own), place)
+    put(links.entries(members, own), place)
     (place / "tmp" / "kernel.cu").write_text(KERNEL)
     (place / "tmp" / "libraries.cu").write_text(LIBRARIES)
     yield place

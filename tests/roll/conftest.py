@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from images import roll_checkout
+from images.commands import roll_checkout
+from images.commands.roll_checkout import RollCheckout
 from images.errors import BuildError, EvidenceError
-from images.roll_checkout import RollCheckout
 from tests.gpu import machines
 from tests.gpu import recorder as record
 from tests.gpu.recorder import Recorder

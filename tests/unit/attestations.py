@@ -6,15 +6,15 @@ import hashlib
 from datetime import datetime, timezone
 from pathlib import Path
 
-from images.artifact import Artifact
-from images.deb import Deb
-from images.image import Image, Layer
-from images.layer import Blob
-from images.lock import Distribution, Lock
-from images.materials import Materials
-from images.provenance import Build
-from images.store import Store
-from images.toolkit import Toolkit
+from images.attest.materials import Materials
+from images.attest.provenance import Build
+from images.content.cuda.toolkit import Toolkit
+from images.inputs.lock.artifact import Artifact
+from images.inputs.lock.deb import Deb
+from images.inputs.lock.lock import Distribution, Lock
+from images.oci.image import Image, Layer
+from images.oci.layer.writer import Blob
+from images.oci.store.store import Store
 
 BEGUN = datetime(2026, 11, 24, 8, 0, 0, tzinfo=timezone.utc)
 DONE = datetime(2026, 11, 24, 8, 2, 9, tzinfo=timezone.utc)

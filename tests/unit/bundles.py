@@ -16,12 +16,14 @@ from typing import Any
 
 import pytest
 
-from images import bundle, held, layer, store
-from images.bundle import Made
-from images.entry import Entry, of_bytes, of_symlink
-from images.image import Image, Layer
-from images.layer import Blob, Compression
-from images.store import Store
+from images.export.bundle import bundle, delta
+from images.export.bundle.bundle import Made
+from images.oci.image import Image, Layer
+from images.oci.layer import writer
+from images.oci.layer.entry import Entry, of_bytes, of_symlink
+from images.oci.layer.writer import Blob, Compression
+from images.oci.store import store
+from images.oci.store.store import Store
 
 PYTHON = shutil.which("python3", path="/usr/bin:/bin") or sys.executable
 """Not the one that runs the tests, where there is another: nothing is installed in it for us."""
@@ -43,7 +45,7 @@ def noise(size: int, seed: int) -> bytes:
 
 def add(layout: Store, entries: Iterable[Entry], compression: Compression = "zstd") -> Blob:
     with layout.new_file() as (out, commit):
-        blob = layer.write(entries, out, compression)
+        blob = writer.write(entries, out, compression)
         commit(blob.digest)
     return blob
 
@@ -86,7 +88,7 @@ def make(
     have: Sequence[Path] = (),
     since: Sequence[str] = (),
 ) -> Made:
-    known = held.held(have, since)
+    known = delta.held(have, since)
     return bundle.write(layout, image, out, part_size, known, bundle.plan(layout, image, known))
 
 

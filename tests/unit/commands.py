@@ -13,8 +13,8 @@ from io import StringIO
 from pathlib import Path
 
 import build
-from images import matrix
 from images.errors import UsageError
+from images.inputs.matrix import matrix
 
 ROOT = Path(__file__).resolve().parents[2]
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from images.store import Store, open_store
+from images.oci.store.store import Store, open_store
 from tests.listening import listening
 
 MakeWheel = Callable[..., Path]

@@ -9,8 +9,8 @@ import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from images.artifact import Artifact
-from images.deb import Deb
+from images.inputs.lock.artifact import Artifact
+from images.inputs.lock.deb import Deb
 
 
 def tar_of(

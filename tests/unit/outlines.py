@@ -8,15 +8,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from images import assemble, base, layer, layout, lock, lockfile, matrix, outline, store
-from images.artifact import Artifact
-from images.entry import Entry, of_bytes
-from images.image import Image, Layer
-from images.layer import Compression
-from images.lock import Distribution
-from images.matrix import Matrix
-from images.outline import Part
-from images.store import Store
+from images import image_paths
+from images.analysis import summary
+from images.analysis.summary import Part
+from images.build import assemble
+from images.content.debian import rootfs
+from images.inputs.lock import lock, sealed_text
+from images.inputs.lock.artifact import Artifact
+from images.inputs.lock.lock import Distribution
+from images.inputs.matrix import matrix
+from images.inputs.matrix.matrix import Matrix
+from images.oci.image import Image, Layer
+from images.oci.layer import writer
+from images.oci.layer.entry import Entry, of_bytes
+from images.oci.layer.writer import Compression
+from images.oci.store import store
+from images.oci.store.store import Store
 
 _HEAD = """\
 platform: nvidia-cuda
@@ -73,23 +80,23 @@ class Workplace:
         for short, items in locked.items():
             target = self.matrix.target(f"torch280-sglang{short}")
             lines = [lock.line_of(item) for item in sorted(items)]
-            text = lockfile.seal(lock.inputs_of(target), lines)
-            lockfile.write(self.matrix.lock_path(target.id), text)
+            text = sealed_text.seal(lock.inputs_of(target), lines)
+            sealed_text.write(self.matrix.lock_path(target.id), text)
         return self.matrix
 
     def build(self, short: str, compression: Compression = "zstd") -> Image:
         """Make the layers that the store lacks, and save the image, whatever its budget is."""
         target = self.matrix.target(f"torch280-sglang{short}")
         layers = []
-        for part in outline.of_target(self.matrix, target, self.store, compression).parts:
+        for part in summary.of_target(self.matrix, target, self.store, compression).parts:
             blob = part.blob
             if blob is None:
                 with self.store.new_file() as (out, commit):
-                    blob = layer.write(_entries(part), out, compression)
+                    blob = writer.write(_entries(part), out, compression)
                     commit(blob.digest)
                 self.store.remember(part.key, blob)
             layers.append(Layer(part.title, blob))
-        digest = lockfile.digest_of_file(self.matrix.lock_path(target.id))
+        digest = sealed_text.digest_of_file(self.matrix.lock_path(target.id))
         image = assemble.assemble(target, digest, layers)
         self.store.save(image)
         return image
@@ -107,7 +114,7 @@ def _entries(part: Part) -> list[Entry]:
     found = []
     for item in packages:
         name = f"{item.name.replace('-', '_').capitalize()}-{item.version}"
-        metadata = f"{layout.SITE_PACKAGES}/{name}.dist-info/METADATA"
+        metadata = f"{image_paths.SITE_PACKAGES}/{name}.dist-info/METADATA"
         found.append(of_bytes(metadata, f"Version: {item.version}\n".encode()))
     noise = random.Random(part.key).randbytes(part.weight // _SCALE if part.files else 100)
     return [*found, of_bytes(f"opt/noise/{part.title.replace('/', '_')}", noise)]
@@ -115,4 +122,4 @@ def _entries(part: Part) -> list[Entry]:
 
 def debs() -> int:
     """How many packages the locked base has."""
-    return len(base.locked())
+    return len(rootfs.locked())

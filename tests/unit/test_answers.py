@@ -10,11 +10,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from images import limits
 from images.errors import RegistryError
-from images.reference import Repository
-from images.registry import Registry
-from images.retry import Policy
+from images.http.retry import Policy
+from images.oci.reference import Repository
+from images.oci.registry.client import Registry
+from images.util import limits
 
 MB = 1 << 20
 LARGE = 256 * MB

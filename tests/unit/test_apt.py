@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from images import apt, mirror
-from images.apt import Suite
 from images.errors import ToolError, UsageError
+from images.inputs.lock import apt, mirror
+from images.inputs.lock.apt import Suite
 from tests.unit.servers import Answer, Asked, serving
 
 LOGIN = "me:s3cr3t-p%40ss"

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from images.artifact import Artifact
-from images.assemble import assemble
-from images.base_image import BaseImage
-from images.base_reference import parse
-from images.matrix import Target, load
+from images.build.assemble import assemble
+from images.content.custom_base.base_image import BaseImage
+from images.inputs.lock.artifact import Artifact
+from images.inputs.matrix.base_reference import parse
+from images.inputs.matrix.matrix import Target, load
 
 TARGETS = load(Path(__file__).resolve().parents[2] / "matrix.yaml").targets
 HOPPER = ["sm_80", "sm_86", "sm_89", "sm_90"]

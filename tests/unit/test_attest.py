@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from images import attest, sbom
+from images.attest import attach, sbom
 from images.errors import UsageError
-from images.image import Image
-from images.referrer import EMPTY, Referrer
-from images.store import Store
+from images.oci.image import Image
+from images.oci.referrer import EMPTY, Referrer
+from images.oci.store.store import Store
 from tests.unit.attestations import MATERIALS, build_of, image_in
 
 
@@ -25,7 +25,7 @@ def image(store: Store) -> Image:
 
 def complete(store: Store, image: Image) -> list[Referrer]:
     """What lies beside the image after a build."""
-    attest.complete(store, image, MATERIALS, build_of(store.path.parent))
+    attach.complete(store, image, MATERIALS, build_of(store.path.parent))
     return store.attached(image.manifest_digest)
 
 
@@ -43,7 +43,7 @@ def test_manifest_is_an_artifact_about_the_image(store: Store, image: Image) -> 
 
 def test_first_build_makes_both_and_the_next_changes_nothing(store: Store, image: Image) -> None:
     first = complete(store, image)
-    assert [item.artifact_type for item in first] == [attest.SBOM, attest.PROVENANCE]
+    assert [item.artifact_type for item in first] == [attach.SBOM, attach.PROVENANCE]
     before = (store.path / "index.json").stat()
     assert complete(store, image) == first
     after = (store.path / "index.json").stat()
@@ -54,14 +54,14 @@ def test_they_are_found_by_their_image(store: Store, image: Image) -> None:
     other = image_in(store, content=b"other", ref="two")
     complete(store, image)
     with pytest.raises(UsageError, match="holds no SBOM") as error:
-        attest.find(store, other, attest.SBOM)
+        attach.find(store, other, attach.SBOM)
     assert error.value.remedy is not None
     assert "--target two" in error.value.remedy
     complete(store, other)
     digest = other.manifest_digest.removeprefix("sha256:")
-    statement = json.loads(attest.find(store, other, attest.PROVENANCE))
+    statement = json.loads(attach.find(store, other, attach.PROVENANCE))
     assert statement["subject"][0]["digest"] == {"sha256": digest}
-    found = hashlib.sha256(attest.find(store, other, attest.SBOM)).hexdigest()
+    found = hashlib.sha256(attach.find(store, other, attach.SBOM)).hexdigest()
     (named,) = statement["predicate"]["runDetails"]["byproducts"]
     assert named["digest"] == {"sha256": found}
 
@@ -88,7 +88,7 @@ def test_they_go_with_their_image(store: Store, image: Image) -> None:
 
 @pytest.mark.parametrize("part", ["manifest", "content"])
 @pytest.mark.parametrize("fault", ["damaged", "missing"])
-@pytest.mark.parametrize("which", [attest.SBOM, attest.PROVENANCE])
+@pytest.mark.parametrize("which", [attach.SBOM, attach.PROVENANCE])
 def test_the_next_build_mends_one_that_is_damaged(
     store: Store, image: Image, part: str, fault: str, which: str
 ) -> None:
@@ -102,7 +102,7 @@ def test_the_next_build_mends_one_that_is_damaged(
     store.gc(damaged=True)
     again = {item.artifact_type: item for item in complete(store, image)}
     assert set(again) == set(made)
-    assert again[attest.SBOM] == made[attest.SBOM]
+    assert again[attach.SBOM] == made[attach.SBOM]
     assert store.verify() == []
 
 
@@ -110,21 +110,21 @@ def test_image_of_the_same_locks_gets_the_sbom_that_was_made(
     store: Store, image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     complete(store, image)
-    made = attest.find(store, image, attest.SBOM)
+    made = attach.find(store, image, attach.SBOM)
     changed = image_in(store, content=b"another roll_runtime")
     with monkeypatch.context() as patch:
         patch.setattr(sbom, "document", lambda *_: pytest.fail("made again"))
         complete(store, changed)
-    assert attest.find(store, changed, attest.SBOM) == made == sbom.document(changed, MATERIALS)
+    assert attach.find(store, changed, attach.SBOM) == made == sbom.document(changed, MATERIALS)
 
 
 def test_image_of_other_locks_gets_another(store: Store, image: Image) -> None:
     complete(store, image)
-    before = attest.find(store, image, attest.SBOM)
+    before = attach.find(store, image, attach.SBOM)
     fewer = replace(MATERIALS.lock, distributions=MATERIALS.lock.distributions[1:])
     changed = image_in(store, content=b"one less")
-    attest.complete(store, changed, replace(MATERIALS, lock=fewer), build_of(store.path.parent))
-    assert attest.find(store, changed, attest.SBOM) != before
+    attach.complete(store, changed, replace(MATERIALS, lock=fewer), build_of(store.path.parent))
+    assert attach.find(store, changed, attach.SBOM) != before
 
 
 def test_what_others_attached_stays(store: Store, image: Image) -> None:

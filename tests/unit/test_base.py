@@ -8,53 +8,55 @@ from pathlib import Path
 
 import pytest
 
-from images import base, fetch, rootfs
-from images.entry import Entry
+from images.content.debian import rootfs
 from images.errors import IntegrityError, LockError
+from images.formats import tar_entries
+from images.inputs.fetch import download_cache
+from images.oci.layer.entry import Entry
 from tests.unit.fake_debs import cached_deb
 
 # -- the recipe ----------------------------------------------------------------------------------
 
 
 def test_the_lock_is_that_of_the_recipe() -> None:
-    locked = {package.package for package in base.locked()}
-    assert set(base.packages()) <= locked
+    locked = {package.package for package in rootfs.locked()}
+    assert set(rootfs.packages()) <= locked
     assert {"dpkg", "libc6", "bash"} <= locked  # essential packages are locked, too
     assert not {"perl", "usrmerge", "systemd"} & locked
 
 
 def test_each_package_has_its_reason() -> None:
-    text = (base.RECIPE / "packages.txt").read_text()
+    text = (rootfs.RECIPE / "packages.txt").read_text()
     rows = [line for line in text.splitlines() if line and not line.startswith("#")]
-    assert len(rows) == len(base.packages())
+    assert len(rows) == len(rootfs.packages())
     for row in rows:
         assert row.partition("#")[2].strip(), row
 
 
 def test_a_changed_recipe_makes_the_lock_stale(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "packages", lambda: ["gcc"])
+    monkeypatch.setattr(rootfs, "packages", lambda: ["gcc"])
     with pytest.raises(LockError, match="stale") as caught:
-        base.locked()
+        rootfs.locked()
     assert caught.value.remedy == "python build.py lock --base"
 
 
 def test_the_key_follows_packages_and_scripts(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    debs = base.locked()
-    whole = base.key(debs)
-    assert base.key(debs[::-1]) == whole
-    assert base.key(debs[1:]) != whole
-    for path in base.RECIPE.iterdir():
+    debs = rootfs.locked()
+    whole = rootfs.key(debs)
+    assert rootfs.key(debs[::-1]) == whole
+    assert rootfs.key(debs[1:]) != whole
+    for path in rootfs.RECIPE.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    monkeypatch.setattr(base, "RECIPE", tmp_path)
-    assert base.key(debs) == whole
+    monkeypatch.setattr(rootfs, "RECIPE", tmp_path)
+    assert rootfs.key(debs) == whole
     (tmp_path / "install.sh").write_text("true")
-    assert base.key(debs) != whole
+    assert rootfs.key(debs) != whole
 
 
 def test_no_recipe_names_a_mirror() -> None:
-    for path in (*base.RECIPE.iterdir(), base.LOCK):
+    for path in (*rootfs.RECIPE.iterdir(), rootfs.LOCK):
         assert not re.search("https?://", path.read_text()), path
 
 
@@ -63,7 +65,7 @@ def test_no_recipe_names_a_mirror() -> None:
 
 def test_the_offline_repository_lists_each_package(tmp_path: Path) -> None:
     package = cached_deb(tmp_path / "cache", "hello", {})
-    base.write_repository([package], tmp_path / "cache", tmp_path / "packages.tar")
+    rootfs.write_repository([package], tmp_path / "cache", tmp_path / "packages.tar")
     with tarfile.open(tmp_path / "packages.tar") as tar:
         assert tar.getnames() == ["hello.deb", "Packages"]
         assert {member.mode for member in tar} == {0o644}
@@ -76,13 +78,13 @@ def test_the_offline_repository_lists_each_package(tmp_path: Path) -> None:
 
 def test_package_that_rotted_in_the_cache_is_refused_before_its_scripts_run(tmp_path: Path) -> None:
     package = cached_deb(tmp_path / "cache", "hello", {})
-    path = fetch.cached(package.artifact, tmp_path / "cache")
+    path = download_cache.cached(package.artifact, tmp_path / "cache")
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.unlink()
     path.write_bytes(content)
     with pytest.raises(IntegrityError, match="SHA256 mismatch"):
-        base.write_repository([package], tmp_path / "cache", tmp_path / "packages.tar")
+        rootfs.write_repository([package], tmp_path / "cache", tmp_path / "packages.tar")
 
 
 # -- reading the result --------------------------------------------------------------------------
@@ -101,7 +103,7 @@ def entries_of(path: Path, *members: tuple[tarfile.TarInfo, bytes]) -> list[Entr
         for info, content in members:
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
-    return list(rootfs.entries(path))
+    return list(tar_entries.entries(path))
 
 
 def test_entries_are_sorted_parents_first_with_owners(tmp_path: Path) -> None:
@@ -165,11 +167,11 @@ def test_what_a_layer_cannot_hold_is_refused(tmp_path: Path, kind: bytes) -> Non
 def test_a_broken_tar_is_an_integrity_error(tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_bytes(b"no tar" * 200)
     with pytest.raises(IntegrityError, match="cannot be read"):
-        list(rootfs.entries(tmp_path / "x.tar"))
+        list(tar_entries.entries(tmp_path / "x.tar"))
 
 
 def test_recipe_scripts_need_no_executable_bit() -> None:
     # They are handed over as text, so a checkout's modes do not matter.
-    for path in base.RECIPE.glob("*.sh"):
+    for path in rootfs.RECIPE.glob("*.sh"):
         assert not stat.S_IMODE(path.stat().st_mode) & 0o111
         assert not path.read_text().startswith("#!")

@@ -13,24 +13,21 @@ from typing import Any
 
 import pytest
 
-from images import (
-    base,
-    base_check,
-    base_image,
-    base_reference,
-    fetch,
-    foundation,
-    image,
-    lock,
-    toolkit,
-)
-from images.base_image import Ground
-from images.base_source import Place
+from images.build import prepare
+from images.build.prepare import Inputs
+from images.content.cuda import toolkit
+from images.content.custom_base import base_image, fit
+from images.content.custom_base.base_image import Ground
+from images.content.custom_base.source import Place
+from images.content.debian import rootfs
 from images.errors import BuildError, FetchError, IntegrityError, MatrixError, UsageError
-from images.foundation import Inputs
-from images.matrix import load
-from images.progress import Progress
-from images.store import Store, open_store
+from images.inputs.fetch import download_cache
+from images.inputs.lock import lock
+from images.inputs.matrix import base_reference
+from images.inputs.matrix.matrix import load
+from images.oci import image
+from images.oci.store.store import Store, open_store
+from images.util.progress import Progress
 from tests.unit.layouts import ELF_ARM64, ELF_X86_64, FIT, GZIP, LIBC, Layout, libc, tar_of
 
 MATRIX = load(Path(__file__).resolve().parents[2] / "matrix.yaml")
@@ -55,12 +52,12 @@ def place(tmp_path: Path) -> Place:
 
 def inputs(reference: str) -> Inputs:
     target = dataclasses.replace(TARGET, base=reference)
-    return Inputs(target, lock.read(MATRIX, target), base.locked(), toolkit.locked("12.4"))
+    return Inputs(target, lock.read(MATRIX, target), rootfs.locked(), toolkit.locked("12.4"))
 
 
 def ready(digest: str, place: Place, store: Store) -> tuple[Ground, list[str]]:
     progress = Progress(io.StringIO())
-    ground, recipes = foundation.ready(inputs(f"oci:base@{digest}"), place, store, progress)
+    ground, recipes = prepare.ready(inputs(f"oci:base@{digest}"), place, store, progress)
     assert ground is not None
     return ground, [recipe.title for recipe in recipes]
 
@@ -96,9 +93,9 @@ def test_debian_packages_of_a_flavour_are_held_against_those_of_the_base(
     facts = ready(digest, place, store)[0].facts
     assert facts.debian == ("git", "rsync")
     target = dataclasses.replace(TARGET, flavour="roll", debian=("git", "rsync", "tmux"))
-    assert base_check.lacking_debs(target, facts) == ["tmux"]
+    assert fit.lacking_debs(target, facts) == ["tmux"]
     none = ready(layout.image([layout.layer(FIT)]), place, store)[0].facts
-    assert base_check.lacking_debs(target, none) == ["git", "rsync", "tmux"]
+    assert fit.lacking_debs(target, none) == ["git", "rsync", "tmux"]
 
 
 def test_base_with_a_compiler_keeps_its_own(layout: Layout, place: Place, store: Store) -> None:
@@ -334,9 +331,9 @@ def test_fetch_mends_a_damaged_layer(layout: Layout, place: Place, store: Store)
     path.unlink()
     path.write_bytes(bytes(descriptor["size"]))
     progress = Progress(io.StringIO())
-    wanted = foundation.wanted(one, place, progress, bring=True)
+    wanted = prepare.wanted(one, place, progress, bring=True)
     assert hashlib.sha256(path.read_bytes()).hexdigest() == path.parent.name
-    assert fetch.missing(wanted.base, place.cache) == []
+    assert download_cache.missing(wanted.base, place.cache) == []
     names = {deb.package for deb in wanted.debs.values()}
     assert "python3.11-minimal" in names
     assert "gcc-12" not in names

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from images import base, base_traces, layer
-from images.entry import Entry, of_bytes, of_symlink
+from images.content.debian import host_traces, rootfs
 from images.errors import IntegrityError
+from images.oci.layer import writer
+from images.oci.layer.entry import Entry, of_bytes, of_symlink
 
 ACCOUNTS = of_bytes("etc/passwd", b"root:x:0:0::/root:/bin/sh\n_apt:x:42:65534::/nonexistent:/x\n")
 IMAGES_OWN = (
@@ -55,7 +56,7 @@ def tar_of(path: Path, entries: Sequence[Entry]) -> Path:
 
 
 def diff_id(tar: Path) -> str:
-    return layer.write(base.entries(tar), io.BytesIO(), "gzip").diff_id
+    return writer.write(rootfs.entries(tar), io.BytesIO(), "gzip").diff_id
 
 
 def test_two_machines_make_one_layer(tmp_path: Path) -> None:
@@ -66,7 +67,7 @@ def test_two_machines_make_one_layer(tmp_path: Path) -> None:
 
 def test_what_the_images_own_programs_make_decides() -> None:
     changed = replace(IMAGES_OWN[-1], mode=0o600)
-    found = {entry.path: entry for entry in base_traces.replaced([*IMAGES_OWN[:-1], changed])}
+    found = {entry.path: entry for entry in host_traces.replaced([*IMAGES_OWN[:-1], changed])}
     assert found["var/lib/dpkg/status"].mode == 0o600
     assert found["var/lib/apt/lists/partial"].uid == 42
     assert found["var/lib/dpkg/arch"].open().read() == b"amd64\n"
@@ -74,18 +75,18 @@ def test_what_the_images_own_programs_make_decides() -> None:
 
 def test_apts_directories_belong_to_the_images_account() -> None:
     accounts = of_bytes("etc/passwd", b"_apt:x:107:65534::/nonexistent:/x\n")
-    found = {entry.path: entry for entry in base_traces.replaced([accounts, *OTHER])}
+    found = {entry.path: entry for entry in host_traces.replaced([accounts, *OTHER])}
     assert found["var/cache/apt/archives/partial"] == Entry(
         "var/cache/apt/archives/partial", "dir", 0o700, uid=107
     )
 
 
 def test_entries_stay_sorted() -> None:
-    paths = [entry.path.split("/") for entry in base_traces.replaced([*IMAGES_OWN, *OTHER])]
+    paths = [entry.path.split("/") for entry in host_traces.replaced([*IMAGES_OWN, *OTHER])]
     assert paths == sorted(paths)
     assert len({tuple(path) for path in paths}) == len(paths)
 
 
 def test_a_base_without_apts_account_is_refused() -> None:
     with pytest.raises(IntegrityError, match="_apt"):
-        list(base_traces.replaced([of_bytes("etc/passwd", b"root:x:0:0::/:/x\n")]))
+        list(host_traces.replaced([of_bytes("etc/passwd", b"root:x:0:0::/:/x\n")]))

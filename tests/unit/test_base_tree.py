@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from images.base_tree import Tree
+from images.content.custom_base.file_tree import Tree
 from images.errors import IntegrityError
 from tests.unit.layouts import tar_of
 

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from images import base, bootstrap, bootstrap_check
+from images.content.debian import mmdebstrap, mmdebstrap_check, rootfs
 from images.errors import ToolError
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = (
-    "import sys; from pathlib import Path; from images import base, bootstrap\n"
+    "import sys; from pathlib import Path\n"
+    "from images.content.debian import rootfs as base, mmdebstrap as bootstrap\n"
     "bootstrap.run(Path(sys.argv[1]), base.RECIPE, base.EPOCH)"
 )
 
@@ -39,7 +40,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> No
 
 
 def run(workdir: Path) -> Path:
-    return bootstrap.run(workdir, base.RECIPE, base.EPOCH)
+    return mmdebstrap.run(workdir, rootfs.RECIPE, rootfs.EPOCH)
 
 
 def test_the_builders_environment_stays_out(
@@ -54,7 +55,9 @@ def test_the_builders_environment_stays_out(
         lines = run(workdir).read_text().splitlines()
     finally:
         os.umask(old)
-    assert {"TZ=UTC0", "LC_ALL=C.UTF-8", "HOME=/", f"SOURCE_DATE_EPOCH={base.EPOCH}"} <= set(lines)
+    assert {"TZ=UTC0", "LC_ALL=C.UTF-8", "HOME=/", f"SOURCE_DATE_EPOCH={rootfs.EPOCH}"} <= set(
+        lines
+    )
     assert not [line for line in lines if line.startswith("LANG=")]
     assert lines[-2:] == ["0022", "/"]
 
@@ -87,7 +90,9 @@ def test_hooks_run_after_the_bases_own_and_no_root_is_kept(
     tmp_path: Path, workdir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(tmp_path, monkeypatch, 'printf "%s\\n" "$@"')
-    bootstrap.change(workdir, base.RECIPE, base.EPOCH, lambda place: [f"download /x {place}/x"])
+    mmdebstrap.change(
+        workdir, rootfs.RECIPE, rootfs.EPOCH, lambda place: [f"download /x {place}/x"]
+    )
     arguments = (workdir / "base.log").read_text()
     assert "\n--format=null\n" in arguments
     # What empties the root's /tmp would make mmdebstrap clean the host's apt instead of the root's.
@@ -99,7 +104,7 @@ def test_a_missing_program_says_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(bootstrap_check, "_SYSTEM", "")
+    monkeypatch.setattr(mmdebstrap_check, "_SYSTEM", "")
     with pytest.raises(ToolError, match="no such program") as caught:
         run(tmp_path)
     assert "apt-get install mmdebstrap" in (caught.value.remedy or "")
@@ -144,7 +149,7 @@ def test_killed_it_leaves_no_mount_and_nothing_outside_its_directory(
     with subprocess.Popen(
         [sys.executable, "-c", RUN, str(workdir)], cwd=ROOT, start_new_session=True
     ) as build:
-        result = workdir / bootstrap.RESULT
+        result = workdir / mmdebstrap.RESULT
         while build.poll() is None and not (result.is_file() and result.read_text()):
             time.sleep(0.01)
         assert build.poll() is None
@@ -170,7 +175,7 @@ def test_root_that_may_not_mount_works_in_the_directory_for_temporary_files(
 ) -> None:
     stand_in(tmp_path, monkeypatch, TOLD)
     without("sys_admin", workdir)
-    result = workdir / bootstrap.RESULT
+    result = workdir / mmdebstrap.RESULT
     assert result.read_text() == f"{temporary}\n{result}\n"
 
 
@@ -181,7 +186,7 @@ def test_directory_that_cannot_hold_a_root_holds_the_result_alone(
     """As on a file system of a network; nothing stays mounted all the same."""
     stand_in(tmp_path, monkeypatch, MOUNT + TOLD)
     without("mknod", workdir)
-    result = workdir / bootstrap.RESULT
+    result = workdir / mmdebstrap.RESULT
     assert result.read_text() == f"{temporary}\n{result}\n"
     assert mounts(tmp_path) == []
     assert [path.name for path in temporary.iterdir()] == ["new"]

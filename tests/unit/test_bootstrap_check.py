@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from images import bootstrap_check
+from images.content.debian import mmdebstrap_check
 from images.errors import StoreError, ToolError
 from tests.faults.disks import disk
 
@@ -29,14 +29,14 @@ def test_temporary_directory_that_apt_would_misread_is_refused(tmp_path: Path, n
     place = tmp_path / name
     place.mkdir()
     with pytest.raises(ToolError, match="apt cannot work") as caught:
-        bootstrap_check.check_temporary(place)
+        mmdebstrap_check.check_temporary(place)
     assert "TMPDIR" in (caught.value.remedy or "")
 
 
 @pytest.mark.parametrize("name", ["plain", "a:b", "[x]", "it's", "$HOME", "文件"])
 def test_other_temporary_directories_will_do(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
-    bootstrap_check.check_temporary(tmp_path / name)
+    mmdebstrap_check.check_temporary(tmp_path / name)
 
 
 def test_temporary_directory_where_nothing_may_run_is_refused(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_temporary_directory_where_nothing_may_run_is_refused(tmp_path: Path) ->
         disk(tmp_path / "disk", "size=2g,noexec") as place,
         pytest.raises(ToolError, match="noexec"),
     ):
-        bootstrap_check.check_temporary(place)
+        mmdebstrap_check.check_temporary(place)
 
 
 def test_temporary_directory_without_room_is_refused(tmp_path: Path) -> None:
@@ -52,23 +52,23 @@ def test_temporary_directory_without_room_is_refused(tmp_path: Path) -> None:
         disk(tmp_path / "disk", "size=64m") as place,
         pytest.raises(StoreError, match="needs 944 MB"),
     ):
-        bootstrap_check.check_temporary(place)
+        mmdebstrap_check.check_temporary(place)
 
 
 def test_temporary_directory_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="cannot be written"):
-        bootstrap_check.check_temporary(tmp_path / "none")
+        mmdebstrap_check.check_temporary(tmp_path / "none")
 
 
 def test_access_control_list_of_the_machines_directory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ToolError, match="access control list") as caught:
-        bootstrap_check.check_temporary(handing_down(tmp_path))
+        mmdebstrap_check.check_temporary(handing_down(tmp_path))
     assert f"setfacl -k {tmp_path}" in (caught.value.remedy or "")
 
 
 def test_directory_of_the_builders_own_hands_nothing_down(tmp_path: Path) -> None:
     handing_down(tmp_path).chmod(0o2700)
-    bootstrap_check.make_plain(tmp_path)
+    mmdebstrap_check.make_plain(tmp_path)
     (tmp_path / "file").touch()
     (tmp_path / "file").chmod(0o644)
     (tmp_path / "below").mkdir()
@@ -86,17 +86,17 @@ def test_user_without_a_range_of_ids_is_named(
         (programs / name).symlink_to("/bin/true")
     monkeypatch.setenv("PATH", str(programs))
     ids = tmp_path / "subuid"
-    monkeypatch.setattr(bootstrap_check, "_IDS", (ids, ids))
+    monkeypatch.setattr(mmdebstrap_check, "_IDS", (ids, ids))
     user = subprocess.run(["/usr/bin/id", "-un"], capture_output=True, text=True, check=True).stdout
     with pytest.raises(ToolError, match=f"{ids} has no line for {user.strip()}") as caught:
-        bootstrap_check.check_user()
+        mmdebstrap_check.check_user()
     assert "usermod --add-subuids" in (caught.value.remedy or "")
     ids.write_text(f"{os.geteuid()}:100000:65536\n")
-    bootstrap_check.check_user()
+    mmdebstrap_check.check_user()
 
 
 def test_missing_uidmap_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ToolError, match="newuidmap") as caught:
-        bootstrap_check.check_user()
+        mmdebstrap_check.check_user()
     assert "apt-get install uidmap" in (caught.value.remedy or "")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from images import budget, growth, outline
+from images.analysis import budget, growth, summary
 from images.errors import BudgetError
-from images.image import Image
-from images.matrix import Budget, Target
+from images.inputs.matrix.matrix import Budget, Target
+from images.oci.image import Image
 from tests.unit.outlines import Workplace, wheel
 
 TORCH = wheel("torch", 9_000_000)
@@ -97,7 +97,7 @@ def test_growth_is_what_came_less_what_was_there(work: Workplace) -> None:
     work.build("052")
     image = grown(work)
     found = growth.growths(
-        outline.of_image(NAME, work.store.load(NAME)), outline.of_image(NAME, image), work.store
+        summary.of_image(NAME, work.store.load(NAME)), summary.of_image(NAME, image), work.store
     )
     scipy = [layer.blob.size for layer in image.layers if layer.title == "scipy 2.0"]
     old = [x.blob.size for x in work.store.load(NAME).layers if x.title == "scipy 1.0"]

@@ -18,20 +18,23 @@ from pathlib import Path
 
 import pytest
 
-from images import builder, fetch, interpreter, progress, sources
-from images.artifact import Artifact
-from images.builder import Look, Made, Settings
-from images.entry import Entry, of_bytes
+from images.build import builder
+from images.build.builder import Look, Made, Settings
+from images.build.layer_recipes import Recipe, Workshop
+from images.content.python import interpreter
+from images.content.python.interpreter import Interpreter
 from images.errors import BuildError, FetchError, IntegrityError, StoreError
-from images.interpreter import Interpreter
-from images.lock import Distribution
-from images.progress import Progress
-from images.reference import Repository
-from images.remote import Place, Remote
-from images.retry import Policy
-from images.sources import Sources
-from images.stack import Recipe, Workshop
-from images.store import open_store
+from images.http.retry import Policy
+from images.inputs.fetch import download_cache, needed
+from images.inputs.fetch.needed import Sources
+from images.inputs.lock.artifact import Artifact
+from images.inputs.lock.lock import Distribution
+from images.oci.layer.entry import Entry, of_bytes
+from images.oci.reference import Repository
+from images.oci.store.remote_layers import Place, Remote
+from images.oci.store.store import open_store
+from images.util import progress
+from images.util.progress import Progress
 from tests.unit.conftest import Faulty
 
 BODY = b"content of a wheel" * 1000
@@ -64,7 +67,7 @@ class Kitchen:
             self.made.append(title)
             yield of_bytes(f"{title}/own", title.encode())
             for item in files:
-                path = fetch.checked(item.artifact, shop.cache)
+                path = download_cache.checked(item.artifact, shop.cache)
                 yield of_bytes(f"{title}/{item.name}", path.read_bytes())
             yield from extra()
 
@@ -83,7 +86,7 @@ def kitchen(server: Faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     def locations(wanted: Sources, mirror: str | None, cache: Path) -> dict[Artifact, str]:
         return {file: server.url(f"/{item.name}") for file, item in wanted.distributions.items()}
 
-    def noted(self: fetch.Downloads, artifact: Artifact, url: str) -> Future[Path]:
+    def noted(self: download_cache.Downloads, artifact: Artifact, url: str) -> Future[Path]:
         kitchen.downloads.append(start(self, artifact, url))
         return kitchen.downloads[-1]
 
@@ -92,13 +95,13 @@ def kitchen(server: Faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         wait(kitchen.downloads)
         return python
 
-    kitchen, start = Kitchen(server, tmp_path), fetch.Downloads.start
+    kitchen, start = Kitchen(server, tmp_path), download_cache.Downloads.start
     python = Interpreter((sys.executable, "-I", "-S"), {}, "3.11.0")
     monkeypatch.setattr(interpreter, "missing", lambda *_: [])
     monkeypatch.setattr(interpreter, "extracted", lambda *_: late(python))
-    monkeypatch.setattr(fetch.Downloads, "start", noted)
-    monkeypatch.setattr(sources, "locate", locations)
-    monkeypatch.setattr(fetch, "POLICY", Policy(first=0.0))
+    monkeypatch.setattr(download_cache.Downloads, "start", noted)
+    monkeypatch.setattr(needed, "locate", locations)
+    monkeypatch.setattr(download_cache, "POLICY", Policy(first=0.0))
     return kitchen
 
 

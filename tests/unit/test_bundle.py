@@ -16,12 +16,13 @@ from typing import Any
 
 import pytest
 
-from images import bundle, bundle_files, held, unpacker
-from images.entry import of_bytes
 from images.errors import IntegrityError, StoreError, UsageError
-from images.image import Image
-from images.store import Store
-from images.unbundle import document, inventory
+from images.export.bundle import bundle, delta, directory, unpacker
+from images.oci.image import Image
+from images.oci.layer.entry import of_bytes
+from images.oci.store.store import Store
+from images.unbundle import document
+from images.unbundle.sources import inventory
 from tests.damage import flip
 from tests.unit import bundles
 from tests.unit.test_cli import cli, failed
@@ -84,14 +85,16 @@ def test_a_file_in_the_place_is_refused(small: tuple[Store, Image], tmp_path: Pa
 
 
 def test_one_bundle_at_a_time(small: tuple[Store, Image], tmp_path: Path) -> None:
-    with bundle_files.place(tmp_path / "out"), pytest.raises(UsageError, match="another bundle"):
+    with directory.place(tmp_path / "out"), pytest.raises(UsageError, match="another bundle"):
         bundles.make(*small, tmp_path / "out")
 
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from images import bundle, held, store
+from images.export.bundle import bundle
+from images.export.bundle import delta as held
+from images.oci.store import store
 layout = store.open_store(Path(sys.argv[1]), create=False)
 image, known, calls = layout.load("small"), held.held([]), int(sys.argv[3])
 def audit(event, arguments):
@@ -200,7 +203,7 @@ def test_inventory_lists_regular_files_once(tmp_path: Path) -> None:
     ]
     for sha256, _, path in lines[:-1]:
         assert hashlib.sha256(Path(path).read_bytes()).hexdigest() == sha256
-    assert held.held([listed]).sizes == {16_384, 20_000}
+    assert delta.held([listed]).sizes == {16_384, 20_000}
 
 
 @pytest.mark.parametrize(
@@ -222,7 +225,7 @@ def test_an_inventory_that_was_cut_off_is_refused(tmp_path: Path, spoil: object)
     assert callable(spoil)
     listed.write_text(spoil(listed.read_text()))
     with pytest.raises(UsageError, match="inventory"):
-        held.held([listed])
+        delta.held([listed])
 
 
 def test_plans_follow_from_what_is_there(small: tuple[Store, Image], tmp_path: Path) -> None:
@@ -234,7 +237,7 @@ def test_plans_follow_from_what_is_there(small: tuple[Store, Image], tmp_path: P
     (place / "size of another").write_bytes(b"y" * 40_000)
     whole = layout.blob_path(image.layers[1].blob.digest)
     (place / whole.name).write_bytes(whole.read_bytes())
-    known = held.held([write_inventory(tmp_path / "inventory", place)])
+    known = delta.held([write_inventory(tmp_path / "inventory", place)])
     plans = bundle.plan(layout, image, known, 2)
     assert [plan.how for plan in plans] == ["recipe", "held", "blob"]
     assert plans[0].cut is not None
@@ -260,7 +263,7 @@ def test_a_copy_that_saves_next_to_nothing_leaves_the_blob(tmp_path: Path) -> No
     image = bundles.save(layout, "mostly-new", blob)
     (tmp_path / "place").mkdir()
     (tmp_path / "place" / "a").write_bytes(bundles.noise(20_000, 5))
-    known = held.held([write_inventory(tmp_path / "inventory", tmp_path / "place")])
+    known = delta.held([write_inventory(tmp_path / "inventory", tmp_path / "place")])
     assert [plan.how for plan in bundle.plan(layout, image, known)] == ["blob"]
 
 
@@ -268,7 +271,7 @@ def test_without_files_to_compare_no_layer_is_read(small: tuple[Store, Image]) -
     layout, image = small
     for item in image.layers:
         layout.blob_path(item.blob.digest).unlink()
-    plans = bundle.plan(layout, image, held.held([], [image.layers[0].blob.digest]))
+    plans = bundle.plan(layout, image, delta.held([], [image.layers[0].blob.digest]))
     assert [plan.how for plan in plans] == ["held", "blob", "blob"]
 
 

@@ -19,19 +19,21 @@ from pathlib import Path
 
 import pytest
 
-from images import bytecode, layer, layout, tarhead
-from images.bytecode import Compiler
-from images.entry import Entry, of_bytes, of_symlink
+from images import image_paths
+from images.content.python import bytecode
+from images.content.python.bytecode import Compiler
 from images.errors import ToolError
-from images.unbundle.tree import Tree
+from images.oci.layer import tar_header, writer
+from images.oci.layer.entry import Entry, of_bytes, of_symlink
+from images.unbundle.destinations.layers import Tree
 
 pytestmark = pytest.mark.skipif(
-    "{}.{}".format(*sys.version_info) != layout.PYTHON,
-    reason=f"needs Python {layout.PYTHON}, the image's; this is {sys.version.split()[0]}",
+    "{}.{}".format(*sys.version_info) != image_paths.PYTHON,
+    reason=f"needs Python {image_paths.PYTHON}, the image's; this is {sys.version.split()[0]}",
 )
 
 COMMAND = (sys.executable, "-I", "-S")
-SITE = layout.SITE_PACKAGES
+SITE = image_paths.SITE_PACKAGES
 STDLIB = Path(sysconfig.get_paths()["stdlib"])
 
 # A name of one letter is interned for the rest of its process, and marshal writes an interned
@@ -124,7 +126,7 @@ def test_pyc_is_that_of_pythons_own_for_the_time_that_layers_give() -> None:
     (code,) = compiled(COMMAND, [source])
     assert code[:4] == importlib.util.MAGIC_NUMBER
     flags, mtime, size = struct.unpack("<III", code[4:16])
-    assert (flags, mtime, size) == (0, tarhead.MTIME, len(source))
+    assert (flags, mtime, size) == (0, tar_header.MTIME, len(source))
 
 
 # Tells what a module says, which files Python opened for it, and whether it compiled.
@@ -152,7 +154,7 @@ def site(tmp_path: Path) -> Path:
     with Compiler(COMMAND, {}) as compiler:
         source = of_bytes(f"{SITE}/mod.py", b"where = 'image'\n")
         link = of_symlink(f"{SITE}/linked.py", "mod.py")
-        layer.write(bytecode.compiled([source, link], compiler), out, "gzip")
+        writer.write(bytecode.compiled([source, link], compiler), out, "gzip")
     Tree(tmp_path).apply(0, iter([gzip.decompress(out.getvalue())]))
     return tmp_path / SITE
 
@@ -435,7 +437,7 @@ def test_worker_needs_the_image_alone() -> None:
 
 def test_linked_source_has_byte_code_of_its_own() -> None:
     """Debian's `sitecustomize.py` is a link to a file in /etc."""
-    library = f"usr/lib/python{layout.PYTHON}"
+    library = f"usr/lib/python{image_paths.PYTHON}"
     given = [
         of_symlink(f"{library}/near.py", "real.py"),
         of_symlink(f"{library}/far.py", "/etc/far.py"),
@@ -446,6 +448,6 @@ def test_linked_source_has_byte_code_of_its_own() -> None:
     with Compiler(COMMAND, {}) as compiler:
         paths = [entry.path for entry in bytecode.compiled(given, compiler)]
     code = [path for path in paths if path.endswith(".pyc")]
-    tag = "cpython-" + layout.PYTHON.replace(".", "")
+    tag = "cpython-" + image_paths.PYTHON.replace(".", "")
     assert code == [f"{library}/__pycache__/{name}.{tag}.pyc" for name in ("real", "near", "far")]
     assert [path for path in paths if path not in code] == [entry.path for entry in given]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from images import challenge
-from images.challenge import Challenge
+from images.oci.registry import challenge
+from images.oci.registry.challenge import Challenge
 
 
 @pytest.mark.parametrize(

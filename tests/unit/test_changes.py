@@ -14,11 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from images.entry import Entry, of_bytes
 from images.errors import IntegrityError
-from images.unbundle.changes import Changes
-from images.unbundle.files import Record
-from images.unbundle.tree import Tree
+from images.oci.layer.entry import Entry, of_bytes
+from images.unbundle.destinations.base_layers import Changes
+from images.unbundle.destinations.files import Record
+from images.unbundle.destinations.layers import Tree
 from tests.unit import bundles
 from tests.unit.test_tree import cut_off, pieces, tar_of
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from images import evidence, proven
-from images.entry import of_bytes
-from images.evidence import Evidence, Gpu, ImageId, Machine, Outcome, Proof
-from images.image import Image, Layer
-from images.layer import Blob, write
-from images.store import Store, open_store
+from images.attest import evidence, evidence_check
+from images.attest.evidence import Evidence, Gpu, ImageId, Machine, Outcome, Proof
+from images.oci.image import Image, Layer
+from images.oci.layer.entry import of_bytes
+from images.oci.layer.writer import Blob, write
+from images.oci.store.store import Store, open_store
 from tests.unit.outlines import Workplace, wheel
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -239,7 +239,7 @@ def test_gpu_tests_fail_where_there_is_no_gpu(matrix: Path, store: Store) -> Non
 def keep_evidence(matrix: Path, digest: str, **outcomes: str) -> None:
     tested = ImageId(TARGET, digest, "sha256:c", "sha256:l", "0.1.0")
     machine = Machine((Gpu("NVIDIA H100 80GB HBM3", 79.2, "9.0"),), "580.1", "13.0", "6.18")
-    tests = {name: Outcome("passed") for name in proven.suite(proven.GPU_SUITE)}
+    tests = {name: Outcome("passed") for name in evidence_check.suite(evidence_check.GPU_SUITE)}
     tests |= {f"test_fp8.py::{name}": Outcome(found) for name, found in outcomes.items()}
     proof = Proof(machine, "rootfs", "2026-11-24T21:00:00Z", tests, {})
     evidence.write(evidence.path_of(matrix, TARGET), Evidence(tested, (proof,)))
@@ -282,7 +282,7 @@ def test_list_gives_the_evidence_in_fields_of_its_own(matrix: Path, store: Store
         "driver": "580.1",
         "how": "rootfs",
         "date": "2026-11-24T21:00:00Z",
-        "tests": {"passed": len(proven.suite(proven.GPU_SUITE)) - 1, "skipped": 1},
+        "tests": {"passed": len(evidence_check.suite(evidence_check.GPU_SUITE)) - 1, "skipped": 1},
     }
     others = [evidence for target, evidence in found.items() if target != TARGET]
     assert others == [{"digest": None, "machines": [], "summary": "no"}] * len(others)

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from images import complete, store
 from images.errors import RegistryError
-from images.layer import Blob
-from images.progress import Progress
-from images.reference import Repository
-from images.remote import Place, Remote
+from images.oci.layer.writer import Blob
+from images.oci.reference import Repository
+from images.oci.registry import backfill
+from images.oci.store import store
+from images.oci.store.remote_layers import Place, Remote
+from images.util.progress import Progress
 from tests.listening import listening
 
 ZEROS = 16 << 30
@@ -70,6 +71,6 @@ def test_a_large_tar_is_not_checked_to_its_end_after_a_failure(
     begin = time.monotonic()
     digests, progress = [blob.digest for blob in blobs], Progress(StringIO())
     with pytest.raises(RegistryError, match="has no blob"):
-        complete.complete(target, digests, progress=progress)
+        backfill.complete(target, digests, progress=progress)
     assert time.monotonic() - begin < 10
     assert not target.blob_path(large.digest).exists()

@@ -15,15 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from images import confine
-from images.confine import Way
+from images.content.sdist import sandbox
+from images.content.sdist.sandbox import Way
 from images.errors import ToolError
 from tests.listening import listening
 from tests.unit.linters import lint
 
 PYTHON = "/usr/bin/python3"
 ENV = {"PATH": "/usr/bin:/bin", "MARK": "ours"}
-WAYS = list(confine.ways())
+WAYS = list(sandbox.ways())
 
 # What an sdist's build would try; each attempt ends in a line of a document.
 ATTEMPTS = """
@@ -70,7 +70,7 @@ def name_of(way: Way) -> str:
 @pytest.fixture(params=WAYS, ids=name_of)
 def way(request: pytest.FixtureRequest) -> Way:
     one: Way = request.param
-    if reason := confine.why_not(one):
+    if reason := sandbox.why_not(one):
         pytest.skip(f"not on this host: {reason}")
     return one
 
@@ -93,9 +93,9 @@ def ran(way: Way, place: Path, script: str, *arguments: str) -> tuple[str, list[
         return [PYTHON, "-B", f"{inside}/script.py", *arguments]
 
     files = packed(place, {"script.py": script.encode()})
-    output = confine.run(files, command, ENV, place, way=way)
+    output = sandbox.run(files, command, ENV, place, way=way)
     with output.open("rb") as stream:
-        log = confine.log_of(stream)
+        log = sandbox.log_of(stream)
     with tarfile.open(output) as tar:
         return log, tar.getmembers()
 
@@ -133,7 +133,7 @@ def test_trees_of_a_builder_with_a_strict_umask_are_read(way: Way, tmp_path: Pat
     program.write_text("#!/bin/sh\necho runs\n")
     for path, mode in ((program, 0o700), (program.parent, 0o700), (tree, 0o700)):
         path.chmod(mode)
-    output = confine.run(
+    output = sandbox.run(
         packed(tmp_path, {}),
         lambda inside: [f"{inside}/given/inner/program"],
         ENV,
@@ -142,7 +142,7 @@ def test_trees_of_a_builder_with_a_strict_umask_are_read(way: Way, tmp_path: Pat
         way=way,
     )
     with output.open("rb") as stream:
-        assert confine.log_of(stream) == "runs\n"
+        assert sandbox.log_of(stream) == "runs\n"
 
 
 def test_its_files_and_its_environment_are_all_that_it_gets(way: Way, tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ open(os.path.join(os.path.dirname(__file__), "wheel", "made"), "w").write("x" * 
 
 
 def test_the_script_is_clean_shell() -> None:
-    lint("shellcheck", confine._SCRIPT)
+    lint("shellcheck", sandbox._SCRIPT)
 
 
 def test_how_it_ended_is_in_the_log(way: Way, tmp_path: Path) -> None:
@@ -212,26 +212,26 @@ def test_a_directory_where_pythons_libraries_would_be_the_machines_is_refused(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / name))
     files = packed(tmp_path, {})
     with pytest.raises(ToolError, match="cannot be built below") as error:
-        confine.run(files, lambda _: ["true"], ENV, tmp_path, way=Way((), confine.NOBODY))
+        sandbox.run(files, lambda _: ["true"], ENV, tmp_path, way=Way((), sandbox.NOBODY))
     assert "TMPDIR" in (error.value.remedy or "")
 
 
 def test_where_nothing_is_confined_nothing_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(confine, "ways", lambda: iter([Way(("false",), "self")]))
-    confine.found.cache_clear()
+    monkeypatch.setattr(sandbox, "ways", lambda: iter([Way(("false",), "self")]))
+    sandbox.found.cache_clear()
     try:
         with pytest.raises(ToolError, match="lets you make no namespaces") as error:
-            confine.run(packed(tmp_path, {}), lambda _: ["true"], ENV, tmp_path)
+            sandbox.run(packed(tmp_path, {}), lambda _: ["true"], ENV, tmp_path)
     finally:
-        confine.found.cache_clear()
+        sandbox.found.cache_clear()
     assert "--cache-from" in (error.value.remedy or "")
-    assert not (tmp_path / confine.OUTPUT).exists()
+    assert not (tmp_path / sandbox.OUTPUT).exists()
 
 
 ROOT = Path(__file__).resolve().parents[2]
-FIND = "from images import confine; print(confine.found())"
+FIND = "from images.content.sdist import sandbox as confine; print(confine.found())"
 NO_SPACES = """
 read -r mapped
 exec sh -ec '

@@ -8,11 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from images import conflicts, left_out, lock, matrix, own_paths, plan, target_files, wheel_paths
-from images.artifact import Artifact
-from images.conflict_rules import THE_IMAGE, Rule
-from images.conflicts import Brought, Conflict, Tree
-from images.lock import Distribution
+from images.build import grouping
+from images.build.conflicts import image_files, left_out, target_files
+from images.content import conflicts, wheel_paths
+from images.content.conflicts import Brought, Conflict, Tree
+from images.inputs.lock import lock
+from images.inputs.lock.artifact import Artifact
+from images.inputs.lock.lock import Distribution
+from images.inputs.matrix import matrix
+from images.inputs.matrix.conflict_rules import THE_IMAGE, Rule
 from tests.unit.conftest import write_wheel
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,7 +108,7 @@ def test_targets_of_the_same_files_are_compared_once(tmp_path: Path) -> None:
 
 
 def test_what_is_the_images_own_is_nobody_elses() -> None:
-    own, hidden = own_paths.of("12.4"), own_paths.hidden("12.4")
+    own, hidden = image_files.of("12.4"), image_files.hidden("12.4")
     for path in (
         "opt/venv/bin/python", "opt/venv/bin/python3.11", "opt/venv/pyvenv.cfg",
         f"{SITE}/roll_runtime.pth", f"{SITE}/roll_runtime/__init__.py", "opt/venv/bin/nvcc",
@@ -168,8 +172,8 @@ def items() -> Iterator[Distribution]:
 
 def test_a_layer_changes_only_where_its_file_would_win_and_must_not() -> None:
     low, high, one, two = items()
-    apart = [plan.Group(item.name, (item,)) for item in (low, high)]
-    groups = [*apart, plan.Group("shelf", (one, two))]
+    apart = [grouping.Group(item.name, (item,)) for item in (low, high)]
+    groups = [*apart, grouping.Group("shelf", (one, two))]
     assert left_out.of_groups(groups, [rule()]) == {}
     beaten = left_out.of_groups(groups, [rule(winner="low", over="high")])
     assert list(beaten) == ["high"]

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from images import apt, deb, debfile, mirror
-from images.artifact import Artifact
-from images.deb import Deb
 from images.errors import FetchError, IntegrityError, LockError, ToolError, UsageError
-from images.mirror import Mirror, Source
+from images.formats import deb_file
+from images.inputs.lock import apt, deb, mirror
+from images.inputs.lock.artifact import Artifact
+from images.inputs.lock.deb import Deb
+from images.inputs.lock.mirror import Mirror, Source
 from tests.unit.fake_debs import ar_of, cached_deb, deb_of, tar_of
 
 GCC = Deb(
@@ -214,7 +215,7 @@ def test_packages_arrive_in_the_cache(tmp_path: Path) -> None:
         # A second time nothing is asked for: the server could be gone.
     deb.download([package], where, cache, jobs=2, advance=arrived.append, renew="")
     assert sum(arrived) == package.artifact.size
-    assert "hello" in debfile.control(cache / package.artifact.sha256 / package.artifact.filename)
+    assert "hello" in deb_file.control(cache / package.artifact.sha256 / package.artifact.filename)
 
 
 def test_what_the_mirror_dropped_is_named_with_the_ways_out(tmp_path: Path) -> None:
@@ -249,8 +250,8 @@ def test_a_url_keeps_what_versions_hold() -> None:
 def test_a_package_is_read_without_dpkg(tmp_path: Path) -> None:
     path = tmp_path / "x.deb"
     path.write_bytes(deb_of("hello", {"usr/bin/hello": b"run"}, {"usr/bin/hi": "hello"}))
-    assert debfile.control(path).splitlines()[0] == "Package: hello"
-    found = [(member.name, content()) for member, content in debfile.members(path)]
+    assert deb_file.control(path).splitlines()[0] == "Package: hello"
+    found = [(member.name, content()) for member, content in deb_file.members(path)]
     assert found == [("usr/bin/hello", b"run"), ("usr/bin/hi", b"")]
 
 
@@ -268,7 +269,7 @@ def test_a_broken_package_is_an_integrity_error(tmp_path: Path, content: bytes) 
     path = tmp_path / "x.deb"
     path.write_bytes(content)
     with pytest.raises(IntegrityError, match=r"not a \.deb"):
-        list(debfile.members(path))
+        list(deb_file.members(path))
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".xz", ""])
@@ -277,7 +278,7 @@ def test_a_file_that_breaks_off_is_an_integrity_error(tmp_path: Path, suffix: st
     packed = {".gz": gzip.compress(data), ".xz": lzma.compress(data), "": data}[suffix]
     path = tmp_path / "x.deb"
     path.write_bytes(ar_of({"debian-binary": b"2.0\n", f"data.tar{suffix}": packed})[:-20_000])
-    found = debfile.members(path)
+    found = deb_file.members(path)
     _, content = next(found)
     with pytest.raises(IntegrityError, match=r"not a \.deb"):
         content()

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from images import docker_auth
-from images.docker_auth import Login
 from images.errors import LoginError
+from images.oci.registry import credentials
+from images.oci.registry.credentials import Login
 
 HOST = "registry.example.com:5000"
 AUTH = base64.b64encode(b"user:s3cr3t").decode()
@@ -32,7 +32,7 @@ def helper(place: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
 
 
 def test_no_configuration(config: Path) -> None:
-    assert docker_auth.login_for(HOST) is None
+    assert credentials.login_for(HOST) is None
 
 
 @pytest.mark.parametrize(
@@ -48,26 +48,26 @@ def test_no_configuration(config: Path) -> None:
 )
 def test_no_login(config: Path, content: dict[str, Any]) -> None:
     config.write_text(json.dumps(content))
-    assert docker_auth.login_for(HOST) is None
+    assert credentials.login_for(HOST) is None
 
 
 @pytest.mark.parametrize("key", [HOST, f"https://{HOST}", f"https://{HOST}/v2/"])
 def test_login_of_the_file(config: Path, key: str) -> None:
     config.write_text(json.dumps({"auths": {key: {"auth": AUTH}}}))
-    assert docker_auth.login_for(HOST) == Login("user", "s3cr3t")
+    assert credentials.login_for(HOST) == Login("user", "s3cr3t")
 
 
 def test_identity_token(config: Path) -> None:
     entry = {"auth": AUTH, "identitytoken": "s3cr3t-token"}
     config.write_text(json.dumps({"auths": {HOST: entry}}))
-    assert docker_auth.login_for(HOST) == Login("user", "s3cr3t", "s3cr3t-token")
+    assert credentials.login_for(HOST) == Login("user", "s3cr3t", "s3cr3t-token")
 
 
 @pytest.mark.parametrize("entry", [{}, {"auth": "s3cr3t"}, {"auth": 5}])
 def test_identity_token_beside_which_nothing_can_be_read(config: Path, entry: object) -> None:
     assert isinstance(entry, dict)
     config.write_text(json.dumps({"auths": {HOST: {**entry, "identitytoken": "s3cr3t-token"}}}))
-    assert docker_auth.login_for(HOST) == Login(identity_token="s3cr3t-token")
+    assert credentials.login_for(HOST) == Login(identity_token="s3cr3t-token")
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_entry_counts_for_the_same_server_alone(
     config: Path, key: str, asked: str, plain_http: bool, found: bool
 ) -> None:
     config.write_text(json.dumps({"auths": {key: {"auth": AUTH}}}))
-    login = docker_auth.login_for(asked, plain_http=plain_http)
+    login = credentials.login_for(asked, plain_http=plain_http)
     assert login == (Login("user", "s3cr3t") if found else None)
 
 
@@ -107,15 +107,15 @@ def test_entry_may_be_for_some_repositories_alone(config: Path, name: str, user:
         for path, user in keys.items()
     }
     config.write_text(json.dumps({"auths": auths}))
-    assert docker_auth.login_for(HOST, name) == Login(user, "s3cr3t")
+    assert credentials.login_for(HOST, name) == Login(user, "s3cr3t")
     config.write_text(json.dumps({"auths": {f"{HOST}/other": auths[f"{HOST}/other"]}}))
-    assert docker_auth.login_for(HOST, name) is None
+    assert credentials.login_for(HOST, name) is None
 
 
 def test_malformed_entry_of_another_registry_does_no_harm(config: Path) -> None:
     auths = {"other.example": {"auth": "s3cr3t"}, HOST: {"auth": AUTH}}
     config.write_text(json.dumps({"auths": auths}))
-    assert docker_auth.login_for(HOST) == Login("user", "s3cr3t")
+    assert credentials.login_for(HOST) == Login("user", "s3cr3t")
 
 
 def test_helper_is_asked_by_the_name_that_the_configuration_has(
@@ -124,13 +124,13 @@ def test_helper_is_asked_by_the_name_that_the_configuration_has(
     secret = json.dumps({"Username": "user", "Secret": "s3cr3t", "ServerURL": HOST})
     helper(config.parent, monkeypatch, f"echo '{secret}'")
     config.write_text(json.dumps({"credHelpers": {"host.example": "tried"}}))
-    assert docker_auth.login_for("host.example:443") == Login("user", "s3cr3t")
-    assert docker_auth.login_for("other.example") is None
+    assert credentials.login_for("host.example:443") == Login("user", "s3cr3t")
+    assert credentials.login_for("other.example") is None
 
 
 def test_docker_hub_has_a_name_of_its_own(config: Path) -> None:
     config.write_text(json.dumps({"auths": {"https://index.docker.io/v1/": {"auth": AUTH}}}))
-    assert docker_auth.login_for("docker.io") == Login("user", "s3cr3t")
+    assert credentials.login_for("docker.io") == Login("user", "s3cr3t")
 
 
 @pytest.mark.parametrize("setting", [{"credsStore": "tried"}, {"credHelpers": {HOST: "tried"}}])
@@ -144,14 +144,14 @@ def test_login_of_a_helper(
     secret = json.dumps({"Username": name, "Secret": "s3cr3t", "ServerURL": HOST})
     helper(config.parent, monkeypatch, f"echo '{secret}'")
     config.write_text(json.dumps({**setting, "auths": {HOST: {}}}))
-    assert docker_auth.login_for(HOST) == login
+    assert credentials.login_for(HOST) == login
 
 
 def test_helper_that_knows_no_login(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = 'echo "credentials not found in native keychain"; exit 1'
     helper(config.parent, monkeypatch, script)
     config.write_text(json.dumps({"credsStore": "tried", "auths": {HOST: {"auth": AUTH}}}))
-    assert docker_auth.login_for(HOST) == Login("user", "s3cr3t")
+    assert credentials.login_for(HOST) == Login("user", "s3cr3t")
 
 
 @pytest.mark.parametrize("script", ["echo s3cr3t; exit 3", "echo s3cr3t", None])
@@ -165,7 +165,7 @@ def test_helper_that_fails(
         helper(config.parent, monkeypatch, script)
     config.write_text(json.dumps({"credHelpers": {HOST: "tried"}}))
     with pytest.raises(LoginError) as error:
-        docker_auth.login_for(HOST)
+        credentials.login_for(HOST)
     assert "docker-credential-tried" in f"{error.value.message} {error.value.remedy}"
     assert "s3cr3t" not in f"{error.value.message} {error.value.remedy}"
     assert error.value.__cause__ is None
@@ -187,7 +187,7 @@ def test_helper_that_fails(
 def test_malformed_configuration_is_named(config: Path, content: str) -> None:
     config.write_text(content)
     with pytest.raises(LoginError) as error:
-        docker_auth.login_for(HOST)
+        credentials.login_for(HOST)
     assert str(config) in error.value.message
     assert "docker login" in (error.value.remedy or "")
     assert "s3cr3t" not in f"{error.value.message} {error.value.remedy}"

@@ -8,7 +8,7 @@ from textwrap import indent
 
 import pytest
 
-from images import matrix
+from images.inputs.matrix import matrix
 from tests.unit import commands
 
 ROOT = Path(__file__).resolve().parents[2]

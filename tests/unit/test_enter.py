@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from images import store
-from images.entry import Entry, of_bytes
+from images.oci.layer.entry import Entry, of_bytes
+from images.oci.store import store
 from tests import places
 from tests.unit import bundles
 

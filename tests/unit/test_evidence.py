@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from images import evidence
+from images.attest import evidence
+from images.attest.evidence import Evidence, Gpu, ImageId, Machine, Outcome, Proof, RollRun, Run
+from images.attest.verdict import judge
 from images.errors import EvidenceError
-from images.evidence import Evidence, Gpu, ImageId, Machine, Outcome, Proof, RollRun, Run
-from images.verdict import judge
 
 TARGET = "torch280-sglang052"
 DIGEST, OTHER = f"sha256:{'1' * 64}", f"sha256:{'2' * 64}"

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from images import apt, base, extra_debs, extra_worker, lockfile
-from images.artifact import Artifact
-from images.deb import Deb, seal
+from images.content.debian import extra_packages, extra_worker, rootfs
 from images.errors import LockError
-from images.mirror import Mirror
+from images.inputs.lock import apt, sealed_text
+from images.inputs.lock.artifact import Artifact
+from images.inputs.lock.deb import Deb, seal
+from images.inputs.lock.mirror import Mirror
 
 NOWHERE = Mirror("http://127.0.0.1:9/debian", "http://127.0.0.1:9/debian-security")
-BASE = base.locked()
+BASE = rootfs.locked()
 GIT = Deb(
     "git", "2", "debian", "pool/main/g/git_2_amd64.deb", Artifact("git_2_amd64.deb", "ab" * 32, 9)
 )
@@ -24,7 +25,7 @@ PACKAGES = ["git", "rsync"]
 @pytest.fixture
 def lock(tmp_path: Path) -> Path:
     path = tmp_path / "extra.txt"
-    lockfile.write(path, seal([GIT], extra_debs.inputs_digest(PACKAGES, BASE)))
+    sealed_text.write(path, seal([GIT], extra_packages.inputs_digest(PACKAGES, BASE)))
     return path
 
 
@@ -32,7 +33,7 @@ def lock(tmp_path: Path) -> Path:
 
 
 def test_lock_is_read_whatever_the_order_of_the_names(lock: Path) -> None:
-    assert extra_debs.locked(lock, PACKAGES[::-1], BASE[::-1]) == [GIT]
+    assert extra_packages.locked(lock, PACKAGES[::-1], BASE[::-1]) == [GIT]
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,7 @@ def test_another_list_and_another_base_make_the_lock_stale(
     lock: Path, packages: list[str], debs: list[Deb]
 ) -> None:
     with pytest.raises(LockError, match="stale") as caught:
-        extra_debs.locked(lock, packages, debs)
+        extra_packages.locked(lock, packages, debs)
     # Not `lock --base`, which would renew the base of every image.
     assert caught.value.remedy == "python build.py lock"
 
@@ -50,14 +51,14 @@ def test_another_list_and_another_base_make_the_lock_stale(
 def test_edited_and_missing_locks_are_refused(lock: Path) -> None:
     lock.write_text(lock.read_text().replace("git=2", "git=3"))
     with pytest.raises(LockError, match="edited by hand"):
-        extra_debs.locked(lock, PACKAGES, BASE)
+        extra_packages.locked(lock, PACKAGES, BASE)
     lock.unlink()
     with pytest.raises(LockError, match="no such lock"):
-        extra_debs.locked(lock, PACKAGES, BASE)
+        extra_packages.locked(lock, PACKAGES, BASE)
 
 
 def test_what_the_base_has_is_asked_of_nobody(tmp_path: Path) -> None:
-    text = extra_debs.lock(["iproute2", "curl"], BASE, NOWHERE, tmp_path)
+    text = extra_packages.lock(["iproute2", "curl"], BASE, NOWHERE, tmp_path)
     assert [line for line in text.splitlines() if not line.startswith("#")] == []
 
 
@@ -80,16 +81,16 @@ def test_packages_that_apt_would_replace_or_remove_are_read_from_its_simulation(
 def test_key_follows_base_packages_and_recipe(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    whole = extra_debs.key(BASE, [GIT])
-    assert extra_debs.key(BASE[::-1], [GIT]) == whole
-    assert extra_debs.key(BASE[1:], [GIT]) != whole
-    assert extra_debs.key(BASE, []) != whole
-    for path in extra_debs._RECIPE.iterdir():
+    whole = extra_packages.key(BASE, [GIT])
+    assert extra_packages.key(BASE[::-1], [GIT]) == whole
+    assert extra_packages.key(BASE[1:], [GIT]) != whole
+    assert extra_packages.key(BASE, []) != whole
+    for path in extra_packages._RECIPE.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    monkeypatch.setattr(extra_debs, "_RECIPE", tmp_path)
-    assert extra_debs.key(BASE, [GIT]) == whole
+    monkeypatch.setattr(extra_packages, "_RECIPE", tmp_path)
+    assert extra_packages.key(BASE, [GIT]) == whole
     (tmp_path / "tidy.sh").write_text("true")
-    assert extra_debs.key(BASE, [GIT]) != whole
+    assert extra_packages.key(BASE, [GIT]) != whole
 
 
 # -- what differs ----------------------------------------------------------------------------------

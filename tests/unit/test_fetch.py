@@ -16,10 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from images import fetch, web
-from images.artifact import Artifact
 from images.errors import BuildError, FetchError, IntegrityError, StoreError
-from images.retry import Policy
+from images.http import session
+from images.http.retry import Policy
+from images.inputs.fetch import download_cache
+from images.inputs.lock.artifact import Artifact
 from tests.unit.conftest import Faulty
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,7 +30,7 @@ BODY = bytes(range(256)) * (3 * MIB // 256) + b"end"
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "POLICY", Policy(first=0.0))
+    monkeypatch.setattr(download_cache, "POLICY", Policy(first=0.0))
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ class Meter:
 
 
 def download(cache: Path, artifact: Artifact, url: str, meter: Meter | None = None) -> Path:
-    with fetch.Downloads(cache, jobs=2, advance=(meter or Meter()).advance) as downloads:
+    with download_cache.Downloads(cache, jobs=2, advance=(meter or Meter()).advance) as downloads:
         return downloads.start(artifact, url).result(60)
 
 
@@ -81,8 +82,8 @@ def test_file_arrives_whole_under_its_hash(cache: Path, published: tuple[Artifac
     assert path.read_bytes() == BODY
     assert list(path.parent.iterdir()) == [path]
     assert (meter.total, meter.most, meter.least) == (len(BODY), len(BODY), 0)
-    assert fetch.is_cached(published[0], cache)
-    assert fetch.checked(published[0], cache) == path
+    assert download_cache.is_cached(published[0], cache)
+    assert download_cache.checked(published[0], cache) == path
 
 
 def test_empty_file_arrives(cache: Path, server: Faulty) -> None:
@@ -126,7 +127,7 @@ def test_part_of_an_earlier_run_is_taken_up(
     cache: Path, server: Faulty, published: tuple[Artifact, str]
 ) -> None:
     artifact, url = published
-    path = fetch.cached(artifact, cache)
+    path = download_cache.cached(artifact, cache)
     path.parent.mkdir(parents=True)
     path.with_name(path.name + ".part").write_bytes(BODY[: 2 * MIB + 5])
     meter = Meter()
@@ -139,7 +140,7 @@ def test_part_that_is_whole_needs_no_request(
     cache: Path, server: Faulty, published: tuple[Artifact, str]
 ) -> None:
     artifact, url = published
-    path = fetch.cached(artifact, cache)
+    path = download_cache.cached(artifact, cache)
     path.parent.mkdir(parents=True)
     path.with_name(path.name + ".part").write_bytes(BODY)
     assert download(cache, artifact, url).read_bytes() == BODY
@@ -153,7 +154,7 @@ def test_part_that_is_of_another_file_is_thrown_away(
     cache: Path, published: tuple[Artifact, str], part: bytes
 ) -> None:
     artifact, url = published
-    path = fetch.cached(artifact, cache)
+    path = download_cache.cached(artifact, cache)
     path.parent.mkdir(parents=True)
     path.with_name(path.name + ".part").write_bytes(part)
     meter = Meter()
@@ -173,10 +174,10 @@ def test_server_that_does_not_resume_sends_all_again(
 def test_truncated_file_in_the_cache_is_fetched_anew(
     cache: Path, published: tuple[Artifact, str]
 ) -> None:
-    path = fetch.cached(published[0], cache)
+    path = download_cache.cached(published[0], cache)
     path.parent.mkdir(parents=True)
     path.write_bytes(BODY[:-1])
-    assert not fetch.is_cached(published[0], cache)
+    assert not download_cache.is_cached(published[0], cache)
     assert download(cache, *published).read_bytes() == BODY
 
 
@@ -202,7 +203,7 @@ def test_file_url_is_copied(tmp_path: Path, cache: Path, name: str) -> None:
 def test_many_files_at_once_arrive_each_as_itself(cache: Path, server: Faulty) -> None:
     bodies = [bytes([number]) * (100_000 + number) for number in range(20)]
     meter = Meter()
-    with fetch.Downloads(cache, jobs=6, advance=meter.advance) as downloads:
+    with download_cache.Downloads(cache, jobs=6, advance=meter.advance) as downloads:
         futures = []
         for number, body in enumerate(bodies):
             server.files[f"/{number}"] = body
@@ -215,8 +216,9 @@ def test_many_files_at_once_arrive_each_as_itself(cache: Path, server: Faulty) -
 TWO = """
 import sys
 from pathlib import Path
-from images import fetch, web
-from images.artifact import Artifact
+from images.inputs.fetch import download_cache as fetch
+from images.http import session as web
+from images.inputs.lock.artifact import Artifact
 cache, url, sha256, size = sys.argv[1:]
 total = []
 with fetch.Downloads(Path(cache), jobs=1, advance=total.append) as downloads:
@@ -256,7 +258,7 @@ def test_other_bytes_are_an_integrity_error_at_once(
     assert artifact.filename in error.message
     assert "lock" in (error.remedy or "")
     assert len(server.seen) == 1
-    assert not fetch.cached(artifact, cache).exists()
+    assert not download_cache.cached(artifact, cache).exists()
     server.files["/demo"] = BODY
     assert download(cache, artifact, server.url("/demo")).read_bytes() == BODY
 
@@ -289,7 +291,7 @@ def test_fault_that_does_not_pass_ends_and_keeps_what_arrived(
     assert "6 attempts" in error.message
     assert "HTTP 503" in error.message
     assert "what has arrived is kept" in (error.remedy or "")
-    path = fetch.cached(published[0], cache)
+    path = download_cache.cached(published[0], cache)
     assert path.with_name(path.name + ".part").stat().st_size >= MIB
     server.faults.clear()
     assert download(cache, *published).read_bytes() == BODY
@@ -352,7 +354,7 @@ def test_credentials_are_never_told(cache: Path, server: Faulty, reason: str) ->
     ],
 )
 def test_public_url_shows_no_credentials(url: str, shown: str) -> None:
-    assert web.public_url(url) == shown
+    assert session.public_url(url) == shown
 
 
 def test_missing_ca_bundle_is_not_a_disk_error(
@@ -411,7 +413,7 @@ def test_leaving_by_an_error_breaks_off_what_is_under_way(cache: Path) -> None:
         artifact = Artifact("endless.whl", "0" * 64, 999_999_999_999)
         with (
             suppress(KeyboardInterrupt),
-            fetch.Downloads(cache, jobs=1, advance=meter.advance) as downloads,
+            download_cache.Downloads(cache, jobs=1, advance=meter.advance) as downloads,
         ):
             downloads.start(artifact, f"http://127.0.0.1:{listener.getsockname()[1]}/endless")
             assert sending.wait(30)
@@ -425,10 +427,10 @@ def test_leaving_by_an_error_breaks_off_what_is_under_way(cache: Path) -> None:
 
 def test_missing_lists_each_absent_file_once_in_order(cache: Path) -> None:
     one, two, three = (artifact_of(content) for content in (b"1", b"2", b"3"))
-    path = fetch.cached(two, cache)
+    path = download_cache.cached(two, cache)
     path.parent.mkdir(parents=True)
     path.write_bytes(b"2")
-    assert fetch.missing([three, one, two, three], cache) == [three, one]
+    assert download_cache.missing([three, one, two, three], cache) == [three, one]
 
 
 def test_rot_in_the_cache_is_found_and_the_remedy_works(
@@ -438,9 +440,9 @@ def test_rot_in_the_cache_is_found_and_the_remedy_works(
     path.unlink()
     path.write_bytes(bytes(len(BODY)))
     with pytest.raises(IntegrityError, match=r"SHA256 mismatch .* in the download cache") as error:
-        fetch.checked(published[0], cache)
+        download_cache.checked(published[0], cache)
     assert (error.value.remedy or "").startswith(f"rm {path}")
     path.unlink()
     with pytest.raises(FetchError, match="cannot be read"):
-        fetch.checked(published[0], cache)
+        download_cache.checked(published[0], cache)
     assert download(cache, *published).read_bytes() == BODY

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from images import index_login
-from images.file_http import Files
-from images.retry import FinalError, PassingError
+from images.http.retry import FinalError, PassingError
+from images.inputs.fetch import index_login
+from images.inputs.fetch.file_http import Files
 from tests.unit.servers import Answer, Asked, Identity, Server, identity, serving
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -287,8 +287,8 @@ def test_proxy_that_is_no_address_is_told_at_once(
 WITHOUT_SOCKS = """
 import sys
 sys.modules["socks"] = None
-from images.file_http import Files
-from images.retry import FinalError
+from images.inputs.fetch.file_http import Files
+from images.http.retry import FinalError
 try:
     Files().get("http://host.invalid/a.whl", {}).__enter__()
 except FinalError as error:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from images import from_source, sdist_metadata, uv
 from images.errors import LockError
+from images.formats import sdist_metadata
+from images.inputs.lock import from_source, uv
 from tests.faults.index import Index, serving
 from tests.unit.conftest import write_wheel
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from images import checkout, roll_checkout
-from images.git import Git
+from images.attest import revision
+from images.commands import roll_checkout
+from images.util.git import Git
 
 COMMIT = ("-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--message=first")
 
@@ -51,15 +52,15 @@ def given_away(root: Path) -> Path:
 def test_own_tree_is_read_as_git_does(tree: Path) -> None:
     git(tree, "config", "--unset", "core.fsmonitor")
     git(tree, "config", "--remove-section", "filter.evil")
-    assert checkout.of(tree) == checkout.Checkout(git(tree, "rev-parse", "HEAD"), False)
+    assert revision.of(tree) == revision.Checkout(git(tree, "rev-parse", "HEAD"), False)
 
 
 def test_tree_of_another_user_has_its_commit_and_runs_nothing(
     tree: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     head = git(tree, "rev-parse", "HEAD")
-    found = checkout.of(given_away(tree))
-    assert found == checkout.Checkout(head, False)
+    found = revision.of(given_away(tree))
+    assert found == revision.Checkout(head, False)
     assert not (tree.parent / "ran").exists()
     assert capsys.readouterr().err == ""
 
@@ -67,7 +68,7 @@ def test_tree_of_another_user_has_its_commit_and_runs_nothing(
 @pytest.mark.parametrize("change", ["file", "new"])
 def test_changes_in_it_are_seen(tree: Path, change: str) -> None:
     (tree / change).write_text("other\n")
-    found = checkout.of(given_away(tree))
+    found = revision.of(given_away(tree))
     assert found is not None
     assert found.modified
     assert not (tree.parent / "ran").exists()
@@ -87,17 +88,17 @@ def test_commit_that_is_not_to_be_had_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     git(tmp_path, "init", "--quiet")
-    assert checkout.of(tmp_path) is None
+    assert revision.of(tmp_path) is None
     assert "warning: the provenance names no commit: git: " in capsys.readouterr().err
     monkeypatch.setenv("PATH", "/nowhere")
-    assert checkout.of(tmp_path) is None
+    assert revision.of(tmp_path) is None
     assert "names no commit: git is not installed (apt-get install" in capsys.readouterr().err
 
 
 def test_directory_without_git_says_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert checkout.of(tmp_path) is None
+    assert revision.of(tmp_path) is None
     assert capsys.readouterr().err == ""
 
 

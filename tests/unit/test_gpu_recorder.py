@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from images import evidence, proven
-from images.evidence import Gpu, Machine
-from images.verdict import judge
+from images.attest import evidence, evidence_check
+from images.attest.evidence import Gpu, Machine
+from images.attest.verdict import judge
 from tests.gpu import recorder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,7 +24,7 @@ PLUGIN = """
     import pathlib
     import pytest
     import tests.gpu.conftest as suite
-    from images.evidence import Gpu, Machine, ImageId
+    from images.attest.evidence import Gpu, Machine, ImageId
     from tests.gpu.recorder import Recorder
 
     suite.SUITE = pathlib.Path(__file__).parent / "tests" / "gpu"
@@ -194,7 +194,7 @@ def test_without_a_gpu_the_evidence_before_stays(suite: Path) -> None:
 
 
 def test_the_real_suite_is_found() -> None:
-    names = proven.suite(ROOT / "tests" / "gpu")
+    names = evidence_check.suite(ROOT / "tests" / "gpu")
     assert "test_torch.py::test_torch_computes_what_the_cpu_computes" in names
     assert len(names) > 20
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from images import image
-from images.image import Image, Layer
-from images.layer import Blob
+from images.oci import image
+from images.oci.image import Image, Layer
+from images.oci.layer.writer import Blob
 
 
 def blob(number: int) -> Blob:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from images import index_login
+from images.inputs.fetch import index_login
 
 HOST = "https://files.example.org:8443"
 FILE = f"{HOST}/a/b.whl"

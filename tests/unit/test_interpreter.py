@@ -9,9 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from images import base, fetch, interpreter, lockfile, tree_digest
-from images.deb import Deb
+from images.content.debian import rootfs
+from images.content.python import interpreter
 from images.errors import IntegrityError, LockError
+from images.inputs.fetch import download_cache
+from images.inputs.lock import sealed_text
+from images.inputs.lock.deb import Deb
+from images.repository import LOCKS
+from images.util import tree_digest
 from tests.unit.fake_debs import cached_deb
 
 _LIBRARIES = "lib/x86_64-linux-gnu"
@@ -127,7 +132,7 @@ def test_many_at_once_agree(tmp_path: Path) -> None:
 
 def test_a_changed_package_is_found_before_it_runs(tmp_path: Path) -> None:
     debs = locked_base(tmp_path)
-    path = fetch.cached(debs[0].artifact, tmp_path)
+    path = download_cache.cached(debs[0].artifact, tmp_path)
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     with pytest.raises(IntegrityError, match="SHA256 mismatch"):
         interpreter.extracted(debs, tmp_path)
@@ -213,8 +218,8 @@ def test_packages_that_give_other_files_than_locked_are_not_run(
     tmp_path: Path, lock_file: Path
 ) -> None:
     debs = locked_base(tmp_path)
-    sealed = lockfile.read(lock_file, remedy="")
-    lock_file.write_text(lockfile.seal(sealed.inputs, ["tree sha256:" + "0" * 64]))
+    sealed = sealed_text.read(lock_file, remedy="")
+    lock_file.write_text(sealed_text.seal(sealed.inputs, ["tree sha256:" + "0" * 64]))
     with pytest.raises(LockError, match="digest") as caught:
         interpreter.extracted(debs, tmp_path)
     assert caught.value.remedy == "python build.py lock --base"
@@ -222,5 +227,5 @@ def test_packages_that_give_other_files_than_locked_are_not_run(
 
 
 def test_the_lock_is_of_the_base_that_is_locked() -> None:
-    path = Path(interpreter.__file__).parent / "locks" / "python-bookworm.txt"
-    assert len(interpreter.locked(base.locked(), path)) == 64
+    path = LOCKS / "python-bookworm.txt"
+    assert len(interpreter.locked(rootfs.locked(), path)) == 64

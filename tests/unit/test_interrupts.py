@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 HEAD = """
 import os, signal, sys, time
-from images import interrupts, testing
+from images.util import interrupts
+from images.commands import image_tests as testing
 interrupts.handle()
 def interrupt():
     os.kill(os.getpid(), signal.SIGINT)

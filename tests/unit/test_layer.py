@@ -22,10 +22,10 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from images import layer, tarhead
-from images.entry import Entry, Kind, of_bytes, of_symlink
 from images.errors import IntegrityError, ToolError
-from images.layer import Blob, Compression
+from images.oci.layer import tar_header, writer
+from images.oci.layer.entry import Entry, Kind, of_bytes, of_symlink
+from images.oci.layer.writer import Blob, Compression
 
 MIB = 1 << 20
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,7 +49,7 @@ FIXED_DIGEST = {
 
 def written(entries: Iterable[Entry], compression: Compression = "gzip") -> tuple[Blob, bytes]:
     out = io.BytesIO()
-    blob = layer.write(entries, out, compression)
+    blob = writer.write(entries, out, compression)
     return blob, out.getvalue()
 
 
@@ -82,7 +82,7 @@ def dribbled(path: str, content: bytes, most: int) -> Entry:
 # -- the same bytes --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("compression", layer.COMPRESSIONS)
+@pytest.mark.parametrize("compression", writer.COMPRESSIONS)
 def test_fixed_layer_has_the_digest_it_always_had(compression: Compression) -> None:
     blob, _ = written(FIXED, compression)
     assert blob.diff_id == FIXED_DIFF_ID
@@ -91,7 +91,7 @@ def test_fixed_layer_has_the_digest_it_always_had(compression: Compression) -> N
     assert blob.digest == FIXED_DIGEST[compression]
 
 
-@pytest.mark.parametrize("compression", layer.COMPRESSIONS)
+@pytest.mark.parametrize("compression", writer.COMPRESSIONS)
 def test_blob_describes_the_bytes_that_were_written(compression: Compression) -> None:
     blob, content = written(FIXED, compression)
     tar = unpacked(content, compression)
@@ -106,8 +106,9 @@ def test_blob_describes_the_bytes_that_were_written(compression: Compression) ->
 
 OTHER_PROCESS = """
 import io, json, sys
-from images import layer, tarhead
-from images.entry import of_bytes, of_symlink
+from images.oci.layer import writer as layer
+from images.oci.layer import tar_header as tarhead
+from images.oci.layer.entry import of_bytes, of_symlink
 entries = [of_bytes("a/ü", bytes(3_000_000)), of_symlink("a/l", "ü"), of_bytes("b", b"x", 0o755)]
 print(json.dumps([layer.write(entries, io.BytesIO(), kind).digest for kind in layer.COMPRESSIONS]))
 """
@@ -142,7 +143,7 @@ def test_umask_time_zone_locale_and_hash_seed_do_not_show() -> None:
         max_size=4,
     ),
     most=st.sampled_from([700, 65_536, MIB - 1, MIB, MIB + 1]),
-    compression=st.sampled_from(layer.COMPRESSIONS),
+    compression=st.sampled_from(writer.COMPRESSIONS),
 )
 def test_size_of_the_pieces_that_a_stream_gives_does_not_show(
     sizes: list[int], most: int, compression: Compression
@@ -168,8 +169,8 @@ def test_order_of_entries_is_kept() -> None:
 
 def test_compressor_id_changes_with_what_decides_the_bytes() -> None:
     ids = [
-        layer.compressor_id(compression, effort)
-        for compression in layer.COMPRESSIONS
+        writer.compressor_id(compression, effort)
+        for compression in writer.COMPRESSIONS
         for effort in ("fast", "dense")
     ]
     assert len({json.dumps(item) for item in ids}) == 4
@@ -184,14 +185,14 @@ def test_other_version_of_the_compressor_is_refused(monkeypatch: pytest.MonkeyPa
     assert error.value.remedy == "pip install zstandard==0.25.0"
 
 
-@pytest.mark.parametrize("compression", layer.COMPRESSIONS)
+@pytest.mark.parametrize("compression", writer.COMPRESSIONS)
 def test_dense_is_smaller_and_the_same_tar(compression: Compression) -> None:
     """The layer that each commit changes is compressed harder; its tar is any other layer's."""
-    content = Path(layer.__file__).read_bytes()
+    content = Path(writer.__file__).read_bytes()
     made = {}
     for effort in ("fast", "dense"):
         out = io.BytesIO()
-        blob = layer.write([of_bytes("a", content)], out, compression, effort=effort)
+        blob = writer.write([of_bytes("a", content)], out, compression, effort=effort)
         assert unpacked(out.getvalue(), compression)[512 : 512 + len(content)] == content
         made[effort] = blob
     assert made["dense"].size < made["fast"].size
@@ -203,7 +204,7 @@ def test_dense_is_smaller_and_the_same_tar(compression: Compression) -> None:
 
 def test_tarfile_reads_modes_owners_times_and_links() -> None:
     found = {item.name: item for item in members(FIXED)}
-    assert {item.mtime for item in found.values()} == {tarhead.MTIME}
+    assert {item.mtime for item in found.values()} == {tar_header.MTIME}
     assert {(item.uname, item.gname) for item in found.values()} == {("", "")}
     tool, link, same, tmp = (
         found[name]
@@ -253,7 +254,7 @@ def test_any_name_survives(name: str, kind: Kind) -> None:
     }[kind]
     found = members(entries)[-1]
     assert (found.name if kind == "file" else found.linkname) == name
-    assert found.mtime == tarhead.MTIME
+    assert found.mtime == tar_header.MTIME
 
 
 def test_owner_and_size_beyond_a_plain_tar_field_survive() -> None:
@@ -283,7 +284,7 @@ def test_zstd_frame_has_a_checksum() -> None:
 def test_progress_tells_each_byte_of_content_once() -> None:
     told: list[int] = []
     contents = [b"", b"x", bytes(3 * MIB + 1)]
-    layer.write(
+    writer.write(
         [of_bytes(str(n), c) for n, c in enumerate(contents)], io.BytesIO(), "gzip", told.append
     )
     assert sum(told) == 3 * MIB + 2

@@ -15,18 +15,23 @@ from pathlib import Path
 
 import pytest
 
-from images import base_tree, debfile, held, inflate, limits, sdist, sdist_metadata, wheel_paths
+from images.content import wheel_paths
+from images.content.custom_base import file_tree
 from images.errors import IntegrityError, LockError, UsageError
-from images.unbundle import source
-from images.unbundle.changes import Changes
-from images.unbundle.tar import TarStream
-from images.unbundle.tree import Tree
+from images.export.bundle import delta
+from images.formats import deb_file, sdist_archive, sdist_metadata
+from images.oci.layer import decompress
+from images.oci.layer.tar_stream import TarStream
+from images.unbundle.destinations.base_layers import Changes
+from images.unbundle.destinations.layers import Tree
+from images.unbundle.sources import layers
+from images.util import limits
 from tests.unit.fake_debs import ar_of
 
 MB = 1 << 20
 
 READERS: dict[str, Callable[[Path, Iterator[bytes]], object]] = {
-    "own base, read": lambda place, pieces: base_tree.Tree(lambda _: 0).add_layer(pieces),
+    "own base, read": lambda place, pieces: file_tree.Tree(lambda _: 0).add_layer(pieces),
     "own base, unpacked": lambda place, pieces: Changes(place).apply(pieces),
     "layer of ours, unpacked": lambda place, pieces: Tree(place).apply(0, pieces),
 }
@@ -103,7 +108,7 @@ def test_more_members_than_an_image_has_are_refused(monkeypatch: pytest.MonkeyPa
         list(TarStream(many).members())
     deep = head(b"0", 0, "/".join("d" * 45))
     with pytest.raises(IntegrityError, match="files; 50 are the limit"):
-        base_tree.Tree(lambda _: 0).add_layer(iter([deep + head(b"0", 0, "e/" * 10 + "f")]))
+        file_tree.Tree(lambda _: 0).add_layer(iter([deep + head(b"0", 0, "e/" * 10 + "f")]))
 
 
 def test_zeros_behind_the_end_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,14 +150,14 @@ def test_gzip_of_several_members_is_read_alike_by_builder_and_unpacker(tmp_path:
     path = tmp_path / "layer"
     path.write_bytes(packed)
     kind = "application/vnd.oci.image.layer.v1.tar+gzip"
-    assert b"".join(inflate.tar(path, len(packed), kind)) == plain
+    assert b"".join(decompress.tar(path, len(packed), kind)) == plain
     for size in (len(packed), 1000):
         pieces = (packed[at : at + size] for at in range(0, len(packed), size))
-        assert b"".join(source._gunzip(pieces)) == plain
+        assert b"".join(layers._gunzip(pieces)) == plain
     with pytest.raises(IntegrityError, match="its end is missing"):
-        list(source._gunzip(iter([packed[:-30]])))
+        list(layers._gunzip(iter([packed[:-30]])))
     with pytest.raises(IntegrityError, match="not whole gzip"):
-        list(source._gunzip(iter([packed + b"rest"])))
+        list(layers._gunzip(iter([packed + b"rest"])))
 
 
 def test_a_package_whose_member_unpacks_without_end_is_refused(tmp_path: Path) -> None:
@@ -160,7 +165,7 @@ def test_a_package_whose_member_unpacks_without_end_is_refused(tmp_path: Path) -
     path = tmp_path / "x.deb"
     path.write_bytes(ar_of({"debian-binary": b"2.0\n", "data.tar.gz": tar}))
     with pytest.raises(IntegrityError, match=r"not a \.deb: .* a head of more than"):
-        list(debfile.members(path))
+        list(deb_file.members(path))
 
 
 def test_an_inventory_without_lines_is_none(tmp_path: Path) -> None:
@@ -168,11 +173,11 @@ def test_an_inventory_without_lines_is_none(tmp_path: Path) -> None:
     path.write_bytes(b'["' + b"0" * (1 << 17))
     for inventory in (path, Path("/dev/zero")):
         with pytest.raises(UsageError, match="not an inventory"):
-            held.held([inventory])
+            delta.held([inventory])
     out = io.StringIO()
     json.dump({"files": 0}, out)
     path.write_text(out.getvalue())
-    assert held.held([path]).sizes == frozenset()
+    assert delta.held([path]).sizes == frozenset()
 
 
 def test_an_sdist_whose_head_unpacks_without_end_is_refused(tmp_path: Path) -> None:
@@ -180,7 +185,7 @@ def test_an_sdist_whose_head_unpacks_without_end_is_refused(tmp_path: Path) -> N
     for content in (head(b"x", 900 * MB) + bytes(8 * MB), b"".join(islice(chained(), 2000))):
         path.write_bytes(gzip.compress(content))
         with pytest.raises(IntegrityError, match="not an sdist"):
-            sdist.unpacked(path, tmp_path / "source")
+            sdist_archive.unpacked(path, tmp_path / "source")
         with pytest.raises(LockError, match="what it requires cannot be read"):
             sdist_metadata.requires(path)
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from images import lockfile
 from images.errors import LockError
+from images.inputs.lock import sealed_text
 
-INPUTS = lockfile.digest_of({"a": 1})
+INPUTS = sealed_text.digest_of({"a": 1})
 LINES = ["one==1 x", "two==2 y"]
 REMEDY = "python build.py lock"
 
@@ -19,58 +19,58 @@ REMEDY = "python build.py lock"
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "lock.txt"
-    path.write_text(lockfile.seal(INPUTS, LINES), encoding="utf-8")
+    path.write_text(sealed_text.seal(INPUTS, LINES), encoding="utf-8")
     return path
 
 
 def of_inputs(path: Path, inputs: str) -> bool:
     try:
-        return lockfile.read(path, remedy="").inputs == inputs
+        return sealed_text.read(path, remedy="").inputs == inputs
     except LockError:
         return False
 
 
 def refused(path: Path) -> str:
     with pytest.raises(LockError) as error:
-        lockfile.read(path, remedy=REMEDY)
+        sealed_text.read(path, remedy=REMEDY)
     assert error.value.remedy == REMEDY
     assert error.value.message.startswith(str(path))
     return error.value.message
 
 
 def test_what_was_sealed_is_read(path: Path) -> None:
-    assert lockfile.read(path, remedy="") == lockfile.Sealed(path, INPUTS, tuple(LINES))
+    assert sealed_text.read(path, remedy="") == sealed_text.Sealed(path, INPUTS, tuple(LINES))
     assert of_inputs(path, INPUTS)
-    assert not of_inputs(path, lockfile.digest_of({"a": 2}))
+    assert not of_inputs(path, sealed_text.digest_of({"a": 2}))
 
 
 @given(lines=st.lists(st.text(st.characters(codec="ascii", exclude_categories=["Cc"]))))
 def test_any_lines_come_back(tmp_path_factory: pytest.TempPathFactory, lines: list[str]) -> None:
     path = tmp_path_factory.mktemp("lock") / "lock.txt"
-    path.write_text(lockfile.seal(INPUTS, lines), encoding="utf-8")
-    assert list(lockfile.read(path, remedy="").lines) == lines
+    path.write_text(sealed_text.seal(INPUTS, lines), encoding="utf-8")
+    assert list(sealed_text.read(path, remedy="").lines) == lines
 
 
 def test_seal_is_the_same_each_time_and_depends_on_all() -> None:
     texts = [
-        lockfile.seal(INPUTS, LINES),
-        lockfile.seal("0" * 64, LINES),
-        lockfile.seal(INPUTS, LINES[:1]),
-        lockfile.seal(INPUTS, LINES[::-1]),
+        sealed_text.seal(INPUTS, LINES),
+        sealed_text.seal("0" * 64, LINES),
+        sealed_text.seal(INPUTS, LINES[:1]),
+        sealed_text.seal(INPUTS, LINES[::-1]),
     ]
-    assert texts[0] == lockfile.seal(INPUTS, list(LINES))
+    assert texts[0] == sealed_text.seal(INPUTS, list(LINES))
     assert len(set(texts)) == 4
 
 
 def test_any_flipped_bit_of_the_file_is_noticed(path: Path) -> None:
     content = path.read_bytes()
-    digest = lockfile.digest_of_file(path)
+    digest = sealed_text.digest_of_file(path)
     for position in range(len(content)):
         path.write_bytes(
             content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :]
         )
         assert not of_inputs(path, INPUTS)
-        assert lockfile.digest_of_file(path) != digest
+        assert sealed_text.digest_of_file(path) != digest
 
 
 @pytest.mark.parametrize(
@@ -102,10 +102,10 @@ def test_missing_lock_and_directory_are_told(path: Path) -> None:
 
 
 def test_digest_does_not_depend_on_the_order_of_keys() -> None:
-    assert lockfile.digest_of({"a": [1, "ü"], "b": 2}) == lockfile.digest_of(
+    assert sealed_text.digest_of({"a": [1, "ü"], "b": 2}) == sealed_text.digest_of(
         {"b": 2, "a": [1, "ü"]}
     )
-    assert lockfile.digest_of([1, 2]) != lockfile.digest_of([2, 1])
-    assert lockfile.digest_of({}) == (
+    assert sealed_text.digest_of([1, 2]) != sealed_text.digest_of([2, 1])
+    assert sealed_text.digest_of({}) == (
         "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
     )

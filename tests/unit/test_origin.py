@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from images import origin
+from images.http import origin
 
 
 @pytest.mark.parametrize(

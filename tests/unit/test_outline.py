@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from images import compare, contents, outline, stack
-from images.compare import Change, Comparison
+from images.analysis import compare, packages, summary
+from images.analysis.compare import Change, Comparison
+from images.analysis.summary import Outline, Package, Part
+from images.build import layer_recipes
 from images.errors import IntegrityError, LockError, UsageError
-from images.layer import Blob
-from images.outline import Outline, Package, Part
+from images.oci.layer.writer import Blob
 from tests.unit.outlines import Workplace, debs, wheel
 
 A, B = "torch280-sglang052", "torch280-sglang055"
@@ -32,7 +33,7 @@ def work(tmp_path: Path) -> Workplace:
 
 
 def find(work: Workplace, name: str) -> Outline:
-    return outline.find(name, work.matrix, work.store, "zstd")
+    return summary.find(name, work.matrix, work.store, "zstd")
 
 
 def diff(work: Workplace, old: str = A, new: str = B) -> Comparison:
@@ -47,9 +48,14 @@ def titles(parts: tuple[Part, ...]) -> list[str]:
 
 
 def test_outline_of_a_target_needs_no_store(work: Workplace) -> None:
-    found = outline.of_target(work.matrix, work.matrix.target(A), None, "zstd")
-    assert titles(found.parts)[:4] == [stack.BASE, "CUDA compiler 12.4", "torch 2.8.0", stack.LINKS]
-    assert found.parts[-1].title == stack.RUNTIME
+    found = summary.of_target(work.matrix, work.matrix.target(A), None, "zstd")
+    assert titles(found.parts)[:4] == [
+        layer_recipes.BASE,
+        "CUDA compiler 12.4",
+        "torch 2.8.0",
+        layer_recipes.LINKS,
+    ]
+    assert found.parts[-1].title == layer_recipes.RUNTIME
     assert found.digest is None
     assert all(part.blob is None and part.identity == part.key for part in found.parts)
     torch = found.parts[2]
@@ -62,14 +68,14 @@ def test_outline_of_a_target_needs_no_store(work: Workplace) -> None:
 
 def test_outline_of_a_target_knows_what_the_store_has(work: Workplace) -> None:
     image = work.build("052")
-    one = outline.of_target(work.matrix, work.matrix.target(A), work.store, "zstd")
+    one = summary.of_target(work.matrix, work.matrix.target(A), work.store, "zstd")
     assert one.identities == [layer.blob.digest for layer in image.layers]
     assert one.size == image.size
-    other = outline.of_target(work.matrix, work.matrix.target(B), work.store, "zstd")
+    other = summary.of_target(work.matrix, work.matrix.target(B), work.store, "zstd")
     made = {part.title for part in other.parts if part.blob}
-    assert {"torch 2.8.0", "pyarrow 1.0", stack.BASE} <= made
+    assert {"torch 2.8.0", "pyarrow 1.0", layer_recipes.BASE} <= made
     assert "sgl-kernel 2.0" not in made
-    in_gzip = outline.of_target(work.matrix, work.matrix.target(A), work.store, "gzip")
+    in_gzip = summary.of_target(work.matrix, work.matrix.target(A), work.store, "gzip")
     assert not any(part.blob for part in in_gzip.parts)
 
 
@@ -101,7 +107,7 @@ def test_names_that_stand_for_nothing(work: Workplace) -> None:
     with pytest.raises(UsageError, match="several blobs that begin with sha256:"):
         find(work, "sha256:")
     with pytest.raises(UsageError, match="no target and no image"):
-        outline.find("sha256:00", work.matrix, None, "zstd")
+        summary.find("sha256:00", work.matrix, None, "zstd")
     work.matrix.lock_path(B).unlink()
     with pytest.raises(LockError, match="no such lock"):
         find(work, B)
@@ -127,11 +133,11 @@ def test_image_that_lost_its_name_is_found_by_its_digest(work: Workplace) -> Non
 
 def test_layers_of_an_image_hold_what_the_lock_says(work: Workplace) -> None:
     """By title or by looking into them, all packages of a built image are those of its outline."""
-    planned = outline.of_target(work.matrix, work.matrix.target(A), None, "zstd")
+    planned = summary.of_target(work.matrix, work.matrix.target(A), None, "zstd")
     work.build("052")
     for mine, made in zip(planned.parts, find(work, A).parts, strict=True):
         assert made.packages is None
-        assert sorted(contents.packages(made, work.store)) == sorted(mine.packages or ())
+        assert sorted(packages.packages(made, work.store)) == sorted(mine.packages or ())
 
 
 def test_damaged_layer_that_must_be_looked_into_is_told(work: Workplace) -> None:
@@ -140,7 +146,7 @@ def test_damaged_layer_that_must_be_looked_into_is_told(work: Workplace) -> None
     assert shelf.blob
     work.store.blob_path(shelf.identity).write_bytes(b"x" * shelf.size)
     with pytest.raises(IntegrityError, match="a layer cannot be read"):
-        contents.packages(shelf, work.store)
+        packages.packages(shelf, work.store)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +156,7 @@ def test_damaged_layer_that_must_be_looked_into_is_told(work: Workplace) -> None
      ("CUDA compiler 12.4", "CUDA compiler "), ("Debian bookworm", "Debian bookworm")],
 )  # fmt: skip
 def test_place_of_a_layer_is_its_title_without_the_version(title: str, place: str) -> None:
-    assert contents.place(Part(title, "", None)) == place
+    assert packages.place(Part(title, "", None)) == place
 
 
 # -- differences -----------------------------------------------------------------------------------
@@ -225,7 +231,7 @@ def test_neighbours_that_come_or_go_do_not_change_a_small_package() -> None:
 def test_other_base_is_told_by_its_packages_and_other_compiler_by_its_version() -> None:
     def base(version: str) -> Part:
         held = (Package("debian", "bash", "5"), Package("debian", "libc6", version))
-        return Part(stack.BASE, version, None, packages=held)
+        return Part(layer_recipes.BASE, version, None, packages=held)
 
     found = compare.changes(
         [base("2.36-1"), Part("CUDA compiler 12.4", "a", None)],

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from images import attest, output
-from images.entry import of_bytes
+from images.attest import attach
 from images.errors import OutputError
-from images.image import Image, Layer
-from images.layer import write
-from images.referrer import Referrer
-from images.store import Store
+from images.oci.image import Image, Layer
+from images.oci.layer.entry import of_bytes
+from images.oci.layer.writer import write
+from images.oci.referrer import Referrer
+from images.oci.store.store import Store
+from images.util import output
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = "torch280-sglang052"
@@ -44,7 +45,7 @@ def filled(store: Store) -> Store:
         commit(blob.digest)
     image = Image(TARGET, (Layer("only", blob),), {"A": "1"}, {"roll.target": TARGET}, "t")
     store.save(image)
-    store.attach([Referrer(attest.SBOM, "sbom.json", SBOM, image.descriptor, {})])
+    store.attach([Referrer(attach.SBOM, "sbom.json", SBOM, image.descriptor, {})])
     return store
 
 

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from images import lock, lockfile, plan
-from images.artifact import Artifact
-from images.image import MAX_LAYERS
-from images.lock import Distribution
-from images.matrix import load
+from images.build import grouping
+from images.inputs.lock import lock, sealed_text
+from images.inputs.lock.artifact import Artifact
+from images.inputs.lock.lock import Distribution
+from images.inputs.matrix.matrix import load
+from images.oci.image import MAX_LAYERS
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = sorted(
@@ -27,12 +28,12 @@ def distribution(name: str, size: int, version: str = "1.0") -> Distribution:
 
 
 def locked(path: Path) -> tuple[Distribution, ...]:
-    lines = lockfile.read(path, remedy="").lines
+    lines = sealed_text.read(path, remedy="").lines
     return lock.parse_lines(line for line in lines if not line.startswith("#"))
 
 
 names = st.text("abcdefghij-", min_size=1, max_size=8)
-distributions = st.dictionaries(names, st.integers(1, 3 * plan.OWN_LAYER)).map(
+distributions = st.dictionaries(names, st.integers(1, 3 * grouping.OWN_LAYER)).map(
     lambda sizes: [distribution(name, size) for name, size in sizes.items()]
 )
 
@@ -49,29 +50,35 @@ def test_the_locks_are_those_of_the_targets() -> None:
 
 
 def test_real_lock_fits_into_an_image(real: tuple[Distribution, ...]) -> None:
-    assert 1 < len(plan.groups(real)) <= MAX_LAYERS - OTHER_LAYERS
+    assert 1 < len(grouping.groups(real)) <= MAX_LAYERS - OTHER_LAYERS
 
 
 def test_each_distribution_of_a_real_lock_is_in_one_layer(real: tuple[Distribution, ...]) -> None:
-    found = [item for group in plan.groups(real) for item in group.distributions]
+    found = [item for group in grouping.groups(real) for item in group.distributions]
     assert sorted(found) == sorted(real)
 
 
 def test_real_stack_begins_with_what_torch_pins(real: tuple[Distribution, ...]) -> None:
-    own = [group.distributions[0] for group in plan.groups(real) if len(group.distributions) == 1]
-    large = [item for item in own if item.artifact.size >= plan.OWN_LAYER]
-    flags = [plan.is_torch_stack(item) for item in large]
+    own = [
+        group.distributions[0] for group in grouping.groups(real) if len(group.distributions) == 1
+    ]
+    large = [item for item in own if item.artifact.size >= grouping.OWN_LAYER]
+    flags = [grouping.is_torch_stack(item) for item in large]
     assert flags == sorted(flags, reverse=True)
     assert large[0].name.startswith(("nvidia-cudnn", "nvidia-cublas"))
 
 
 def test_real_stack_has_what_changes_most_above_the_rest(real: tuple[Distribution, ...]) -> None:
-    own = [group.distributions[0] for group in plan.groups(real) if not plan.is_shelf(group.title)]
-    stack = [item.name for item in own if plan.is_torch_stack(item)]
-    kept = [name for name in stack if not name.startswith(plan._NEW_WITH_TORCH)]
+    own = [
+        group.distributions[0]
+        for group in grouping.groups(real)
+        if not grouping.is_shelf(group.title)
+    ]
+    stack = [item.name for item in own if grouping.is_torch_stack(item)]
+    kept = [name for name in stack if not name.startswith(grouping._NEW_WITH_TORCH)]
     assert stack[: len(kept)] == kept
     assert stack[-2:] == ["triton", "torch"]
-    rest = [item for item in own if not plan.is_torch_stack(item)]
+    rest = [item for item in own if not grouping.is_torch_stack(item)]
     sglangs = [item for item in rest if item.name.startswith(("sgl", "flashinfer"))]
     sglangs = [item for item in sglangs if item.name != "sgl-deep-gemm"]
     assert {"sglang", "flashinfer-python"} < {item.name for item in sglangs}
@@ -85,16 +92,16 @@ def test_nvidia_wheels_that_have_files_in_common_share_no_layer(
     real: tuple[Distribution, ...],
 ) -> None:
     """nvidia/__init__.py is in many of them; a layer refuses a path that comes twice."""
-    for group in plan.groups(real):
+    for group in grouping.groups(real):
         nvidia = [item.name for item in group.distributions if item.name.startswith("nvidia-")]
-        shared = [name for name in nvidia if plan.is_torch_stack(distribution(name, 1))]
+        shared = [name for name in nvidia if grouping.is_torch_stack(distribution(name, 1))]
         assert len(shared) <= 1, group.title
 
 
 @pytest.mark.parametrize("torch", ["torch280", "torch291"])
 def test_targets_on_one_torch_begin_alike(torch: str) -> None:
     stacks = [
-        [item.distributions for item in plan.groups(locked(path))]
+        [item.distributions for item in grouping.groups(locked(path))]
         for path in LOCKS
         if path.stem.startswith(torch)
     ]
@@ -105,7 +112,7 @@ def test_targets_on_one_torch_begin_alike(torch: str) -> None:
 def test_releases_of_torch_begin_alike() -> None:
     """What torch 2.8 and 2.9 have in common lies lowest: 2.5 GB that a node keeps once."""
     stacks = [
-        plan.groups(locked(path))
+        grouping.groups(locked(path))
         for path in LOCKS
         if path.stem.startswith(("torch280", "torch291"))
     ]
@@ -125,11 +132,11 @@ def _alike(stacks: list[list[tuple[Distribution, ...]]]) -> int:
 def test_every_distribution_is_in_one_group_and_large_ones_are_alone(
     items: list[Distribution],
 ) -> None:
-    groups = plan.groups(items)
+    groups = grouping.groups(items)
     assert sorted(item for group in groups for item in group.distributions) == sorted(items)
     for group in groups:
         assert len(group.distributions) == 1 or all(
-            item.artifact.size < plan.OWN_LAYER for item in group.distributions
+            item.artifact.size < grouping.OWN_LAYER for item in group.distributions
         )
         assert list(group.distributions) == sorted(group.distributions)
     assert len({group.title for group in groups}) == len(groups)
@@ -139,27 +146,31 @@ def test_every_distribution_is_in_one_group_and_large_ones_are_alone(
 def test_order_of_the_lock_does_not_matter(items: list[Distribution], random: object) -> None:
     shuffled = items.copy()
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    assert plan.groups(shuffled) == plan.groups(items)
+    assert grouping.groups(shuffled) == grouping.groups(items)
 
 
-@given(distributions, st.integers(1, plan.OWN_LAYER - 1), st.integers(1, plan.OWN_LAYER - 1))
+@given(
+    distributions, st.integers(1, grouping.OWN_LAYER - 1), st.integers(1, grouping.OWN_LAYER - 1)
+)
 def test_bump_of_a_small_distribution_changes_one_layer_in_its_place(
     items: list[Distribution], old_size: int, new_size: int
 ) -> None:
     old, new = distribution("bumped", old_size), distribution("bumped", new_size, "2.0")
-    before, after = plan.groups([*items, old]), plan.groups([*items, new])
+    before, after = grouping.groups([*items, old]), grouping.groups([*items, new])
     assert len(before) == len(after)
     changed = [index for index, group in enumerate(before) if group != after[index]]
     assert len(changed) == 1
     assert [group.title for group in before] == [group.title for group in after]
 
 
-@given(distributions, st.integers(1, 3 * plan.OWN_LAYER))
+@given(distributions, st.integers(1, 3 * grouping.OWN_LAYER))
 def test_new_distribution_moves_no_other(items: list[Distribution], size: int) -> None:
-    before = plan.groups(items)
-    after = plan.groups([*items, distribution("added", size)])
+    before = grouping.groups(items)
+    after = grouping.groups([*items, distribution("added", size)])
     without = [
-        plan.Group(group.title, tuple(item for item in group.distributions if item.name != "added"))
+        grouping.Group(
+            group.title, tuple(item for item in group.distributions if item.name != "added")
+        )
         for group in after
     ]
     assert [group for group in without if group.distributions] == before
@@ -173,15 +184,15 @@ def test_new_distribution_moves_no_other(items: list[Distribution], size: int) -
      ("nvidia-cudnn-frontend", False), ("nvidia-ml-py", False), ("pytorch", False)],
 )  # fmt: skip
 def test_torch_stack_is_what_torch_pins(name: str, expected: bool) -> None:
-    assert plan.is_torch_stack(distribution(name, 1)) is expected
+    assert grouping.is_torch_stack(distribution(name, 1)) is expected
 
 
 def test_titles_tell_shelves_from_wheels(real: tuple[Distribution, ...]) -> None:
-    for group in plan.groups(real):
-        large = any(item.artifact.size >= plan.OWN_LAYER for item in group.distributions)
-        assert plan.is_shelf(group.title) is not large
+    for group in grouping.groups(real):
+        large = any(item.artifact.size >= grouping.OWN_LAYER for item in group.distributions)
+        assert grouping.is_shelf(group.title) is not large
 
 
 def test_size_of_a_group_is_that_of_its_files() -> None:
     one = distribution("a", 5)
-    assert plan.Group("t", (one, dataclasses.replace(one, name="b"))).size == 10
+    assert grouping.Group("t", (one, dataclasses.replace(one, name="b"))).size == 10

@@ -8,15 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from images import fetch, prefetch, sha256, sources
-from images.artifact import Artifact
-from images.deb import Deb
+from images.build import prefetch
+from images.build.prefetch import Outcome
 from images.errors import FetchError
-from images.lock import Distribution
-from images.prefetch import Outcome
-from images.progress import Progress
-from images.retry import Policy
-from images.sources import Sources
+from images.http.retry import Policy
+from images.inputs.fetch import download_cache, needed
+from images.inputs.fetch.needed import Sources
+from images.inputs.lock.artifact import Artifact
+from images.inputs.lock.deb import Deb
+from images.inputs.lock.lock import Distribution
+from images.util import sha256
+from images.util.progress import Progress
 from tests.unit.conftest import Faulty
 
 
@@ -59,8 +61,8 @@ def shop(server: Faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sho
     def locate(wanted: Sources, mirror: str | None, cache: Path) -> dict[Artifact, str]:
         return {file: server.url(f"/{file.filename}") for file in wanted.artifacts}
 
-    monkeypatch.setattr(sources, "locate", locate)
-    monkeypatch.setattr(fetch, "POLICY", Policy(first=0.0))
+    monkeypatch.setattr(needed, "locate", locate)
+    monkeypatch.setattr(download_cache, "POLICY", Policy(first=0.0))
     return Shop(server, tmp_path / "cache")
 
 
@@ -79,13 +81,13 @@ def test_everything_arrives_and_is_there_the_next_time(shop: Shop) -> None:
 def test_look_fetches_nothing_and_names_missing_and_damaged(shop: Shop) -> None:
     good, rotten = shop.wheel("good"), shop.wheel("rotten")
     shop.fill()
-    path = fetch.cached(rotten, shop.cache)
+    path = download_cache.cached(rotten, shop.cache)
     path.unlink()
     path.write_bytes(bytes(rotten.size))
     absent = shop.deb("absent")
     cut = shop.deb("cut")
-    fetch.cached(cut, shop.cache).parent.mkdir()
-    fetch.cached(cut, shop.cache).write_bytes(b"short")
+    download_cache.cached(cut, shop.cache).parent.mkdir()
+    download_cache.cached(cut, shop.cache).write_bytes(b"short")
     shop.server.seen.clear()
     found = shop.look()
     assert found.present == (good,)
@@ -101,7 +103,7 @@ def test_look_fetches_nothing_and_names_missing_and_damaged(shop: Shop) -> None:
 def test_damaged_file_is_fetched_anew(shop: Shop) -> None:
     file = shop.wheel("rotten")
     shop.fill()
-    path = fetch.cached(file, shop.cache)
+    path = download_cache.cached(file, shop.cache)
     path.unlink()
     path.write_bytes(bytes(file.size))
     outcome = shop.fill()
@@ -130,7 +132,7 @@ def test_interrupted_fetch_goes_on(shop: Shop) -> None:
 
 
 def test_very_many_names_are_not_all_told() -> None:
-    told = sources.listed(f"file{number:03}" for number in range(100))
+    told = needed.listed(f"file{number:03}" for number in range(100))
     assert "file019" in told
     assert "file020" not in told
     assert "80 more" in told
@@ -139,16 +141,16 @@ def test_very_many_names_are_not_all_told() -> None:
 def test_files_that_the_index_has_no_more_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from images import uv
+    from images.inputs.lock import uv
 
     file = Artifact("a-1.0.whl", "0" * 64, 1)
     monkeypatch.setattr(uv, "locate", lambda wanted: {})
     with pytest.raises(FetchError, match=r"no file with the locked hash for:\n  a==1.0: a-1.0"):
-        sources.locate(Sources({file: Distribution("a", "1.0", file)}, {}), None, tmp_path)
+        needed.locate(Sources({file: Distribution("a", "1.0", file)}, {}), None, tmp_path)
 
 
 def test_packages_are_asked_of_the_mirror_that_a_person_set(tmp_path: Path) -> None:
     file = Artifact("a.deb", "0" * 64, 1)
     package = Deb("a", "1", "debian", "pool/a.deb", file)
-    found = sources.locate(Sources({}, {file: package}), "http://127.0.0.1/debian", tmp_path)
+    found = needed.locate(Sources({}, {file: package}), "http://127.0.0.1/debian", tmp_path)
     assert found == {file: "http://127.0.0.1/debian/pool/a.deb"}

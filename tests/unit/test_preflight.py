@@ -9,10 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from images import base, lock, matrix, options, preflight, stack, toolkit
+from images.build import layer_recipes, preflight
+from images.build.layer_recipes import Recipe
+from images.build.preflight import Needs
+from images.commands import options
+from images.content.cuda import toolkit
+from images.content.debian import rootfs
 from images.errors import StoreError, ToolError
-from images.preflight import Needs
-from images.stack import Recipe
+from images.inputs.lock import lock
+from images.inputs.matrix import matrix
 from tests.faults.disks import disk, remount
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,8 +28,8 @@ GIB = 1 << 30
 def recipes() -> list[Recipe]:
     found = matrix.load(ROOT / "matrix.yaml")
     target = found.target(TARGET)
-    return stack.recipes(
-        lock.read(found, target), base.locked(), toolkit.locked(target.toolkit), "zstd"
+    return layer_recipes.recipes(
+        lock.read(found, target), rootfs.locked(), toolkit.locked(target.toolkit), "zstd"
     )
 
 
@@ -36,12 +41,12 @@ def test_a_whole_build_needs_less_than_it_makes_and_most_of_it() -> None:
 
 
 def test_one_changed_layer_needs_no_root_file_system() -> None:
-    (runtime,) = (recipe for recipe in recipes() if recipe.title == stack.RUNTIME)
+    (runtime,) = (recipe for recipe in recipes() if recipe.title == layer_recipes.RUNTIME)
     assert preflight.needs([runtime], 0).store < 1_000_000
 
 
 def test_only_what_is_installed_by_dpkg_needs_mmdebstrap() -> None:
-    assert [recipe.title for recipe in recipes() if recipe.bootstraps] == [stack.BASE]
+    assert [recipe.title for recipe in recipes() if recipe.bootstraps] == [layer_recipes.BASE]
 
 
 def test_room_on_one_disk_is_asked_for_both(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from typing import TextIO
 
 import pytest
 
-from images import progress
-from images.progress import Progress
+from images.util import progress
+from images.util.progress import Progress
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from images import evidence, matrix, proof, proven
-from images.evidence import Evidence, Gpu, ImageId, Machine, Outcome, Proof
+from images.attest import evidence, evidence_check
+from images.attest.evidence import Evidence, Gpu, ImageId, Machine, Outcome, Proof
+from images.commands.report import proof
+from images.inputs.matrix import matrix
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = next(row for row in matrix.load(ROOT / "matrix.yaml").targets if not row.flavour)
@@ -16,7 +18,7 @@ DIGEST = f"sha256:{'1' * 64}"
 def keep(beside: Path, outcome: str = "passed") -> None:
     image = ImageId(HERE.id, DIGEST, f"sha256:{'2' * 64}", f"sha256:{'3' * 64}", "1.0")
     machine = Machine((Gpu("NVIDIA H200", 139.0, "9.0"),), "580", "13.0", "6.1")
-    tests = dict.fromkeys(proven.suite(proven.GPU_SUITE), Outcome("passed"))
+    tests = dict.fromkeys(evidence_check.suite(evidence_check.GPU_SUITE), Outcome("passed"))
     tests[min(tests)] = Outcome(outcome)
     made = Proof(machine, "docker", "2026-11-26T10:00:00Z", tests, {})
     evidence.write(evidence.path_of(beside, HERE.id), Evidence(image, (made,)))

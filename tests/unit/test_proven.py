@@ -8,16 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from images import evidence, matrix, proven
-from images.evidence import Evidence, Gpu, ImageId, Machine, Outcome, Proof, RollRun
-from images.verdict import Verdict
+from images.attest import evidence, evidence_check
+from images.attest.evidence import Evidence, Gpu, ImageId, Machine, Outcome, Proof, RollRun
+from images.attest.verdict import Verdict
+from images.inputs.matrix import matrix
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLL_TARGET = "torch280-sglang052-roll"
 DIGEST = f"sha256:{'a' * 64}"
 SINCE = "2026-08-20T00:00:00Z"
 NOW = datetime(2026, 11, 28, 12, tzinfo=timezone.utc)
-GPU, ROLL = proven.suite(proven.GPU_SUITE), proven.suite(proven.ROLL_SUITE)
+GPU, ROLL = (
+    evidence_check.suite(evidence_check.GPU_SUITE),
+    evidence_check.suite(evidence_check.ROLL_SUITE),
+)
 PASSED = Outcome("passed")
 RUN = RollRun("8eb27cc2dc34c4d1310b169d9b86d339004d811a", False, "2026-11-25T00:00:00Z", {})
 RUN = replace(RUN, tests=dict.fromkeys(ROLL, PASSED))
@@ -32,7 +36,7 @@ PROOF = Proof(
 
 def judged(proof: Proof, target: str = "torch280-sglang052") -> Verdict:
     found = Evidence(ImageId(target, DIGEST, DIGEST, DIGEST, "0.1.0"), (proof,))
-    return proven.judge(found, target, DIGEST, SINCE, NOW)
+    return evidence_check.judge(found, target, DIGEST, SINCE, NOW)
 
 
 def with_tests(**tests: Outcome | None) -> Proof:
@@ -109,7 +113,7 @@ def test_committed_evidence_is_believed() -> None:
         found = evidence.read(evidence.path_of(ROOT / "matrix.yaml", row.id))
         if found is not None:
             digest = found.image.manifest_digest
-            verdict = proven.judge(found, row.id, digest, row.exclude_newer)
+            verdict = evidence_check.judge(found, row.id, digest, row.exclude_newer)
             # Tests that came after a run have no result in it until the image is proven again.
             waits = "have no result" in verdict.text or "not run" in verdict.text
             assert verdict.proven or waits, (row.id, verdict.text)

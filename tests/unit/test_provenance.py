@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from images import attest, provenance, runtime, sbom
-from images.image import Image
-from images.provenance import Build
-from images.referrer import Referrer
-from images.store import open_store
+from images.attest import attach, provenance, sbom
+from images.attest.provenance import Build
+from images.content import runtime_wheel
+from images.oci.image import Image
+from images.oci.referrer import Referrer
+from images.oci.store.store import open_store
 from tests.unit.attestations import MATERIALS, build_of, image_in, sha256
 
 GITHUB = {
@@ -30,7 +31,7 @@ GITHUB = {
     "RUNNER_ENVIRONMENT": "github-hosted",
 }
 
-SBOM = Referrer(attest.SBOM, "one.cdx.json", b"an SBOM", {}, {})
+SBOM = Referrer(attach.SBOM, "one.cdx.json", b"an SBOM", {}, {})
 
 
 @pytest.fixture
@@ -98,8 +99,8 @@ def test_all_that_went_in_is_named_by_its_hash(image: Image, tmp_path: Path) -> 
         {"name": "images/locks/one.txt", "digest": {"sha256": sha256("a lock\n")}},
         {
             "name": "roll_runtime",
-            "uri": f"pkg:generic/roll-runtime@{runtime.version()}",
-            "annotations": {"sourceSha256": runtime.source_digest()},
+            "uri": f"pkg:generic/roll-runtime@{runtime_wheel.version()}",
+            "annotations": {"sourceSha256": runtime_wheel.source_digest()},
         },
     ]
 

@@ -4,50 +4,50 @@ from __future__ import annotations
 
 import pytest
 
-from images import push_memory
 from images.errors import StoreError
-from images.reference import Repository
-from images.store import Store
+from images.export.push import history
+from images.oci.reference import Repository
+from images.oci.store.store import Store
 
 APP = Repository("host.example", "team/app")
 
 
 def test_each_repository_of_a_registry_is_remembered(store: Store) -> None:
     one, two = store.put(b"1"), store.put(b"2")
-    push_memory.note(store, APP, [one, two])
-    push_memory.note(store, Repository("host.example", "team/other"), [one])
-    push_memory.note(store, Repository("else.example", "team/app"), [two])
-    assert push_memory.known(store, "host.example") == {"team/app": {one, two}, "team/other": {one}}
-    assert push_memory.known(store, "nowhere.example") == {}
+    history.note(store, APP, [one, two])
+    history.note(store, Repository("host.example", "team/other"), [one])
+    history.note(store, Repository("else.example", "team/app"), [two])
+    assert history.known(store, "host.example") == {"team/app": {one, two}, "team/other": {one}}
+    assert history.known(store, "nowhere.example") == {}
 
 
 def test_digests_add_up_until_the_store_has_them_no_more(store: Store) -> None:
     one, two, three = (store.put(content) for content in (b"1", b"2", b"3"))
-    push_memory.note(store, APP, [one, two])
+    history.note(store, APP, [one, two])
     store.blob_path(one).unlink()
-    push_memory.note(store, APP, [three])
-    assert push_memory.known(store, "host.example") == {"team/app": {two, three}}
+    history.note(store, APP, [three])
+    assert history.known(store, "host.example") == {"team/app": {two, three}}
 
 
 def test_last_image_of_a_repository_stays_until_the_next(store: Store) -> None:
-    assert push_memory.last_image(store, APP) is None
+    assert history.last_image(store, APP) is None
     one, two = store.put(b"1"), store.put(b"2")
-    push_memory.note(store, APP, [one])
-    assert push_memory.last_image(store, APP) is None
-    push_memory.note(store, APP, [one], "sha256:1")
-    push_memory.note(store, APP, [two])
-    assert push_memory.last_image(store, APP) == "sha256:1"
-    push_memory.note(store, APP, [one], "sha256:2")
-    assert push_memory.last_image(store, APP) == "sha256:2"
-    assert push_memory.last_image(store, Repository("host.example", "team/other")) is None
+    history.note(store, APP, [one])
+    assert history.last_image(store, APP) is None
+    history.note(store, APP, [one], "sha256:1")
+    history.note(store, APP, [two])
+    assert history.last_image(store, APP) == "sha256:1"
+    history.note(store, APP, [one], "sha256:2")
+    assert history.last_image(store, APP) == "sha256:2"
+    assert history.last_image(store, Repository("host.example", "team/other")) is None
 
 
 def test_nothing_new_writes_nothing(store: Store) -> None:
     digest = store.put(b"1")
-    push_memory.note(store, APP, [digest])
+    history.note(store, APP, [digest])
     (path,) = (store.path / ".roll" / "pushed").iterdir()
     before = path.stat().st_ino
-    push_memory.note(store, APP, [digest])
+    history.note(store, APP, [digest])
     assert path.stat().st_ino == before
 
 
@@ -58,11 +58,11 @@ def test_nothing_new_writes_nothing(store: Store) -> None:
 )  # fmt: skip
 def test_damaged_memory_is_only_forgotten(store: Store, content: str) -> None:
     digest = store.put(b"1")
-    push_memory.note(store, APP, [digest])
+    history.note(store, APP, [digest])
     (path,) = (store.path / ".roll" / "pushed").iterdir()
     path.write_text(content)
-    push_memory.note(store, APP, [digest])
-    assert push_memory.known(store, "host.example") == {"team/app": {digest}}
+    history.note(store, APP, [digest])
+    assert history.known(store, "host.example") == {"team/app": {digest}}
 
 
 def test_store_that_cannot_be_written_only_forgets(
@@ -72,12 +72,12 @@ def test_store_that_cannot_be_written_only_forgets(
         raise StoreError("no space left")
 
     monkeypatch.setattr(store, "note", full)
-    push_memory.note(store, APP, [store.put(b"1")])
-    assert push_memory.known(store, "host.example") == {}
+    history.note(store, APP, [store.put(b"1")])
+    assert history.known(store, "host.example") == {}
 
 
 def test_upkeep_leaves_it_alone(store: Store) -> None:
-    push_memory.note(store, APP, [store.put(b"1")])
+    history.note(store, APP, [store.put(b"1")])
     store.gc()
     assert store.verify() == []
-    assert "team/app" in push_memory.known(store, "host.example")
+    assert "team/app" in history.known(store, "host.example")

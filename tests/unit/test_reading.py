@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from images import errors, printable, reading, sha256
+from images import errors, printable
+from images.util import sha256, untrusted_files
 
 
 @pytest.fixture
@@ -20,13 +21,15 @@ def test_a_file_is_read_to_its_limit_and_no_further(tmp_path: Path) -> None:
     path = tmp_path / "file"
     for content in (b"", b"1234567890"):
         path.write_bytes(content)
-        assert reading.whole(path, 10) == content
+        assert untrusted_files.whole(path, 10) == content
     path.write_bytes(b"12345678901")
     with pytest.raises(OSError, match="larger than the limit of 10 bytes"):
-        reading.whole(path, 10)
+        untrusted_files.whole(path, 10)
 
 
-@pytest.mark.parametrize("read", [reading.open_regular, sha256.of_file, reading.open_lock])
+@pytest.mark.parametrize(
+    "read", [untrusted_files.open_regular, sha256.of_file, untrusted_files.open_lock]
+)
 def test_pipes_and_devices_are_refused_at_once(read: object, pipe: Path, tmp_path: Path) -> None:
     assert callable(read)
     device = Path("/dev/zero")
@@ -38,11 +41,11 @@ def test_pipes_and_devices_are_refused_at_once(read: object, pipe: Path, tmp_pat
 
 
 def test_a_lock_is_made_and_follows_no_link(tmp_path: Path) -> None:
-    reading.open_lock(tmp_path / "lock").close()
+    untrusted_files.open_lock(tmp_path / "lock").close()
     assert (tmp_path / "lock").is_file()
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError, match="link"):
-        reading.open_lock(tmp_path / "link")
+        untrusted_files.open_lock(tmp_path / "link")
     assert not (tmp_path / "elsewhere").exists()
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from images import origin, realm
 from images.errors import RegistryError
+from images.http import origin
+from images.oci.registry import realm
 
 HOME = origin.of("https://registry.example.com")
 

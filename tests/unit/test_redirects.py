@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from images import pull
 from images.errors import LoginError, RegistryError
-from images.reference import Repository
-from images.registry import Registry
-from images.registry_http import Exchange
-from images.retry import Policy
+from images.http.retry import Policy
+from images.oci.reference import Repository
+from images.oci.registry import download
+from images.oci.registry.client import Registry
+from images.oci.registry.transport import Exchange
 from tests.unit.servers import Answer, Asked, Identity, Server, identity, serving
 
 BLOB = b"content of a blob"
@@ -48,7 +48,7 @@ def registry(server: Server) -> Registry:
 def fetch(server: Server) -> bytes:
     out = io.BytesIO()
     with registry(server) as connected:
-        pull.blob(connected, DIGEST, len(BLOB), out)
+        download.blob(connected, DIGEST, len(BLOB), out)
     return out.getvalue()
 
 

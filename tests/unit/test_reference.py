@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from images import reference
 from images.errors import UsageError
-from images.reference import Repository
+from images.oci import reference
+from images.oci.reference import Repository
 
 DIGEST = "sha256:" + "0" * 64
 

@@ -8,10 +8,11 @@ import time
 import pytest
 import requests
 
-from images import origin, registry_auth, web
-from images.docker_auth import Login
 from images.errors import LoginError, RegistryError
-from images.registry_auth import Authorization
+from images.http import origin, session
+from images.oci.registry import auth
+from images.oci.registry.auth import Authorization
+from images.oci.registry.credentials import Login
 from tests.unit.servers import serving
 
 
@@ -20,7 +21,7 @@ def authorization(
 ) -> Authorization:
     return Authorization(
         home.partition("://")[2],
-        web.session(),
+        session.session(),
         home=origin.of(home),
         login_for=lambda _: login,
         say=(said if said is not None else []).append,
@@ -162,7 +163,7 @@ def test_realm_that_cannot_be_asked_is_told_at_once(realm: str) -> None:
 def test_tokens_are_used_until_shortly_before_their_end(
     body: dict[str, object], fresh: float
 ) -> None:
-    found = registry_auth._token_of(answer(body), 1000.0, "https://a/t")
+    found = auth._token_of(answer(body), 1000.0, "https://a/t")
     assert (found.header, found.until) == ("Bearer t", 1000.0 + fresh)
     assert found.is_fresh() is (time.monotonic() < found.until)
 
@@ -181,7 +182,7 @@ def test_tokens_are_used_until_shortly_before_their_end(
 )
 def test_answers_without_a_token(body: object) -> None:
     with pytest.raises(RegistryError, match="without a token") as error:
-        registry_auth._token_of(answer(body), 0.0, "https://a/t")
+        auth._token_of(answer(body), 0.0, "https://a/t")
     assert "s3cr3t" not in error.value.message
 
 

@@ -6,8 +6,8 @@ import pytest
 import requests
 
 from images.errors import LoginError, RegistryError
-from images.registry_http import Exchange
-from images.retry import PassingError, Policy
+from images.http.retry import PassingError, Policy
+from images.oci.registry.transport import Exchange
 
 BASE = "https://host.example/v2/team/app/blobs/uploads/"
 

@@ -7,16 +7,16 @@ import json
 import pytest
 import requests
 
-from images import registry_refusals
 from images.errors import LoginError, RegistryError
-from images.registry_refusals import MissingError, Refusal, UnfitError
+from images.oci.registry import refusals
+from images.oci.registry.refusals import MissingError, Refusal, UnfitError
 
 
 def answer(status: int, *errors: object, body: bytes | None = None) -> Refusal:
     response = requests.Response()
     response.status_code = status
     response._content = json.dumps({"errors": errors}).encode() if body is None else body
-    return registry_refusals.of(response)
+    return refusals.of(response)
 
 
 def error(code: str, message: str = "", **more: object) -> dict[str, object]:
@@ -63,13 +63,13 @@ def test_kind_of_the_error() -> None:
     told = LoginError("m", remedy="log in")
     digest = "sha256:" + "a" * 64
     place = "host/app"
-    fixed = registry_refusals.error_of(Refusal(403, words="immutable"), told, place, "v1")
+    fixed = refusals.error_of(Refusal(403, words="immutable"), told, place, "v1")
     assert type(fixed) is RegistryError
     assert "host/app:ANOTHER-TAG" in str(fixed.remedy)
-    assert registry_refusals.error_of(Refusal(403, words="immutable"), told, place, None) is told
+    assert refusals.error_of(Refusal(403, words="immutable"), told, place, None) is told
     lacking = answer(404, error("BLOB_UNKNOWN", detail={"digest": digest}))
-    missing = registry_refusals.error_of(lacking, told, place, "v1")
+    missing = refusals.error_of(lacking, told, place, "v1")
     assert isinstance(missing, MissingError)
     assert missing.lacking == {digest}
-    unfit = registry_refusals.error_of(Refusal(415), told, place, "v1")
+    unfit = refusals.error_of(Refusal(415), told, place, "v1")
     assert isinstance(unfit, UnfitError)

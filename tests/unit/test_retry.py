@@ -7,7 +7,7 @@ from email.utils import formatdate
 
 import pytest
 
-from images.retry import PASSING, Policy, retry_after
+from images.http.retry import PASSING, Policy, retry_after
 
 
 def test_pauses_double_up_to_the_longest() -> None:

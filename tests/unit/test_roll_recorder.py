@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from images import evidence, proven
-from images.evidence import Gpu, ImageId, Machine, Outcome, RollRun
-from images.roll_checkout import RollCheckout
-from images.verdict import judge
+from images.attest import evidence, evidence_check
+from images.attest.evidence import Gpu, ImageId, Machine, Outcome, RollRun
+from images.attest.verdict import judge
+from images.commands.roll_checkout import RollCheckout
 from tests.gpu import recorder as record
 from tests.gpu.recorder import Recorder
 
@@ -86,6 +86,6 @@ def test_a_session_of_roll_after_the_other_adds_up(suites: Path) -> None:
 
 
 def test_the_real_suite_is_found() -> None:
-    names = proven.suite(Path(__file__).parents[1] / "roll")
+    names = evidence_check.suite(Path(__file__).parents[1] / "roll")
     assert "test_job.py::test_the_engine_follows_the_new_weights" in names
     assert len(names) > 40

@@ -11,22 +11,23 @@ from pathlib import Path
 
 import pytest
 
-from images import runtime, wheels
+from images.content import runtime_wheel
 from images.errors import ToolError
+from images.formats import wheel_file
 
 
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the sources, to be changed."""
     copy = tmp_path / "roll_runtime"
-    shutil.copytree(runtime.SOURCE, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(runtime, "SOURCE", copy)
+    shutil.copytree(runtime_wheel.SOURCE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(runtime_wheel, "SOURCE", copy)
     return copy
 
 
 def built(workdir: Path) -> Path:
     workdir.mkdir()
-    return runtime.build(workdir)
+    return runtime_wheel.build(workdir)
 
 
 def sha256(path: Path) -> str:
@@ -35,9 +36,9 @@ def sha256(path: Path) -> str:
 
 def test_wheel_is_valid_and_holds_the_package_and_its_pth(tmp_path: Path) -> None:
     wheel = built(tmp_path / "work")
-    assert f"-{runtime.version()}-py3-none-any" in wheel.name
-    with wheels.opened(wheel) as opened:
-        found = {entry.path: entry.open().read() for entry in wheels.entries(opened)}
+    assert f"-{runtime_wheel.version()}-py3-none-any" in wheel.name
+    with wheel_file.opened(wheel) as opened:
+        found = {entry.path: entry.open().read() for entry in wheel_file.entries(opened)}
     names = {path.rpartition("site-packages/")[2] for path in found}
     assert {"roll_runtime/__init__.py", "roll_runtime.pth"} <= names
 
@@ -61,7 +62,7 @@ def test_same_bytes_whatever_umask_modes_times_and_zone(
 def test_what_tools_leave_behind_changes_neither_key_nor_wheel(
     source: Path, tmp_path: Path
 ) -> None:
-    key, files = runtime.source_digest(), runtime.source_files()
+    key, files = runtime_wheel.source_digest(), runtime_wheel.source_files()
     before = zipfile.ZipFile(built(tmp_path / "one")).namelist()
     package = source / "src" / "roll_runtime"
     for name in ("__pycache__/x.cpython-311.pyc", "old.pyc", "build/lib/x.py", "dist/a.whl",
@@ -70,20 +71,20 @@ def test_what_tools_leave_behind_changes_neither_key_nor_wheel(
             path = place / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"left behind")
-    assert runtime.source_digest() == key
-    assert runtime.source_files() == files
+    assert runtime_wheel.source_digest() == key
+    assert runtime_wheel.source_files() == files
     assert zipfile.ZipFile(built(tmp_path / "two")).namelist() == before
 
 
 def test_every_change_of_a_source_changes_the_key(source: Path) -> None:
-    keys = {runtime.source_digest()}
+    keys = {runtime_wheel.source_digest()}
     path = source / "src" / "roll_runtime" / "__init__.py"
     path.write_bytes(path.read_bytes() + b"\n")
-    keys.add(runtime.source_digest())
+    keys.add(runtime_wheel.source_digest())
     path.rename(path.with_name("renamed.py"))
-    keys.add(runtime.source_digest())
+    keys.add(runtime_wheel.source_digest())
     (source / "src" / "roll_runtime" / "new.py").touch()
-    keys.add(runtime.source_digest())
+    keys.add(runtime_wheel.source_digest())
     assert len(keys) == 4
 
 
@@ -93,16 +94,16 @@ def test_moving_bytes_from_one_file_to_the_next_changes_the_key(source: Path) ->
     for first, second in ((b"ab", b""), (b"a", b"b"), (b"", b"ab")):
         one.write_bytes(first)
         two.write_bytes(second)
-        keys.add(runtime.source_digest())
+        keys.add(runtime_wheel.source_digest())
     assert len(keys) == 3
 
 
 def test_place_of_the_sources_does_not_show(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    there = runtime.source_digest()
+    there = runtime_wheel.source_digest()
     other = source.with_name("moved")
     source.rename(other)
-    monkeypatch.setattr(runtime, "SOURCE", other)
-    assert runtime.source_digest() == there
+    monkeypatch.setattr(runtime_wheel, "SOURCE", other)
+    assert runtime_wheel.source_digest() == there
 
 
 def test_interpreter_at_a_path_that_is_not_utf_8(
@@ -121,7 +122,7 @@ def test_sources_that_cannot_be_built_are_a_tool_error(source: Path, tmp_path: P
 
 def test_version_is_that_of_the_project(source: Path) -> None:
     project = source / "pyproject.toml"
-    assert f'version = "{runtime.version()}"' in project.read_text()
+    assert f'version = "{runtime_wheel.version()}"' in project.read_text()
     project.write_text("[project]\n")
     with pytest.raises(ToolError, match="no line"):
-        runtime.version()
+        runtime_wheel.version()

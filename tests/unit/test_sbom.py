@@ -15,10 +15,15 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 
-from images import base, lock, matrix, runtime, sbom, toolkit
-from images.image import Image
-from images.materials import Materials
-from images.store import open_store
+from images.attest import sbom
+from images.attest.materials import Materials
+from images.content import runtime_wheel
+from images.content.cuda import toolkit
+from images.content.debian import rootfs
+from images.inputs.lock import lock
+from images.inputs.matrix import matrix
+from images.oci.image import Image
+from images.oci.store.store import open_store
 from tests.unit.attestations import MATERIALS, RUNTIME, SDIST, image_in, sha256
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,7 +62,8 @@ def test_it_is_about_the_target_and_of_the_inputs_time(image: Image) -> None:
 
 def test_same_image_gives_the_same_bytes_in_any_process(image: Image, tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from images import sbom, store\n"
+        "import sys; from pathlib import Path; from images.attest import sbom\n"
+        "from images.oci.store import store\n"
         "from tests.unit.attestations import MATERIALS\n"
         "image = store.open_store(Path(sys.argv[1]), create=False).load('one')\n"
         "sys.stdout.buffer.write(sbom.document(image, MATERIALS))\n"
@@ -76,7 +82,7 @@ def test_image_that_differs_in_its_own_code_alone_has_the_same_one(
 ) -> None:
     made = sbom.document(image, MATERIALS)
     other = image_in(open_store(tmp_path / "store"), content=b"other")
-    monkeypatch.setattr(runtime, "source_digest", lambda: "another")
+    monkeypatch.setattr(runtime_wheel, "source_digest", lambda: "another")
     assert sbom.document(other, MATERIALS) == made
 
 
@@ -87,7 +93,7 @@ def test_other_inputs_give_another_serial_number(
     changed = dataclasses.replace(MATERIALS, lock=lock)
     renamed = dataclasses.replace(image, ref="two")
     serials = [parsed(image), parsed(image, changed), parsed(renamed)]
-    monkeypatch.setattr(runtime, "version", lambda: "99")
+    monkeypatch.setattr(runtime_wheel, "version", lambda: "99")
     serials.append(parsed(image))
     assert len({document["serialNumber"] for document in serials}) == 4
 
@@ -146,7 +152,7 @@ def test_debian_package_is_named_with_its_release_and_source(
 def test_real_locks_give_a_valid_sbom(image: Image, target: str) -> None:
     table = matrix.load(ROOT / "matrix.yaml")
     row = table.target(target)
-    made_from = Materials(lock.read(table, row), base.locked(), toolkit.locked(row.toolkit))
+    made_from = Materials(lock.read(table, row), rootfs.locked(), toolkit.locked(row.toolkit))
     document = parsed(image, made_from)
     assert len(document["components"]) > 300
     for item in document["components"]:

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from images import sdist, wheels
+from images.content.python.interpreter import Interpreter
+from images.content.sdist import wheel_build
 from images.errors import IntegrityError, ToolError
-from images.interpreter import Interpreter
+from images.formats import wheel_file
 from tests.unit.conftest import write_wheel
 
 # A build sees /usr and no virtual environment.
@@ -103,7 +104,7 @@ def packed(
 
 def built(source: Path, requirements: list[Path], workdir: Path) -> Path:
     workdir.mkdir()
-    return sdist.build(source, requirements, PYTHON, workdir)
+    return wheel_build.build(source, requirements, PYTHON, workdir)
 
 
 def read(wheel: Path, member: str) -> bytes:
@@ -114,8 +115,8 @@ def read(wheel: Path, member: str) -> bytes:
 def test_wheel_is_built_and_valid(tmp_path: Path, backend: Path) -> None:
     wheel = built(packed(tmp_path / "demo-1.0.tar.gz", SOURCE), [backend], tmp_path / "work")
     assert wheel.parent.is_relative_to(tmp_path / "work")
-    with wheels.opened(wheel) as opened:
-        assert {entry.open().read() for entry in wheels.entries(opened)} >= {b"x = 1\n"}
+    with wheel_file.opened(wheel) as opened:
+        assert {entry.open().read() for entry in wheel_file.entries(opened)} >= {b"x = 1\n"}
 
 
 def test_same_bytes_whatever_umask_modes_owner_and_hash_seed(tmp_path: Path, backend: Path) -> None:

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from images import layer, remote, shared_cache
+from images.build import cache_records
 from images.errors import UsageError
-from images.layer import Blob
-from images.reference import Repository, parse
-from images.remote import Place, Remote
+from images.oci.layer import writer
+from images.oci.layer.writer import Blob
+from images.oci.reference import Repository, parse
+from images.oci.store import remote_layers
+from images.oci.store.remote_layers import Place, Remote
 
 KEY = "a" * 64
 BLOB = Blob(
@@ -24,13 +26,13 @@ BLOB = Blob(
 
 
 def test_record_comes_back_as_it_was_written() -> None:
-    content = shared_cache.record(KEY, "torch 2.8.0", BLOB)
-    assert shared_cache.parse(content, KEY) == BLOB
-    assert content == shared_cache.record(KEY, "torch 2.8.0", BLOB)
+    content = cache_records.record(KEY, "torch 2.8.0", BLOB)
+    assert cache_records.parse(content, KEY) == BLOB
+    assert content == cache_records.record(KEY, "torch 2.8.0", BLOB)
 
 
 def test_record_is_an_artifact_manifest_that_holds_on_to_its_blobs() -> None:
-    document = json.loads(shared_cache.record(KEY, "torch 2.8.0", BLOB))
+    document = json.loads(cache_records.record(KEY, "torch 2.8.0", BLOB))
     assert document["schemaVersion"] == 2
     assert document["mediaType"] == "application/vnd.oci.image.manifest.v1+json"
     assert document["artifactType"]
@@ -41,16 +43,16 @@ def test_record_is_an_artifact_manifest_that_holds_on_to_its_blobs() -> None:
     assert all(isinstance(value, str) for value in document["annotations"].values())
 
 
-@pytest.mark.parametrize("compression", layer.COMPRESSIONS)
-def test_layers_as_they_are_made_can_be_recorded(compression: layer.Compression) -> None:
+@pytest.mark.parametrize("compression", writer.COMPRESSIONS)
+def test_layers_as_they_are_made_can_be_recorded(compression: writer.Compression) -> None:
     import io
 
-    blob = layer.write([], io.BytesIO(), compression)
-    assert shared_cache.parse(shared_cache.record(KEY, "t", blob), KEY) == blob
+    blob = writer.write([], io.BytesIO(), compression)
+    assert cache_records.parse(cache_records.record(KEY, "t", blob), KEY) == blob
 
 
 def test_tag_is_a_tag() -> None:
-    assert parse(f"localhost/a:{shared_cache.tag(KEY)}")[1] == shared_cache.tag(KEY)
+    assert parse(f"localhost/a:{cache_records.tag(KEY)}")[1] == cache_records.tag(KEY)
 
 
 @pytest.mark.parametrize(
@@ -75,19 +77,19 @@ def test_tag_is_a_tag() -> None:
     ],
 )
 def test_other_documents_are_no_records(where: tuple[Any, ...], value: Any) -> None:
-    document = json.loads(shared_cache.record(KEY, "t", BLOB))
+    document = json.loads(cache_records.record(KEY, "t", BLOB))
     inner = document
     for step in where[:-1]:
         inner = inner[step]
     inner[where[-1]] = value
-    with pytest.raises(shared_cache.NOT_A_RECORD):
-        shared_cache.parse(json.dumps(document).encode(), KEY)
+    with pytest.raises(cache_records.NOT_A_RECORD):
+        cache_records.parse(json.dumps(document).encode(), KEY)
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"5", b"null", b"\xff", b"[" * 100])
 def test_nonsense_is_no_record(content: bytes) -> None:
-    with pytest.raises(shared_cache.NOT_A_RECORD):
-        shared_cache.parse(content, KEY)
+    with pytest.raises(cache_records.NOT_A_RECORD):
+        cache_records.parse(content, KEY)
 
 
 def test_remote_layers_come_back_as_they_were_noted() -> None:
@@ -96,15 +98,15 @@ def test_remote_layers_come_back_as_they_were_noted() -> None:
         Place(Repository("x.y", "c"), False),
     ]
     remotes = [Remote(str(number) * 64, BLOB, place) for number, place in enumerate(places)]
-    assert remote.parse(remote.dump(remotes)) == remotes
-    assert remote.dump(reversed(remotes)) == remote.dump(remotes)
+    assert remote_layers.parse(remote_layers.dump(remotes)) == remotes
+    assert remote_layers.dump(reversed(remotes)) == remote_layers.dump(remotes)
 
 
 def test_a_cache_is_a_repository_without_a_tag() -> None:
-    from images import cache_use
+    from images.build import layer_cache
 
-    place = cache_use.place("localhost:5000/a/b", plain_http=True)
+    place = layer_cache.place("localhost:5000/a/b", plain_http=True)
     assert place == Place(Repository("localhost:5000", "a/b"), True)
     with pytest.raises(UsageError, match="has no tag") as error:
-        cache_use.place("localhost:5000/a/b:v1", plain_http=True)
+        layer_cache.place("localhost:5000/a/b:v1", plain_http=True)
     assert "localhost:5000/a/b" in str(error.value.remedy)

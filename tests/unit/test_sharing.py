@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from images import sharing
-from images.artifact import Artifact
-from images.layer import Blob
-from images.outline import Part
-from images.sharing import Share
+from images.analysis import sharing
+from images.analysis.sharing import Share
+from images.analysis.summary import Part
+from images.inputs.lock.artifact import Artifact
+from images.oci.layer.writer import Blob
 from tests.unit.outlines import Workplace, wheel
 
 TORCH = wheel("torch", 900_000_000)
@@ -87,11 +87,12 @@ def test_shelf_that_differs_in_one_wheel_costs_the_others_again(tmp_path: Path) 
 
 def _shelf_mates(count: int) -> list[str]:
     """Names of which the plan puts all on one shelf."""
-    from images import plan
+    from images.build import grouping
 
     names = [f"mate{number}" for number in range(200)]
     (first, *_) = sorted(
-        plan.groups(wheel(name, 10) for name in names), key=lambda group: -len(group.distributions)
+        grouping.groups(wheel(name, 10) for name in names),
+        key=lambda group: -len(group.distributions),
     )
     return [item.name for item in first.distributions[:count]]
 

@@ -7,13 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from images import base, bytecode, layer, lock, lockfile, plan, sdist, stack, toolkit, toolkit_links
-from images.artifact import Artifact
-from images.deb import Deb
-from images.image import MAX_LAYERS
-from images.layer import Compression
-from images.lock import Distribution, Lock
-from images.stack import Recipe
+from images.build import grouping, layer_recipes
+from images.build.layer_recipes import Recipe
+from images.content.cuda import links, toolkit
+from images.content.debian import rootfs
+from images.content.python import bytecode
+from images.content.sdist import wheel_build
+from images.inputs.lock import lock, sealed_text
+from images.inputs.lock.artifact import Artifact
+from images.inputs.lock.deb import Deb
+from images.inputs.lock.lock import Distribution, Lock
+from images.oci.image import MAX_LAYERS
+from images.oci.layer import writer
+from images.oci.layer.writer import Compression
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = sorted(
@@ -23,7 +29,7 @@ BUILD = "# build "
 
 
 def read(path: Path) -> Lock:
-    lines = lockfile.read(path, remedy="").lines
+    lines = sealed_text.read(path, remedy="").lines
     return Lock(
         lock.parse_lines(line for line in lines if not line.startswith(BUILD)),
         lock.parse_lines(line.removeprefix(BUILD) for line in lines if line.startswith(BUILD)),
@@ -33,7 +39,7 @@ def read(path: Path) -> Lock:
 def recipes(
     value: Lock, compression: Compression = "zstd", debs: list[Deb] | None = None
 ) -> list[Recipe]:
-    return stack.recipes(value, debs or base.locked(), compiler(value), compression)
+    return layer_recipes.recipes(value, debs or rootfs.locked(), compiler(value), compression)
 
 
 def compiler(value: Lock) -> toolkit.Toolkit:
@@ -89,9 +95,11 @@ def test_links_stand_on_the_torch_stack_and_under_the_rest(real: Lock) -> None:
     found = recipes(real)
     (place,) = (index for index, recipe in enumerate(found) if recipe.title == "CUDA links")
     below, above = found[2:place], found[place + 1 : -1]
-    assert all(plan.is_torch_stack(recipe.distributions[0]) for recipe in below)
-    large = [item for item in above if item.weight >= plan.OWN_LAYER and "small" not in item.title]
-    assert not any(plan.is_torch_stack(recipe.distributions[0]) for recipe in large)
+    assert all(grouping.is_torch_stack(recipe.distributions[0]) for recipe in below)
+    large = [
+        item for item in above if item.weight >= grouping.OWN_LAYER and "small" not in item.title
+    ]
+    assert not any(grouping.is_torch_stack(recipe.distributions[0]) for recipe in large)
 
 
 def test_links_are_there_without_a_large_wheel_of_torchs() -> None:
@@ -160,7 +168,7 @@ def test_compression_changes_every_key(value: Lock) -> None:
     assert not {item.key for item in recipes(value, "gzip")} & set(keys(value))
 
 
-@pytest.mark.parametrize("module", [bytecode, layer], ids=lambda module: str(module.__name__))
+@pytest.mark.parametrize("module", [bytecode, writer], ids=lambda module: str(module.__name__))
 def test_other_bytes_of_a_module_that_all_layers_use_change_every_key(
     value: Lock, module: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,7 +181,7 @@ def test_other_way_to_build_an_sdist_changes_its_layer(
     value: Lock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = keys(value)
-    monkeypatch.setattr(sdist, "FORMAT", "other")
+    monkeypatch.setattr(wheel_build, "FORMAT", "other")
     assert len(set(before) - set(keys(value))) == 1
 
 
@@ -181,7 +189,7 @@ def test_other_content_of_the_virtual_environment_changes_the_base(
     value: Lock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = keys(value)
-    monkeypatch.setattr(stack, "_VENV_CONFIG", "include-system-site-packages = true\n")
+    monkeypatch.setattr(layer_recipes, "_VENV_CONFIG", "include-system-site-packages = true\n")
     assert set(before) - set(keys(value)) == {before[0]}
 
 
@@ -189,12 +197,12 @@ def test_other_compiler_links_change_the_links(
     value: Lock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = keys(value)
-    monkeypatch.setattr(toolkit_links, "FORMAT", "other")
+    monkeypatch.setattr(links, "FORMAT", "other")
     assert len(set(before) - set(keys(value))) == 1
 
 
 def test_security_update_of_another_package_changes_the_base_alone(value: Lock) -> None:
-    debs = base.locked()
+    debs = rootfs.locked()
     index = next(index for index, deb in enumerate(debs) if deb.package == "perl-base")
     debs[index] = dataclasses.replace(
         debs[index], artifact=dataclasses.replace(debs[index].artifact, sha256="d" * 64)

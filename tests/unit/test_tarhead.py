@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from images import tarhead
-from images.entry import Entry
+from images.oci.layer import tar_header
+from images.oci.layer.entry import Entry
 
 KINDS = {
     "file": tarfile.REGTYPE,
@@ -59,22 +59,22 @@ ENTRIES = st.builds(
 @example(Entry("d" * 100, "dir"))  # with its slash it is one byte too long
 @example(Entry("f", mode=0o100644))
 def test_head_is_that_of_tarfile(entry: Entry) -> None:
-    assert tarhead.of(entry) == by_tarfile(entry)
+    assert tar_header.of(entry) == by_tarfile(entry)
 
 
 def test_every_length_gives_the_head_of_tarfile() -> None:
     for length in range(1, 1100):
         for entry in (Entry("n" * length), Entry("f", "symlink", target="n" * length)):
-            assert tarhead.of(entry) == by_tarfile(entry)
+            assert tar_header.of(entry) == by_tarfile(entry)
 
 
 def test_usual_entries_are_not_left_to_tarfile(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would be right, and slow."""
-    monkeypatch.delattr(tarhead, "_by_tarfile")
+    monkeypatch.delattr(tar_header, "_by_tarfile")
     for entry in (
         Entry("opt/venv/lib", "dir", 0o755),
         Entry("opt/venv/bin/python", "symlink", target="/usr/bin/python3.11"),
         Entry("opt/venv/lib/" + "deep/" * 40 + "f.py", size=10**9),
         Entry("a", "hardlink", target="b" * 300),
     ):
-        assert tarhead.of(entry) == by_tarfile(entry)
+        assert tar_header.of(entry) == by_tarfile(entry)

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from images import elfstub, toolkit, toolkit_links
-from images.artifact import Artifact
-from images.entry import Entry
+from images.content.cuda import links, stub_library, toolkit
+from images.content.cuda.toolkit import Toolkit
 from images.errors import IntegrityError, LockError
-from images.lock import Distribution
-from images.matrix import load
-from images.toolkit import Toolkit
-from images.toolkit_sources import BY_VERSION
+from images.inputs.compilers import BY_VERSION
+from images.inputs.lock.artifact import Artifact
+from images.inputs.lock.lock import Distribution
+from images.inputs.matrix.matrix import load
+from images.oci.layer.entry import Entry
 from tests.unit.fake_debs import cached_deb
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -271,7 +271,7 @@ def test_the_stub_is_a_library_that_says_it_is_one(tmp_path: Path) -> None:
 
 
 def test_the_stub_depends_on_names_only() -> None:
-    assert elfstub.shared_library("libx.so.1", ["b", "a", "b"]) == elfstub.shared_library(
+    assert stub_library.shared_library("libx.so.1", ["b", "a", "b"]) == stub_library.shared_library(
         "libx.so.1", ["a", "b"]
     )
 
@@ -279,7 +279,7 @@ def test_the_stub_depends_on_names_only() -> None:
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc to link")
 def test_the_linker_takes_both_stubs(tmp_path: Path) -> None:
     (tmp_path / "libcuda.so").write_bytes(toolkit.driver_stub(CUDA_H))
-    (tmp_path / "libcudadevrt.a").write_bytes(elfstub.empty_archive())
+    (tmp_path / "libcudadevrt.a").write_bytes(stub_library.empty_archive())
     (tmp_path / "x.c").write_text("int cuInit(unsigned); int main(void) { return cuInit(0); }")
     command = ["gcc", "x.c", "-o", "x", "-L.", "-lcuda", "-lcudadevrt"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -336,7 +336,7 @@ OWN_13 = {
 
 
 def test_libraries_and_headers_are_linked_from_their_wheels() -> None:
-    found = list(toolkit_links.entries(WHEELS, OWN))
+    found = list(links.entries(WHEELS, OWN))
     assert [entry.path for entry in found] == [
         "usr/lib/x86_64-linux-gnu/libcublas.so.12",
         "usr/lib/x86_64-linux-gnu/libcudart.so.12",
@@ -359,7 +359,7 @@ def test_libraries_and_headers_are_linked_from_their_wheels() -> None:
 
 def test_cuda_13_has_one_directory_for_all() -> None:
     """Of the runtime, which the compiler does not have, headers and device runtime are linked."""
-    assert [entry.path for entry in toolkit_links.entries(WHEELS_13, OWN_13)] == [
+    assert [entry.path for entry in links.entries(WHEELS_13, OWN_13)] == [
         "usr/lib/x86_64-linux-gnu/libcublas.so.13",
         "usr/lib/x86_64-linux-gnu/libcudart.so.13",
         "usr/lib/x86_64-linux-gnu/libcudnn.so.9",
@@ -389,7 +389,7 @@ def test_headers_of_the_compilers_own_wheels_are_not_linked(version: str) -> Non
 def test_links_lead_to_the_wheels_files(wheels: str) -> None:
     given: dict[str, list[str]] = globals()[wheels]
     members = {member for wheel in given.values() for member in wheel}
-    for entry in toolkit_links.entries(given, OWN | OWN_13):
+    for entry in links.entries(given, OWN | OWN_13):
         place = posixpath.dirname(entry.path)
         target = posixpath.normpath(posixpath.join(place, entry.target))
         assert target.removeprefix("opt/venv/lib/python3.11/site-packages/") in members
@@ -398,4 +398,4 @@ def test_links_lead_to_the_wheels_files(wheels: str) -> None:
 def test_a_library_from_two_wheels_is_refused() -> None:
     twice = {**WHEELS, "nvidia-cublas": ["nvidia/cu13/lib/libcublas.so.12"]}
     with pytest.raises(IntegrityError, match=r"libcublas\.so\.12"):
-        list(toolkit_links.entries(twice, OWN))
+        list(links.entries(twice, OWN))

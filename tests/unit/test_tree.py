@@ -12,17 +12,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from images import layer
-from images.entry import Entry, of_bytes, of_symlink
 from images.errors import IntegrityError
-from images.unbundle.files import Record
-from images.unbundle.tree import Tree
+from images.oci.layer import writer
+from images.oci.layer.entry import Entry, of_bytes, of_symlink
+from images.unbundle.destinations.files import Record
+from images.unbundle.destinations.layers import Tree
 from tests.unit import bundles
 
 
 def tar_of(entries: Sequence[Entry]) -> bytes:
     out = io.BytesIO()
-    layer.write(entries, out, "gzip")
+    writer.write(entries, out, "gzip")
     return gzip.decompress(out.getvalue())
 
 

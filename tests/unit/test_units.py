@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from images import units
+from images.util import units
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from images import layer, store, tarhead, unpack
-from images.entry import Entry, of_bytes, of_symlink
 from images.errors import IntegrityError, UsageError
-from images.image import Image, Layer
-from images.layer import Blob, Compression
-from images.progress import Progress
-from images.store import Store
+from images.export import unpack
+from images.oci.image import Image, Layer
+from images.oci.layer import tar_header, writer
+from images.oci.layer.entry import Entry, of_bytes, of_symlink
+from images.oci.layer.writer import Blob, Compression
+from images.oci.store import store
+from images.oci.store.store import Store
+from images.util.progress import Progress
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ def layout(tmp_path: Path) -> Store:
 
 def of_entries(layout: Store, entries: Sequence[Entry], compression: Compression = "zstd") -> Blob:
     with layout.new_file() as (out, commit):
-        blob = layer.write(entries, out, compression)
+        blob = writer.write(entries, out, compression)
         commit(blob.digest)
     return blob
 
@@ -43,7 +45,7 @@ def of_members(layout: Store, *members: tarfile.TarInfo) -> Blob:
 
 
 def of_tar(layout: Store, content: bytes) -> Blob:
-    compressed = layer.compressor("gzip")
+    compressed = writer.compressor("gzip")
     data = compressed.compress(content) + compressed.flush()
     digest = layout.put(data)
     diff_id = f"sha256:{hashlib.sha256(content).hexdigest()}"
@@ -69,7 +71,7 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfil
     return info
 
 
-@pytest.mark.parametrize("compression", layer.COMPRESSIONS)
+@pytest.mark.parametrize("compression", writer.COMPRESSIONS)
 def test_files_links_modes_and_owners(layout: Store, compression: Compression) -> None:
     root = unpacked(
         layout,
@@ -87,7 +89,11 @@ def test_files_links_modes_and_owners(layout: Store, compression: Compression) -
         ),
     )
     tool = (root / "bin/tool").stat()
-    assert (stat.S_IMODE(tool.st_mode), tool.st_nlink, tool.st_mtime) == (0o755, 2, tarhead.MTIME)
+    assert (stat.S_IMODE(tool.st_mode), tool.st_nlink, tool.st_mtime) == (
+        0o755,
+        2,
+        tar_header.MTIME,
+    )
     assert stat.S_IMODE((root / "etc/closed").stat().st_mode) == 0o500
     assert (root / "bin/link").readlink() == Path("/nowhere/at/all")
     if os.geteuid() == 0:

@@ -14,9 +14,9 @@ import packaging._manylinux
 import pytest
 from packaging.tags import sys_tags
 
-from images import uv
-from images.artifact import Artifact
 from images.errors import FetchError, LockError, StoreError, ToolError
+from images.inputs.lock import uv
+from images.inputs.lock.artifact import Artifact
 from tests.unit.conftest import Faulty, write_wheel
 from tests.unit.servers import identity, serving
 

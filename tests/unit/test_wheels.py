@@ -16,9 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from images import uv, wheels
-from images.entry import Entry
 from images.errors import IntegrityError
+from images.formats import wheel_file
+from images.inputs.lock import uv
+from images.oci.layer.entry import Entry
 from tests.unit.conftest import MakeWheel
 
 SITE = "opt/venv/lib/python3.11/site-packages"
@@ -62,8 +63,8 @@ def rich(make_wheel: MakeWheel) -> Path:
 def installed(path: Path) -> dict[str, tuple[int, bytes]]:
     """Mode and content by path, read as `layer` reads them."""
     found = {}
-    with wheels.opened(path) as wheel:
-        for entry in wheels.entries(wheel):
+    with wheel_file.opened(path) as wheel:
+        for entry in wheel_file.entries(wheel):
             assert entry.path not in found
             found[entry.path] = (entry.mode, content(entry))
     return found
@@ -177,8 +178,8 @@ def test_order_of_members_in_the_zip_does_not_show(make_wheel: MakeWheel, tmp_pa
 
 
 def test_content_is_read_when_it_is_needed(rich: Path) -> None:
-    with wheels.opened(rich) as wheel:
-        entries = list(wheels.entries(wheel))
+    with wheel_file.opened(rich) as wheel:
+        entries = list(wheel_file.entries(wheel))
         assert {content(entry) for entry in entries if entry.path.endswith("/ext.so")} == {
             b"\x7fELF"
         }
@@ -224,8 +225,8 @@ def test_content_that_record_does_not_vouch_for_is_refused(
 
 
 def misrecorded(path: Path) -> dict[str, bytes]:
-    with wheels.opened(path, misrecorded=True) as wheel:
-        return {entry.path: content(entry) for entry in wheels.entries(wheel)}
+    with wheel_file.opened(path, misrecorded=True) as wheel:
+        return {entry.path: content(entry) for entry in wheel_file.entries(wheel)}
 
 
 def test_wheel_that_is_known_to_misrecord_gets_a_true_record(make_wheel: MakeWheel) -> None:
@@ -233,8 +234,8 @@ def test_wheel_that_is_known_to_misrecord_gets_a_true_record(make_wheel: MakeWhe
     files = {**RICH, "demo/__init__.py": b"other = 1\n"}
     found = misrecorded(make_wheel(files, record=record))
     assert found[f"{SITE}/demo/__init__.py"] == b"other = 1\n"
-    with wheels.opened(make_wheel(files)) as wheel:
-        true = {entry.path: content(entry) for entry in wheels.entries(wheel)}
+    with wheel_file.opened(make_wheel(files)) as wheel:
+        true = {entry.path: content(entry) for entry in wheel_file.entries(wheel)}
     assert found[f"{SITE}/{INFO}/RECORD"] == true[f"{SITE}/{INFO}/RECORD"]
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from images.zipmember import Member
+from images.formats.zip_member import Member
 
 CONTENTS = {
     "empty": b"",

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from images.errors import IntegrityError, ToolError
-from images.unbundle import zstd
-from images.unbundle.zstd import Decompress
+from images.unbundle.sources import zstd
+from images.unbundle.sources.zstd import Decompress
 from tests.damage import flipped
 from tests.unit.bundles import host_library
 

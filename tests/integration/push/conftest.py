@@ -14,16 +14,18 @@ from typing import Any
 
 import pytest
 
-from images import layer, push, store
-from images.entry import Entry, of_bytes
-from images.image import Image, Layer
-from images.layer import Blob, Compression
-from images.progress import Progress
-from images.push import Pushed, Wishes
-from images.reference import Repository
-from images.registry import Registry
-from images.retry import Policy
-from images.store import Store
+from images.export.push import push
+from images.export.push.push import Pushed, Wishes
+from images.http.retry import Policy
+from images.oci.image import Image, Layer
+from images.oci.layer import writer
+from images.oci.layer.entry import Entry, of_bytes
+from images.oci.layer.writer import Blob, Compression
+from images.oci.reference import Repository
+from images.oci.registry.client import Registry
+from images.oci.store import store
+from images.oci.store.store import Store
+from images.util.progress import Progress
 from tests.integration.conftest import TARGET, Cli
 from tests.integration.registries import PASSWORD, need
 
@@ -50,7 +52,7 @@ def make(layout: Store) -> Make:
 
     def put(entries: Sequence[Entry], compression: Compression) -> Blob:
         with layout.new_file() as (out, commit):
-            blob = layer.write(entries, out, compression)
+            blob = writer.write(entries, out, compression)
             commit(blob.digest)
         return blob
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from images import promote
 from images.errors import RegistryError
-from images.promote import Candidate
-from images.reference import Repository
-from images.registry import Registry
-from images.store import Store
+from images.export import promote
+from images.export.promote import Candidate
+from images.oci.reference import Repository
+from images.oci.registry.client import Registry
+from images.oci.store.store import Store
 from tests.integration.push.conftest import QUICK, Make, digest_in, pushed
 from tests.integration.registries import Proxy
 

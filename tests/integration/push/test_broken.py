@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from images.errors import RegistryError
-from images.retry import Policy
-from images.store import Store
+from images.http.retry import Policy
+from images.oci.store.store import Store
 from tests.integration.push.conftest import BULK, MIB, Make, Shown, digest_in, pushed, whole_in
 from tests.integration.registries import Fault, Proxy
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from images.errors import UsageError
-from images.store import Store
+from images.oci.store.store import Store
 from tests.integration.conftest import MATRIX, TARGET, Cli
 from tests.integration.push.conftest import Make, digest_in
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from images.errors import IntegrityError, LoginError
-from images.store import Store
+from images.oci.store.store import Store
 from tests.damage import flipped
 from tests.integration.push.conftest import Make, command_line, digest_in, pushed, states, whole_in
 from tests.integration.registries import Fault, Proxy

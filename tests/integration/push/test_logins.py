@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from images.errors import LoginError
-from images.store import Store
+from images.oci.store.store import Store
 from tests.integration.push.conftest import Make, command_line, log_in, pushed, states, whole_in
 from tests.integration.registries import (
     HTPASSWD,

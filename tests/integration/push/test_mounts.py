@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from images.push_savings import Mounting
-from images.store import Store
+from images.export.push.reuse import Mounting
+from images.oci.store.store import Store
 from tests.integration.push.conftest import Make, log_in, pushed, states, whole_in
 from tests.integration.registries import Fault, Proxy, TokenServer
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from images.errors import LoginError
-from images.push_savings import Mounting
-from images.store import Store
+from images.export.push.reuse import Mounting
+from images.oci.store.store import Store
 from tests.integration.conftest import TARGET, Cli
 from tests.integration.push.conftest import (
     Make,

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from images import layer
-from images.image import INDEX_TYPE, canonical
-from images.layer import Compression
-from images.reference import Repository
-from images.registry import Registry
-from images.store import Store
+from images.oci.image import INDEX_TYPE, canonical
+from images.oci.layer import writer
+from images.oci.layer.writer import Compression
+from images.oci.reference import Repository
+from images.oci.registry.client import Registry
+from images.oci.store.store import Store
 from tests.integration.podman import podman
 from tests.integration.push.conftest import Make, Shown, digest_in, pushed, states, whole_in
 from tests.integration.registries import Proxy
 
 
-@pytest.mark.parametrize("compression", layer.COMPRESSIONS)
+@pytest.mark.parametrize("compression", writer.COMPRESSIONS)
 def test_pushed_image_is_the_same_bytes(
     layout: Store, make: Make, server: str, tmp_path: Path, compression: Compression
 ) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from images import push
 from images.errors import BuildError, RegistryError
-from images.reference import Repository
-from images.registry import Registry
-from images.store import Store
+from images.export.push import push
+from images.oci.reference import Repository
+from images.oci.registry.client import Registry
+from images.oci.store.store import Store
 from tests.integration.push.conftest import QUICK, Make, Shown, digest_in, states
 from tests.integration.registries import Proxy, need, registry
 

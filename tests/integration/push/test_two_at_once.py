@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from images.errors import RegistryError
-from images.push import Pushed
-from images.push_savings import Mounting
-from images.retry import Policy
-from images.store import Store
+from images.export.push.push import Pushed
+from images.export.push.reuse import Mounting
+from images.http.retry import Policy
+from images.oci.store.store import Store
 from tests.integration.push.conftest import Make, digest_in, pushed, states, whole_in
 from tests.integration.registries import Proxy
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from images.matrix import Matrix, Target, load
+from images.inputs.matrix.matrix import Matrix, Target, load
 
 _ROOT = Path(__file__).resolve().parents[3]
 

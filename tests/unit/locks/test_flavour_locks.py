@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from images import lock, plan, resolve
+from images.build import grouping
 from images.errors import LockError
-from images.image import MAX_LAYERS
-from images.matrix import Matrix, Pin, Target, load
+from images.inputs.lock import lock, resolve
+from images.inputs.matrix.matrix import Matrix, Pin, Target, load
+from images.oci.image import MAX_LAYERS
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -121,8 +122,8 @@ def test_real_flavour_changes_no_file_of_its_engine_and_fits_into_an_image(roll:
     found = lock.read(REAL, roll)
     engine = lock.read(REAL, REAL.target(roll.engine))
     assert found.of_engine() == engine.distributions
-    groups = plan.groups(found.of_engine())
-    added = plan.added_groups(found.of_flavour(), roll.flavour, found.compiled)
+    groups = grouping.groups(found.of_engine())
+    added = grouping.added_groups(found.of_flavour(), roll.flavour, found.compiled)
     # Beside them: base, compiler, links, Debian packages, roll_runtime; and room for two more.
     assert len(groups) + len(added) + 5 <= MAX_LAYERS - 2
     titles = [group.title for group in (*groups, *added)]

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from images import lock, lockfile, resolve, uv
-from images.artifact import Artifact
 from images.errors import LockError
-from images.lock import Distribution
-from images.matrix import Matrix, Pin, Sdist, Target
+from images.inputs.lock import lock, resolve, sealed_text, uv
+from images.inputs.lock.artifact import Artifact
+from images.inputs.lock.lock import Distribution
+from images.inputs.matrix.matrix import Matrix, Pin, Sdist, Target
 from tests.unit.conftest import write_wheel
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -43,7 +43,7 @@ def test_line_of_another_form_is_refused(line: str) -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "images/locks").glob("torch*.txt")), ids=str)
 def test_real_lock_is_read_by_pips_rules_and_names_no_index(path: Path) -> None:
-    lines = lockfile.read(path, remedy="").lines
+    lines = sealed_text.read(path, remedy="").lines
     plain = [line for line in lines if not line.startswith("#")]
     for line, found in zip(plain, lock.parse_lines(plain), strict=True):
         requirement, _, comment = line.partition(" --hash=sha256:")
@@ -57,7 +57,7 @@ def test_real_lock_is_read_by_pips_rules_and_names_no_index(path: Path) -> None:
 def write(matrix: Matrix, target: Target, lines: list[str]) -> Path:
     path = matrix.lock_path(target.id)
     path.parent.mkdir(exist_ok=True)
-    path.write_text(lockfile.seal(lock.inputs_of(target), lines))
+    path.write_text(sealed_text.seal(lock.inputs_of(target), lines))
     return path
 
 

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from images import lock, own_wheels, resolve, sources
-from images.artifact import Artifact
 from images.errors import FetchError, IntegrityError, LockError, UsageError
-from images.lock import Distribution
-from images.matrix import Matrix, OwnWheel, Target
-from images.sources import Sources
+from images.inputs.fetch import needed
+from images.inputs.fetch.needed import Sources
+from images.inputs.lock import lock, own_wheels, resolve
+from images.inputs.lock.artifact import Artifact
+from images.inputs.lock.lock import Distribution
+from images.inputs.matrix.matrix import Matrix, OwnWheel, Target
 from tests.unit.conftest import write_wheel
 
 SIX = "six==1.17.0"
@@ -148,7 +149,7 @@ def test_no_index_is_asked_for_an_own_wheel(owner: Target, tmp_path: Path) -> No
     item = Distribution("roll-demo-kernel", "1.0+cu12", file, "my.yaml:70")
     absent = Sources({file: item}, {})
     with pytest.raises(FetchError, match=r"my\.yaml:70: .*\.whl") as error:
-        sources.locate(absent, None, tmp_path)
+        needed.locate(absent, None, tmp_path)
     assert "--wheels DIR" in (error.value.remedy or "")
     with pytest.raises(FetchError, match=r"my\.yaml:70"):
-        raise sources.not_here(absent, tmp_path, "python build.py fetch")
+        raise needed.not_here(absent, tmp_path, "python build.py fetch")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from images.errors import MatrixError
-from images.matrix import Matrix, load
+from images.inputs.matrix.matrix import Matrix, load
 
 ROOT = Path(__file__).resolve().parents[3]
 REAL = ROOT / "matrix.yaml"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from images.errors import UsageError
-from images.lockfile import digest_of
-from images.matrix import Budget, EnvDefault, Pin, Sdist
+from images.inputs.lock.sealed_text import digest_of
+from images.inputs.matrix.matrix import Budget, EnvDefault, Pin, Sdist
 from tests.unit.matrix.conftest import SMALL, Reader, line_of
 
 

@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from images import matrix_check
+from images.inputs.matrix import rules
 
 NUMBERS = st.integers(0, 12)
 
@@ -32,13 +32,13 @@ CLAUSES = st.tuples(st.sampled_from([">=", "<", "<=", "==", ">", "!="]), version
 def test_matches_is_what_packaging_says(parts: list[tuple[str, str]], version: str) -> None:
     spec = ",".join(operator + bound for operator, bound in parts)
     wanted = SpecifierSet(spec).contains(version, prereleases=True)
-    assert matrix_check.specifier(spec) is None
-    assert matrix_check.matches(spec, version) == wanted
+    assert rules.specifier(spec) is None
+    assert rules.matches(spec, version) == wanted
 
 
 @given(versions())
 def test_a_plain_version_is_one_of_packaging(version: str) -> None:
-    assert matrix_check.version(version) is None
+    assert rules.version(version) is None
     assert str(Version(version)) == version
 
 
@@ -46,5 +46,5 @@ def test_a_plain_version_is_one_of_packaging(version: str) -> None:
     st.text(alphabet=string.ascii_letters + string.digits + "-_.[],<>=! @;()'\"+*~", max_size=24)
 )
 def test_an_accepted_requirement_is_one_of_packaging(text: str) -> None:
-    if matrix_check.requirement(text) is None:
+    if rules.requirement(text) is None:
         Requirement(text)

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from images import yaml_lines
 from images.errors import MatrixError
-from images.matrix import load
+from images.inputs.matrix import yaml_nodes
+from images.inputs.matrix.matrix import load
 from tests.unit.matrix.conftest import SMALL, Reader
 
 
@@ -37,7 +37,7 @@ from tests.unit.matrix.conftest import SMALL, Reader
         ("a: b\0c\n", "not valid YAML"),
         ("a: [b\n", "not valid YAML"),
         (b"a: b\nc: \xff\n", "matrix.yaml:2: not valid UTF-8"),
-        (b"#" * (yaml_lines.MAX_BYTES + 1), "larger than"),
+        (b"#" * (yaml_nodes.MAX_BYTES + 1), "larger than"),
     ],
 )
 def test_hostile_yaml_is_refused_cleanly(read: Reader, text: str | bytes, said: str) -> None:

@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from images.image import Image, Layer, digest
-from images.layer import Blob
-from images.store import Store
+from images.oci.image import Image, Layer, digest
+from images.oci.layer.writer import Blob
+from images.oci.store.store import Store
 
 ROOT = Path(__file__).resolve().parents[3]
 
 PRELUDE = """
 import hashlib, os, sys, time
 from pathlib import Path
-from images.image import Image, Layer
-from images.layer import Blob
-from images.store import open_store
+from images.oci.image import Image, Layer
+from images.oci.layer.writer import Blob
+from images.oci.store.store import open_store
 
 def put(store, content):
     name = "sha256:" + hashlib.sha256(content).hexdigest()

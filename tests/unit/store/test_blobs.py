@@ -7,8 +7,8 @@ from contextlib import suppress
 import pytest
 
 from images.errors import IntegrityError, StoreError
-from images.image import digest
-from images.store import Store, open_store
+from images.oci.image import digest
+from images.oci.store.store import Store, open_store
 from tests.unit.store.conftest import add, unfinished
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from images.errors import IntegrityError, StoreError
-from images.image import digest
-from images.store import Store
+from images.oci.image import digest
+from images.oci.store.store import Store
 from tests.damage import flip
 
 

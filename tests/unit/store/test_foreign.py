@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from images.errors import BuildError, IntegrityError, StoreError
-from images.image import INDEX_TYPE, MANIFEST_TYPE, canonical, descriptor, digest
-from images.referrer import Referrer
-from images.store import ForeignError, Store, open_store
+from images.oci.image import INDEX_TYPE, MANIFEST_TYPE, canonical, descriptor, digest
+from images.oci.referrer import Referrer
+from images.oci.store.store import ForeignError, Store, open_store
 from tests.damage import flip
 from tests.unit.store.conftest import add, image_of, unfinished
 

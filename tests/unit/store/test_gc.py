@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from images.errors import StoreError
-from images.image import digest
-from images.store import Store, open_store
-from images.store_upkeep import Swept
+from images.oci.image import digest
+from images.oci.store.maintenance import Swept
+from images.oci.store.store import Store, open_store
 from tests.unit.store.conftest import (
     HOLD_A_FILE,
     add,

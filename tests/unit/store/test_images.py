@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from images.errors import UsageError
-from images.image import digest
-from images.layer import Blob
-from images.store import Store, open_store
+from images.oci.image import digest
+from images.oci.layer.writer import Blob
+from images.oci.store.store import Store, open_store
 from tests.unit.store.conftest import add, image_of, unfinished
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from images.errors import StoreError, UsageError
-from images.image import digest
-from images.store import Store, open_store
+from images.oci.image import digest
+from images.oci.store.store import Store, open_store
 from tests.unit.store.conftest import add, files, finish, image_of, process, unfinished
 
 

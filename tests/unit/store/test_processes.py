@@ -8,8 +8,8 @@ import threading
 import time
 from pathlib import Path
 
-from images.image import digest
-from images.store import Store, open_store
+from images.oci.image import digest
+from images.oci.store.store import Store, open_store
 from tests.unit.store.conftest import HOLD_A_FILE, finish, process, unfinished, wait_for_line
 
 WRITE_WITHOUT_END = """

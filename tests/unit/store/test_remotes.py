@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from images.reference import Repository
-from images.remote import Place, Remote
-from images.store import Store, open_store
+from images.oci.reference import Repository
+from images.oci.store.remote_layers import Place, Remote
+from images.oci.store.store import Store, open_store
 from tests.unit.store.conftest import add, blob_of
 
 PLACE = Place(Repository("localhost:5000", "roll/cache"), plain_http=True)

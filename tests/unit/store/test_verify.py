@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from images.image import digest
-from images.store import Store
+from images.oci.image import digest
+from images.oci.store.store import Store
 from tests.damage import flip
 
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from images import store
-from images.image import Image, Layer
-from images.layer import Blob
-from images.store import Store
+from images.oci.image import Image, Layer
+from images.oci.layer.writer import Blob
+from images.oci.store import store
+from images.oci.store.store import Store
 from images.unbundle import document
 from tests.unit import bundles
 from tests.unit.bundles import make, parts, record, run, tree

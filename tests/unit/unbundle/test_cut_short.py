@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from images import store, unpack
-from images.entry import Entry, of_bytes
-from images.image import Image
-from images.progress import Progress
-from images.store import Store
+from images.export import unpack
+from images.oci.image import Image
+from images.oci.layer.entry import Entry, of_bytes
+from images.oci.store import store
+from images.oci.store.store import Store
+from images.util.progress import Progress
 from tests import places
 from tests.unit import bundles
 from tests.unit.bundles import make, record, run, tree

@@ -6,8 +6,8 @@ import random
 import shutil
 from pathlib import Path
 
-from images.image import Image
-from images.store import Store
+from images.oci.image import Image
+from images.oci.store.store import Store
 from tests.damage import flip
 from tests.unit import bundles
 from tests.unit.bundles import make, parts, run, tree

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from images import store
-from images.image import Image
-from images.store import Store
-from images.unbundle import inventory
+from images.oci.image import Image
+from images.oci.store import store
+from images.oci.store.store import Store
+from images.unbundle.sources import inventory
 from tests.damage import flip
 from tests.unit import bundles
 from tests.unit.bundles import make, parts, record, run, tree

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from images import store
-from images.entry import of_bytes, of_symlink
-from images.image import Image
-from images.store import Store
+from images.oci.image import Image
+from images.oci.layer.entry import of_bytes, of_symlink
+from images.oci.store import store
+from images.oci.store.store import Store
 from images.unbundle import document
 from tests.damage import flip
 from tests.unit import bundles

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from images import store
-from images.entry import of_bytes
+from images.oci.layer.entry import of_bytes
+from images.oci.store import store
 from images.unbundle import document
 from tests.damage import flip
 from tests.unit import bundles

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from images import bundle, store
-from images.entry import Entry, of_bytes
-from images.image import Image, Layer
-from images.layer import Blob
-from images.store import Store
+from images.export.bundle import bundle
+from images.oci.image import Image, Layer
+from images.oci.layer.entry import Entry, of_bytes
+from images.oci.layer.writer import Blob
+from images.oci.store import store
+from images.oci.store.store import Store
 from tests.unit import bundles
 from tests.unit.bundles import make, parts, record, run, tree
 from tests.unit.test_changes import LOWER, Member, directory, link, tar
@@ -51,7 +52,7 @@ def on_base(layout: Store, below: list[Blob], ours: list[Blob]) -> Image:
 
 @pytest.fixture
 def expected(image: tuple[Store, Image]) -> dict[str, tuple[object, ...]]:
-    """The image as images.unpack lays it out."""
+    """The image as images.export.unpack lays it out."""
     layout, whole = image
     return tree(unpacked_image(layout, whole))
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from images import store
-from images.entry import of_bytes
-from images.image import Image
-from images.store import Store
+from images.oci.image import Image
+from images.oci.layer.entry import of_bytes
+from images.oci.store import store
+from images.oci.store.store import Store
 from tests.places import open_to_all
 from tests.unit import bundles
 from tests.unit.bundles import make, parts, record, run, tree

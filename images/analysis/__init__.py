@@ -1,0 +1,4 @@
+"""What is in images, built or planned: `plan`, `diff`, `sizes`, size budgets.
+
+Imports `build` and what that may know.
+"""

@@ -1,0 +1,100 @@
+"""Which packages a layer holds: by its outline, by its title, or by looking into it.
+
+A layer of one wheel is named after it, so that only the layers of the base and of small
+distributions must ever be opened.
+"""
+
+from __future__ import annotations
+
+import re
+import tarfile
+from collections.abc import Iterator
+from contextlib import closing
+
+from images import image_paths
+from images.analysis.summary import Package, Part, of_compiler
+from images.build import flavour_layers, layer_recipes
+from images.errors import IntegrityError
+from images.oci.layer.writer import Blob
+from images.oci.store.store import Store
+
+_ONE_WHEEL = re.compile(r"(?P<name>[a-z0-9]+(?:-[a-z0-9]+)*) (?P<version>[0-9]\S*)")
+_METADATA = re.compile(
+    re.escape(image_paths.SITE_PACKAGES)
+    + r"/(?P<name>[^/]+)-(?P<version>[^/-]+)\.dist-info/METADATA"
+)
+_DPKG_STATUS = "var/lib/dpkg/status"
+_DPKG_FILES = re.compile(r"var/lib/dpkg/info/(?P<name>[^/:]+)(:[^/]+)?\.list")
+_STANZA = re.compile(r"^(Package|Version): (.+)$", re.MULTILINE)
+
+
+def packages(part: Part, store: Store | None) -> tuple[Package, ...]:
+    """The packages of a layer.
+
+    Args:
+        part: the layer.
+        store: what holds it, if it is made.
+
+    Raises:
+        IntegrityError: the layer must be looked into and is damaged.
+    """
+    if part.packages is not None:
+        return part.packages
+    if version := layer_recipes.compiler_version(part.title):
+        return (of_compiler(version),)
+    if part.title in (layer_recipes.LINKS, flavour_layers.LOGIN):
+        return ()
+    if found := _ONE_WHEEL.fullmatch(part.title):
+        return (Package("distribution", found["name"], found["version"]),)
+    if part.blob is None or store is None:
+        return ()
+    return tuple(sorted(_inside(store, part.blob)))
+
+
+def place(part: Part) -> str:
+    """What a layer's title keeps when the version in it changes."""
+    if layer_recipes.compiler_version(part.title):
+        return layer_recipes.compiler_title("")
+    found = _ONE_WHEEL.fullmatch(part.title)
+    return found["name"] if found else part.title
+
+
+def _inside(store: Store, blob: Blob) -> Iterator[Package]:
+    from images.export.docker.archive import unpacked
+    from images.oci.layer.read_ahead import ahead
+    from images.oci.layer.tar_stream import TarStream
+
+    with closing(ahead(unpacked(store, blob))) as pieces:
+        tar = TarStream(pieces)
+        installed: set[str] = set()
+        status = b""
+        for member in tar.members():
+            if found := _METADATA.fullmatch(member.name):
+                yield _distribution(found["name"], found["version"])
+            elif found := _DPKG_FILES.fullmatch(member.name):
+                installed.add(found["name"])
+            elif member.name == _DPKG_STATUS and member.type == tarfile.REGTYPE:
+                status = b"".join(bytes(piece) for piece in tar.content(member))
+        # The status is of the whole image; what a layer installs has its list of files there.
+        every = not installed  # an own base may have come without the lists
+        yield from (package for package in _debs(status) if every or package.name in installed)
+
+
+def _distribution(name: str, version: str) -> Package:
+    """As a lock writes it: a directory may have capitals, underscores and another version form."""
+    from packaging.utils import canonicalize_name
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        version = str(Version(version))
+    except InvalidVersion as error:
+        raise IntegrityError(f"{name}: {error}") from error
+    return Package("distribution", canonicalize_name(name), version)
+
+
+def _debs(status: bytes) -> Iterator[Package]:
+    """The packages of dpkg's status file: deb-control(5) stanzas."""
+    for stanza in status.decode(errors="replace").split("\n\n"):
+        fields = dict(_STANZA.findall(stanza))
+        if len(fields) == 2:
+            yield Package("debian", fields["Package"], fields["Version"])

@@ -1,0 +1,50 @@
+"""The labels of an image: what it holds and what it needs."""
+
+from __future__ import annotations
+
+from images.content import runtime_wheel
+from images.inputs.matrix.target import Target
+
+_MIN_DRIVER = {"12": "525.60.13", "13": "580.65.06"}
+"""The oldest Linux driver that runs a CUDA major version, any minor one: NVIDIA's CUDA
+Compatibility guide, "Minor Version Compatibility"."""
+
+_ARCHITECTURES = {
+    "12": "sm_80 sm_86 sm_89 sm_90",
+    "13": "sm_80 sm_86 sm_89 sm_90 sm_100 sm_103 sm_120",
+}
+"""By CUDA major version, what both SGLang's kernels are built for and the compiler compiles for:
+Ampere, Ada and Hopper, and from 13 on Blackwell."""
+
+
+def versions(target: Target) -> dict[str, str]:
+    """The labels that a row of the matrix alone decides about."""
+    return {
+        **({"roll.flavour": target.flavour} if target.flavour else {}),
+        "roll.cuda.version": target.cuda,
+        "roll.sglang.version": target.sglang,
+        "roll.target": target.id,
+        "roll.torch.version": target.torch,
+    }
+
+
+def of_target(target: Target, lock_digest: str) -> dict[str, str]:
+    """What a registry shows of the image without a pull.
+
+    Args:
+        target: a row of the matrix.
+        lock_digest: SHA-256, in hexadecimal, of the target's lock file.
+    """
+    cuda_major = target.cuda.partition(".")[0]
+    return {
+        "org.opencontainers.image.created": target.exclude_newer,
+        "org.opencontainers.image.description": f"SGLang {target.sglang} rollout worker for ROLL, "
+        f"torch {target.torch}, CUDA {target.cuda}",
+        "org.opencontainers.image.title": target.id,
+        "org.opencontainers.image.version": target.sglang,
+        "roll.cuda.architectures": _ARCHITECTURES[cuda_major],
+        "roll.cuda.driver.min": _MIN_DRIVER[cuda_major],
+        "roll.lock.sha256": lock_digest,
+        "roll.runtime.version": runtime_wheel.version(),
+        **versions(target),
+    }

@@ -1,0 +1,159 @@
+"""How an image was made: which inputs, by whom, when.
+
+Specification: in-toto Attestation Framework, Statement v1; SLSA 1.0, "Provenance"
+(https://slsa.dev/provenance/v1). What differs from one build to the next (times, builder, what was
+already made) is here alone: no image and no SBOM holds it. It is another one for every image, so it
+is small: it names the locks, each by its SHA-256, and a lock names every file by its own. The SBOM
+is named as well. The statement is not signed: that is for whoever runs the build, see
+docs/supply-chain.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from images.attest import materials, revision
+from images.attest.materials import Materials
+from images.attest.revision import CiRun
+from images.content import runtime_wheel
+from images.oci.image import Image
+from images.oci.referrer import Referrer
+
+PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
+_STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+BUILD_TYPE = "urn:roll-sglang-images:build:2"
+"""Names the meaning of the parameters, as docs/supply-chain.md tells it. Another meaning: another
+number."""
+
+LOCAL_BUILDER = "urn:roll-sglang-images:builder:local"
+"""The builder where no CI says who it is: somebody's machine, which nobody can check."""
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """One run of the builder, as far as an image is concerned.
+
+    Attributes:
+        root: the checkout that it ran from.
+        files: what it read there: the matrix, and the locks, which name every file that went in.
+        parameters: what the person chose.
+        started, finished: with time zone.
+        made: layers that it made itself.
+        reused: layers that were there before, in the store or in a shared cache.
+        env: its environment variables, for those of a CI.
+        cached: how many of the reused ones a shared cache gave, by its name.
+    """
+
+    root: Path
+    files: Sequence[Path]
+    parameters: Mapping[str, str]
+    started: datetime
+    finished: datetime
+    made: int
+    reused: int
+    env: Mapping[str, str]
+    cached: Mapping[str, int] = field(default_factory=dict)
+
+
+def statement(image: Image, made_from: Materials, build: Build, sbom: Referrer) -> bytes:
+    """The provenance of an image, as an in-toto statement in JSON.
+
+    Args:
+        image: what was made.
+        made_from: its locks.
+        build: the run that made it.
+        sbom: the image's SBOM.
+    """
+    run = revision.ci_run(build.env)
+    document = {
+        "_type": _STATEMENT_TYPE,
+        "subject": [{"name": str(materials.of_image(image)), "digest": _digest(image)}],
+        "predicateType": PREDICATE_TYPE,
+        "predicate": {
+            "buildDefinition": {
+                "buildType": BUILD_TYPE,
+                "externalParameters": dict(build.parameters),
+                "internalParameters": {"runner": run.hosted} if run else {},
+                "resolvedDependencies": [
+                    *_source(build, run),
+                    *(_file(path, build.root) for path in build.files),
+                    _runtime(),
+                    *_own_base(made_from),
+                ],
+            },
+            "runDetails": {
+                "builder": {"id": run.workflow if run else LOCAL_BUILDER},
+                "metadata": {
+                    "invocationId": run.attempt if run else uuid.uuid4().urn,
+                    "startedOn": _time(build.started),
+                    "finishedOn": _time(build.finished),
+                    # An extension: a layer that the store had was made by another run, and one of
+                    # a shared cache by whoever may write there.
+                    "roll_layers": {
+                        "made": build.made,
+                        "reused": build.reused,
+                        **({"from_shared_cache": dict(build.cached)} if build.cached else {}),
+                    },
+                },
+                "byproducts": [_sbom(sbom)],
+            },
+        },
+    }
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _digest(image: Image) -> dict[str, str]:
+    return {"sha256": image.manifest_digest.removeprefix("sha256:")}
+
+
+def _source(build: Build, run: CiRun | None) -> list[dict[str, Any]]:
+    """The commit; its address only from a CI: a person's remote may be nobody else's business."""
+    found = revision.of(build.root)
+    if found is None:
+        return []
+    described: dict[str, Any] = {"name": "source", "digest": {"gitCommit": found.commit}}
+    if run:
+        described["uri"] = f"git+{run.repository}@{run.ref}"
+    if found.modified:
+        described["annotations"] = {"modified": True}
+    return [described]
+
+
+def _file(path: Path, root: Path) -> dict[str, Any]:
+    inside = path.resolve().is_relative_to(root.resolve())
+    name = path.resolve().relative_to(root.resolve()).as_posix() if inside else path.name
+    return {"name": name, "digest": {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}}
+
+
+def _runtime() -> dict[str, Any]:
+    """The sources of `roll_runtime`. Their hash is one of ours over many files, so no `digest`."""
+    return {
+        "name": "roll_runtime",
+        "uri": str(materials.of_runtime()),
+        "annotations": {"sourceSha256": runtime_wheel.source_digest()},
+    }
+
+
+def _own_base(made_from: Materials) -> list[dict[str, Any]]:
+    if not made_from.own_base:
+        return []
+    purl = materials.of_base(made_from)
+    digest = {"sha256": made_from.own_base.removeprefix("sha256:")}
+    return [{"name": purl.name, "uri": str(purl), "digest": digest}]
+
+
+def _sbom(item: Referrer) -> dict[str, Any]:
+    digest = {"sha256": hashlib.sha256(item.content).hexdigest()}
+    return {"name": item.title, "mediaType": item.artifact_type, "digest": digest}
+
+
+def _time(value: datetime) -> str:
+    """RFC 3339 in UTC."""
+    return value.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

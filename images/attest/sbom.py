@@ -1,0 +1,158 @@
+"""The bill of materials of an image: what its locks say is in it, as CycloneDX.
+
+Specification: CycloneDX 1.6 (ECMA-424), https://cyclonedx.org. Not found by looking into the image
+afterwards: an image holds what its locks list and nothing else, each file by its hash. CycloneDX,
+because scanners find a package by its package URL, and because its library is the one for Python
+that is kept up and checks what it wrote against the schema.
+
+The bytes follow from the locks, the base and the version of `roll_runtime` alone: an image that
+differs in its own code only has the SBOM that the registry has already. So it does not name the
+image's digest. What binds it to an image is beside it: the `subject` of the artifact that carries
+it, and its SHA-256 in the provenance, which also tells the source of `roll_runtime`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from images.attest import materials
+from images.attest.materials import Materials
+from images.content import runtime_wheel
+from images.content.debian import rootfs
+from images.image_paths import CUDA_HOME
+from images.inputs.lock.artifact import Artifact
+from images.oci import image as oci
+from images.oci.image import Image
+
+if TYPE_CHECKING:
+    from cyclonedx.model import HashType, Property
+    from cyclonedx.model.component import Component
+    from packageurl import PackageURL
+
+FORMAT = "2"
+"""What the SBOM calls its maker's version. Raise it when the same image gets another SBOM."""
+
+_MAKER = "roll-sglang-images"
+_REF = 16
+"""Hexadecimal digits of a hash that tell one component from another inside the document."""
+
+_VERSION = "org.opencontainers.image.version"
+
+
+def document(image: Image, made_from: Materials) -> bytes:
+    """The SBOM of an image, as JSON.
+
+    Args:
+        image: the image.
+        made_from: its locks.
+    """
+    from cyclonedx.model.bom import Bom, BomMetaData
+    from cyclonedx.model.component import Component, ComponentType
+    from cyclonedx.model.tool import ToolRepository
+    from cyclonedx.output import make_outputter
+    from cyclonedx.schema import OutputFormat, SchemaVersion
+
+    whole = Component(
+        type=ComponentType.CONTAINER,
+        name=image.ref,
+        version=image.labels.get(_VERSION),
+        purl=materials.of_tag(image),
+        bom_ref="image",
+    )
+    maker = Component(type=ComponentType.APPLICATION, name=_MAKER, version=FORMAT)
+    parts = list(_parts(made_from))
+    bom = Bom(
+        metadata=BomMetaData(
+            # fromisoformat of Python 3.10 knows no Z.
+            timestamp=datetime.fromisoformat(image.created.replace("Z", "+00:00")),
+            component=whole,
+            tools=ToolRepository(components=[maker]),
+        ),
+        components=parts,
+    )
+    bom.register_dependency(whole, parts)
+    made = make_outputter(bom, OutputFormat.JSON, SchemaVersion.V1_6)
+    return _numbered(json.loads(made.output_as_string()))
+
+
+def key(image: Image, made_from: Materials) -> str:
+    """SHA-256, in hexadecimal, of all that `document` reads: it takes longer than a small layer."""
+    read = (FORMAT, image.ref, image.created, image.labels.get(_VERSION), runtime_wheel.version())
+    return hashlib.sha256(f"sbom {read!r} {made_from!r}".encode()).hexdigest()
+
+
+def _numbered(bom: dict[str, Any]) -> bytes:
+    """The document with a serial number that follows from all else in it."""
+    del bom["serialNumber"]
+    serial = uuid.uuid5(uuid.NAMESPACE_URL, f"sbom:{oci.digest(oci.canonical(bom))}")
+    return oci.canonical({**bom, "serialNumber": serial.urn})
+
+
+def _parts(made_from: Materials) -> Iterator[Component]:
+    from cyclonedx.model.component import Component, ComponentType
+
+    system, _, release = rootfs.DISTRO.partition("-")
+    if made_from.own_base:
+        purl = materials.of_base(made_from)
+        yield Component(
+            type=ComponentType.CONTAINER,
+            name=purl.name,
+            version=made_from.own_base,
+            purl=purl,
+            bom_ref="base",
+            hashes=[_sha256(made_from.own_base.removeprefix("sha256:"))],
+        )
+    else:
+        yield Component(
+            type=ComponentType.OPERATING_SYSTEM, name=system, version=release, bom_ref=rootfs.DISTRO
+        )
+    installed = set(made_from.lock.distributions)
+    for item in made_from.distributions():
+        notes = {} if item in installed else {"part": f"/{CUDA_HOME}"}
+        if not item.is_wheel:
+            notes["built"] = "from its sdist"
+        purl = materials.of_distribution(item)
+        yield _locked(item.name, item.version, purl, item.artifact, notes)
+    for deb, distro in made_from.debs():
+        notes = {} if distro == rootfs.DISTRO else {"part": f"/{CUDA_HOME}"}
+        purl = materials.of_deb(deb, distro)
+        yield _locked(deb.package, deb.version, purl, deb.artifact, notes)
+    yield Component(
+        type=ComponentType.LIBRARY,
+        name="roll-runtime",
+        version=runtime_wheel.version(),
+        purl=materials.of_runtime(),
+        bom_ref="roll-runtime",
+    )
+
+
+def _locked(
+    name: str, version: str, purl: PackageURL, file: Artifact, notes: dict[str, str]
+) -> Component:
+    from cyclonedx.model.component import Component
+
+    return Component(
+        name=name,
+        version=version,
+        purl=purl,
+        bom_ref=file.sha256[:_REF],  # one package may come in two files
+        hashes=[_sha256(file.sha256)],
+        properties=[_note(key, value) for key, value in {"file": file.filename, **notes}.items()],
+    )
+
+
+def _sha256(value: str) -> HashType:
+    from cyclonedx.model import HashAlgorithm, HashType
+
+    return HashType(alg=HashAlgorithm.SHA_256, content=value)
+
+
+def _note(name: str, value: str) -> Property:
+    from cyclonedx.model import Property
+
+    return Property(name=f"roll:{name}", value=value)

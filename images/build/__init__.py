@@ -1,0 +1,4 @@
+"""From a target to its layers to an image.
+
+Imports `export` (the shared cache is a registry) and what that may know.
+"""

@@ -1,0 +1,150 @@
+"""A registry as the cache that builders share: layers found there by their keys.
+
+Specification: OCI Image Format 1.1, "Guidelines for Artifact Usage"; OCI Distribution Spec 1.1.
+
+Each layer has an artifact manifest of its own, tagged with its key. The layer's blob is what the
+manifest refers to, so the registry's garbage collection keeps it as it keeps an image's; the record
+(key, diff id, unpacked size) is in the annotations, so one request reads it. It is one manifest for
+a layer, not an index for a target: builders that write at the same time cannot lose each other's
+records, and every target finds the layers that another one brought. The price is two small requests
+for a layer instead of one for all: some tenths of a second (`benchmarks/shared_cache.py`). Any
+registry will do: the referrers API of 1.1 is not needed.
+
+Whoever may write to the repository decides what goes into the images of those who build from it:
+a key says what a layer was made from, and nobody can check that without making it. What is checked:
+that a record is of the key that was asked for, that the blob is there, and, once it is fetched,
+that it has its digest and its size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from images.errors import IntegrityError
+from images.oci import image
+from images.oci.image import DIGEST, MANIFEST_TYPE
+from images.oci.layer import writer
+from images.oci.layer.writer import Blob
+from images.oci.referrer import EMPTY, EMPTY_TYPE
+from images.oci.registry import download, manifests
+from images.oci.registry.client import Registry
+from images.util import untrusted_json
+from images.util.parallel import QUESTIONS, at_once
+
+FORMAT = "1"
+"""Part of every tag. Raise it when a record's form changes: older builders then do not see it."""
+
+_ARTIFACT_TYPE = "application/vnd.roll.layer.v1+json"
+NOT_A_RECORD = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What comes up when a manifest has another form than a record has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the cache knows of some keys.
+
+    Attributes:
+        blobs: by key; all of them are there.
+        faults: a line for each record that is there and of no use.
+    """
+
+    blobs: Mapping[str, Blob]
+    faults: Sequence[str]
+
+
+def tag(key: str) -> str:
+    """The tag of a layer's record. A key is a SHA-256 in hexadecimal, so it makes a valid one."""
+    return f"layer-{FORMAT}-{key}"
+
+
+def find(registry: Registry, keys: Sequence[str]) -> Found:
+    """Look the keys up, many at a time.
+
+    Args:
+        registry: the cache's repository.
+        keys: digests of layers' inputs.
+
+    Raises:
+        RegistryError: it cannot be reached, or wants another login.
+    """
+    results = at_once(lambda key: _find(registry, key), keys, QUESTIONS, registry.exchange.close)
+    pairs = list(zip(keys, results, strict=True))
+    blobs = {key: found for key, found in pairs if isinstance(found, Blob)}
+    faults = [
+        f"{registry.repository}:{tag(key)[:20]}…: {found}; ignored"
+        for key, found in pairs
+        if isinstance(found, str)
+    ]
+    return Found(blobs, faults)
+
+
+def _find(registry: Registry, key: str) -> Blob | str | None:
+    """The blob, None where there is no record, or what is wrong with it."""
+    try:
+        found = download.find_manifest(registry, tag(key))
+        if found is None:
+            return None
+        blob = parse(found.content, key)
+    except IntegrityError as error:
+        return error.message
+    except NOT_A_RECORD as error:
+        return f"not a record of a layer: {' '.join(str(error).split())[:80]}"
+    if not registry.has_blob(blob.digest, blob.size):
+        return f"its blob {blob.digest[:19]} is gone"
+    return blob
+
+
+def add(registry: Registry, key: str, title: str, blob: Blob) -> None:
+    """Write a layer's record; its blob and `referrer.EMPTY` must be in the repository.
+
+    Raises:
+        RegistryError: the registry refuses it.
+    """
+    manifests.put(registry, tag(key), record(key, title, blob))
+
+
+def record(key: str, title: str, blob: Blob) -> bytes:
+    """A layer's record: an OCI artifact manifest, always of the same bytes."""
+    document = {
+        "annotations": {
+            "org.opencontainers.image.title": title,
+            "roll.layer.diff-id": blob.diff_id,
+            "roll.layer.key": key,
+            "roll.layer.unpacked": str(blob.unpacked),
+        },
+        "artifactType": _ARTIFACT_TYPE,
+        "config": image.descriptor(EMPTY_TYPE, EMPTY),
+        "layers": [{"digest": blob.digest, "mediaType": blob.media_type, "size": blob.size}],
+        "mediaType": MANIFEST_TYPE,
+        "schemaVersion": 2,
+    }
+    return image.canonical(document)
+
+
+def parse(content: bytes, key: str) -> Blob:
+    """The layer of a record.
+
+    Args:
+        content: of the manifest.
+        key: that the record must be of.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: it is no record, or another key's.
+    """
+    document: dict[str, Any] = untrusted_json.loads(content)
+    notes = document["annotations"]
+    if notes["roll.layer.key"] != key:
+        raise ValueError("of another key")
+    (descriptor,) = document["layers"]
+    size, unpacked = descriptor["size"], int(notes["roll.layer.unpacked"])
+    if type(size) is not int or size <= 0 or unpacked <= 0:
+        raise ValueError("a size is wrong")
+    media_type = descriptor["mediaType"]
+    if media_type not in writer.MEDIA_TYPES:
+        raise ValueError(f"{media_type!r} is no layer of ours")
+    digest, diff_id = descriptor["digest"], notes["roll.layer.diff-id"]
+    if not (DIGEST.fullmatch(digest) and DIGEST.fullmatch(diff_id)):
+        raise ValueError("a digest is none")
+    return Blob(digest, diff_id, size, unpacked, media_type)

@@ -1,0 +1,1 @@
+"""Files that more than one distribution of a target installs."""

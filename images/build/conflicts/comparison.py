@@ -1,0 +1,118 @@
+"""The files of a target's distributions, compared as they become known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from images.build import grouping
+from images.build.conflicts import image_files
+from images.content import conflicts
+from images.content.conflicts import Brought, Conflict
+from images.errors import IntegrityError
+from images.inputs.fetch import download_cache
+from images.inputs.lock.lock import Distribution, Lock
+from images.inputs.matrix.conflict_rules import THE_IMAGE
+
+if TYPE_CHECKING:
+    from images.inputs.matrix.target import Target
+    from images.oci.layer.writer import Blob
+    from images.oci.store.store import Store
+
+
+class Comparison:
+    """What the distributions of one target bring, compared as it becomes known.
+
+    Args:
+        target: which.
+        lock: its lock.
+        note: under which name a store notes what; neither where nobody asks.
+    """
+
+    def __init__(self, target: Target, lock: Lock, note: tuple[str, bytes] | None = None) -> None:
+        self._target = target
+        self._lock = lock
+        self._note = note
+        self._absent = {item.name: item for item in lock.distributions}
+        groups = [
+            *grouping.groups(lock.of_engine()),
+            *grouping.added_groups(lock.of_flavour(), target.flavour, lock.compiled),
+        ]
+        order = [item.name for group in groups for item in group.distributions]
+        self._tree = conflicts.Tree((THE_IMAGE, *order), image_files.hidden(target.toolkit))
+        own = Brought(THE_IMAGE, image_files.of(target.toolkit))
+        self._found: list[Conflict] = self._tree.add(own)
+
+    def note(self, store: Store) -> None:
+        """Note that all was compared, and is well."""
+        if self._note and not self._absent:
+            store.note(*self._note)
+
+    def wants(self, items: Iterable[Distribution]) -> bool:
+        """Whether one of some files was not compared yet."""
+        return any(item == self._absent.get(item.name) for item in items)
+
+    @property
+    def absent(self) -> list[str]:
+        """Names of the distributions that were not compared."""
+        return sorted(self._absent)
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether there is a conflict whose winner the matrix does not name."""
+        return bool(conflicts.unsettled(self._found, self._lock.conflicts))
+
+    def see_cached(self, items: Iterable[Distribution], cache: Path) -> None:
+        """Take the wheels among some files that are in the download cache.
+
+        Raises:
+            IntegrityError: one is not a wheel, or not the locked one.
+        """
+        from images.content import wheel_paths
+
+        for item in items:
+            if item != self._absent.get(item.name) or not item.is_wheel:
+                continue
+            if download_cache.is_cached(item.artifact, cache):
+                path = download_cache.cached(item.artifact, cache)
+                misrecorded = item.name in self._lock.misrecorded
+                try:
+                    self._see(wheel_paths.of(path, item.name, misrecorded=misrecorded))
+                except IntegrityError:
+                    download_cache.checked(
+                        item.artifact, cache
+                    )  # it is damaged here: says what mends it
+                    raise
+
+    def see_layer(self, store: Store, key: str, blob: Blob) -> None:
+        """Take the distributions in a layer of the store.
+
+        Raises:
+            IntegrityError: the layer is damaged.
+        """
+        from images.build.conflicts import layer_records
+
+        for brought in layer_records.of_layer(store, key, blob):
+            if brought.owner in self._absent:
+                self._see(brought)
+
+    def _see(self, brought: Brought) -> None:
+        self._found += self._tree.add(brought)
+        del self._absent[brought.owner]
+
+    def stop(self) -> None:
+        """Raise the error of what was found, if it is one.
+
+        Raises:
+            ConflictError: two distributions bring files that cannot both be in the image.
+            MatrixError: an entry of `conflicts:` settles nothing.
+        """
+        rules = self._lock.conflicts
+        if found := conflicts.unsettled(self._found, rules):
+            raise conflicts.error(self._target.id, found, len(self._absent))
+        locked = {item.name for item in self._lock.distributions}
+        named = {name for rule in rules for name in rule[1:3]}
+        known = (locked - self._absent.keys()) | (named - locked)
+        if idle := conflicts.unused(self._found, rules, known):
+            raise conflicts.idle(self._target.id, idle)

@@ -1,0 +1,45 @@
+"""The files that are the image's own, and which no distribution may replace or hide."""
+
+from __future__ import annotations
+
+import posixpath
+
+from images import image_paths
+from images.build import layer_recipes
+from images.content import runtime_wheel
+from images.inputs.compilers import BY_VERSION
+
+_DIST_INFO = ("METADATA", "WHEEL", "RECORD", "INSTALLER", "entry_points.txt")
+
+
+def of(compiler: str) -> list[str]:
+    """The virtual environment, `roll_runtime`, and programs that others would be found before.
+
+    Args:
+        compiler: the CUDA version of the compiler in the image.
+    """
+    venv = [entry.path for entry in layer_recipes.venv()]
+    return [*venv, *_runtime(), *hidden(compiler)]
+
+
+def hidden(compiler: str) -> dict[str, str]:
+    """The compiler's programs, by the path where another one comes before them on PATH."""
+    files = BY_VERSION[compiler].files.values()
+    programs = (place for place in files if place.startswith("bin/"))
+    return {
+        f"{image_paths.BIN}/{posixpath.basename(place)}": f"{image_paths.CUDA_HOME}/{place}"
+        for place in programs
+        if place.count("/") == 1
+    }
+
+
+def _runtime() -> list[str]:
+    """The files of the wheel of `roll_runtime`, without building it."""
+    root = len(str(runtime_wheel.SOURCE)) + 1
+    inside = [str(path)[root:] for path in runtime_wheel.source_files()]
+    found = [path.partition("/")[2] for path in inside if path.startswith(("src/", "purelib/"))]
+    info = f"roll_runtime-{runtime_wheel.version()}.dist-info"
+    return [
+        f"{image_paths.SITE_PACKAGES}/{path}"
+        for path in (*found, *(f"{info}/{x}" for x in _DIST_INFO))
+    ]

@@ -1,0 +1,102 @@
+"""The RECORDs in a layer: what each distribution in it brings, with hashes.
+
+They are kept beside a store's layers, so that the files of a target can be compared without its
+wheels. Of a layer that was made before they were kept, they are read out of the layer itself.
+"""
+
+from __future__ import annotations
+
+import csv
+import posixpath
+import re
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, suppress
+
+from packaging.utils import canonicalize_name
+
+from images import image_paths
+from images.content.conflicts import Brought
+from images.content.python import bytecode
+from images.oci.layer.entry import Entry
+from images.oci.layer.writer import Blob
+from images.oci.store.store import Store
+
+_RECORD = re.compile(
+    re.escape(image_paths.SITE_PACKAGES) + r"/(?P<name>[^/]+)-[^/-]+\.dist-info/RECORD"
+)
+_ENDING = ".dist-info/RECORD"
+
+
+class Kept:
+    """Notes the RECORDs among the entries of a layer as they pass."""
+
+    def __init__(self) -> None:
+        self._found: list[tuple[str, bytes]] = []
+
+    def passing(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """The entries, unchanged."""
+        for entry in entries:
+            if entry.path.endswith(_ENDING):
+                with entry.open() as stream:
+                    self._found.append((entry.path, stream.read()))
+            yield entry
+
+    def dump(self) -> bytes:
+        """What was noted, for `parse`."""
+        return _dump(self._found)
+
+
+def of_layer(store: Store, key: str, blob: Blob) -> list[Brought]:
+    """What the distributions in a layer of the store bring.
+
+    Raises:
+        IntegrityError: the layer must be looked into and is damaged.
+    """
+    if kept := store.records(key):
+        with suppress(zlib.error):  # a power loss may leave it torn
+            return list(parse(kept))
+    kept = _dump(_inside(store, blob))
+    store.keep_records(key, kept)
+    return list(parse(kept))
+
+
+def parse(kept: bytes) -> Iterator[Brought]:
+    """The distributions of a document of `Kept.dump`."""
+    text = zlib.decompress(kept).decode()
+    for part in filter(None, text.split("\0")):
+        path, _, record = part.partition("\n")
+        if found := _RECORD.fullmatch(path):
+            hashes = dict(_rows(record))
+            yield Brought(canonicalize_name(found["name"]), tuple(hashes), _hashes_of(hashes))
+
+
+def _hashes_of(hashes: Mapping[str, str]) -> Callable[[Iterable[str]], dict[str, str]]:
+    return lambda paths: {path: hashes[path] for path in paths}
+
+
+def _rows(record: str) -> Iterator[tuple[str, str]]:
+    """The path in the image and the hash of each file but RECORD itself."""
+    for path, digest, _ in csv.reader(record.splitlines()):
+        if digest:
+            place = posixpath.normpath(f"{image_paths.SITE_PACKAGES}/{path}")
+            algorithm, _, value = digest.partition("=")
+            if not bytecode.is_code(place):
+                yield place, value if algorithm == "sha256" else digest
+
+
+def _dump(found: Iterable[tuple[str, bytes]]) -> bytes:
+    parts = (f"{path}\n".encode() + record for path, record in found)
+    return zlib.compress(b"\0".join(parts), 1)
+
+
+def _inside(store: Store, blob: Blob) -> Iterator[tuple[str, bytes]]:
+    from images.export.docker.archive import unpacked
+    from images.oci.layer.read_ahead import ahead
+    from images.oci.layer.tar_stream import TarStream
+
+    with closing(ahead(unpacked(store, blob))) as pieces:
+        tar = TarStream(pieces)
+        for member in tar.members():
+            if member.name.endswith(_ENDING):
+                yield member.name, b"".join(bytes(piece) for piece in tar.content(member))

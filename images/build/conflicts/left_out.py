@@ -1,0 +1,82 @@
+"""Files of a distribution that lose against another one's, as the matrix says, and are left out.
+
+The upper of two layers wins by itself. Only where the winner is not above the loser must something
+be left out: then the loser's layer depends on the winner's wheel as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from images.build.grouping import Group
+from images.inputs.lock.lock import Distribution
+from images.inputs.matrix.conflict_rules import THE_IMAGE, Rule
+
+if TYPE_CHECKING:
+    from images.content.conflicts import Brought
+
+
+class Loss(NamedTuple):
+    """A rule that changes a layer.
+
+    Attributes:
+        rule: the rule.
+        winner: the distribution that wins; None where it is the image itself.
+    """
+
+    rule: Rule
+    winner: Distribution | None
+
+
+def of_groups(groups: Sequence[Group], rules: Iterable[Rule]) -> dict[str, list[Loss]]:
+    """The rules that change layers, by the layer's title.
+
+    Args:
+        groups: the layers of distributions, lowest first.
+        rules: of the target.
+    """
+    rank = {
+        item.name: number for number, group in enumerate(groups) for item in group.distributions
+    }
+    items = {item.name: item for group in groups for item in group.distributions}
+    found: dict[str, list[Loss]] = {}
+    for rule in rules:
+        number = rank.get(rule.over)
+        winner = items.get(rule.winner)
+        if number is None or (winner is None and rule.winner != THE_IMAGE):
+            continue
+        if winner is None or rank[winner.name] <= number:
+            found.setdefault(groups[number].title, []).append(Loss(rule, winner))
+    return found
+
+
+def inputs(losses: Iterable[Loss]) -> list[list[str]]:
+    """What decides about the files that are left out, for a layer's key."""
+    return [
+        [rule.path, rule.over, rule.winner, winner.artifact.sha256 if winner else ""]
+        for rule, winner in losses
+    ]
+
+
+def paths(
+    losses: Iterable[Loss],
+    loser: Distribution,
+    brought: Callable[[Distribution], Brought],
+    own: Callable[[], Brought],
+) -> frozenset[str]:
+    """The paths in the image that a distribution does not bring.
+
+    Args:
+        losses: the rules that change its layer.
+        loser: the distribution.
+        brought: gives what a distribution brings.
+        own: gives what is the image's own.
+    """
+    from images.content.conflicts import lost
+
+    found: set[str] = set()
+    for rule, winner in losses:
+        if rule.over == loser.name:
+            found |= lost(rule, brought(winner) if winner else own(), brought(loser))
+    return frozenset(found)

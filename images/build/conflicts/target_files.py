@@ -1,0 +1,72 @@
+"""The files of a target's distributions, compared before its layers are made.
+
+What is there is compared at once: wheels in the download cache, layers in the store. The others are
+as they arrive, each before its layer is begun, and what is made of an sdist when it is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from images.build import layer_recipes
+from images.build.conflicts import image_files
+from images.inputs.lock import sealed_text
+from images.inputs.lock.lock import Lock
+
+if TYPE_CHECKING:
+    from images.build.conflicts.comparison import Comparison
+    from images.build.layer_recipes import Recipe
+    from images.inputs.matrix.target import Target
+    from images.oci.store.store import Store
+
+FORMAT = "1"
+"""Part of what tells that a target was compared. Raise it when a comparison sees more."""
+
+
+def pending(
+    target: Target, lock: Lock, recipes: Sequence[Recipe], store: Store
+) -> Comparison | None:
+    """The comparison that a build has to make; None where it was made of the same inputs before."""
+    note = f"compared-{target.id}", _key(target, lock, recipes).encode()
+    if store.noted(note[0]) == note[1]:
+        return None
+    from images.build.conflicts.comparison import Comparison
+
+    return Comparison(target, lock, note)
+
+
+def _key(target: Target, lock: Lock, recipes: Iterable[Recipe]) -> str:
+    """The digest of all that decides about the outcome.
+
+    The layer of `roll_runtime` counts by its files' names alone: it changes with each commit.
+    """
+    keys = [recipe.key for recipe in recipes if recipe.title != layer_recipes.RUNTIME]
+    rules = [list(rule[:3]) for rule in lock.conflicts]
+    own = sorted(image_files.of(target.toolkit))
+    return sealed_text.digest_of({"format": FORMAT, "layers": keys, "own": own, "rules": rules})
+
+
+def compare(target: Target, lock: Lock, cache: Path, passed: set[object]) -> None:
+    """Compare the wheels of a target that are in the download cache.
+
+    Args:
+        target: the target.
+        lock: its lock.
+        cache: the download cache.
+        passed: what was compared without a conflict; targets of the same files are compared once.
+
+    Raises:
+        ConflictError, MatrixError: as `Comparison.stop`.
+        IntegrityError: a wheel is none.
+    """
+    from images.build.conflicts.comparison import Comparison
+
+    inputs = (lock, target.flavour, frozenset(image_files.of(target.toolkit)))
+    if inputs in passed:
+        return
+    made = Comparison(target, lock)
+    made.see_cached(lock.distributions, cache)
+    made.stop()
+    passed.add(inputs)

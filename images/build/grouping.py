@@ -1,0 +1,131 @@
+"""Which distributions share a layer, and how the layers are stacked.
+
+A large wheel is a layer of its own; the many small ones share a few. A layer's content follows
+from the target's own lock alone, never from what else the matrix holds: adding a target changes no
+image.
+
+The order decides what is shared on a node. An engine knows an unpacked layer by the whole chain
+below it, so two images share on disk only as far as their stacks begin alike. Hence, from the
+lowest: what torch pins and its next release may leave alone (torch 2.8 and 2.9 have all but two of
+NVIDIA's libraries in common, 2.5 GB of wheels), what each release of torch brings anew, torch; then
+the rest by size, SGLang's kernels and SGLang last; the small ones above them. What a flavour adds
+comes above all of these, in few layers, so that its image begins as the plain one; what changes
+with each commit is on top.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Container, Iterable
+from dataclasses import dataclass
+
+from images.inputs.lock.lock import Distribution
+
+OWN_LAYER = 1_000_000
+"""Bytes of a wheel from which it is a layer of its own."""
+
+_SHELVES = 16
+"""Layers that the small distributions share; a name decides the shelf, so a bump changes one."""
+
+_SHELF = "small distributions "
+
+_OWN_ADDED_LAYER = 30_000_000
+_ADDED_SHELVES = 3
+"""The same two of what a flavour adds: an image has a limit of layers, and the engine most of
+them."""
+
+# What torch's wheels pin exactly: its CUDA libraries and its Triton.
+_TORCH_STACK = re.compile(
+    r"torch|triton|nvidia-(cublas|cuda-cupti|cuda-nvrtc|cuda-runtime|cudnn|cufft|cufile|curand|"
+    r"cusolver|cusparse|cusparselt|nccl|nvjitlink|nvshmem|nvtx)(-cu\d+)?"
+)
+
+_NEW_WITH_TORCH = ("nvidia-nccl", "nvidia-nvshmem", "triton", "torch")
+"""Of torch's stack, how the names begin that each release of it pins anew; torch is the last."""
+
+_NEW_WITH_SGLANG = re.compile(r"flashinfer-.+|sgl-kernel|sglang(-kernel)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The distributions of one layer.
+
+    Attributes:
+        title: what people see.
+        distributions: sorted by name.
+    """
+
+    title: str
+    distributions: tuple[Distribution, ...]
+
+    @property
+    def is_torch_stack(self) -> bool:
+        """Whether it is a layer of its own, of torch or of what torch pins exactly."""
+        (first, *others) = self.distributions
+        return not others and self.size >= OWN_LAYER and is_torch_stack(first)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the locked files."""
+        return sum(distribution.artifact.size for distribution in self.distributions)
+
+
+def groups(distributions: Iterable[Distribution]) -> list[Group]:
+    """The layers of an engine's distributions, lowest first."""
+    every = list(distributions)
+    large = [item for item in every if item.artifact.size >= OWN_LAYER]
+    large.sort(key=lambda item: (_rank(item), -item.artifact.size, item.name))
+    small = (item for item in every if item.artifact.size < OWN_LAYER)
+    return [*map(_alone, large), *_shelves(small, _SHELVES, _SHELF)]
+
+
+def added_groups(
+    distributions: Iterable[Distribution], flavour: str, apart: Container[str] = ()
+) -> list[Group]:
+    """The layers of what a flavour adds to its engine, lowest first.
+
+    Args:
+        distributions: what it adds.
+        flavour: its name.
+        apart: names of distributions that are a layer of their own whatever they weigh, so that
+            all targets of the flavour share it: to make it takes long.
+    """
+    every = list(distributions)
+    large = [item for item in every if item.artifact.size >= _OWN_ADDED_LAYER or item.name in apart]
+    large.sort(key=lambda item: (-item.artifact.size, item.name))
+    small = (item for item in every if item not in large)
+    return [*map(_alone, large), *_shelves(small, _ADDED_SHELVES, f"{_SHELF}of {flavour} ")]
+
+
+def _alone(item: Distribution) -> Group:
+    return Group(f"{item.name} {item.version}", (item,))
+
+
+def is_torch_stack(distribution: Distribution) -> bool:
+    """Whether the distribution is torch or what torch pins exactly."""
+    return _TORCH_STACK.fullmatch(distribution.name) is not None
+
+
+def _rank(distribution: Distribution) -> tuple[bool, int]:
+    """Where a large one stands, whatever its size: what changes less often stands lower."""
+    name = distribution.name
+    if not is_torch_stack(distribution):
+        return True, int(_NEW_WITH_SGLANG.fullmatch(name) is not None)
+    new = [rank for rank, start in enumerate(_NEW_WITH_TORCH, 1) if name.startswith(start)]
+    return False, max(new, default=0)
+
+
+def is_shelf(title: str) -> bool:
+    """Whether a layer of that title is one that small distributions share."""
+    return title.startswith(_SHELF)
+
+
+def _shelves(small: Iterable[Distribution], count: int, title: str) -> list[Group]:
+    shelves: dict[int, list[Distribution]] = {}
+    for distribution in sorted(small):
+        number = hashlib.sha256(distribution.name.encode()).digest()[0] % count
+        shelves.setdefault(number, []).append(distribution)
+    return [
+        Group(f"{title}{number + 1}/{count}", tuple(shelves[number])) for number in sorted(shelves)
+    ]

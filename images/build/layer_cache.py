@@ -1,0 +1,230 @@
+"""How a build uses shared caches: it reads any number, and fills one.
+
+A build never fails because of a cache that it reads: what cannot be read there comes from the next
+one, or is made here.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from images.build import cache_records
+from images.build.builder import Look, Made
+from images.build.layer_recipes import Recipe
+from images.errors import IntegrityError, RegistryError, UsageError
+from images.export.push import blobs as push_blobs
+from images.export.push import history
+from images.http.retry import Policy
+from images.oci import image
+from images.oci.reference import parse
+from images.oci.referrer import EMPTY
+from images.oci.registry.client import Registry
+from images.oci.registry.upload import Source
+from images.oci.store.remote_layers import Place, Remote
+from images.oci.store.store import Store
+from images.util.parallel import QUESTIONS, at_once
+from images.util.progress import Progress
+
+_IMPATIENT = Policy(attempts=3, strangers=2, longest=4.0, patience=10.0)
+"""To read: what a cache saves must not be spent on waiting for it."""
+
+PATIENCE = 30.0
+"""Seconds for all questions to a cache that is read, whatever it does: silence, or a byte now and
+then."""
+
+_AGAIN = 0.5  # seconds; what was only connecting when it was broken off is broken off then
+
+
+def place(text: str, *, plain_http: bool) -> Place:
+    """The cache that an option names.
+
+    Raises:
+        UsageError: it is not `REGISTRY/REPOSITORY`.
+    """
+    repository, tag = parse(text)
+    if tag:
+        raise UsageError(
+            f"{text}: a cache has no tag", remedy=f"name the repository alone: {repository}"
+        )
+    return Place(repository, plain_http)
+
+
+@dataclass
+class CacheFrom:
+    """The cache that a build reads.
+
+    Attributes:
+        place: where it is.
+        say: takes a line for people.
+        policy: how often something is tried.
+        otherwise: what happens to layers that it cannot give, for people.
+        patience: seconds for all questions of a build.
+    """
+
+    place: Place
+    say: Callable[[str], None]
+    policy: Policy = _IMPATIENT
+    otherwise: str = "layers are made"
+    patience: float = PATIENCE
+    _given_up: bool = field(default=False, init=False)
+
+    def look(self, recipes: Sequence[Recipe]) -> dict[str, Remote]:
+        """The layers that it has, by key; none where it cannot be read."""
+        if self._given_up:
+            return {}
+        try:
+            found = self._find([recipe.key for recipe in recipes])
+        except RegistryError as error:
+            self._given_up = True
+            hint = f" ({error.remedy})" if error.remedy else ""
+            self.say(f"warning: no cache at {self.place}, so {self.otherwise}: {error}{hint}")
+            return {}
+        for fault in found.faults:
+            self.say(f"cache: {fault}")
+        if not found.blobs:  # it may be no cache at all
+            self.say(f"cache: {self.place}: knows 0 of {len(recipes)} layers")
+        return {key: Remote(key, blob, self.place) for key, blob in found.blobs.items()}
+
+    def _find(self, keys: Sequence[str]) -> cache_records.Found:
+        late = threading.Event()
+        registry = Registry(
+            self.place.repository,
+            plain_http=self.place.plain_http,
+            policy=self.policy,
+            actions="pull",
+        )
+        with registry, _broken_off(registry.exchange.close, self.patience, late):
+            try:
+                found = cache_records.find(registry, keys)
+            except (CancelledError, RegistryError):
+                if not late.is_set():
+                    raise
+        if late.is_set():  # what was found then may be what was broken off
+            raise RegistryError(f"it has not answered everything within {self.patience:.0f} s")
+        return found
+
+
+@contextmanager
+def _broken_off(cut: Callable[[], None], after: float, late: threading.Event) -> Iterator[None]:
+    """Call `cut` after some seconds, and again and again until the context is left."""
+    done = threading.Event()
+
+    def watch() -> None:
+        wait = after
+        while not done.wait(wait):
+            late.set()
+            cut()
+            wait = _AGAIN
+
+    watcher = threading.Thread(target=watch, name="deadline", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+
+
+def read_all(
+    places: Sequence[Place], say: Callable[[str], None], policy: Policy = _IMPATIENT
+) -> Look:
+    """Look layers up in several caches: the first that has one gives it.
+
+    Args:
+        places: the caches, in the order in which they are asked; each only for what those before
+            it lack.
+        say: takes a line for people.
+        policy: how often something is tried.
+    """
+    last = len(places) - 1
+    caches = [
+        CacheFrom(place, say, policy)
+        if number == last
+        else CacheFrom(place, say, policy, "the next one is asked")
+        for number, place in enumerate(places)
+    ]
+
+    def look(recipes: Sequence[Recipe]) -> dict[str, Remote]:
+        found: dict[str, Remote] = {}
+        for cache in caches:
+            lacking = [recipe for recipe in recipes if recipe.key not in found]
+            found |= cache.look(lacking) if lacking else {}
+        return found
+
+    return look
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """What was written to a cache.
+
+    Attributes:
+        place: which one.
+        records: layers that it did not know before.
+        bytes_sent: bodies of requests, as far as they were blobs.
+    """
+
+    place: Place
+    records: int
+    bytes_sent: int
+
+
+def fill(
+    store: Store, made: Sequence[Made], where: Place, *, jobs: int, progress: Progress
+) -> Filled:
+    """Bring layers that a cache lacks into it: the blobs first, then the records.
+
+    Args:
+        store: where the blobs are.
+        made: a build's layers.
+        where: the cache.
+        jobs: uploads at a time.
+        progress: told of the bytes sent.
+
+    Raises:
+        RegistryError: the registry refuses or cannot be reached.
+        IntegrityError: a blob in the store is damaged.
+    """
+    by_key = {item.key: item for item in made if item.place != where}
+    if not by_key:
+        return Filled(where, 0, 0)
+    with Registry(where.repository, plain_http=where.plain_http) as registry:
+        try:
+            with progress.timed("ask"):
+                known = cache_records.find(registry, list(by_key)).blobs
+            new = [item for key, item in by_key.items() if key not in known]
+            sent = _write(store, registry, new, jobs, progress) if new else 0
+        except (RegistryError, IntegrityError) as error:
+            message = f"the image is in the store, but not all of it in the cache: {error.message}"
+            raise type(error)(message, remedy=error.remedy) from error
+    return Filled(where, len(new), sent)
+
+
+def _write(
+    store: Store, registry: Registry, new: Sequence[Made], jobs: int, progress: Progress
+) -> int:
+    sizes = {item.layer.blob.digest: item.layer.blob.size for item in new}
+    blobs = [Source(store.blob_path(digest), digest, size) for digest, size in sizes.items()]
+    with store.workdir() as workdir:
+        blobs.append(_empty_config(workdir / "config"))
+        sent = push_blobs.bring(store, registry, blobs, jobs, progress)
+    history.note(store, registry.canonical, sizes)
+    with progress.timed("records"):
+        at_once(
+            lambda item: cache_records.add(registry, item.key, item.layer.title, item.layer.blob),
+            new,
+            QUESTIONS,
+            registry.exchange.close,
+        )
+    return sent
+
+
+def _empty_config(path: Path) -> Source:
+    path.write_bytes(EMPTY)
+    digest = image.digest(EMPTY)
+    return Source(path, digest, len(EMPTY))

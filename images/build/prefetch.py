@@ -1,0 +1,159 @@
+"""All that builds need into the download cache: they then need no network, now or in years.
+
+The index and the mirror drop files; what is locked by hash and kept here builds the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from images.build import preflight
+from images.errors import FetchError, IntegrityError
+from images.inputs.fetch import download_cache, needed
+from images.inputs.fetch.needed import Sources
+from images.inputs.lock.artifact import Artifact
+from images.util.progress import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the cache had of the files that a build needs, and what has become of the others.
+
+    Attributes:
+        cache: the download cache.
+        present: were there, whole: their hashes were read again.
+        fetched: have arrived.
+        missing: are not there, or not in full.
+        damaged: are there with other bytes than their hashes say.
+        error: why files that were to be fetched are missing.
+    """
+
+    cache: Path
+    present: tuple[Artifact, ...]
+    fetched: tuple[Artifact, ...]
+    missing: tuple[Artifact, ...]
+    damaged: tuple[Artifact, ...]
+    error: FetchError | None = None
+
+    @property
+    def lacking(self) -> tuple[Artifact, ...]:
+        """What a build still lacks."""
+        return self.missing + self.damaged
+
+
+def look(wanted: Sources, cache: Path, jobs: int, progress: Progress) -> Outcome:
+    """What the cache holds; nothing is fetched. Every file is hashed (once in a process).
+
+    Args:
+        wanted: the files.
+        cache: the download cache.
+        jobs: files at a time.
+        progress: told of the stage.
+    """
+    there = [file for file in wanted.artifacts if download_cache.is_cached(file, cache)]
+    with (
+        progress.stage("check", sum(file.size for file in there)) as meter,
+        ThreadPoolExecutor(jobs, thread_name_prefix="check") as pool,
+    ):
+
+        def whole(artifact: Artifact) -> bool:
+            try:
+                download_cache.checked(artifact, cache)
+            except (IntegrityError, FetchError):
+                return False
+            finally:
+                meter.advance(artifact.size)
+            return True
+
+        good = dict(zip(there, pool.map(whole, there), strict=True))
+    return Outcome(
+        cache,
+        present=tuple(file for file in there if good[file]),
+        fetched=(),
+        missing=tuple(file for file in wanted.artifacts if file not in good),
+        damaged=tuple(file for file in there if not good[file]),
+    )
+
+
+def fill(
+    wanted: Sources, cache: Path, mirror: str | None, jobs: int, progress: Progress
+) -> Outcome:
+    """Fetch what the cache lacks; damaged files are fetched anew.
+
+    Args:
+        wanted: the files.
+        cache: the download cache.
+        mirror: what a person set as the Debian mirror, if anything.
+        jobs: files to hash at a time.
+        progress: told of the stages.
+
+    Raises:
+        IntegrityError: a file arrived with another hash.
+        StoreError: the cache cannot be written.
+        ToolError: uv or mmdebstrap cannot be run.
+    """
+    found = look(wanted, cache, jobs, progress)
+    if not found.lacking:
+        return found
+    try:
+        _fetch(wanted.only(found.lacking), found.damaged, cache, mirror, progress)
+        error = None
+    except FetchError as failure:
+        error = failure
+    fetched = tuple(file for file in found.lacking if download_cache.is_cached(file, cache))
+    missing = tuple(file for file in found.lacking if file not in set(fetched))
+    return Outcome(cache, found.present, fetched, missing, (), error)
+
+
+def _fetch(
+    absent: Sources,
+    damaged: tuple[Artifact, ...],
+    cache: Path,
+    mirror: str | None,
+    progress: Progress,
+) -> None:
+    preflight.check_cache(absent.size, cache)
+    for artifact in damaged:
+        with suppress(FileNotFoundError):
+            download_cache.cached(artifact, cache).unlink()
+    with progress.timed("index"):
+        urls = needed.locate(absent, mirror, cache)
+    with (
+        progress.stage("fetch", absent.size) as meter,
+        download_cache.Downloads(
+            cache, jobs=download_cache.CONNECTIONS, advance=meter.advance
+        ) as downloads,
+    ):
+        arriving = {file: downloads.start(file, urls[file]) for file in absent.artifacts}
+        error = needed.lost(arriving, absent.debs, cache)
+        if error:
+            raise error
+
+
+def failure(outcomes: Mapping[str, Outcome], command: str) -> FetchError | None:
+    """One error of all that several builds still lack; None if that is nothing.
+
+    Args:
+        outcomes: by target.
+        command: what fetches it.
+    """
+    errors = [outcome.error for outcome in outcomes.values() if outcome.error]
+    if errors:
+        messages = "\n".join(dict.fromkeys(error.message for error in errors))
+        return FetchError(messages, remedy=errors[0].remedy)
+    lacking = {file: outcome for outcome in outcomes.values() for file in outcome.lacking}
+    if not lacking:
+        return None
+    names = [
+        f"{file.filename}{' (damaged)' if file in outcome.damaged else ''}"
+        for file, outcome in lacking.items()
+    ]
+    cache = next(iter(lacking.values())).cache
+    return FetchError(
+        f"{cache}: {len(names)} files are missing or damaged:{needed.listed(names)}",
+        remedy=f"where there is a network: {command}",
+    )

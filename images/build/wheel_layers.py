@@ -1,0 +1,198 @@
+"""The layers of a target's distributions, and that of the links to the libraries among them.
+
+What a layer depends on is known from the locks alone; `images.formats.wheel_file` and what reads
+wheels are imported when a layer is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from images.build import grouping
+from images.build.conflicts import left_out
+from images.build.conflicts.left_out import Loss
+from images.content.cuda import links
+from images.content.cuda.toolkit import Toolkit
+from images.content.python import bytecode
+from images.errors import ConflictError
+from images.inputs.lock.deb import Deb
+from images.inputs.lock.lock import Distribution, Lock
+from images.oci.layer.entry import Entry
+
+if TYPE_CHECKING:
+    from images.build.layer_recipes import Workshop
+    from images.content.conflicts import Brought
+
+WHEELS_FORMAT = "1"
+"""Part of the key of every layer with wheels. Raise it when `images.formats.wheel_file`, or another
+release of the `installer` library that is pinned, puts other files into an image. It stands here
+because a build that makes nothing must not import them."""
+
+
+class WheelLayer(NamedTuple):
+    """A layer of distributions.
+
+    Attributes:
+        group: which.
+        lock: the target's lock.
+        base_debs: the base's lock.
+        toolkit: the CUDA version of the compiler.
+        losses: the rules by which files of the distributions are left out.
+    """
+
+    group: grouping.Group
+    lock: Lock
+    base_debs: Sequence[Deb]
+    toolkit: str
+    losses: Sequence[Loss] = ()
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether something in it is built by the image's own compiler."""
+        return any(item.name in self.lock.compiled for item in self._read)
+
+    @property
+    def needs(self) -> tuple[Distribution, ...]:
+        """The locked files that it is made of."""
+        return (*self._read, *(self.lock.build if _has_sdist(self._read) else ()))
+
+    @property
+    def _read(self) -> tuple[Distribution, ...]:
+        """The distributions whose wheels are read: its own, and those that win over one of them."""
+        if not self.losses:
+            return self.group.distributions
+        winners = [loss.winner for loss in self.losses if loss.winner]
+        return tuple(dict.fromkeys((*self.group.distributions, *winners)))
+
+    def inputs(self) -> dict[str, Any]:
+        """What decides about its bytes, but for what all layers share."""
+        items = self.group.distributions
+        found: dict[str, Any] = {"format": WHEELS_FORMAT, "wheels": _hashes(items)}
+        if _has_sdist(self._read):
+            from images.content.sdist import wheel_build
+
+            found["build"] = [wheel_build.FORMAT, *_hashes(self.lock.build)]
+        if misrecorded := sorted(item.name for item in items if item.name in self.lock.misrecorded):
+            found["misrecorded"] = misrecorded
+        if compiled := sorted(item.name for item in self._read if item.name in self.lock.compiled):
+            from images.content.sdist import compiled as sdist_compiled
+
+            found["compiled"] = [sdist_compiled.key(self.base_debs), *compiled]
+        if self.losses:
+            found["left_out"] = left_out.inputs(self.losses)
+        return found
+
+    def entries(self, shop: Workshop, opened: ExitStack) -> Iterator[Entry]:
+        """Its entries, with byte code."""
+        return bytecode.compiled(self._without_repetition(shop, opened), shop.compiler)
+
+    def _without_repetition(self, shop: Workshop, opened: ExitStack) -> Iterator[Entry]:
+        """A file that several distributions bring alike (`nvidia/__init__.py`) comes once."""
+        from images.formats import wheel_file
+
+        paths = {item: self._wheel(item, shop) for item in self._read}
+        brought = partial(self._brought, paths)
+        seen: dict[str, tuple[Entry, str]] = {}
+        for item in self.group.distributions:
+            misrecorded = item.name in self.lock.misrecorded
+            wheel = opened.enter_context(wheel_file.opened(paths[item], misrecorded=misrecorded))
+            lost = left_out.paths(self.losses, item, brought, self._own)
+            for entry in wheel_file.entries(wheel, lost):
+                first, owner = seen.setdefault(entry.path, (entry, item.name))
+                if first is entry:
+                    yield entry
+                elif first.size != entry.size or _content(first) != _content(entry):
+                    raise ConflictError(
+                        f"/{entry.path}: {owner} and {item.name}, which share a layer, bring it "
+                        "with other content",
+                        remedy="name the winner under `conflicts:` in matrix.yaml",
+                    )
+
+    def _brought(self, paths: dict[Distribution, Path], item: Distribution) -> Brought:
+        from images.content import wheel_paths
+
+        misrecorded = item.name in self.lock.misrecorded
+        return wheel_paths.of(paths[item], item.name, misrecorded=misrecorded)
+
+    def _own(self) -> Brought:
+        from images.build.conflicts import image_files
+        from images.content import conflicts
+        from images.inputs.matrix import conflict_rules
+
+        return conflicts.Brought(conflict_rules.THE_IMAGE, image_files.of(self.toolkit))
+
+    def _wheel(self, item: Distribution, shop: Workshop) -> Path:
+        from images.content.sdist import compiled as sdist_compiled
+        from images.content.sdist import wheel_build
+
+        path = _checked(item, shop.cache)
+        if item.is_wheel:
+            return path
+        needs = [_checked(need, shop.cache) for need in self.lock.build]
+        workdir = shop.workdir / item.name
+        workdir.mkdir()
+        if item.name in self.lock.compiled:
+            return sdist_compiled.build(path, needs, self.base_debs, shop.cache, workdir)
+        return wheel_build.build(path, needs, shop.python, workdir)
+
+
+class LinksLayer(NamedTuple):
+    """The layer of links to the CUDA libraries in the engine's wheels.
+
+    Attributes:
+        lock: the target's lock.
+        tools: the compiler's lock.
+        home: whether there are links below /usr/local/cuda.
+    """
+
+    lock: Lock
+    tools: Toolkit
+    home: bool
+
+    @property
+    def nvidia(self) -> list[Distribution]:
+        """The distributions that are linked to."""
+        return [item for item in self.lock.of_engine() if item.name.startswith("nvidia-")]
+
+    def inputs(self) -> dict[str, Any]:
+        """What decides about its bytes, but for what all layers share."""
+        found: dict[str, Any] = {"links": links.FORMAT, "wheels": _hashes(self.nvidia)}
+        return found if self.home else {**found, "home": False}
+
+    def entries(self, shop: Workshop, opened: ExitStack) -> Iterator[Entry]:
+        """The links."""
+        from images.formats import wheel_file
+
+        members = {}
+        for item in self.nvidia:
+            misrecorded = item.name in self.lock.misrecorded
+            path = _checked(item, shop.cache)
+            wheel = opened.enter_context(wheel_file.opened(path, misrecorded=misrecorded))
+            members[item.name] = sorted(wheel.members)
+        own = {wheel.name for wheel in self.tools.header_wheels}
+        found = links.entries(members, own)
+        return found if self.home else links.of_the_loader(found)
+
+
+def _content(entry: Entry) -> bytes:
+    with entry.open() as stream:
+        return stream.read()
+
+
+def _checked(item: Distribution, cache: Path) -> Path:
+    """The cached file of a distribution, its hash read again: a cache can rot."""
+    from images.inputs.fetch import download_cache
+
+    return download_cache.checked(item.artifact, cache)
+
+
+def _has_sdist(items: Iterable[Distribution]) -> bool:
+    return not all(item.is_wheel for item in items)
+
+
+def _hashes(items: Iterable[Distribution]) -> list[str]:
+    return [item.artifact.sha256 for item in items]

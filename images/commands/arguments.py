@@ -1,0 +1,97 @@
+"""An argument parser whose errors are ours, with suggestions for misspelt words."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NoReturn
+
+from images.errors import UsageError
+from images.util import output, suggest, units
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that raises `UsageError`, and writes its help as any other result is written.
+
+    Attributes:
+        commands: the parsers of its commands, by their names.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.commands: dict[str, Parser] = {}
+        # Python 3.14 would colour help, by characters that `output` makes visible.
+        self.color = False
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the command line."""
+        raise UsageError(message, remedy=f"python {self.prog} --help")
+
+    def print_help(self, file: object = None) -> None:
+        """Write the help to standard output."""
+        output.result(self.format_help(), end="")
+
+    def read(self, given: Sequence[str]) -> argparse.Namespace:
+        """Parse the whole command line.
+
+        A misspelt word is refused first: argparse would name what is missing because of it.
+
+        Args:
+            given: the command and its options.
+
+        Raises:
+            UsageError: there is no such command or option, or they do not fit together.
+        """
+        if given and given[0] not in self._option_string_actions:
+            self._command(given[0])._check_options(given[1:])
+        return self.parse_args(given)
+
+    def _command(self, word: str) -> Parser:
+        if word not in self.commands:
+            raise UsageError(
+                f"no command {word!r}{suggest.nearest(word, self.commands)}",
+                remedy=f"python {self.prog} --help  # a target is named by --target ID",
+            )
+        return self.commands[word]
+
+    def _check_options(self, given: Sequence[str]) -> None:
+        for word in given:
+            if word == "--":  # the rest is another program's
+                return
+            name = word.partition("=")[0]
+            # What has a space or is a negative number is a value, for argparse as well.
+            option = name.startswith("-") and name.lstrip("-")[:1].isalpha() and " " not in word
+            if option and name not in self._option_string_actions:
+                near = suggest.nearest(name, self._option_string_actions)
+                self.error(f"{self.prog} has no option {name}{near}")
+
+
+def choice(known: Iterable[str]) -> Callable[[str], str]:
+    """The type of an argument that is one of some words."""
+    words = tuple(known)
+
+    def chosen(word: str) -> str:
+        if word not in words:
+            near = suggest.nearest(word, words)
+            raise argparse.ArgumentTypeError(f"{word!r} is none of {', '.join(words)}{near}")
+        return word
+
+    return chosen
+
+
+def positive(text: str) -> int:
+    """The type of an argument that is a whole number above zero."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
+    return int(text)
+
+
+def size(text: str) -> int:
+    """The type of an argument that is an amount of bytes."""
+    try:
+        if "." in text:
+            raise ValueError
+        return units.parse(text)
+    except ValueError:
+        message = f"{text!r} is not a size such as 60MB, 512MiB or 1000000"
+        raise argparse.ArgumentTypeError(message) from None

@@ -1,0 +1,254 @@
+"""Plans, differences and shared sizes as people and programs read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from images import printable
+from images.analysis.compare import KINDS, Amount, Change, Comparison
+from images.analysis.sharing import Share, Sharing
+from images.analysis.summary import Outline, Part
+from images.commands.report.results import table, widths
+from images.util.progress import size
+
+_LARGEST = 12
+"""Layers that the text lists; the JSON has all."""
+
+
+# -- plan ------------------------------------------------------------------------------------------
+
+
+def plan_document(planned: Outline) -> dict[str, Any]:
+    """The layers that a build would make, as one JSON object."""
+    return {
+        "target": planned.name,
+        "layers": [_part_document(part) for part in planned.parts],
+        "to_make": sum(part.blob is None for part in planned.parts),
+        "bytes": planned.size,
+    }
+
+
+def _part_document(part: Part) -> dict[str, Any]:
+    return {
+        "title": part.title,
+        "digest": part.blob.digest if part.blob else None,
+        "in_store": part.blob is not None,
+        "size": part.size,
+        "packages": [f"{item.name}=={item.version}" for item in part.packages or ()],
+    }
+
+
+def plan_text(planned: Outline) -> str:
+    """The layers that a build would make, lowest first, and what of it is there."""
+    rows = [
+        (
+            str(number),
+            "in the store" if part.blob else "to make from",
+            size(part.size),
+            part.title,
+        )
+        for number, part in enumerate(planned.parts, 1)
+    ]
+    lacking = [part for part in planned.parts if part.blob is None]
+    held = [part for part in planned.parts if part.blob]
+    return "\n".join(
+        [
+            f"{printable.line(planned.name)}: {len(planned.parts)} layers, lowest first",
+            table(rows, indent=2, right=(0, 2)),
+            f"  in the store {len(held)} layers, {size(_total(held))}; to make {len(lacking)}, "
+            f"from {size(_total(lacking))} of locked files",
+        ]
+    )
+
+
+# -- diff ------------------------------------------------------------------------------------------
+
+
+def diff_document(found: Comparison) -> dict[str, Any]:
+    """A comparison as one JSON object; `packages` lists what differs, `layers` what it costs."""
+    return {
+        "from": _outline_document(found.old),
+        "to": _outline_document(found.new),
+        "packages": {kind: _changes_document(found.changes, kind) for kind in KINDS},
+        "layers": {
+            "shared": _amount_document(found.shared),
+            "common": _amount_document(found.common),
+            "pull": _amount_document(found.pulled),
+            "unpack": _amount_document(found.unpack),
+        },
+        "pull": [_part_document(part) for part in found.pull],
+    }
+
+
+def _outline_document(outline: Outline) -> dict[str, Any]:
+    return {
+        "name": outline.name,
+        "manifest_digest": outline.digest,
+        "built": outline.digest is not None,
+        "renewed": outline.renewed,
+        "layers": len(outline.parts),
+        "bytes": outline.size,
+    }
+
+
+def _amount_document(amount: Amount) -> dict[str, Any]:
+    return {
+        "layers": amount.layers,
+        "bytes": amount.bytes,
+        "unpacked_bytes": amount.unpacked,
+        "not_made": amount.not_made,
+    }
+
+
+def _changes_document(changes: Iterable[Change], kind: str) -> list[dict[str, Any]]:
+    return [
+        {"name": change.name, "from": change.old, "to": change.new, "pull_bytes": change.pull}
+        for change in changes
+        if change.kind == kind
+    ]
+
+
+def diff_text(found: Comparison) -> str:
+    """A comparison as people read it: what differs by package, then what moving costs."""
+    rows = [_row(change) for change in found.changes]
+    least = widths(rows) if rows else ()
+    lines = [
+        f"{_described(found.old)}\n-> {_described(found.new)}",
+        *(_kind_text(found.changes, kind, least) for kind in KINDS),
+        table(_cost(found), indent=2, right=(1, 2, 3)),
+    ]
+    if found.pulled.not_made:
+        lines.append(
+            f"  {found.pulled.not_made} of the layers to pull are not made: their bytes are those "
+            "of the locked files"
+        )
+    return "\n".join(line for line in lines if line)
+
+
+def _described(outline: Outline) -> str:
+    what = f"{len(outline.parts)} layers, {size(outline.size)}"
+    name = printable.line(outline.name)
+    if outline.digest is None:
+        return f"{name} (not built, by its locks: {what})"
+    renewed = "; a build would make other layers today" if outline.renewed else ""
+    return f"{name} ({outline.digest[:19]}, {what}{renewed})"
+
+
+_WORDS = {"distribution": "distributions", "debian": "Debian packages", "toolkit": "toolkit"}
+
+
+def _kind_text(changes: Sequence[Change], kind: str, least: Sequence[int]) -> str:
+    here = [change for change in changes if change.kind == kind]
+    if not here:
+        return ""
+    added = sum(change.old is None for change in here)
+    removed = sum(change.new is None for change in here)
+    counts = f"{added} added, {removed} removed, {len(here) - added - removed} changed"
+    # What costs most first; what shares its layer with others has no size of its own.
+    here.sort(key=lambda change: (-(change.pull or 0), change.name))
+    rows = table([_row(item) for item in here], indent=2, right=(3,), least=least)
+    return f"{_WORDS[kind]}: {counts}\n{rows}"
+
+
+def _row(change: Change) -> tuple[str, str, str, str]:
+    if change.old == change.new:
+        versions = (change.old or "", "-> other bytes")
+    else:
+        versions = (change.old or "(new)", f"-> {change.new}" if change.new else "-> (gone)")
+    return (change.name, *versions, size(change.pull) if change.pull is not None else "")
+
+
+def _cost(found: Comparison) -> list[tuple[str, str, str, str]]:
+    return [
+        ("to pull", *_amount_row(found.pulled)),
+        ("shared", *_amount_row(found.shared)),
+        ("  not even unpacked again", *_amount_row(found.common)),
+        ("to unpack", *_amount_row(found.unpack)),
+    ]
+
+
+def _amount_row(amount: Amount) -> tuple[str, str, str]:
+    unpacked = "" if amount.unpacked is None else f"{size(amount.unpacked)} unpacked"
+    return f"{amount.layers} layers", size(amount.bytes), unpacked
+
+
+# -- sizes -----------------------------------------------------------------------------------------
+
+
+def sizes_document(found: Sharing) -> dict[str, Any]:
+    """Sizes over a matrix as one JSON object."""
+    return {
+        "targets": [
+            {
+                "target": row.id,
+                "manifest_digest": row.image.digest if row.image else None,
+                "layers": len(row.image.parts) if row.image else None,
+                "bytes": row.image.size if row.image else None,
+                "bytes_alone": row.alone if row.image else None,
+                "file_bytes": row.files,
+                "budget": row.budget,
+            }
+            for row in found.rows
+        ],
+        "images": {
+            **_share_document(found.images),
+            "whole_wheels": found.whole_wheels,
+            "over_whole_wheels": found.over,
+        },
+        "files": _share_document(found.files),
+        "largest": [
+            {
+                "title": common.part.title,
+                "digest": common.part.identity,
+                "size": common.part.size,
+                "images": common.images,
+            }
+            for common in found.largest
+        ],
+    }
+
+
+def _share_document(share: Share) -> dict[str, Any]:
+    return {"sum": share.sum, "union": share.union, "ratio": share.ratio}
+
+
+def sizes_text(found: Sharing) -> str:
+    """Sizes over a matrix as people read them."""
+    head = ("TARGET", "LAYERS", "IMAGE", "IN NO OTHER", "BUDGET", "WHEELS")
+    rows = [
+        (
+            row.id,
+            str(len(row.image.parts)) if row.image else "not built",
+            size(row.image.size) if row.image else "",
+            size(row.alone) if row.image else "",
+            size(row.budget) if row.budget else "",
+            size(row.files) if row.files is not None else "no lock",
+        )
+        for row in found.rows
+    ]
+    totals = [
+        ("sum", "", size(found.images.sum), "", "", size(found.files.sum)),
+        ("union", "", size(found.images.union), "", "", size(found.files.union)),
+        ("union / sum", "", _percent(found.images.ratio), "", "", _percent(found.files.ratio)),
+    ]
+    largest = [
+        (size(common.part.size), f"in {common.images}", common.part.title)
+        for common in found.largest[:_LARGEST]
+    ]
+    lines = [table([head, *rows, *totals], right=range(1, len(head)))]
+    if largest:
+        lines.append(
+            f"each wheel once, whatever shares its layer: {size(found.whole_wheels)}; the union is "
+            f"{_percent(found.over)} more"
+        )
+        lines.append(f"largest layers\n{table(largest, indent=2, right=(0,))}")
+    return "\n".join(lines)
+
+
+def _percent(part: float) -> str:
+    return f"{100 * part:.1f} %"
+
+
+def _total(parts: Iterable[Part]) -> int:
+    return sum(part.size for part in parts)

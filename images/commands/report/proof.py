@@ -1,0 +1,37 @@
+"""The line at a build's end that says whether the image is a proven one.
+
+The digest is the word of this machine; the evidence is that of a machine with a GPU, about one
+digest. A build that comes to another one has made something that nobody has tried.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from images.attest import evidence, evidence_check
+from images.errors import EvidenceError
+from images.inputs.matrix.matrix import Target
+
+
+def line(matrix: Path, target: Target, digest: str) -> str:
+    """What the evidence says of an image, e.g. `proven on H200, 2026-11-26`.
+
+    Args:
+        matrix: the matrix file, which the evidence lies beside.
+        target: the target; `proven` asks when its inputs ended.
+        digest: of the image's manifest.
+    """
+    path = evidence.path_of(matrix, target.id)
+    name = f"{path.parent.name}/{path.name}"
+    try:
+        found = evidence.read(path)
+    except EvidenceError:
+        return f"not proven ({name} cannot be read)"
+    if found is None:
+        return f"not proven (there is no {name})"
+    verdict = evidence_check.judge(found, target.id, digest, target.exclude_newer)
+    if verdict.proven:
+        return f"proven on {verdict.text}"
+    if found.image.target == target.id and found.image.manifest_digest != digest:
+        return f"not proven ({name} is of {found.image.manifest_digest})"
+    return f"not proven ({name}: {verdict.text.removeprefix('no ').strip('()')})"

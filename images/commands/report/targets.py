@@ -1,0 +1,96 @@
+"""What `list` says of each target: what can be built, what is, and what is proven of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from images.attest import evidence, evidence_check
+from images.attest.evidence import Evidence, Outcome, Proof, RollRun
+from images.commands.report.results import table
+from images.errors import EvidenceError
+from images.inputs.matrix.matrix import Target
+
+_HEAD = ("TARGET", "SGLANG", "TORCH", "CUDA", "LOCK", "IN THE STORE", "PROVEN")
+
+
+def row(matrix: Path, target: Target, *, locked: bool, built: str | None) -> dict[str, Any]:
+    """A target as one JSON object.
+
+    Args:
+        matrix: the matrix file; the evidence lies beside it.
+        target: the target.
+        locked: whether its lock is that of the matrix.
+        built: the digest of its manifest in the store, if it is there.
+    """
+    return {
+        "target": target.id,
+        "sglang": target.sglang,
+        "torch": target.torch,
+        "cuda": target.cuda,
+        "locked": locked,
+        "built": built,
+        **_proof(evidence.path_of(matrix, target.id), target, built),
+    }
+
+
+def text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows as people read them."""
+    return table([_HEAD, *map(_cells, rows)])
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    built = row["built"][:19] if row["built"] else "no"
+    locked = "yes" if row["locked"] else "stale or missing"
+    versions = (row["sglang"], row["torch"], row["cuda"])
+    return (row["target"], *versions, locked, built, row["evidence"]["summary"])
+
+
+def _proof(path: Path, target: Target, built: str | None) -> dict[str, Any]:
+    try:
+        found = evidence.read(path)
+    except EvidenceError as error:
+        said = {**_said(None, "no (the evidence cannot be read)"), "error": error.message}
+        return {"proven": False, "evidence": said, "roll": None}
+    verdict = evidence_check.judge(found, target.id, built, target.exclude_newer)
+    return {
+        "proven": verdict.proven,
+        "evidence": _said(found, verdict.text),
+        "roll": _roll(verdict.roll),
+    }
+
+
+def _said(found: Evidence | None, summary: str) -> dict[str, Any]:
+    """The evidence, whichever digest it is of; `summary` is for people."""
+    return {
+        "digest": found.image.manifest_digest if found else None,
+        "machines": [_machine(proof) for proof in found.proofs] if found else [],
+        "summary": summary,
+    }
+
+
+def _machine(proof: Proof) -> dict[str, Any]:
+    return {
+        "gpus": list(proof.gpus),
+        "driver": proof.machine.driver,
+        "how": proof.how,
+        "date": proof.date,
+        "tests": _counts(proof.tests),
+    }
+
+
+def _roll(run: RollRun | None) -> dict[str, Any] | None:
+    if run is None:
+        return None
+    return {
+        "commit": run.commit,
+        "dirty": run.dirty,
+        "date": run.date,
+        "tests": _counts(run.tests),
+    }
+
+
+def _counts(tests: Mapping[str, Outcome]) -> dict[str, int]:
+    return dict(Counter(test.outcome for test in tests.values()))

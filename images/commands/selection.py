@@ -1,0 +1,192 @@
+"""What several commands need: the matrix, the targets and the store that options name."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from images.repository import ROOT
+from images.util import output
+from images.util.progress import Progress
+
+if TYPE_CHECKING:
+    from images.build.prepare import Inputs
+    from images.content.custom_base.source import Place as BasePlace
+    from images.inputs.matrix.matrix import Matrix, Target
+    from images.oci.image import Image
+    from images.oci.layer.writer import Compression
+    from images.oci.store.remote_layers import Place
+    from images.oci.store.store import Store
+
+"""The checkout."""
+
+
+def matrix_of(options: argparse.Namespace) -> Matrix:
+    """The matrix that the options name, validated."""
+    from images.inputs.matrix import matrix
+
+    return matrix.load(options.matrix)
+
+
+def chosen(options: argparse.Namespace) -> tuple[Matrix, list[Target]]:
+    """The matrix, and the targets that the options name of it, each once."""
+    matrix = matrix_of(options)
+    if options.all:
+        return matrix, list(matrix.targets)
+    return matrix, [matrix.target(name) for name in dict.fromkeys(options.target)]
+
+
+def bring_wheels(targets: Sequence[Target], options: argparse.Namespace) -> None:
+    """Copy the targets' own wheels into the download cache, if the options say from where."""
+    if options.wheels is not None:
+        from images.inputs.lock import own_wheels
+
+        own_wheels.bring(targets, options.wheels, options.cache)
+
+
+def store_if_there(options: argparse.Namespace) -> Store | None:
+    """The store, unless there is none yet."""
+    from images.oci.store import store
+
+    there = (options.store / "oci-layout").is_file()
+    return store.open_store(options.store, create=False) if there else None
+
+
+def image_of(options: argparse.Namespace, source: Store, name: str) -> Image:
+    """The image of the store with that name.
+
+    Raises:
+        UsageError: there is none; names the nearest where no target is called so either.
+    """
+    check_name(options, source, name)
+    return source.load(name)
+
+
+def images_of(options: argparse.Namespace, source: Store) -> list[Image]:
+    """The images that the options name, each once. Only `--all` needs the matrix.
+
+    Raises:
+        UsageError: one is not built, or nothing is called so.
+    """
+    if getattr(options, "all", False):
+        return source.load_all(target.id for target in matrix_of(options).targets)
+    names = list(dict.fromkeys(options.target))
+    for name in names:
+        check_name(options, source, name)
+    return source.load_all(names)
+
+
+def check_name(options: argparse.Namespace, source: Store, name: str) -> None:
+    """See that an image of the store or a target is called so.
+
+    A target that is not built is for the store to tell: it says what builds it.
+    """
+    images = source.images()
+    if name not in images:  # else the matrix need not be read
+        targets = [target.id for target in matrix_of(options).targets]
+        if name not in targets:
+            from images.util import suggest
+
+            raise suggest.no_image(name, targets, images)
+
+
+def compare_files(matrix: Matrix, targets: Sequence[Target], cache: Path) -> None:
+    """Compare the files of each target's distributions, as far as their wheels are in the cache.
+
+    Raises:
+        ConflictError: two of them bring files that cannot both be in an image.
+        MatrixError: an entry of `conflicts:` settles nothing.
+        IntegrityError: a file is not a wheel.
+    """
+    from images.build.conflicts import target_files
+    from images.errors import ConflictError
+    from images.inputs.lock import lock
+
+    found: list[ConflictError] = []
+    passed: set[object] = set()
+    for target in targets:
+        try:
+            target_files.compare(target, lock.read(matrix, target), cache, passed)
+        except ConflictError as error:
+            found.append(error)
+    if found:
+        raise ConflictError("\n".join(error.message for error in found), remedy=found[0].remedy)
+
+
+def inputs_of(
+    matrix: Matrix, targets: Sequence[Target], compression: Compression = "zstd"
+) -> list[Inputs]:
+    """The locks of targets, all read and checked."""
+    from images.build import prepare
+
+    shared = prepare.Shared()
+    return [prepare.inputs_of(matrix, target, compression, shared) for target in targets]
+
+
+def base_place(
+    options: argparse.Namespace, store: Store | None = None, *, offline: bool
+) -> BasePlace:
+    """Where own bases are looked for: the cache, the store if one is given, and the network."""
+    from images.content.custom_base.source import Place
+
+    place = Place(
+        options.cache,
+        options.matrix.absolute(),
+        options.plain_http,
+        fetch_command(options) if offline else "",
+    )
+    return dataclasses.replace(place, has=store.has) if store else place
+
+
+def fetch_command(options: argparse.Namespace) -> str:
+    """The command that fetches what the builds of these options need."""
+    from images.commands.options import default_cache
+
+    command = ["python", "build.py", "fetch"]
+    command += ["--all"] if options.all else []
+    for target in dict.fromkeys(options.target):
+        command += ["--target", target]
+    if options.cache != default_cache():
+        command += ["--cache", str(options.cache)]
+    command += ["--plain-http"] if options.plain_http else []
+    if options.matrix != ROOT / "matrix.yaml":
+        command += ["--matrix", str(options.matrix)]
+    return shlex.join(command)
+
+
+def elsewhere_of(source: Store) -> dict[str, Place]:
+    """Where layers lie whose bytes the store does not have, by digest."""
+    return {digest: remote.place for digest, remote in source.remotes().items()}
+
+
+def completed(source: Store, image: Image, progress: Progress) -> None:
+    """Fetch what an image has elsewhere, before its bytes are needed."""
+    if source.remotes():
+        from images.oci.registry import backfill
+
+        backfill.complete(source, [layer.blob.digest for layer in image.layers], progress=progress)
+
+
+def print_documents(documents: Sequence[dict[str, Any]], several: str = "images") -> None:
+    """That of one image or target as it is; of several an object that lists them.
+
+    Args:
+        documents: one each.
+        several: the list's name.
+    """
+    print_json(documents[0] if len(documents) == 1 else {several: documents})
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """One document on standard output."""
+    output.result(json.dumps(document, indent=1))
+
+
+def print_summary(options: argparse.Namespace, summary: str) -> None:
+    """What a command did, for people: beside `--json` it goes to standard error."""
+    (output.message if options.json else output.result)(summary)

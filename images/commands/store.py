@@ -1,0 +1,72 @@
+"""`verify` and `gc`: the store is whole, and holds no more than it must."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from images.commands.selection import elsewhere_of, print_json
+from images.errors import IntegrityError, StoreError
+from images.util import output
+from images.util.progress import Progress, size
+
+if TYPE_CHECKING:
+    from images.oci.store.store import Store
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Hash everything in the store again and follow every reference."""
+    from images.oci.store import store
+
+    source = store.open_store(options.store, create=False)
+    progress = Progress()
+    with progress.stage("verify", source.size()) as meter:
+        faults = source.verify(meter.advance)
+    elsewhere = elsewhere_of(source)
+    notes = _notes(source)
+    if options.json:
+        print_json(
+            {
+                "layout": str(source.path),
+                "faults": faults,
+                "elsewhere": sorted(elsewhere),
+                "notes": notes,
+            }
+        )
+    if faults:
+        raise IntegrityError(
+            f"{source.path}: {len(faults)} faults\n" + "\n".join(f"  {fault}" for fault in faults),
+            remedy="python build.py gc --damaged, then build the targets again",
+        )
+    if not options.json:
+        away = f"; {len(elsewhere)} layers lie elsewhere" if elsewhere else ""
+        output.result(f"{source.path}: {size(source.size())}, no fault{away}")
+    return 0
+
+
+def _notes(source: Store) -> list[str]:
+    """Report on standard error what the store holds and this builder does not understand."""
+    try:
+        notes = source.notes()
+    except StoreError:  # the index itself: `verify` lists it among the faults
+        return []
+    for note in notes:
+        output.message(f"note: {note}")
+    return notes
+
+
+def gc(options: argparse.Namespace) -> int:
+    """Remove from the store what no image in it needs."""
+    from images.oci.store import store
+
+    source = store.open_store(options.store, create=False)
+    swept = source.gc(damaged=options.damaged)
+    output.result(f"removed {swept.blobs} blobs ({size(swept.bytes)}) and {swept.keys} layer keys")
+    _notes(source)
+    if swept.unread:
+        output.message(
+            "note: all else was kept: index.json names what cannot be read, so nobody knows what "
+            "that needs:\n  " + "\n  ".join(swept.unread) + "\n  python build.py verify says of "
+            "which images it is: build them again, or take others out of index.json; then gc again"
+        )
+    return 0

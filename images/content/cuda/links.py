@@ -1,0 +1,84 @@
+"""Links to the CUDA libraries and headers that a target's own wheels brought.
+
+The compiler looks for them below /usr/local/cuda, the loader in its default directory. No library
+is ever copied.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from posixpath import relpath
+
+from images import image_paths
+from images.errors import ConflictError
+from images.oci.layer.entry import Entry, of_symlink
+
+FORMAT = "1"
+"""Part of the links layer's key. Raise it when `entries` links the same files otherwise."""
+
+_HOME = image_paths.CUDA_HOME
+_LOADER_DIRECTORY = "usr/lib/x86_64-linux-gnu"
+
+# CUDA 12 has a directory for each library, CUDA 13 one for all (`cu13`). Older cuSPARSELt wheels
+# have no `nvidia` directory above theirs.
+_PACKAGE = r"(?:nvidia/(?P<package>\w+)|cusparselt)"
+_LIBRARY = re.compile(
+    _PACKAGE + r"/lib/(?P<file>(?P<link>lib[\w.+-]+?\.so)(?P<version>(?:\.\d+)*))"
+)
+_DEVICE_RUNTIME = re.compile(_PACKAGE + r"/lib/(?P<file>libcudadevrt\.a)")  # only CUDA 13's have it
+_HEADER = re.compile(_PACKAGE + r"/include/(?P<file>.+)(?<!/)(?<!/__init__\.py)")
+
+
+def entries(wheel_members: Mapping[str, Sequence[str]], own: Collection[str]) -> Iterator[Entry]:
+    """The links of a target, in a fixed order.
+
+    Three places: `lib64` for the linker, `include` for the compiler, and the loader's default
+    directory, so that libraries are found with no LD_LIBRARY_PATH and no entry in ld.so.cache
+    (torch-memory-saver is preloaded and needs libcudart before anything sets a path).
+
+    Args:
+        wheel_members: the file names in the target's `nvidia-*` wheels, by distribution.
+        own: distributions whose headers the compiler has already, in the version that fits it.
+
+    Raises:
+        ConflictError: two wheels bring the same library or header.
+    """
+    links: dict[str, str] = {}
+    owners: dict[str, str] = {}
+    for name, members in sorted(wheel_members.items()):
+        for member in sorted(members):
+            for place in _places(member, headers=name not in own):
+                target = f"{image_paths.SITE_PACKAGES}/{member}"
+                first = owners.setdefault(place, name)
+                if links.setdefault(place, target) != target:
+                    raise ConflictError(
+                        f"/{place}: {first} and {name} bring it, as /{links[place]} and /{target}",
+                        remedy="leave one of the two out: only one can be linked there",
+                    )
+    for place, target in sorted(links.items()):
+        yield of_symlink(place, relpath(target, place.rpartition("/")[0]))
+
+
+def of_the_loader(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Those of the links that are not below /usr/local/cuda, for a base that has its own there."""
+    return (entry for entry in entries if not entry.path.startswith(f"{_HOME}/"))
+
+
+def header(member: str) -> str | None:
+    """The path below `include` of a wheel's member, or None if it is no header."""
+    match = _HEADER.fullmatch(member)
+    return match["file"] if match else None
+
+
+def _places(member: str, *, headers: bool) -> Iterator[str]:
+    """Where links to a wheel's member belong."""
+    if library := _LIBRARY.fullmatch(member):
+        yield f"{_HOME}/lib64/{library['file']}"
+        if library["version"]:
+            yield f"{_HOME}/lib64/{library['link']}"
+            yield f"{_LOADER_DIRECTORY}/{library['file']}"
+    elif archive := _DEVICE_RUNTIME.fullmatch(member):
+        yield f"{_HOME}/lib64/{archive['file']}"
+    elif headers and (file := header(member)):
+        yield f"{_HOME}/include/{file}"

@@ -1,0 +1,135 @@
+"""Whether mmdebstrap can make a root file system here: asked before anything is fetched or made.
+
+What it needs differs by user. Root mounts, or works in TMPDIR where that is not permitted; an
+ordinary user needs ids of his own in /etc/subuid and /etc/subgid, and always works in TMPDIR.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from images.errors import StoreError, ToolError
+from images.util.progress import size
+
+_SYSTEM = ":/usr/sbin:/sbin"  # users lack chroot's place in their PATH
+_IDS = (Path("/etc/subuid"), Path("/etc/subgid"))
+_ROOM = 900 << 20
+"""Bytes of an unpacked base and the packages that it is made of."""
+
+_NOT_PLAIN = frozenset(' \t\n"\\#%')
+"""What has a meaning in apt's sources and settings, where the path of the new root is written."""
+
+_ACL = "system.posix_acl_default"
+_CHOOSE = "set TMPDIR to another directory"
+
+
+def search_path() -> str:
+    """Where programs are looked for."""
+    return os.environ.get("PATH", "") + _SYSTEM
+
+
+def temporary() -> Path:
+    """Where the new root lies when it cannot lie with the caller's files."""
+    return Path(os.environ.get("TMPDIR", "/tmp"))  # noqa: S108  # mmdebstrap's own default
+
+
+def check_program() -> None:
+    """See that mmdebstrap is installed.
+
+    Raises:
+        ToolError: it is not.
+    """
+    if shutil.which("mmdebstrap", path=search_path()) is None:
+        raise ToolError(
+            "mmdebstrap: no such program",
+            remedy="install it: apt-get install mmdebstrap uidmap",
+        )
+
+
+def check_user() -> None:
+    """See that an ordinary user may have a range of user ids.
+
+    Raises:
+        ToolError: he has none, or the programs that give them are missing.
+    """
+    if absent := [name for name in ("newuidmap", "newgidmap") if not shutil.which(name)]:
+        raise ToolError(
+            f"{absent[0]}: no such program; an ordinary user needs it to make the base",
+            remedy="install it: apt-get install uidmap; or run as root",
+        )
+    names = _names()
+    for path in _IDS:
+        if not names & _holders(path):
+            user = min(names, key=str.isdecimal)
+            raise ToolError(
+                f"{path} has no line for {user}, who needs a range of ids to make the base",
+                remedy=f"as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 "
+                f"{user}; or run as root",
+            )
+
+
+def check_temporary(place: Path) -> None:
+    """See that a root can be made in a directory of the machine's.
+
+    Raises:
+        ToolError: its name, its mount or its access control list does not permit it.
+        StoreError: it has too little room, or cannot be written.
+    """
+    shown = f"TMPDIR={place}"
+    if _NOT_PLAIN.intersection(str(place)):
+        raise ToolError(f"{shown!r}: apt cannot work below a path of such a name", remedy=_CHOOSE)
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise StoreError(f"{shown}: cannot be written", remedy=_CHOOSE)
+    found = os.statvfs(place)
+    if found.f_flag & os.ST_NOEXEC:
+        raise ToolError(
+            f"{shown}: mounted noexec, and the base's programs have to run there", remedy=_CHOOSE
+        )
+    if _hands_down(place):
+        raise ToolError(
+            f"{shown}: its default access control list would decide about modes of the image's "
+            "files",
+            remedy=f"{_CHOOSE}, or take the list away: setfacl -k {place}",
+        )
+    if (free := found.f_bavail * found.f_frsize) < _ROOM:
+        raise StoreError(
+            f"{shown}: {size(free)} are free; the base is made there and needs {size(_ROOM)}",
+            remedy=f"free some space there, or {_CHOOSE}",
+        )
+
+
+def make_plain(place: Path) -> None:
+    """Let what is made in a directory of the caller's have owners and modes of its own choice.
+
+    A directory hands a group (setgid) or a default access control list down to all below it.
+    """
+    if _hands_down(place):
+        os.removexattr(place, _ACL)
+    place.chmod(place.stat().st_mode & 0o777)
+
+
+def _hands_down(place: Path) -> bool:
+    try:
+        return _ACL in os.listxattr(place)
+    except OSError:  # a file system without such lists
+        return False
+
+
+def _names() -> set[str]:
+    """What lines for this user begin with."""
+    names = {str(os.geteuid())}
+    with suppress(KeyError):  # no line in passwd
+        names.add(pwd.getpwuid(os.geteuid()).pw_name)
+    return names
+
+
+def _holders(path: Path) -> set[str]:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return set()
+    return {line.partition(":")[0] for line in lines}

@@ -1,0 +1,163 @@
+"""The image's Debian root file system: bookworm for amd64, from locked packages only.
+
+mmdebstrap puts it together offline (`images.content.debian.mmdebstrap`). Nothing of the host takes
+part: not its time, its user, its umask, its locale, its apt or its mirror.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from images.content.debian import host_traces, mmdebstrap
+from images.formats import deb_file, tar_entries
+from images.inputs.fetch import download_cache
+from images.inputs.lock import apt, deb, sealed_text
+from images.inputs.lock.deb import Deb
+from images.inputs.lock.mirror import DEBIAN, SECURITY, Mirror
+from images.oci.layer.entry import Entry
+from images.repository import LOCKS
+from images.util import sha256
+
+LOCK = LOCKS / "base-bookworm.txt"
+RENEW = "python build.py lock --base"
+
+# The time that the base claims to be made at; any other constant would do. 2025-01-01 00:00 UTC.
+EPOCH = 1735689600
+
+FORMAT = "2"
+"""Part of the base's key. Raise it when other bytes come out of the same inputs."""
+
+RECIPE = Path(__file__).with_name("recipe")
+SUITES = (
+    apt.Suite(DEBIAN, "bookworm", "main"),
+    apt.Suite(DEBIAN, "bookworm-updates", "main"),
+    apt.Suite(SECURITY, "bookworm-security", "main"),
+)
+DISTRO = "debian-12"
+"""The release of those suites, as package URLs name it."""
+
+
+def packages() -> list[str]:
+    """The names in `recipe/packages.txt`."""
+    lines = (RECIPE / "packages.txt").read_text(encoding="utf-8").splitlines()
+    names = (line.partition("#")[0].strip() for line in lines)
+    return sorted(name for name in names if name)
+
+
+def inputs_digest() -> str:
+    """The digest of what chooses the packages, for the lock's seal; hexadecimal SHA-256."""
+    suites = [[suite.archive, suite.name, suite.component] for suite in SUITES]
+    return sealed_text.digest_of({"packages": packages(), "suites": suites})
+
+
+def key(debs: Sequence[Deb]) -> str:
+    """The digest of all that decides about the base's bytes; hexadecimal SHA-256."""
+    recipe = {path.name: sha256.of_file(path) for path in sorted(RECIPE.iterdir())}
+    del recipe["packages.txt"]  # what it chose is in `debs`; its comments may change
+    hashes = sorted(package.artifact.sha256 for package in debs)
+    return sealed_text.digest_of(
+        {"debs": hashes, "epoch": EPOCH, "format": FORMAT, "recipe": recipe}
+    )
+
+
+def lock(mirror: Mirror) -> str:
+    """The text of a fresh lock: the newest packages that the mirror has for the recipe.
+
+    Raises:
+        ToolError: apt, its keyring or the mirror's signed indices cannot be had.
+        LockError: the packages of the recipe do not exist or do not fit together.
+    """
+    return deb.seal(apt.closure(SUITES, packages(), mirror), inputs_digest())
+
+
+def locked(path: Path = LOCK) -> list[Deb]:
+    """The packages of the base, as its lock lists them.
+
+    Raises:
+        LockError: the lock is missing, stale or edited by hand.
+    """
+    return deb.read(path, inputs=inputs_digest(), remedy=RENEW)
+
+
+def build(debs: Sequence[Deb], cache: Path, workdir: Path) -> Path:
+    """Make the root file system.
+
+    Args:
+        debs: the locked packages; all of them are in `cache` already.
+        cache: the download cache.
+        workdir: a directory for what is made; about 1.2 GB.
+
+    Returns:
+        An uncompressed tar in `workdir`. Read it by `entries`: these are the same on all hosts.
+
+    Raises:
+        ToolError, StoreError: as `bootstrap.run`.
+        IntegrityError: a cached file is not a .deb.
+    """
+    with _repository(debs, cache, workdir):
+        return mmdebstrap.run(workdir, RECIPE, EPOCH)
+
+
+def change(debs: Sequence[Deb], cache: Path, workdir: Path, hooks: mmdebstrap.Hooks) -> None:
+    """Make the root file system and run hooks in it; only what they save is kept.
+
+    Args:
+        debs: as for `build`.
+        cache: as for `build`.
+        workdir: as for `build`.
+        hooks: what is to be done in the root.
+
+    Raises:
+        ToolError, StoreError, IntegrityError: as `build`.
+    """
+    with _repository(debs, cache, workdir):
+        mmdebstrap.change(workdir, RECIPE, EPOCH, hooks)
+
+
+def entries(tar: Path) -> Iterator[Entry]:
+    """The members of a tar that `build` made: sorted, parents first, without device nodes.
+
+    They are the same on every host, which the tar is not (`images.content.debian.host_traces`).
+
+    Raises:
+        IntegrityError: the tar is broken, or not of such a root.
+    """
+    return host_traces.replaced(tar_entries.entries(tar))
+
+
+@contextmanager
+def _repository(debs: Sequence[Deb], cache: Path, workdir: Path) -> Iterator[None]:
+    repository = workdir / mmdebstrap.REPOSITORY
+    try:
+        write_repository(debs, cache, repository)
+        yield
+    finally:
+        repository.unlink(missing_ok=True)
+
+
+def write_repository(debs: Sequence[Deb], cache: Path, path: Path) -> None:
+    """A tar of the packages and of a `Packages` index over them, readable by any user."""
+    index: list[str] = []
+    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as tar:
+        for package in sorted(debs):
+            file = download_cache.checked(package.artifact, cache)
+            name = f"{package.package}.deb"
+            index.append(
+                f"{deb_file.control(file)}Filename: ./{name}\n"
+                f"Size: {package.artifact.size}\nSHA256: {package.artifact.sha256}\n"
+            )
+            with file.open("rb") as stream:
+                _add(tar, name, stream, package.artifact.size)
+        content = "\n".join(index).encode()
+        _add(tar, "Packages", io.BytesIO(content), len(content))
+
+
+def _add(tar: tarfile.TarFile, name: str, stream: IO[bytes], size: int) -> None:
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = size, 0o644
+    tar.addfile(info, stream)

@@ -1,0 +1,1 @@
+"""The image's interpreter and its byte code."""

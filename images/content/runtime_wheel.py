@@ -1,0 +1,97 @@
+"""`roll_runtime`: its wheel, built from the sources in this repository."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from pathlib import Path
+
+from images.errors import LockError, ToolError
+from images.repository import ROLL_RUNTIME
+
+FORMAT = "1"
+"""Part of the layer's key. Raise it when another release of uv, which is pinned, makes another
+wheel of the same sources."""
+
+SOURCE = ROLL_RUNTIME
+
+_WITH_UV = "pip install .  # brings the uv that the project is pinned to"
+_EPOCH = "315532800"
+_IGNORED = frozenset({"__pycache__", "build", "dist", ".mypy_cache", ".ruff_cache"})
+
+
+def source_files() -> list[Path]:
+    """The files that the wheel is made from, sorted; what tools leave behind is not among them."""
+    return sorted(
+        Path(directory) / name
+        for directory, children, names in _walk()
+        for name in names
+        if not name.endswith(".pyc")
+    )
+
+
+def _walk() -> list[tuple[str, list[str], list[str]]]:
+    found = []
+    for directory, children, names in os.walk(SOURCE):
+        children[:] = [
+            name for name in children if name not in _IGNORED and not name.endswith(".egg-info")
+        ]
+        found.append((directory, children, names))
+    return found
+
+
+def source_digest() -> str:
+    """SHA-256, in hexadecimal, over the names and contents of the sources."""
+    digest = hashlib.sha256()
+    begin = len(f"{SOURCE}{os.sep}")
+    for path in source_files():
+        content = path.read_bytes()
+        name = str(path)[begin:]
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
+def build(workdir: Path) -> Path:
+    """Build the wheel in `workdir`; gives its path.
+
+    The sources are copied first: their modes must not depend on the umask they were checked out
+    with.
+
+    Raises:
+        ToolError: uv cannot build it; the message is its own.
+    """
+    from images.inputs.lock import uv
+
+    source, output = workdir / "source", workdir / "wheel"
+    for path in source_files():
+        copy = source / path.relative_to(SOURCE)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+        copy.chmod(0o644)
+    # No settings, which uv would look for in every directory above: nothing is fetched for this.
+    env = {**os.environ, "SOURCE_DATE_EPOCH": _EPOCH, "UV_NO_CONFIG": "1"}
+    env.pop("UV_CONFIG_FILE", None)
+    try:
+        # By names of ours: uv takes no path that is not UTF-8, and `workdir` is a person's choice.
+        command = ["build", "--wheel", *uv.interpreter(), "--out-dir", output.name]
+        uv.run([*command, source.name], cwd=workdir, env=env)
+    except LockError as error:
+        raise ToolError(error.message, remedy=_WITH_UV) from None
+    wheels = list(output.glob("*.whl"))
+    if len(wheels) != 1:
+        raise ToolError(f"uv built {len(wheels)} wheels of roll_runtime, not one", remedy=_WITH_UV)
+    return wheels[0]
+
+
+def version() -> str:
+    """The version of `roll_runtime` in its pyproject.toml."""
+    text = (SOURCE / "pyproject.toml").read_text(encoding="utf-8")
+    found = re.search(r'^version = "([^"]+)"$', text, re.MULTILINE)
+    if found is None:
+        raise ToolError(
+            f'{SOURCE / "pyproject.toml"}: no line `version = "…"`',
+            remedy="git checkout roll_runtime/pyproject.toml",
+        )
+    return found[1]

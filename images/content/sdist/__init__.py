@@ -1,0 +1,1 @@
+"""Sdists to wheels, built in a sandbox."""

@@ -1,0 +1,165 @@
+"""An image of the store as the tar that a Docker daemon's load takes, made as it is sent.
+
+Two forms, because daemons have two kinds of image store. Memory is bounded: a layer passes through
+in pieces of a megabyte and is never on disk a second time.
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from images.errors import IntegrityError
+from images.oci.image import INDEX_TYPE, MANIFEST_TYPE, Image
+from images.oci.layer import decompress
+from images.oci.layer.tar_header import MTIME
+from images.oci.layer.writer import Blob
+from images.oci.store.store import Store
+
+_CHUNK = 1 << 20
+_CONTAINERD_NAME = "io.containerd.image.name"
+_REMEDY = "python build.py gc --damaged, then build again"
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """What is sent.
+
+    Attributes:
+        store: where the layers are.
+        image: the image.
+        left_out: numbers of the layers that the daemon has.
+        keep_zstd: whether the daemon can read zstd; gzip it always can.
+    """
+
+    store: Store
+    image: Image
+    left_out: frozenset[int] = frozenset()
+    keep_zstd: bool = True
+
+    @property
+    def sent(self) -> tuple[Blob, ...]:
+        """The layers that are sent, lowest first."""
+        return tuple(
+            layer.blob
+            for number, layer in enumerate(self.image.layers)
+            if number not in self.left_out
+        )
+
+    @property
+    def size(self) -> int:
+        """Compressed bytes of the layers that are sent."""
+        return sum(blob.size for blob in set(self.sent))
+
+    def keeps(self, blob: Blob) -> bool:
+        """Whether a layer goes as it is in the store; otherwise it goes unpacked."""
+        return self.keep_zstd or not blob.media_type.endswith("zstd")
+
+
+def transfer_size(archive: Archive) -> int:
+    """Bytes that are sent, as far as they are known: of layers that go unpacked they may not be."""
+    return sum(
+        blob.size if archive.keeps(blob) else blob.unpacked or blob.size
+        for blob in set(archive.sent)
+    )
+
+
+def docker_archive(archive: Archive) -> Iterator[bytes]:
+    """The form of `docker save`, for daemons that keep images by config and unpacked layers.
+
+    A layer that the daemon has is named and not sent: load opens the file of a layer only where its
+    chain is not there yet. Layers go as they are in the store, if the daemon can read them.
+    """
+    image = archive.image
+    config = f"{_hex(image.config_digest)}.json"
+    layers = [f"{_hex(layer.blob.diff_id)}.tar" for layer in image.layers]
+    manifest = [{"Config": config, "Layers": layers, "RepoTags": None}]
+    yield _member("manifest.json", json.dumps(manifest).encode())
+    yield _member(config, image.config)
+    for blob in dict.fromkeys(archive.sent):
+        name = f"{_hex(blob.diff_id)}.tar"
+        if archive.keeps(blob):
+            yield from _file(name, blob.size, _raw(archive.store.blob_path(blob.digest)))
+        else:
+            # A tar member's size stands before its bytes.
+            size = blob.unpacked or sum(map(len, unpacked(archive.store, blob)))
+            yield from _file(name, size, unpacked(archive.store, blob))
+    yield bytes(2 * tarfile.BLOCKSIZE)
+
+
+def oci_archive(archive: Archive, names: Sequence[str]) -> Iterator[bytes]:
+    """An OCI image layout, for the containerd image store, which keeps blobs as they are.
+
+    The image gets the same manifest digest there as in the store and in a registry. Its names are
+    full ones, e.g. `docker.io/library/roll-sglang:latest`; without one, the daemon keeps an unnamed
+    image even after it is tagged.
+    """
+    image = archive.image
+    descriptor: dict[str, Any] = {
+        "digest": image.manifest_digest,
+        "mediaType": MANIFEST_TYPE,
+        "platform": {"architecture": "amd64", "os": "linux"},
+        "size": len(image.manifest),
+    }
+    named = [{**descriptor, "annotations": {_CONTAINERD_NAME: name}} for name in names]
+    index = {"manifests": named or [descriptor], "mediaType": INDEX_TYPE, "schemaVersion": 2}
+    yield _member("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+    yield _member("index.json", json.dumps(index).encode())
+    for content, digest in (
+        (image.manifest, image.manifest_digest),
+        (image.config, image.config_digest),
+    ):
+        yield _member(f"blobs/sha256/{_hex(digest)}", content)
+    for blob in dict.fromkeys(archive.sent):
+        pieces = _raw(archive.store.blob_path(blob.digest))
+        yield from _file(f"blobs/sha256/{_hex(blob.digest)}", blob.size, pieces)
+    yield bytes(2 * tarfile.BLOCKSIZE)
+
+
+def unpacked(store: Store, blob: Blob) -> Iterator[bytes]:
+    """The tar of a layer in pieces.
+
+    Raises:
+        IntegrityError: the blob has another size than it should, or is not compressed as its media
+            type says.
+    """
+    path = store.blob_path(blob.digest)
+    return decompress.tar(path, blob.size, blob.media_type, remedy=_REMEDY)
+
+
+def _raw(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb", buffering=0) as stream:
+            while piece := stream.read(_CHUNK):
+                yield piece
+    except OSError as error:
+        raise IntegrityError(f"{path}: a layer cannot be read: {error}", remedy=_REMEDY) from error
+
+
+def _file(name: str, size: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    yield _head(name, size)
+    sent = 0
+    for piece in pieces:
+        sent += len(piece)
+        yield piece
+    if sent != size:
+        raise IntegrityError(f"{name}: {sent} bytes instead of {size}", remedy=_REMEDY)
+    yield bytes(-size % tarfile.BLOCKSIZE)
+
+
+def _member(name: str, content: bytes) -> bytes:
+    return _head(name, len(content)) + content + bytes(-len(content) % tarfile.BLOCKSIZE)
+
+
+def _head(name: str, size: int) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.size, info.mtime = size, MTIME
+    return info.tobuf(tarfile.PAX_FORMAT)
+
+
+def _hex(digest: str) -> str:
+    return digest.removeprefix("sha256:")

@@ -1,0 +1,1 @@
+"""An image into a registry."""

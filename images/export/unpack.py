@@ -1,0 +1,70 @@
+"""An image of the store as a directory: the root file system that a container of it would see.
+
+For tests where there is no Docker. How layers become files is
+`images.unbundle.destinations.layers`'s affair, as it is on the machine that a bundle is unpacked
+on.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+from images.errors import IntegrityError, StoreError, UsageError
+from images.export.docker.archive import unpacked
+from images.oci.image import Image
+from images.oci.layer.read_ahead import ahead
+from images.oci.store.store import Store
+from images.unbundle.destinations.base_layers import Changes
+from images.unbundle.destinations.layers import Tree
+from images.util.progress import Progress
+
+
+def unpack(
+    store: Store, image: Image, destination: Path, progress: Progress, *, setuid: bool = False
+) -> None:
+    """Write the files of all layers into a directory.
+
+    As root, owners are kept; otherwise all files belong to the user.
+
+    Args:
+        store: where the layers are.
+        image: the image.
+        destination: an empty directory, or one to make.
+        progress: told of the compressed bytes.
+        setuid: whether set-uid and set-gid bits are kept: see
+            `images.unbundle.destinations.files.Manner`.
+
+    Raises:
+        UsageError: the destination is not an empty directory.
+        IntegrityError: a layer is damaged, holds something that ours never hold and is no own
+            base's, or would write outside of the destination.
+        StoreError: the file system of the destination is full or read-only.
+    """
+    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
+        raise UsageError(f"{destination}: not an empty directory", remedy="name another one")
+    try:
+        destination.mkdir(parents=True, exist_ok=True)
+        with progress.stage("unpack", image.size) as meter:
+            tree = Tree(destination, setuid=setuid)
+            changes = Changes(destination, setuid=setuid)
+            below = len(image.layers) - len(image.own_layers)
+            for number, layer in enumerate(image.layers):
+                with closing(ahead(unpacked(store, layer.blob))) as pieces:
+                    try:
+                        if number < below:
+                            changes.apply(pieces)
+                        else:
+                            tree.apply(number, pieces)
+                    except IntegrityError as error:
+                        said = f"layer {layer.blob.digest}: {error.message}"
+                        raise IntegrityError(said, remedy=error.remedy) from error
+                if number == below - 1:
+                    tree.restore(number, changes.whole())
+                meter.advance(layer.blob.size)
+            tree.finish()
+    except OSError as error:
+        raise StoreError(
+            f"{destination}: cannot be written: {error.strerror}",
+            remedy="make room there, or choose another disk with TMPDIR",
+        ) from error

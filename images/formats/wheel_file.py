@@ -1,0 +1,356 @@
+"""A wheel to the files that it installs, read straight from the zip.
+
+Specification: PyPA binary distribution format and recording installed projects,
+https://packaging.python.org/specifications/. The `installer` library reads the wheel's metadata,
+makes its scripts and writes its RECORD; nothing is unpacked to disk.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import io
+import stat
+import zipfile
+from collections.abc import Collection, Container, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, cast
+
+from installer.exceptions import InstallerError
+from installer.records import Hash, RecordEntry
+from installer.scripts import Script
+from installer.sources import WheelFile
+from installer.utils import Scheme, construct_record_file, fix_shebang, parse_metadata_file
+
+from images import image_paths
+from images.errors import IntegrityError
+from images.formats import entry_points, wheel_record, zip_errors, zip_member
+from images.oci.layer.entry import Entry, is_whiteout, of_bytes
+from images.util import limits
+
+_INSTALLER = b"roll-sglang-images\n"
+_PYTHON = f"/{image_paths.BIN}/python"
+_CHUNK = 1 << 20
+_ROOTS = {
+    "purelib": image_paths.SITE_PACKAGES,
+    "platlib": image_paths.SITE_PACKAGES,
+    "scripts": image_paths.BIN,
+    "data": image_paths.PREFIX,
+}
+_HEADERS = f"{image_paths.PREFIX}/include/site/python{image_paths.PYTHON}"
+_HASHES = frozenset({"sha256", "sha384", "sha512"})  # RECORD's must be SHA-256 or better
+_MALFORMED = (*zip_errors.MALFORMED, InstallerError, KeyError)
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """An open wheel whose structure was checked.
+
+    Attributes:
+        path: the file.
+        members: the zip's members by their name in the zip.
+        records: what RECORD says of them.
+        scripts: those that its entry points ask for.
+        misrecorded: whether RECORD is known to be wrong. Then the lock's hash of the whole wheel
+            stands for its content, and the image's RECORD gets the true paths and hashes.
+    """
+
+    path: Path
+    source: WheelFile
+    members: dict[str, zipfile.ZipInfo] = field(repr=False)
+    records: wheel_record.Records = field(repr=False)
+    scripts: tuple[Script, ...] = field(repr=False)
+    misrecorded: bool = False
+
+    @property
+    def name(self) -> str:
+        """The file's name, for messages."""
+        return self.path.name
+
+
+@contextmanager
+def opened(path: Path, *, misrecorded: bool = False) -> Iterator[Wheel]:
+    """Open a wheel; everything that is read from it while it is open is checked.
+
+    Args:
+        path: the wheel.
+        misrecorded: its RECORD is known to be wrong.
+
+    Raises:
+        IntegrityError: not a zip, no wheel's metadata, a member that leaves the prefix, is a
+            link or device or comes twice, names that differ in case alone, more or larger files
+            than software has, a RECORD that does not list exactly what the zip holds, or content
+            with another hash than RECORD's.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = _members(path, archive)
+            source = WheelFile(archive)
+            version = str(parse_metadata_file(source.read_dist_info("WHEEL"))["Wheel-Version"])
+            if not version.startswith("1."):
+                raise ValueError(f"Wheel-Version {version}")
+            yield Wheel(
+                path,
+                source,
+                members,
+                wheel_record.read(
+                    path.name,
+                    lambda: source.read_dist_info("RECORD"),
+                    members.keys(),
+                    _not_recorded(source),
+                    misrecorded=misrecorded,
+                ),
+                tuple(_scripts(path.name, source)),
+                misrecorded,
+            )
+    except _MALFORMED as error:
+        raise IntegrityError(f"{path.name}: not a valid wheel: {error}") from error
+
+
+def _members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    name = path.name
+    members: dict[str, zipfile.ZipInfo] = {}
+    cases: dict[str, str] = {}
+    infos = archive.infolist()
+    unpacked = sum(info.file_size for info in infos)
+    limits.check(name, len(infos), unpacked, path.stat().st_size)
+    for info in infos:
+        if info.header_offset < 0:  # neither zipfile nor the system takes it for damage
+            raise zipfile.BadZipFile(f"{info.filename}: its header lies before the file")
+        if info.is_dir():
+            continue
+        kind = stat.S_IFMT(info.external_attr >> 16)
+        if kind not in (0, stat.S_IFREG):
+            raise IntegrityError(f"{name}: {info.filename}: a link or device, not a file")
+        parts = info.filename.split("/")
+        if "\\" in info.filename or any(part in ("", ".", "..") for part in parts):
+            raise IntegrityError(f"{name}: {info.filename}: leaves the prefix")
+        if is_whiteout(info.filename):  # no layer takes it; here the wheel is known
+            raise IntegrityError(
+                f"{name}: {info.filename}: a whiteout's name: an engine would remove a file of a "
+                "lower layer for it",
+                remedy="lock another version of the distribution, or leave it out",
+            )
+        if info.filename in members:
+            raise IntegrityError(f"{name}: {info.filename}: comes twice")
+        # One file would replace the other on a disk that knows no case: no image depends on it.
+        first = cases.setdefault(info.filename.casefold(), info.filename)
+        if first != info.filename:
+            raise IntegrityError(
+                f"{name}: {info.filename}: differs from {first} in upper and lower case alone"
+            )
+        if info.file_size > limits.IN_MEMORY and _is_read_whole(info.filename):
+            raise IntegrityError(
+                f"{name}: {info.filename}: {info.file_size} bytes; {limits.IN_MEMORY} are the "
+                "limit of a source, a script or metadata"
+            )
+        members[info.filename] = info
+    return members
+
+
+def _is_read_whole(member: str) -> bool:
+    head, _, rest = member.partition("/")
+    return member.endswith(".py") or head.endswith(".dist-info") or rest.startswith("scripts/")
+
+
+def _scripts(name: str, source: WheelFile) -> list[Script]:
+    if "entry_points.txt" not in source.dist_info_filenames:
+        return []
+    return entry_points.scripts(name, source.read_dist_info("entry_points.txt"))
+
+
+def _not_recorded(source: WheelFile) -> set[str]:
+    """Signatures, which sign RECORD and so cannot be in it; they do not hold for ours."""
+    return {f"{source.dist_info_dir}/{name}" for name in ("RECORD.jws", "RECORD.p7s")}
+
+
+def entries(wheel: Wheel, left_out: Container[str] = ()) -> Iterator[Entry]:
+    """What installing the wheel puts into the image, in a fixed order; content is read lazily.
+
+    Args:
+        wheel: the wheel.
+        left_out: paths in the image that are another distribution's.
+    """
+    rows = []
+    wrong = wheel.records.faulty
+    for member in _to_install(wheel):
+        entry = _installed(wheel, member)
+        digest = wheel.records.hashes.get(member)
+        wrong |= wheel.misrecorded and not _is_recorded(wheel, member, digest)
+        if entry.path in left_out:
+            continue
+        if wheel.misrecorded or entry.path.startswith(f"{image_paths.BIN}/"):
+            digest = _hash_of(entry)
+        rows.append(_row(entry.path, digest, entry.size))
+        yield entry
+    if wheel.misrecorded and not wrong:
+        raise IntegrityError(
+            f"{wheel.name}: its RECORD is right", remedy="take it off `misrecorded:` in matrix.yaml"
+        )
+    for entry in _generated(wheel):
+        if entry.path not in left_out:
+            rows.append(_row(entry.path, _hash_of(entry), entry.size))
+            yield entry
+    record = f"{image_paths.SITE_PACKAGES}/{wheel.source.dist_info_dir}/RECORD"
+    with construct_record_file([*rows, _row(record, None, None)]) as stream:
+        yield of_bytes(record, stream.read())
+
+
+def _to_install(wheel: Wheel) -> list[str]:
+    """The members that go into the image as they are, sorted.
+
+    A script that an entry point of its name replaces is not among them: pip leaves it out as well.
+    """
+    replaced = {script.name for script in wheel.scripts}
+    own = {f"{wheel.source.dist_info_dir}/RECORD", *_not_recorded(wheel.source)}
+    return [
+        member
+        for member in sorted(wheel.members.keys() - own)
+        if not (replaced and _script_name(member) in replaced)
+    ]
+
+
+def _script_name(member: str) -> str:
+    """The name of a script that a wheel ships; "" of another file."""
+    head, _, rest = member.partition(".data/scripts/")
+    return "" if "/" in head else rest
+
+
+def _is_recorded(wheel: Wheel, member: str, said: Hash | None) -> bool:
+    """Whether RECORD gives a member's true hash."""
+    if said is None or said.name not in _HASHES:
+        return False
+    with _content(wheel, wheel.members[member]) as stream:
+        return _digest_of(stream, said.name) == said.value.rstrip("=")
+
+
+def _installed(wheel: Wheel, member: str) -> Entry:
+    info = wheel.members[member]
+    path, is_script = destination(wheel.name, wheel.source.distribution, member)
+    if is_script:
+        with _content(wheel, info) as stream:
+            raw = io.BytesIO(stream.read())
+        with fix_shebang(raw, _PYTHON) as fixed:
+            return of_bytes(path, fixed.read(), 0o755)
+    # A wheel's own modes say who packed it; only "executable" is a property of the file.
+    mode = 0o755 if info.external_attr >> 16 & 0o111 else 0o644
+    return Entry(path, "file", mode, info.file_size, lambda: _content(wheel, info))
+
+
+def destination(wheel: str, distribution: str, member: str) -> tuple[str, bool]:
+    """Where a member goes in the image, and whether it is a script.
+
+    Args:
+        wheel: the wheel's file name, for messages.
+        distribution: how that name begins.
+        member: a file in it.
+
+    Raises:
+        IntegrityError: it has no place.
+    """
+    head, _, rest = member.partition("/")
+    if not (rest and head.endswith(".data")):  # as pip has it, whatever stands before it
+        return f"{image_paths.SITE_PACKAGES}/{member}", False
+    scheme, _, path = rest.partition("/")
+    if scheme not in ("headers", *_ROOTS) or not path:
+        raise IntegrityError(f"{wheel}: {member}: no such installation scheme")
+    if scheme == "headers":
+        return f"{_HEADERS}/{distribution}/{path}", False
+    return f"{_ROOTS[scheme]}/{path}", scheme == "scripts"
+
+
+def hashes(wheel: Wheel, paths: Collection[str]) -> dict[str, str]:
+    """The SHA-256, as RECORD writes it, of what the wheel puts at some paths in the image."""
+    found, wanted = {}, set(paths)
+    for member in _to_install(wheel):
+        path, is_script = destination(wheel.name, wheel.source.distribution, member)
+        if path in wanted:
+            said = wheel.records.hashes.get(member)
+            plain = said and said.name == "sha256" and not (is_script or wheel.misrecorded)
+            found[path] = (
+                said.value if plain and said else _hash_of(_installed(wheel, member)).value
+            )
+    for entry in _generated(wheel):
+        if entry.path in wanted:
+            found[entry.path] = _hash_of(entry).value
+    return found
+
+
+def _generated(wheel: Wheel) -> Iterator[Entry]:
+    for script in wheel.scripts:
+        name, content = script.generate(_PYTHON, "posix")
+        yield of_bytes(f"{image_paths.BIN}/{name}", content, 0o755)
+    yield of_bytes(
+        f"{image_paths.SITE_PACKAGES}/{wheel.source.dist_info_dir}/INSTALLER", _INSTALLER
+    )
+
+
+def _row(path: str, digest: Hash | None, size: int | None) -> tuple[Scheme, RecordEntry]:
+    """A line of RECORD, whose paths are relative to site-packages."""
+    scheme = Scheme("purelib")
+    inside = path.removeprefix(f"{image_paths.SITE_PACKAGES}/")
+    if inside == path:
+        inside = "../../../" + path.removeprefix(f"{image_paths.PREFIX}/")
+    return scheme, RecordEntry(inside, digest, size)
+
+
+def _hash_of(entry: Entry) -> Hash:
+    with entry.open() as stream:
+        return Hash("sha256", _digest_of(stream, "sha256"))
+
+
+def _digest_of(stream: IO[bytes], algorithm: str) -> str:
+    """The digest of a content as RECORD writes it."""
+    found = hashlib.new(algorithm)
+    while piece := stream.read(_CHUNK):
+        found.update(piece)
+    return base64.urlsafe_b64encode(found.digest()).decode().rstrip("=")
+
+
+def _content(wheel: Wheel, info: zipfile.ZipInfo) -> IO[bytes]:
+    if wheel.misrecorded:
+        return cast(IO[bytes], zip_member.Member(wheel.path, info))
+    where = f"{wheel.name}: {info.filename}"
+    expected = wheel.records.hashes[info.filename]
+    if expected is None or expected.name not in _HASHES:
+        raise IntegrityError(f"{where}: RECORD gives no hash for it", remedy=wheel_record.REMEDY)
+    return cast(IO[bytes], _Checked(zip_member.Member(wheel.path, info), expected, where))
+
+
+class _Checked:
+    """A member's content; reading its end compares the hash with RECORD's."""
+
+    def __init__(self, stream: zip_member.Member, expected: Hash, where: str) -> None:
+        self._stream = stream
+        self._expected = expected
+        self._where = where
+        self._hash = hashlib.new(expected.name)
+
+    def __enter__(self) -> _Checked:
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self._stream.close()
+
+    def read(self, size: int = -1, /) -> bytes:
+        piece = self._stream.read(size)
+        if piece:
+            self._hash.update(piece)
+        if not piece or size < 0:
+            self._compare()
+        return piece
+
+    def _compare(self) -> None:
+        try:
+            padded = self._expected.value + "=" * (-len(self._expected.value) % 4)
+            expected = base64.urlsafe_b64decode(padded)
+        except (binascii.Error, ValueError):
+            expected = b""
+        if self._hash.digest() != expected:
+            raise IntegrityError(
+                f"{self._where}: its content does not have the hash that RECORD gives",
+                remedy=wheel_record.REMEDY,
+            )

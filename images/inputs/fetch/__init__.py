@@ -1,0 +1,1 @@
+"""The download cache, and where locked files are downloaded from."""

@@ -1,0 +1,149 @@
+"""Requests for files of the package index and of the Debian mirror, by the settings that uv has.
+
+A login is for the index that it was given for, and of ~/.netrc for the host that is named there:
+where the files are is the index's word. What a server redirects to gets none.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING
+
+from images.http import certificates, origin, redirect, session, transport_errors
+from images.http.redirect import RedirectError
+from images.http.retry import PASSING, FinalError, PassingError, retry_after
+from images.http.session import Header, public_url, succeeded
+from images.http.transport_errors import Failure
+from images.inputs import uv_settings
+from images.inputs.fetch import index_login
+
+if TYPE_CHECKING:
+    import requests
+
+_TIMEOUT = (15.0, 60.0)  # seconds to connect, and between two reads
+_LOGIN = (
+    "give the login in the index's address, in UV_INDEX_<NAME>_USERNAME and _PASSWORD, or in "
+    "~/.netrc: uv's keyring and `uv auth login` are known to uv alone"
+)
+_NO_TLS = "ask the index by http, or name that host in UV_INSECURE_HOST, if that is meant"
+
+
+class Files:
+    """Asks for files; shared by all threads of a build."""
+
+    def __init__(self) -> None:
+        self._answered: set[origin.Origin] = set()
+        self._network = uv_settings.network()
+        checked, unchecked = cache(_checked), cache(certificates.unchecked)
+        self._session = session.session(
+            lambda url: unchecked() if self._network.is_unchecked(url) else checked()
+        )
+        if self._network.unchecked:
+            import urllib3
+
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+
+    def close(self) -> None:
+        """Give the connections up."""
+        self._session.close()
+
+    def has_answered(self, url: str) -> bool:
+        """Whether that server has answered at all; where it did not, it is most likely misspelt."""
+        return origin.of(url) in self._answered
+
+    @contextmanager
+    def get(self, url: str, headers: dict[str, str]) -> Iterator[requests.Response]:
+        """One attempt; the body is read inside the context.
+
+        Args:
+            url: where the file is; may hold a login.
+            headers: of the request.
+
+        Raises:
+            PassingError: another attempt may succeed, also while the body is read.
+            FinalError: none will.
+        """
+        import requests
+        import urllib3
+
+        bare, login = self._login(url)
+        try:
+            response = redirect.follow(
+                lambda where, ours: self._send(where, login if ours else None, headers),
+                "GET",
+                bare,
+                lax=self._network.is_unchecked,
+            )
+            with response:
+                _check(response, bare, self._proxies(bare))
+                yield response
+        except RedirectError as error:
+            raise FinalError(f"{public_url(bare)}: {error}", _NO_TLS) from None
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            failure = transport_errors.explained(error, bare, self._proxies(bare))
+            raise _raised(failure, bare) from None
+
+    def _login(self, url: str) -> tuple[str, str | None]:
+        """The address without its login, and the header that goes to its origin."""
+        try:
+            there = origin.of(url)
+        except ValueError:
+            raise FinalError(f"{public_url(url)}: no address of HTTP") from None
+        bare, login = session.without_login(url)
+        if login is None and there.scheme == "https":
+            login = index_login.of_netrc(there.host)
+        return bare, login
+
+    def _send(self, url: str, login: str | None, headers: dict[str, str]) -> requests.Response:
+        import requests
+
+        try:
+            response = self._session.get(
+                url,
+                headers=headers,
+                auth=Header(login),
+                timeout=_TIMEOUT,
+                allow_redirects=False,
+                stream=True,
+                proxies=self._proxies(url),
+            )
+        except requests.RequestException:
+            raise
+        except OSError as error:  # certificates that are not there
+            raise FinalError(str(error)) from error
+        self._answered.add(origin.of(url))
+        return response
+
+    def _proxies(self, url: str) -> dict[str, str]:
+        """Those of the environment, and for schemes that it names none for those of uv.toml."""
+        from requests import utils
+
+        own = self._network.proxies
+        if not own or utils.should_bypass_proxies(url, self._network.direct or None):
+            return {}
+        return {**own, **utils.get_environ_proxies(url)}
+
+
+def _checked() -> ssl.SSLContext:
+    made = certificates.context()
+    certificates.identify(made)
+    return made
+
+
+def _check(response: requests.Response, url: str, proxies: Mapping[str, str]) -> None:
+    """Raise for what is not the file."""
+    told = f"HTTP {response.status_code} from {public_url(response.url)}"
+    if response.status_code in PASSING:
+        raise PassingError(told, retry_after(response.headers.get("Retry-After")))
+    if response.status_code == 407:
+        raise _raised(transport_errors.wants_login(url, proxies), url)
+    if not succeeded(response):
+        raise FinalError(told, _LOGIN if response.status_code in (401, 403) else None)
+
+
+def _raised(failure: Failure, url: str) -> Exception:
+    reason = f"{public_url(url)}: {failure.reason}"
+    return FinalError(reason, failure.remedy) if failure.final else PassingError(reason)

@@ -1,0 +1,1 @@
+"""Lock files and the two resolvers that write them: uv and apt."""

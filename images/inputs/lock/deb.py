@@ -1,0 +1,140 @@
+"""A locked Debian package, the lock that lists them, and getting them into the cache.
+
+A line of a lock: `gcc-12=12.2.0-14+deb12u1 sha256:<hex> <bytes> debian pool/main/…/gcc-12_….deb`.
+It names an archive, never an address: `mirror.py` says where that archive is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from images.errors import FetchError, LockError
+from images.inputs.fetch import download_cache
+from images.inputs.lock import sealed_text
+from images.inputs.lock.artifact import Artifact
+from images.inputs.lock.mirror import ARCHIVES, Mirror
+
+_LINE = re.compile(
+    r"(?P<package>[a-z0-9][a-z0-9+.-]*)=(?P<version>\S+) sha256:(?P<sha256>[0-9a-f]{64})"
+    r" (?P<size>[0-9]+) (?P<archive>" + "|".join(ARCHIVES) + r") (?P<path>pool/\S+\.deb)"
+)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Deb:
+    """One Debian binary package.
+
+    Attributes:
+        package: its name, e.g. `gcc-12`.
+        version: Debian's version, e.g. `12.2.0-14+deb12u1`.
+        archive: `debian` or `debian-security`.
+        path: below the archive's root, e.g. `pool/main/n/numactl/libnuma1_2.0.16-1_amd64.deb`.
+        artifact: the file, by its hash.
+    """
+
+    package: str
+    version: str
+    archive: str
+    path: str
+    artifact: Artifact
+
+    def __str__(self) -> str:
+        return f"{self.package}={self.version}"
+
+
+def line_of(deb: Deb) -> str:
+    """The line of a lock that stands for `deb`."""
+    artifact = deb.artifact
+    return f"{deb} sha256:{artifact.sha256} {artifact.size} {deb.archive} {deb.path}"
+
+
+def parse_line(line: str) -> Deb:
+    """The package that a line of a lock stands for.
+
+    Raises:
+        ValueError: it is not such a line.
+    """
+    match = _LINE.fullmatch(line)
+    if match is None:
+        raise ValueError(f"not a line of a lock of Debian packages: {line!r}")
+    path = match["path"]
+    artifact = Artifact(path.rpartition("/")[2], match["sha256"], int(match["size"]))
+    return Deb(match["package"], match["version"], match["archive"], path, artifact)
+
+
+def seal(debs: Iterable[Deb], inputs: str) -> str:
+    """The text of a lock that lists `debs`, sorted; `inputs` is the digest of what chose them."""
+    return sealed_text.seal(inputs, [line_of(deb) for deb in sorted(debs)])
+
+
+def read(path: Path, *, inputs: str, remedy: str) -> list[Deb]:
+    """The packages of a lock.
+
+    Raises:
+        LockError: the lock is missing, edited by hand, or was made from other inputs than those
+            with the digest `inputs`; `remedy` is the command that makes it anew.
+    """
+    sealed = sealed_text.read(path, remedy=remedy)
+    if sealed.inputs != inputs:
+        raise LockError(f"lock is stale: the recipe changed since {path} was made", remedy=remedy)
+    try:
+        return [parse_line(line) for line in sealed.lines]
+    except ValueError as error:
+        raise LockError(f"{path}: {error}", remedy=remedy) from error
+
+
+def download(
+    debs: Sequence[Deb],
+    mirror: Mirror,
+    cache: Path,
+    *,
+    jobs: int,
+    advance: download_cache.Advance,
+    renew: str,
+) -> None:
+    """Bring packages into the cache; those that it holds are not asked for.
+
+    Args:
+        debs: what is wanted.
+        mirror: where the archives are.
+        cache: the download cache.
+        jobs: connections at a time.
+        advance: told of bytes as they arrive.
+        renew: the command that makes the lock of these packages anew.
+
+    Raises:
+        FetchError: names every package that cannot be had, and the ways out.
+        IntegrityError: a file arrived with another hash.
+    """
+    wanted = [deb for deb in debs if not download_cache.is_cached(deb.artifact, cache)]
+    failed: list[tuple[Deb, FetchError]] = []
+    with download_cache.Downloads(cache, jobs=jobs, advance=advance) as downloads:
+        started = [(deb, downloads.start(deb.artifact, url(deb, mirror))) for deb in wanted]
+        for deb, future in started:
+            try:
+                future.result()
+            except FetchError as error:
+                failed.append((deb, error))
+    if failed:
+        raise unavailable(failed, cache, renew)
+
+
+def url(deb: Deb, mirror: Mirror) -> str:
+    """Where the mirror has (or had) the package; a version may hold characters such as `~`."""
+    return f"{mirror.root(deb.archive)}/{quote(deb.path, safe='/+~:')}"
+
+
+def unavailable(failed: Sequence[tuple[Deb, FetchError]], cache: Path, renew: str) -> FetchError:
+    """One error for all packages that could not be had: each by name, why, and the ways out."""
+    reasons = "".join(f"\n  {deb}: {error.message}" for deb, error in failed)
+    return FetchError(
+        f"{len(failed)} locked Debian packages cannot be had:{reasons}",
+        remedy="if the mirror dropped them for newer versions, either\n"
+        f"  renew the lock: {renew}\n"
+        "  or name a mirror that still has them, such as a snapshot archive: --debian-mirror URL\n"
+        f"  or bring back the download cache of an earlier build: {cache}",
+    )

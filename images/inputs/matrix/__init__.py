@@ -1,0 +1,1 @@
+"""matrix.yaml to `Target` records."""

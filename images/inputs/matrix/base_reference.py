@@ -1,0 +1,80 @@
+"""Where an own base is: `REGISTRY/REPOSITORY[:TAG]@sha256:…` or `oci:DIRECTORY[:TAG]@sha256:…`.
+
+The forms of `FROM` in a Dockerfile and of containers/image's `oci:` transport. The digest is what
+counts: of a manifest, or of an index that has one for linux/amd64. A tag only helps people.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from images.errors import UsageError
+from images.oci import reference
+from images.oci.image import DIGEST
+from images.oci.reference import Repository
+
+_LAYOUT = "oci:"
+
+
+@dataclass(frozen=True, slots=True)
+class BaseReference:
+    """An image by its digest, and where it is.
+
+    Attributes:
+        name: as it was written, without the digest.
+        digest: `sha256:…`.
+        repository: where it is in a registry; None if it is in a layout.
+        layout: the directory of the OCI layout, as it was written; "" if it is in a registry.
+    """
+
+    name: str
+    digest: str
+    repository: Repository | None
+    layout: str
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.digest}"
+
+    def directory(self, matrix: Path) -> Path:
+        """The layout's directory: a relative one starts where the matrix file is."""
+        return matrix.parent / self.layout
+
+
+def parse(text: str) -> BaseReference:
+    """The reference that a text stands for.
+
+    Raises:
+        UsageError: it is none; the message says what is wrong, and how its digest is found.
+    """
+    name, at, digest = text.partition("@")
+    if not at:
+        raise UsageError(
+            f"{text!r} names no digest: what a tag stands for changes, and the image with it",
+            remedy=f"write {text}@sha256:…, with the digest that this prints: "
+            f"skopeo inspect --format '{{{{.Digest}}}}' {_transport(text)}",
+        )
+    if not DIGEST.fullmatch(digest):
+        raise UsageError(
+            f"{text!r}: {digest!r} is no digest: sha256: and 64 hexadecimal digits",
+            remedy="write the digest of the base's manifest in full",
+        )
+    if name.startswith(_LAYOUT):
+        layout = name.removeprefix(_LAYOUT).partition(":")[0]
+        if not layout:
+            raise UsageError(f"{text!r} names no directory", remedy="write oci:DIRECTORY@sha256:…")
+        return BaseReference(name, digest, None, layout)
+    return BaseReference(name, digest, reference.parse(name)[0], "")
+
+
+def wrong(text: str) -> str | None:
+    """What is wrong with a text that should be a reference, in one line, or None."""
+    try:
+        parse(text)
+    except UsageError as error:
+        return f"{error.message} ({error.remedy})" if error.remedy else error.message
+    return None
+
+
+def _transport(text: str) -> str:
+    return text if text.startswith(_LAYOUT) else f"docker://{text}"

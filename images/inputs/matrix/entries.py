@@ -1,0 +1,214 @@
+"""The entries that defaults and rows share, each with its reason and the targets that it is for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from images.inputs.matrix import rules as check
+from images.inputs.matrix.yaml_nodes import Node, Scalar
+from images.inputs.matrix.yaml_table import Table
+from images.util.suggest import nearest
+
+KEYS = (
+    "requirements",
+    "constraints",
+    "overrides",
+    "sdists",
+    "misrecorded",
+    "env",
+    "exclude_newer",
+    "exclude_newer_package",
+    "wheels",
+    "conflicts",
+    "budget",
+)
+
+LOCKED = "locked"
+"""In an override of a flavour, the placeholder of the version that the engine's lock has."""
+
+# What an entry is checked with before any row is known: valid versions give a valid text.
+_SAMPLE = {"sglang": "0.5.2", "torch": "2.8.0", "cuda": "12.8", "cuda_major": "12"}
+_PLACEHOLDER = re.compile(r"\{([A-Za-z_]+)\}")
+_WHEN = ("sglang", "cuda")
+
+
+class Entry(NamedTuple):
+    """One entry of a list.
+
+    Attributes:
+        name: of the variable, package or file; of a conflict, the path; "" for a requirement.
+        value: the text, with placeholders; of a package's date, the date; of a wheel, its SHA-256;
+            of a conflict, the winner.
+        build: for an sdist, what its build sees; for a conflict, whom the winner wins over.
+        why: the reason.
+        when: a specifier for the row's SGLang version and one for its CUDA version; "" is any.
+        line: where it is.
+    """
+
+    name: str
+    value: str
+    build: tuple[str, ...]
+    why: str
+    when: tuple[str, str]
+    line: int
+    compiled: bool = False
+
+    def holds(self, versions: Mapping[str, str]) -> bool:
+        """Whether the entry is for a row of these versions."""
+        if self.when == ("", ""):
+            return True
+        pairs = zip(self.when, (versions["sglang"], versions["cuda"]), strict=True)
+        return all(not spec or check.matches(spec, version) for spec, version in pairs)
+
+    def filled(self, versions: Mapping[str, str]) -> str:
+        """The value with the row's versions in it; `{locked}` is for the lock to fill in."""
+        if "{" not in self.value:
+            return self.value
+        return _PLACEHOLDER.sub(lambda found: versions.get(found[1], found[0]), self.value)
+
+
+class Entries(NamedTuple):
+    """All that defaults, one row or one flavour say."""
+
+    requirements: tuple[Entry, ...]
+    constraints: tuple[Entry, ...]
+    overrides: tuple[Entry, ...]
+    sdists: tuple[Entry, ...]
+    misrecorded: tuple[Entry, ...]
+    env: tuple[Entry, ...]
+    exclude_newer: tuple[str, str]
+    package_dates: tuple[Entry, ...]
+    wheels: tuple[Entry, ...]
+    conflicts: tuple[Entry, ...]
+    budget: tuple[int, str]
+
+
+def read(table: Table, *, flavour: bool = False) -> Entries:
+    """Read and check the entries of defaults, a row or a flavour."""
+    dates = table.mapping("exclude_newer_package")
+    return Entries(
+        tuple(_pin(node, "a requirement", table, plain=True) for node in table.items(KEYS[0])),
+        tuple(_pin(node, "a constraint", table) for node in table.items(KEYS[1])),
+        tuple(_pin(node, "an override", table, locked=flavour) for node in table.items(KEYS[2])),
+        tuple(_sdist(name, node, table) for name, node in table.mapping("sdists").items()),
+        tuple(_named(name, node, table) for name, node in table.mapping("misrecorded").items()),
+        tuple(_env(node, table) for node in table.items("env")),
+        _exclude_newer(table),
+        tuple(_package_date(name, node, table) for name, node in dates.items()),
+        tuple(_wheel(node, table) for node in table.items("wheels")),
+        tuple(_conflict(node, table) for node in table.items("conflicts")),
+        _budget(table),
+    )
+
+
+def _pin(
+    node: Node, what: str, parent: Table, *, plain: bool = False, locked: bool = False
+) -> Entry:
+    if plain and isinstance(node, Scalar) and not node.null:
+        value = _template(node.text, check.requirement, parent, node.line)
+        return Entry("", value, (), "", ("", ""), node.line)
+    table = Table(node, what, ("pin", "why", *_WHEN), parent.faults)
+    value = table.text("pin")
+    if value:
+        sample = {**_SAMPLE, LOCKED: "1.0"} if locked else _SAMPLE
+        value = _template(value, check.requirement, table, table.line_of("pin"), sample)
+    why = table.text("why", required=not plain)
+    return Entry("", value, (), why, _when(table), table.line)
+
+
+def _sdist(name: str, node: Node, parent: Table) -> Entry:
+    if wrong := check.package_name(name):
+        parent.faults.add(node.line, f"sdists: {wrong}")
+    table = Table(node, f"the sdist {name!r}", ("build", "compiled", "why", *_WHEN), parent.faults)
+    build = table.texts("build", check.exact)
+    table.get("build")
+    compiled = table.text("compiled", check.flag, required=False) == "true"
+    return Entry(name, "", build, table.text("why"), _when(table), table.line, compiled)
+
+
+def _named(name: str, node: Node, parent: Table) -> Entry:
+    if wrong := check.package_name(name):
+        parent.faults.add(node.line, f"misrecorded: {wrong}")
+    table = Table(node, f"the misrecorded {name!r}", ("why", *_WHEN), parent.faults)
+    return Entry(name, "", (), table.text("why"), _when(table), table.line)
+
+
+def _env(node: Node, parent: Table) -> Entry:
+    table = Table(node, "an env default", ("name", "value", "why", *_WHEN), parent.faults)
+    name = table.text("name", lambda text: check.env(text, ""))
+    value = table.text("value", empty=True)
+    if name and value:
+        line = table.line_of("value")
+        value = _template(value, lambda text: check.env(name, text), table, line)
+    return Entry(name, value, (), table.text("why"), _when(table), table.line)
+
+
+def _exclude_newer(parent: Table) -> tuple[str, str]:
+    node = parent.get("exclude_newer", required=False)
+    if node is None:
+        return "", ""
+    table = Table(node, "exclude_newer", ("date", "why"), parent.faults)
+    date = table.text("date", lambda text: check.cut_off(text)[0])
+    return check.cut_off(date)[1], table.text("why")
+
+
+def _package_date(name: str, node: Node, parent: Table) -> Entry:
+    if wrong := check.package_name(name):
+        parent.faults.add(node.line, f"exclude_newer_package: {wrong}")
+    table = Table(node, f"the date of {name!r}", ("date", "why", *_WHEN), parent.faults)
+    date = check.cut_off(table.text("date", lambda text: check.cut_off(text)[0]))[1]
+    return Entry(name, date, (), table.text("why"), _when(table), table.line)
+
+
+def _wheel(node: Node, parent: Table) -> Entry:
+    table = Table(node, "an own wheel", ("file", "sha256", "why", *_WHEN), parent.faults)
+    file = table.text("file", check.wheel_file)
+    digest = table.text("sha256", check.sha256)
+    return Entry(file, digest, (), table.text("why"), _when(table), table.line)
+
+
+def _conflict(node: Node, parent: Table) -> Entry:
+    table = Table(node, "a conflict", ("path", "winner", "over", "why", *_WHEN), parent.faults)
+    path = table.text("path", check.image_path)
+    winner = table.text("winner", check.winner)
+    over = table.text("over", check.package_name)
+    if winner and winner == over:
+        table.fault("over", f"{over!r} cannot win over itself")
+    return Entry(path, winner, (over,), table.text("why"), _when(table), table.line)
+
+
+def _budget(parent: Table) -> tuple[int, str]:
+    node = parent.get("budget", required=False)
+    if node is None:
+        return 0, ""
+    table = Table(node, "budget", ("size", "why"), parent.faults)
+    size = table.text("size", lambda text: check.budget(text)[0])
+    return check.budget(size)[1], table.text("why")
+
+
+def _when(table: Table) -> tuple[str, str]:
+    sglang, cuda = (table.text(key, check.specifier, required=False) for key in _WHEN)
+    return sglang, cuda
+
+
+def _template(
+    text: str,
+    rule: Callable[[str], str | None],
+    table: Table,
+    line: int,
+    sample: Mapping[str, str] = _SAMPLE,
+) -> str:
+    """The template when it gives an acceptable text, or "" with the fault noted."""
+    unknown = [name for name in _PLACEHOLDER.findall(text) if name not in sample]
+    for name in unknown:
+        message = f"unknown placeholder '{{{name}}}'{nearest(name, sample)}"
+        table.faults.add(line, f"{text!r}: {message}")
+    if unknown:
+        return ""
+    filled = _PLACEHOLDER.sub(lambda found: sample[found[1]], text)
+    if wrong := rule(filled):
+        table.faults.add(line, wrong if filled == text else f"{text!r}: {wrong}")
+        return ""
+    return text

@@ -1,0 +1,375 @@
+"""The rules for values in matrix.yaml: each takes text and returns what is wrong with it, or None.
+
+The common forms of versions, requirements and specifiers are known by their shape, as `packaging`'s
+parsers take longer to import than the whole file takes to load; whatever else is written goes to
+`packaging`, which has the last word.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import datetime, timezone
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from images.inputs import compilers
+from images.inputs.matrix.conflict_rules import THE_IMAGE
+from images.util import suggest, units
+
+# A Debian suite gives the minor version of Python and, by its glibc, the wheels that fit.
+SUITES = {"bookworm": ("3.11", "x86_64-manylinux_2_36")}
+
+# The CUDA version of the torch wheels that the public index itself holds, for a row without a lock.
+_TORCH_CUDA = {
+    "2.6.0": "12.4",
+    "2.7.1": "12.6",
+    "2.8.0": "12.8",
+    "2.9.1": "12.8",
+    "2.11.0": "13.0",
+    "2.13.0": "13.0",
+    "2.14.1": "13.0",
+}
+
+_NUMBER = r"(?:0|[1-9][0-9]{0,9})"
+_RELEASE = rf"{_NUMBER}(?:\.{_NUMBER})*"
+_VERSION = rf"{_RELEASE}(?:(?:a|b|rc){_NUMBER})?(?:\.post{_NUMBER})?(?:\.dev{_NUMBER})?"
+_NAME = r"[a-zA-Z0-9](?:[a-zA-Z0-9._-]*[a-zA-Z0-9])?"
+_PLAIN_VERSION = re.compile(_VERSION)
+_PLAIN_CLAUSE = re.compile(rf"(>=|<)({_RELEASE})")
+_PLAIN_REQUIREMENT = re.compile(
+    rf"{_NAME}(?:\[{_NAME}(?:, ?{_NAME})*\])?(?:(?:==|>=|<=|!=|<|>){_VERSION})?"
+)
+_EXACT = re.compile(rf"{_NAME}=={_VERSION}")
+_MAJOR_MINOR = re.compile(rf"{_NUMBER}\.{_NUMBER}")
+_BEFORE_FINAL = re.compile(rf"{_RELEASE}(?:(?:a|b|rc).*|\.dev.*)")
+_LONGEST = 200  # characters of a version, specifier or requirement
+
+_OTHER_PLATFORMS = re.compile(r"(?<![a-z])(?:(rocm|hip|amd|amdgpu)|npu|ascend|cann)(?![a-z])")
+
+_CREDENTIAL_WORD = re.compile(
+    r"(?:^|_)(?:TOKEN|KEY|AUTH|PASS|PWD|COOKIE|NETRC)(?:_|$)"
+    r"|PASSWORD|PASSWD|SECRET|CREDENTIAL|APIKEY"
+)
+_CREDENTIAL_VALUE = re.compile(
+    r"://[^/\s@]*@|\b(?:hf_|ghp_|gho_|github_pat_|glpat-|sk-|xox[abp]-|AKIA)[A-Za-z0-9_-]{12,}"
+)
+_INDEX_SETTING = re.compile(r"(?:PIP|UV)_.*(?:INDEX|FIND_LINKS|CONFIG|HOST|CERT).*|NETRC")
+_ALLOCATOR = (
+    "torch-memory-saver, which ROLL turns on, refuses expandable segments, and the engine's own "
+    "settings decide the rest"
+)
+_FORBIDDEN_ENV = {
+    "PYTORCH_CUDA_ALLOC_CONF": _ALLOCATOR,
+    "PYTORCH_ALLOC_CONF": f"torch 2.9 and later read it too; {_ALLOCATOR}",
+}
+
+
+def other_platform(text: str) -> str | None:
+    """A refusal, when the text speaks of ROCm or Ascend NPU."""
+    found = _OTHER_PLATFORMS.search(text.lower().replace("_", " "))
+    if not found:
+        return None
+    name = "ROCm (AMD)" if found[1] else "Ascend NPU"
+    return f"{text!r}: {name} is not supported: these images are for NVIDIA CUDA only"
+
+
+def platform(text: str) -> str | None:
+    """What is wrong with the `platform`."""
+    if text == "nvidia-cuda":
+        return None
+    return other_platform(text) or f"{text!r} is not a platform: the only one is nvidia-cuda"
+
+
+def version(text: str) -> str | None:
+    """What is wrong with a version of torch or SGLang."""
+    if _PLAIN_VERSION.fullmatch(text) and len(text) <= _LONGEST:
+        return None
+    if refusal := other_platform(text):
+        return refusal
+    from packaging.version import Version
+
+    try:
+        parsed = Version(text[:_LONGEST])
+    except ValueError:
+        return f"{text!r} is not a version"
+    if parsed.local or parsed.epoch:
+        return f"{text!r}: only builds of the index itself, without `+` or `!`"
+    return f"{text!r} is not in its normal form: write {parsed}"
+
+
+def cuda(text: str) -> str | None:
+    """What is wrong with a CUDA version."""
+    if _MAJOR_MINOR.fullmatch(text):
+        return None
+    return other_platform(text) or f"{text!r} is not a CUDA version: write MAJOR.MINOR, as in 12.8"
+
+
+def compiler(major: str, text: str) -> str | None:
+    """What is wrong with the version of the compiler for a CUDA major version."""
+    if wrong := cuda(text):
+        return wrong
+    known = compilers.versions(major)
+    if text in known:
+        return None
+    hint = suggest.nearest(text, known)
+    return f"{text!r} is not a compiler for CUDA {major}: there is {', '.join(known)}{hint}"
+
+
+def compiler_serves(version: str, row_cuda: str) -> str | None:
+    """What is wrong with the compiler for a row's CUDA version, of the same major one.
+
+    A compiler that takes the target's own runtime headers must be of the same minor version.
+    """
+    sources = compilers.BY_VERSION.get(version)
+    if sources and sources.runtime and row_cuda != version:
+        return f"the compiler of toolkit {version} cannot serve CUDA {row_cuda}, only {version}"
+    return None
+
+
+def requirement(text: str) -> str | None:
+    """What is wrong with a requirement."""
+    if len(text) > _LONGEST:
+        return f"{text[:40]!r}… is not a requirement: longer than {_LONGEST} characters"
+    if refusal := other_platform(text):
+        return refusal
+    if _PLAIN_REQUIREMENT.fullmatch(text):
+        return None
+    from packaging.requirements import Requirement
+
+    try:
+        parsed = Requirement(text)
+    except (ValueError, RecursionError) as error:
+        return f"{text!r} is not a requirement: {str(error).splitlines()[0]}"
+    return f"{text!r} names a URL: locks name no index and no address" if parsed.url else None
+
+
+def exact(text: str) -> str | None:
+    """What is wrong with a build requirement, which must be `name==version`."""
+    if _EXACT.fullmatch(text) and len(text) <= _LONGEST:
+        return None
+    return f"{text!r} must be exact, as in setuptools==80.9.0: it goes into the bytes of the wheel"
+
+
+def package_name(text: str) -> str | None:
+    """What is wrong with a package's name, which must be in its normal form."""
+    normal = re.sub(r"[-_.]+", "-", text).lower()
+    if re.fullmatch(_NAME, text) and normal == text:
+        return None
+    hint = f": write {normal}" if re.fullmatch(_NAME, normal) else ""
+    return f"{text!r} is not a package name in its normal form{hint}"
+
+
+def winner(text: str) -> str | None:
+    """What is wrong with the winner of a conflict: a package, or the image itself."""
+    return None if text == THE_IMAGE else package_name(text)
+
+
+def image_path(text: str) -> str | None:
+    """What is wrong with an absolute path of the image, in which `*` may stand for characters."""
+    parts = text.split("/")
+    if parts[0] == "" and not {"", ".", ".."} & {*parts[1:]}:
+        return None
+    return f"{text!r} is not an absolute path in the image, as in /opt/venv/bin/tool"
+
+
+def wheel_file(text: str) -> str | None:
+    """What is wrong with the file name of an own wheel, which must fit the image (PEP 427)."""
+    from packaging.utils import InvalidWheelFilename
+
+    from images import image_paths
+    from images.inputs.lock import uv
+
+    try:
+        fits = uv.fits(text)
+    except InvalidWheelFilename as error:
+        return f"{text!r} is not the file name of a wheel: {str(error).splitlines()[0]}"
+    return None if fits else f"{text!r} is not for CPython {image_paths.PYTHON} on {uv.PLATFORM}"
+
+
+def sha256(text: str) -> str | None:
+    """What is wrong with a SHA-256."""
+    if re.fullmatch("[0-9a-f]{64}", text):
+        return None
+    return f"{text[:80]!r} is not a SHA-256: 64 digits of 0-9a-f, as sha256sum prints them"
+
+
+def flag(text: str) -> str | None:
+    """What is wrong with a truth value."""
+    return None if text in ("true", "false") else f"{text!r} is neither true nor false"
+
+
+def flavour(text: str) -> str | None:
+    """What is wrong with the name of a flavour, which ends the ids of its targets."""
+    if re.fullmatch("[a-z][a-z0-9]{0,19}", text):
+        return None
+    return f"{text!r} is not a flavour's name: lower-case letters and digits, as in roll"
+
+
+def debian_package(text: str) -> str | None:
+    """What is wrong with the name of a Debian package (Debian Policy, section 5.6.7)."""
+    if re.fullmatch("[a-z0-9][a-z0-9+.-]+", text):
+        return None
+    return f"{text!r} is not the name of a Debian package"
+
+
+def specifier(text: str) -> str | None:
+    """What is wrong with a version specifier."""
+    if len(text) <= _LONGEST and all(map(_PLAIN_CLAUSE.fullmatch, _clauses(text))):
+        return None
+    from packaging.specifiers import SpecifierSet
+
+    try:
+        SpecifierSet(text[: _LONGEST + 1])
+    except ValueError:
+        return f"{text!r} is not a version specifier, such as '>=0.5.2' or '>=0.5,<0.6'"
+    if not text.strip() or len(text) > _LONGEST:
+        return f"{text[:40]!r} is not a version specifier: empty or too long"
+    return None
+
+
+@cache
+def matches(spec: str, candidate: str) -> bool:
+    """Whether a version is in a specifier, pre-releases included; both must be valid."""
+    clauses = [_PLAIN_CLAUSE.fullmatch(clause) for clause in _clauses(spec)]
+    if not all(clauses):
+        from packaging.specifiers import SpecifierSet
+
+        return SpecifierSet(spec).contains(candidate, prereleases=True)
+    return all(_in_clause(clause[1], clause[2], candidate) for clause in clauses if clause)
+
+
+def _in_clause(operator: str, bound: str, candidate: str) -> bool:
+    """One clause of `>=` or `<` whose bound is a final release, as PEP 440 has it."""
+    this, limit = ([int(part) for part in _release(text)] for text in (candidate, bound))
+    width = max(len(this), len(limit))
+    this += [0] * (width - len(this))
+    limit += [0] * (width - len(limit))
+    if operator == "<":
+        return this < limit  # a pre-release of the bound is not below it
+    return this > limit or (this == limit and not _BEFORE_FINAL.fullmatch(candidate))
+
+
+def target_id(torch: str, sglang: str) -> str:
+    """The id that follows from the versions: the digits of both releases."""
+    return f"torch{''.join(_release(torch))}-sglang{''.join(_release(sglang))}"
+
+
+def cut_off(text: str) -> tuple[str | None, str]:
+    """What is wrong with a date, and the date as RFC 3339 in UTC."""
+    day = re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text)
+    full = re.fullmatch(r"([0-9-]{10}T[0-9]{2}:[0-9]{2}:[0-9]{2})(Z|[+-][0-9]{2}:[0-9]{2})", text)
+    try:
+        if day:
+            moment = datetime.fromisoformat(f"{text}T00:00:00+00:00")
+        elif full:
+            moment = datetime.fromisoformat(full[1] + full[2].replace("Z", "+00:00"))
+        else:
+            raise ValueError
+        utc = moment.astimezone(timezone.utc)
+    except (ValueError, OverflowError):
+        return f"{text!r} is not a date: write 2025-09-16 or 2025-09-16T12:00:00Z", ""
+    return None, utc.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def budget(text: str) -> tuple[str | None, int]:
+    """What is wrong with the size of a budget, and its bytes. It has a unit: 4300 is of what?"""
+    unit = text.lstrip("0123456789. ")
+    if text != unit and unit and unit.upper() not in units.UNITS:
+        near = suggest.nearest(unit, ("kB", "MB", "GB", "KiB", "MiB", "GiB"))
+        return f"{text!r}: {unit!r} is not a unit of bytes{near}", 0
+    try:
+        if unit:
+            return None, units.parse(text)
+    except ValueError:
+        pass
+    return f"{text!r} is not a size: write it with its unit, as in 4.3GB", 0
+
+
+def env(name: str, value: str) -> str | None:
+    """What is wrong with an environment default."""
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        return f"{name!r} is not the name of an environment variable"
+    upper = name.upper()
+    if upper in _FORBIDDEN_ENV:
+        return f"{name} must not be set in an image: {_FORBIDDEN_ENV[upper]}"
+    if upper.startswith("NCCL_"):
+        return f"{name} must not be set in an image: the engine's settings decide it at run time"
+    if upper.endswith("_PROXY"):
+        return f"{name} must not be set in an image: a proxy belongs to the place where it runs"
+    if _INDEX_SETTING.fullmatch(upper):
+        return f"{name} must not be set in an image: an index belongs to the place where it runs"
+    if _CREDENTIAL_WORD.search(upper):
+        return f"{name} looks like a credential: hand it in at run time, never in an image"
+    if _CREDENTIAL_VALUE.search(value):
+        return f"the value of {name} looks like a credential: never in an image"
+    if any(ord(char) < 32 for char in value):
+        return f"the value of {name} has a line break or a control character"
+    return None
+
+
+def torch_cuda(torch: str, lock: Path) -> tuple[str | None, str]:
+    """The CUDA version that a torch is built for, if known, and where that is known from.
+
+    The lock counts only when it is for this very torch: after a change of the row it still
+    speaks of the former one.
+    """
+    try:
+        text = lock.read_text(encoding="utf-8", errors="replace")
+    except (OSError, ValueError):
+        text = ""
+    locked = re.search(r"^torch==([^\s;\\+]+)", text, re.MULTILINE)
+    if locked and _release(locked[1]) == _release(torch):
+        runtime = re.search(
+            r"^nvidia-cuda-runtime(?:-cu[0-9]+)?==([0-9]+\.[0-9]+)", text, re.MULTILINE
+        )
+        if runtime:
+            return runtime[1], f"as {lock.name} has it"
+    return _TORCH_CUDA.get(".".join(_release(torch))), "as the index has it"
+
+
+def runtime_support(table: Path, versions: Iterable[str]) -> tuple[str | None, dict[str, str]]:
+    """What is wrong with roll_runtime's table, and which versions it refuses, with the sentence."""
+    try:
+        module = _load(table)
+        listed = ", ".join(module.SUPPORTED)
+        refused = {
+            text: f"SGLang {text} is not supported by roll_runtime: the nearest is "
+            f"{module.nearest(text)}; all: {listed}"
+            for text in versions
+            if not module.is_supported(text)
+        }
+    except Exception as error:  # whatever somebody's code raises
+        what = (f"{type(error).__name__}: {error}".splitlines() or [""])[0]
+        return f"roll_runtime's table of SGLang versions cannot be read: {table}: {what}", {}
+    return None, refused
+
+
+def _load(path: Path) -> Any:
+    """Run one file as a module that nobody can import afterwards."""
+    import importlib.util
+    import sys
+
+    name = "_roll_runtime_versions"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError("not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # a dataclass looks its own module up
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.modules.pop(name, None)
+    return module
+
+
+def _clauses(text: str) -> list[str]:
+    return [clause.strip() for clause in text.split(",")]
+
+
+def _release(text: str) -> list[str]:
+    """The numbers of a version's release, three at least: 2.8 is 2.8.0."""
+    found = re.match(_RELEASE, text)
+    parts = found[0].split(".") if found else []
+    return parts + ["0"] * (3 - len(parts))

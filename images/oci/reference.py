@@ -1,0 +1,143 @@
+"""Where an image goes in a registry: `REGISTRY/REPOSITORY[:TAG]`.
+
+Specification: OCI Distribution Spec 1.1, "Pulling manifests" (the grammar of names and tags). There
+is no default registry: a name without a host is refused, so nothing is pushed to a public place by
+mistake.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from images.errors import UsageError
+
+_HOST = re.compile(
+    r"(?:\[[0-9A-Fa-f:]+\]|[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+    r"(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*)(?::[0-9]{1,5})?"
+)
+_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_NAME = re.compile(rf"{_PART}(?:/{_PART})*")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_OF_COMMIT = re.compile(r".*-[0-9a-f]{12}(?:[0-9a-f]{28})?")
+_LONGEST = 255
+"""Host and name together, in characters: what many clients are limited to, says the spec."""
+
+_EXAMPLE = "write e.g. registry.example.com/team/roll-sglang, or localhost:5000/roll-sglang"
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A repository of one registry.
+
+    Attributes:
+        registry: `HOST[:PORT]`.
+        name: the path below it, e.g. `team/roll-sglang`.
+    """
+
+    registry: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.registry}/{self.name}"
+
+
+def canonical(repository: Repository, *, plain_http: bool) -> Repository:
+    """The repository with its registry in the one spelling that all others of it have.
+
+    Args:
+        repository: as somebody wrote it.
+        plain_http: whether its registry is asked without TLS.
+    """
+    from images.http import origin
+
+    there = origin.of_registry(repository.registry, plain_http=plain_http)
+    return replace(repository, registry=there.authority)
+
+
+def parse(text: str) -> tuple[Repository, str | None]:
+    """The repository and the tag, if there is one, of `REGISTRY/REPOSITORY[:TAG]`.
+
+    Raises:
+        UsageError: it is none; the message says what is wrong with it.
+    """
+    if "://" in text:
+        raise _wrong(text, "an image's name has no scheme", "leave out what stands before //")
+    if "@" in text:
+        raise _wrong(text, "a digest cannot be chosen", "leave out what stands behind @")
+    host, slash, rest = text.partition("/")
+    if not slash or not _is_host(host):
+        raise _wrong(text, "names no registry (a host with a dot or a port, or localhost)")
+    last = rest.rpartition("/")[2]
+    tag = last.partition(":")[2] if ":" in last else None
+    name = rest if tag is None else rest[: -len(tag) - 1]
+    if tag is not None and not _TAG.fullmatch(tag):
+        raise _wrong(text, f"{tag!r} is no tag", "letters, digits, dots, - and _, at most 128")
+    return Repository(host, _checked(text, host, name)), tag
+
+
+def check_moves(repository: Repository, tag: str, before: str | None) -> None:
+    """See that a tag may name another image than now.
+
+    A tag that ends in a commit (`ID-0123456789ab`) is the name of what that commit gave: what is
+    known by it would change under its readers.
+
+    Args:
+        repository: where it is.
+        tag: the tag.
+        before: the digest that it names, None where there is no such tag.
+
+    Raises:
+        UsageError: it is such a tag, and names an image.
+    """
+    if before is not None and _OF_COMMIT.fullmatch(tag):
+        raise UsageError(
+            f"{repository}:{tag}: names {before} already, and a tag that ends in a commit never "
+            "moves",
+            remedy="choose another tag: this image is not the one that the commit gave before",
+        )
+
+
+def repository_name(text: str, registry: str, *, plain_http: bool = False) -> str:
+    """A repository's name, given with its registry or without.
+
+    Args:
+        text: `REPOSITORY` or `REGISTRY/REPOSITORY`.
+        registry: the only registry that it can be of.
+        plain_http: whether that registry is asked without TLS.
+
+    Raises:
+        UsageError: it is no name, or of another registry.
+    """
+    host, _, rest = text.partition("/")
+    if rest and (host == registry or _is_host(host)):
+        given, own = Repository(host, rest), Repository(registry, rest)
+        if canonical(given, plain_http=plain_http) == canonical(own, plain_http=plain_http):
+            return _checked(text, registry, rest)
+        raise _wrong(text, "is of another registry", f"a repository of {registry}")
+    return _checked(text, registry, text)
+
+
+def _checked(text: str, host: str, name: str) -> str:
+    if not _NAME.fullmatch(name):
+        hint = "lower-case letters and digits, between them . _ - and /"
+        raise _wrong(text, f"{name!r} is no repository's name", hint)
+    if len(host) + len(name) >= _LONGEST:
+        raise _wrong(text, f"longer than {_LONGEST} characters", "choose a shorter name")
+    return name
+
+
+def _is_host(text: str) -> bool:
+    named = "." in text or ":" in text or text.lower() == "localhost"
+    if not named or not _HOST.fullmatch(text):
+        return False
+    from images.http import origin
+
+    with suppress(ValueError):  # a port that is none, an address that is none
+        return bool(origin.of_registry(text, plain_http=False))
+    return False
+
+
+def _wrong(text: str, why: str, remedy: str = _EXAMPLE) -> UsageError:
+    return UsageError(f"{text}: {why}", remedy=remedy)

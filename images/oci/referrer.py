@@ -1,0 +1,108 @@
+"""A document about an image as an OCI artifact whose subject is that image.
+
+Specification: OCI Image Format 1.1, manifest.md ("Guidelines for Artifact Usage", "Guidance for an
+Empty Descriptor"): an image manifest with `artifactType`, an empty config and `subject`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from images.oci import image
+from images.oci.image import MANIFEST_TYPE
+from images.util import untrusted_json
+
+EMPTY = b"{}"
+"""The config of an artifact that has none."""
+
+EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
+SBOM = "application/vnd.cyclonedx+json"
+PROVENANCE = "application/vnd.in-toto+json"
+TYPES = frozenset({SBOM, PROVENANCE})
+"""Artifact types of the documents that this builder makes."""
+
+_TITLE = "org.opencontainers.image.title"
+
+
+@dataclass(frozen=True)
+class Referrer:
+    """A document about an image.
+
+    Attributes:
+        artifact_type: media type of the document, and of what it is as a whole.
+        title: the file's name when somebody downloads it.
+        content: the document.
+        subject: the descriptor of the image's manifest.
+        annotations: of the artifact; a registry shows them in its list of referrers.
+    """
+
+    artifact_type: str
+    title: str
+    content: bytes
+    subject: Mapping[str, Any]
+    annotations: Mapping[str, str]
+
+    @cached_property
+    def manifest(self) -> bytes:
+        """The artifact's manifest."""
+        layer = image.descriptor(self.artifact_type, self.content)
+        return image.canonical(
+            {
+                "annotations": dict(self.annotations),
+                "artifactType": self.artifact_type,
+                "config": image.descriptor(EMPTY_TYPE, EMPTY),
+                "layers": [{"annotations": {_TITLE: self.title}, **layer}],
+                "mediaType": MANIFEST_TYPE,
+                "schemaVersion": 2,
+                "subject": dict(self.subject),
+            }
+        )
+
+    @cached_property
+    def digest(self) -> str:
+        """`sha256:…` of the manifest."""
+        return image.digest(self.manifest)
+
+    @property
+    def descriptor(self) -> dict[str, Any]:
+        """What stands for it in an index: type and annotations are those of the manifest."""
+        return {
+            "annotations": dict(self.annotations),
+            "artifactType": self.artifact_type,
+            **image.descriptor(MANIFEST_TYPE, self.manifest),
+        }
+
+
+def subject_of(manifest: bytes) -> str | None:
+    """The digest of what a manifest is about; None if it is about nothing, or no manifest."""
+    try:
+        return str(untrusted_json.loads(manifest)["subject"]["digest"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def content_of(manifest: bytes) -> list[str]:
+    """The digests of an artifact's documents.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is no manifest.
+    """
+    return [str(layer["digest"]) for layer in untrusted_json.loads(manifest)["layers"]]
+
+
+def parse(manifest: bytes, content: bytes) -> Referrer:
+    """The document of ours that a manifest describes.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is not one of ours.
+    """
+    head = untrusted_json.loads(manifest)
+    (layer,) = head["layers"]
+    title, annotations = layer["annotations"][_TITLE], head["annotations"]
+    found = Referrer(head["artifactType"], title, content, head["subject"], annotations)
+    if found.manifest != manifest:
+        raise ValueError("an artifact of another form")
+    return found

@@ -1,0 +1,1 @@
+"""The client of a registry: the distribution specification over HTTP."""

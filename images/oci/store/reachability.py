@@ -1,0 +1,142 @@
+"""What the index of a store reaches: by the specification, for `verify`, and by any way, for `gc`.
+
+Specification: OCI Image Format 1.1, image-index.md ("manifests" may be indexes), manifest.md
+("subject"), descriptor.md. A store is an OCI layout, and other programs may put into it what this
+builder does not know: indexes of several platforms, signatures, media types to come. So `gc` does
+not ask what a document means: each digest that is written anywhere in one is kept, and what that
+digest names is read in turn. Only a document that cannot be read at all leaves open what it needs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from images.oci import image
+from images.oci.image import INDEX_TYPE, MANIFEST_TYPE
+from images.oci.store.blobs import NOT_A_DOCUMENT, Blobs
+from images.util import limits, untrusted_files, untrusted_json
+
+UNDERSTOOD = frozenset(
+    {
+        MANIFEST_TYPE,
+        INDEX_TYPE,
+        "application/vnd.docker.distribution.manifest.v2+json",
+        "application/vnd.docker.distribution.manifest.list.v2+json",
+    }
+)
+DIGEST = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+")
+"""OCI Image Format 1.1, descriptor.md, "Digests": of whatever algorithm."""
+
+_NAMED = re.compile(rb"sha256:[0-9a-f]{64}")
+
+Reference = tuple[str, dict[str, Any]]
+"""What something is to whoever refers to it (`manifest`, `config`, `layer`), and its descriptor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """What must stay.
+
+    Attributes:
+        digests: all that is named, whether it is there or not.
+        unread: digests of documents that are missing or damaged: what they need is not known.
+    """
+
+    digests: frozenset[str]
+    unread: tuple[str, ...]
+
+
+def references(store: Blobs, item: dict[str, Any]) -> Iterator[Reference]:
+    """An entry of the index and all that the specification has it refer to, itself first.
+
+    Only descriptors of the form that they should have are given.
+    """
+    todo: list[Reference] = [("manifest", item)]
+    seen = set()
+    while todo:
+        kind, descriptor = todo.pop()
+        yield kind, descriptor
+        digest = descriptor["digest"]
+        if kind == "manifest" and digest not in seen and is_sha256(digest):
+            seen.add(digest)
+            with suppress(OSError, *NOT_A_DOCUMENT):
+                content = untrusted_files.whole(store.blob_path(digest), limits.DOCUMENT)
+                todo += reversed(list(_in_document(untrusted_json.loads(content))))
+
+
+def _in_document(document: dict[str, Any]) -> Iterator[Reference]:
+    with suppress(*NOT_A_DOCUMENT):
+        if "config" in document:
+            yield "config", checked(document["config"])
+        for kind in ("layers", "blobs", "manifests"):
+            for inner in document.get(kind, []):
+                yield kind.removesuffix("s"), checked(inner)
+
+
+def checked(value: dict[str, Any]) -> dict[str, Any]:
+    """A descriptor that has a digest and a size, and types that are text, whatever wrote it.
+
+    Raises:
+        One of `NOT_A_DOCUMENT`.
+    """
+    if not DIGEST.fullmatch(value["digest"]):
+        raise ValueError(f"{value['digest']!r} is not a digest")
+    if type(value["size"]) is not int:
+        raise TypeError(f"{value['size']!r} is not a size")
+    for key in ("mediaType", "artifactType"):
+        if not isinstance(value.get(key, ""), str):
+            raise TypeError(f"{value[key]!r} is not a type")
+    return value
+
+
+def is_sha256(digest: str) -> bool:
+    """Whether a digest is of the one algorithm whose blobs are looked at here."""
+    return digest.startswith("sha256:")
+
+
+def reached(store: Blobs, items: Sequence[dict[str, Any]]) -> Reached:
+    """What entries of the index name, and what is named there, and so on.
+
+    Args:
+        store: holds the blobs.
+        items: entries of the index. A manifest that only an index among them names may be missing:
+            a copy of one platform leaves the others out.
+    """
+    roots = {item["digest"] for item in items}
+    manifests = {
+        descriptor["digest"]
+        for item in items
+        for kind, descriptor in references(store, item)
+        if kind == "manifest" and is_sha256(descriptor["digest"])
+    }
+    found, unread = set(manifests), []
+    todo = sorted(manifests)
+    while todo:
+        digest = todo.pop()
+        content = _content(store, digest, digest in manifests)
+        lost = content is None and digest in roots
+        if lost or (content and digest in manifests and image.digest(content) != digest):
+            unread.append(digest)
+        new = {name.decode() for name in _NAMED.findall(content or b"")} - found
+        found |= new
+        todo += sorted(new)
+    return Reached(frozenset(found), tuple(sorted(unread)))
+
+
+def _content(store: Blobs, digest: str, is_manifest: bool) -> bytes | None:
+    """The bytes of a blob that may be a document; b"" if it is none, None if it cannot be read."""
+    path = store.blob_path(digest)
+    try:
+        with untrusted_files.open_regular(path) as stream:
+            if os.fstat(stream.fileno()).st_size > limits.DOCUMENT:
+                return b""
+            if not is_manifest and stream.read(1) not in (b"{", b"[", b" ", b"\n"):
+                return b""
+        return untrusted_files.whole(path, limits.DOCUMENT)
+    except OSError:
+        return None

@@ -1,0 +1,15 @@
+"""Paths in this checkout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCKS = ROOT / "images" / "locks"
+"""Locks that all targets share; those of targets lie beside their matrix."""
+
+ROLL_RUNTIME = ROOT / "roll_runtime"
+"""The sources of the patch package."""
+
+SGLANG_VERSIONS = ROLL_RUNTIME / "src" / "roll_runtime" / "versions.py"
+"""The table of SGLang versions that `roll_runtime` supports."""

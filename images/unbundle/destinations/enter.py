@@ -1,0 +1,71 @@
+"""How an unpacked image is used: a script that runs a command in it, and other commands.
+
+The script (enter_script.py) gives a command what a container engine would. It is the one place that
+says what an unpacked image is run with: the image's tests go through it, too.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Mapping, Sequence
+
+from images.unbundle.destinations.enter_script import SCRIPT
+from images.unbundle.document import Bundle
+
+_WORD = re.compile(r"@[A-Z]+@")
+_OWN = ("PATH", "LD_LIBRARY_PATH")
+"""Variables that the script adds the driver's directories to."""
+
+_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def script(
+    ref: str, digest: str, env: Mapping[str, str], command: Sequence[str] = ("/bin/sh",)
+) -> str:
+    """The text of DIR.enter.
+
+    Args:
+        ref: the image's name.
+        digest: of its manifest.
+        env: its environment.
+        command: what is run when nothing is named.
+    """
+    rest = [f"{name}={value}" for name, value in env.items() if name not in _OWN]
+    words = {
+        "@REF@": ref,
+        "@DIGEST@": digest,
+        "@PATH@": shlex.quote(env.get("PATH", _DEFAULT_PATH)),
+        "@LIBRARIES@": shlex.quote(env.get("LD_LIBRARY_PATH", "")),
+        "@ENV@": shlex.join(rest),
+        "@COMMAND@": shlex.join(command),
+    }
+    # All at once: a value may hold what looks like another word.
+    return _WORD.sub(lambda found: words[found.group()], SCRIPT)
+
+
+def of_bundle(bundle: Bundle) -> str:
+    """The text of DIR.enter for a bundle's image."""
+    command = bundle.settings.get("Cmd") or ["/bin/sh"]
+    return script(bundle.ref, bundle.manifest_digest, bundle.env, command)
+
+
+def commands(root: Path, bundle: Bundle) -> Sequence[str]:
+    """Commands that use the directory, for people."""
+    quoted = shlex.quote(str(root))
+    env = " ".join(
+        f"--change {shlex.quote(f'ENV {name}={_docker(value)}')}"
+        for name, value in bundle.env.items()
+    )
+    return (
+        f"{quoted}.enter python -c 'import sglang'"
+        "  # as root or an ordinary user: private mounts, the host's NVIDIA driver, chroot",
+        f"tar -C {quoted} -c . | docker import {env} - roll-sglang:{bundle.ref}",
+    )
+
+
+def _docker(value: str) -> str:
+    """A value as a Dockerfile's ENV takes it."""
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
+    return f'"{escaped}"'
