@@ -115,10 +115,13 @@ def identity(place: Path) -> Identity:
     """A new certificate and a new authority in a directory."""
     made = Identity(place / "authority.pem", place / "certificate.pem", place / "key.pem")
     own = str(place / "authority-key.pem")
-    (place / "extensions").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+    # The key identifiers and usages are what Python 3.13 and later require (RFC 5280).
+    (place / "extensions").write_text(
+        "subjectAltName=DNS:localhost,IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n"
+    )
     for command in (
         ["req", "-x509", *_QUICK, "-days", "2", "-keyout", own, "-out", str(made.authority),
-         "-subj", "/CN=authority"],
+         "-subj", "/CN=authority", "-addext", "keyUsage=critical,keyCertSign,cRLSign"],
         ["req", *_QUICK, "-keyout", str(made.key), "-out", str(place / "request.pem"),
          "-subj", "/CN=localhost"],
         ["x509", "-req", "-in", str(place / "request.pem"), "-CA", str(made.authority), "-CAkey",
