@@ -24,7 +24,7 @@ from images import requirements
 if reason := requirements.missing():
     requirements.refuse(reason)
 
-from images.commands import build, documents, export, lock, show, store, test
+from images.commands import build, documents, export, lock, show, test, verify
 from images.commands.arguments import Parser
 from images.errors import BuildError
 from images.util import interrupts, output
@@ -48,8 +48,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "plan": show.plan,
     "diff": show.diff,
     "sizes": show.sizes,
-    "verify": store.verify,
-    "gc": store.gc,
+    "verify": verify.verify,
+    "gc": verify.gc,
 }
 
 

@@ -35,8 +35,8 @@ sys.path.insert(0, str(ROOT))
 
 from images.content.debian import rootfs  # noqa: E402
 from images.inputs.fetch import download_cache  # noqa: E402
-from images.inputs.lock import lock  # noqa: E402
-from images.inputs.lock.lock import Distribution  # noqa: E402
+from images.inputs.lock import target_lock  # noqa: E402
+from images.inputs.lock.target_lock import Distribution  # noqa: E402
 from images.inputs.matrix import matrix  # noqa: E402
 from images.oci.image import Layer  # noqa: E402
 from images.oci.layer import writer  # noqa: E402
@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     options = parser.parse_args()
     whole = matrix.load(ROOT / "matrix.yaml")
-    wheels = lock.read(whole, whole.target(options.target)).distributions
+    wheels = target_lock.read(whole, whole.target(options.target)).distributions
     store = open_store(options.store, create=False)
     layers = store.load(options.target).layers
     if any(not item.blob.media_type.endswith(writer.COMPRESSIONS[0]) for item in layers):

@@ -15,7 +15,7 @@ from images.content.cuda import toolkit
 from images.content.cuda.toolkit import Toolkit
 from images.content.debian import rootfs
 from images.inputs.lock.deb import Deb
-from images.inputs.lock.lock import Distribution, Lock
+from images.inputs.lock.target_lock import Distribution, Lock
 
 if TYPE_CHECKING:
     from packageurl import PackageURL

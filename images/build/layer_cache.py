@@ -17,8 +17,8 @@ from images.build import cache_records
 from images.build.builder import Look, Made
 from images.build.layer_recipes import Recipe
 from images.errors import IntegrityError, RegistryError, UsageError
-from images.export.push import blobs as push_blobs
 from images.export.push import history
+from images.export.push import transfer as push_blobs
 from images.http.retry import Policy
 from images.oci import image
 from images.oci.reference import parse

@@ -15,9 +15,9 @@ from images.content.cuda.toolkit import Toolkit
 from images.content.debian import rootfs
 from images.content.python import interpreter
 from images.inputs.fetch.needed import Sources
-from images.inputs.lock import lock
+from images.inputs.lock import target_lock
 from images.inputs.lock.deb import Deb
-from images.inputs.lock.lock import Lock
+from images.inputs.lock.target_lock import Lock
 from images.inputs.matrix.target import Target
 from images.oci.layer.writer import Blob, Compression
 from images.util.progress import Progress
@@ -123,7 +123,7 @@ def inputs_of(
     shared = shared or Shared()
     return Inputs(
         target,
-        lock.read(matrix, target),
+        target_lock.read(matrix, target),
         shared.debs,
         shared.toolkit(target.toolkit),
         compression,

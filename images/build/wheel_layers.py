@@ -20,7 +20,7 @@ from images.content.cuda.toolkit import Toolkit
 from images.content.python import bytecode
 from images.errors import ConflictError
 from images.inputs.lock.deb import Deb
-from images.inputs.lock.lock import Distribution, Lock
+from images.inputs.lock.target_lock import Distribution, Lock
 from images.oci.layer.entry import Entry
 
 if TYPE_CHECKING:

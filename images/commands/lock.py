@@ -107,11 +107,11 @@ def _shared_locks(matrix: Matrix, cache: Path) -> list[_SharedLock]:
 
 
 def _check_locks(matrix: Matrix, targets: Sequence[Target], cache: Path) -> int:
-    from images.inputs.lock import lock
+    from images.inputs.lock import target_lock
 
     faults: list[LockError] = []
     checks = [shared.read for shared in _shared_locks(matrix, cache)]
-    checks += [partial(lock.read, matrix, target) for target in targets]
+    checks += [partial(target_lock.read, matrix, target) for target in targets]
     for check in checks:
         try:
             check()

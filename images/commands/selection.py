@@ -105,13 +105,13 @@ def compare_files(matrix: Matrix, targets: Sequence[Target], cache: Path) -> Non
     """
     from images.build.conflicts import target_files
     from images.errors import ConflictError
-    from images.inputs.lock import lock
+    from images.inputs.lock import target_lock
 
     found: list[ConflictError] = []
     passed: set[object] = set()
     for target in targets:
         try:
-            target_files.compare(target, lock.read(matrix, target), cache, passed)
+            target_files.compare(target, target_lock.read(matrix, target), cache, passed)
         except ConflictError as error:
             found.append(error)
     if found:

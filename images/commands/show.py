@@ -20,7 +20,7 @@ from images.util import output
 def list_targets(options: argparse.Namespace) -> int:
     """List what can be built, and what has been."""
     from images.commands.report import targets as report_list
-    from images.inputs.lock import lock
+    from images.inputs.lock import target_lock
 
     matrix = matrix_of(options)
     here = store_if_there(options)
@@ -29,7 +29,7 @@ def list_targets(options: argparse.Namespace) -> int:
         report_list.row(
             options.matrix,
             target,
-            locked=lock.is_current(matrix, target),
+            locked=target_lock.is_current(matrix, target),
             built=built.get(target.id),
         )
         for target in matrix.targets

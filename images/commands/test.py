@@ -63,9 +63,9 @@ def _need_ray(matrix: Matrix, target: Target) -> None:
     Raises:
         UsageError: its lock has no Ray.
     """
-    from images.inputs.lock import lock
+    from images.inputs.lock import target_lock
 
-    if any(item.name == "ray" for item in lock.read(matrix, target).distributions):
+    if any(item.name == "ray" for item in target_lock.read(matrix, target).distributions):
         return
     flavours = [other.id for other in matrix.targets if other.id == f"{target.id}-roll"]
     raise UsageError(

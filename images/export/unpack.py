@@ -1,8 +1,8 @@
 """An image of the store as a directory: the root file system that a container of it would see.
 
 For tests where there is no Docker. How layers become files is
-`images.unbundle.destinations.layers`'s affair, as it is on the machine that a bundle is unpacked
-on.
+`images.unbundle.destinations.layer_tree`'s affair, as it is on the machine that a bundle is
+unpacked on.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from images.oci.image import Image
 from images.oci.layer.read_ahead import ahead
 from images.oci.store.store import Store
 from images.unbundle.destinations.base_layers import Changes
-from images.unbundle.destinations.layers import Tree
+from images.unbundle.destinations.layer_tree import Tree
 from images.util.progress import Progress
 
 
@@ -33,7 +33,7 @@ def unpack(
         destination: an empty directory, or one to make.
         progress: told of the compressed bytes.
         setuid: whether set-uid and set-gid bits are kept: see
-            `images.unbundle.destinations.files.Manner`.
+            `images.unbundle.destinations.member_files.Manner`.
 
     Raises:
         UsageError: the destination is not an empty directory.

@@ -17,11 +17,11 @@ from images.errors import BuildError, IntegrityError, StoreError, UsageError
 from images.unbundle import document
 from images.unbundle.destinations.disk import told
 from images.unbundle.destinations.oci_layout import Layout
-from images.unbundle.destinations.rootfs import Rootfs
+from images.unbundle.destinations.root_directory import Rootfs
 from images.unbundle.document import Bundle, IncompleteError
 from images.unbundle.sources import inventory, zstd
 from images.unbundle.sources.holdings import Holdings
-from images.unbundle.sources.layers import Sources
+from images.unbundle.sources.layer_source import Sources
 from images.unbundle.sources.parts import Parts
 from images.unbundle.sources.zstd import Decompress
 from images.unbundle.work import Destination, Outcome, Work

@@ -10,7 +10,7 @@ from typing import Callable, Protocol, Sequence
 from images.errors import BuildError, IntegrityError, StoreError, ToolError
 from images.unbundle.destinations import disk
 from images.unbundle.document import Bundle, Layer
-from images.unbundle.sources.layers import PartsMissingError, Source, Sources
+from images.unbundle.sources.layer_source import PartsMissingError, Source, Sources
 from images.unbundle.sources.parts import DamagedPartError, Parts
 
 

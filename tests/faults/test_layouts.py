@@ -1,7 +1,7 @@
 """OCI layouts that lie: every command tells of it, none is misled, and no traceback is shown.
 
-Hostile tar headers in layers: tests/unit/test_unpack.py and
-tests/unit/unbundle/test_hostile.py.
+Hostile tar headers in layers: tests/unit/export/test_unpack.py and
+tests/unit/unbundle/destinations/test_hostile_layers.py.
 """
 
 from __future__ import annotations

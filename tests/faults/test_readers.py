@@ -18,7 +18,7 @@ from images.attest.verdict import judge
 from images.errors import BuildError
 from images.export.bundle import delta
 from images.formats import deb_file, sdist_archive, tar_entries, wheel_file
-from images.inputs.lock import lock
+from images.inputs.lock import target_lock
 from images.inputs.matrix import matrix
 from tests.faults.fuzz import PIECES, damaged, fuzz, run
 from tests.faults.tiny import MATRIX, TARGET, Tiny
@@ -185,7 +185,7 @@ def test_base_tar_that_lies(tmp_path: Path, name: str) -> None:
 @fuzz(30, 2000)
 @given(data=st.data())
 def test_any_matrix(tmp_path: Path, data: st.DataObject) -> None:
-    """What the reader makes of it: tests/unit/matrix/. Here, what a person sees."""
+    """What the reader makes of it: tests/unit/inputs/matrix/. Here, what a person sees."""
     text = MATRIX.format(requirements='"sglang=={sglang}"')
     for _ in range(data.draw(st.integers(1, 3))):
         at, gone = data.draw(st.integers(0, len(text))), data.draw(st.integers(0, 12))
@@ -245,7 +245,7 @@ def test_sealed_lock_with_lines_that_are_none(target: Tiny, tmp_path: Path) -> N
     from images.inputs.lock import sealed_text
 
     found = matrix.load(target.matrix)
-    inputs = lock.inputs_of(found.target(TARGET))
+    inputs = target_lock.inputs_of(found.target(TARGET))
     path = tmp_path / "matrix.yaml"
     path.write_bytes(target.matrix.read_bytes())
     sha256 = "0" * 64

@@ -25,8 +25,8 @@ from images.content.cuda import toolkit
 from images.content.debian import rootfs
 from images.content.python import interpreter
 from images.inputs.fetch import download_cache
-from images.inputs.lock import deb, lock, mirror
-from images.inputs.lock.lock import Distribution, Lock
+from images.inputs.lock import deb, mirror, target_lock
+from images.inputs.lock.target_lock import Distribution, Lock
 from images.inputs.matrix import matrix
 from images.oci.image import Image, Layer
 from images.oci.layer import writer
@@ -212,7 +212,7 @@ class Tiny:
 
     def _lock(self) -> Lock:
         found = matrix.load(self.matrix)
-        return lock.read(found, found.target(TARGET))
+        return target_lock.read(found, found.target(TARGET))
 
     def recipes(self, compression: Compression = "zstd") -> list[layer_recipes.Recipe]:
         """The target's layers."""

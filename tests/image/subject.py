@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from images.content import runtime_wheel
-from images.inputs.lock import lock
-from images.inputs.lock.lock import Lock
+from images.inputs.lock import target_lock
+from images.inputs.lock.target_lock import Lock
 from images.inputs.matrix import matrix
 from images.inputs.matrix.matrix import Target
 from images.oci.image import Image
@@ -48,7 +48,7 @@ class Subject:
     def need_cuda_runtime(self) -> str:
         """Skip the test, aloud, if the lock lacks the CUDA runtime; gives its distribution."""
         for item in self.lock.distributions:
-            if lock.is_cuda_runtime(item):
+            if target_lock.is_cuda_runtime(item):
                 return item.name
         pytest.skip("not in this target's lock: the CUDA runtime")
 
@@ -70,7 +70,7 @@ def read_subject(matrix_path: Path, target_id: str, store_path: Path) -> Subject
     source = store.open_store(store_path, create=False)
     return Subject(
         target,
-        lock.read(found, target),
+        target_lock.read(found, target),
         found.lock_path(target_id),
         source,
         source.load(target_id),

@@ -17,7 +17,7 @@ from pathlib import Path
 from images.build import layer_recipes
 from images.content.cuda import toolkit
 from images.content.debian import rootfs
-from images.inputs.lock import lock
+from images.inputs.lock import target_lock
 from images.inputs.matrix import matrix
 from images.oci.layer.entry import of_bytes
 from images.oci.layer.writer import write
@@ -78,7 +78,7 @@ def test_image_has_its_sbom_and_provenance(small: SmallImage) -> None:
 def stand_in(store: Path, titles: Sequence[str]) -> None:
     """Let a store know layers with these titles in gzip, so that they need not be made."""
     found = matrix.load(MATRIX)
-    locked = lock.read(found, found.target(TARGET))
+    locked = target_lock.read(found, found.target(TARGET))
     layout = stores.open_store(store)
     for recipe in layer_recipes.recipes(locked, rootfs.locked(), toolkit.locked("12.4"), "gzip"):
         if recipe.title in titles:

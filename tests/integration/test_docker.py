@@ -33,9 +33,9 @@ from tests.integration import dockerd
 from tests.integration.dockerd import Daemon
 from tests.integration.podman import podman
 from tests.integration.registries import need, registry
-from tests.unit.test_changes import Member, hard, tar
-from tests.unit.test_unpack import of_tar
-from tests.unit.unbundle.test_own_base import BASE
+from tests.unit.export.test_unpack import of_tar
+from tests.unit.unbundle.destinations.test_base_layers import Member, hard, tar
+from tests.unit.unbundle.destinations.test_custom_bases import BASE
 
 PROGRAMS = ("sh", "sleep", "cat", "id", "env", "ls", "touch")
 BULK = 30_000_000

@@ -21,7 +21,7 @@ from images.content.cuda import links, toolkit
 from images.content.debian import rootfs
 from images.inputs.fetch import download_cache
 from images.inputs.lock import deb, mirror
-from images.inputs.lock.lock import Distribution
+from images.inputs.lock.target_lock import Distribution
 from images.oci.layer.entry import Entry
 
 CACHE = Path(os.environ.get("ROLL_IMAGES_CACHE") or Path.home() / ".cache" / "roll-images")

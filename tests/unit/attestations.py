@@ -11,7 +11,7 @@ from images.attest.provenance import Build
 from images.content.cuda.toolkit import Toolkit
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.deb import Deb
-from images.inputs.lock.lock import Distribution, Lock
+from images.inputs.lock.target_lock import Distribution, Lock
 from images.oci.image import Image, Layer
 from images.oci.layer.writer import Blob
 from images.oci.store.store import Store

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from images.repository import ROOT
 
 
 def lint(*command: object) -> None:

@@ -13,9 +13,9 @@ from images.analysis import summary
 from images.analysis.summary import Part
 from images.build import assemble
 from images.content.debian import rootfs
-from images.inputs.lock import lock, sealed_text
+from images.inputs.lock import sealed_text, target_lock
 from images.inputs.lock.artifact import Artifact
-from images.inputs.lock.lock import Distribution
+from images.inputs.lock.target_lock import Distribution
 from images.inputs.matrix import matrix
 from images.inputs.matrix.matrix import Matrix
 from images.oci.image import Image, Layer
@@ -79,8 +79,8 @@ class Workplace:
         (self.place / "matrix.yaml").write_text(_HEAD + "".join(rows))
         for short, items in locked.items():
             target = self.matrix.target(f"torch280-sglang{short}")
-            lines = [lock.line_of(item) for item in sorted(items)]
-            text = sealed_text.seal(lock.inputs_of(target), lines)
+            lines = [target_lock.line_of(item) for item in sorted(items)]
+            text = sealed_text.seal(target_lock.inputs_of(target), lines)
             sealed_text.write(self.matrix.lock_path(target.id), text)
         return self.matrix
 

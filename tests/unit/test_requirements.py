@@ -12,8 +12,7 @@ import pytest
 
 from images import requirements
 from images.errors import ToolError
-
-ROOT = Path(__file__).resolve().parents[2]
+from images.repository import ROOT
 
 
 def run(*python: str, code: str = "") -> subprocess.CompletedProcess[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from images.build import layer_recipes
 from images.build.conflicts import image_files
 from images.inputs.lock import sealed_text
-from images.inputs.lock.lock import Lock
+from images.inputs.lock.target_lock import Lock
 
 if TYPE_CHECKING:
     from images.build.conflicts.comparison import Comparison

@@ -21,10 +21,10 @@ from images.formats import deb_file, zip_errors
 from images.inputs.compilers import BY_VERSION, Sources
 from images.inputs.fetch import download_cache
 from images.inputs.lock import apt, deb, sealed_text
-from images.inputs.lock import lock as locks
+from images.inputs.lock import target_lock as locks
 from images.inputs.lock.deb import Deb
-from images.inputs.lock.lock import Distribution
 from images.inputs.lock.mirror import DEBIAN, Mirror
+from images.inputs.lock.target_lock import Distribution
 from images.oci.layer.entry import Entry, of_bytes
 from images.repository import LOCKS
 from images.util import sha256

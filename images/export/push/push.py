@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from images.errors import IntegrityError, LoginError, RegistryError, UsageError
 from images.export.push import history, zstd_probe
-from images.export.push.blobs import Bringing, PushedBlob, State, sources_of
 from images.export.push.reuse import Mounting, Savings
+from images.export.push.transfer import Bringing, PushedBlob, State, sources_of
 from images.http.retry import PassingError
 from images.oci import reference
 from images.oci.image import DIGEST, Image

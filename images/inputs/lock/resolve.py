@@ -9,8 +9,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from images.errors import LockError
-from images.inputs.lock import from_source, lock, own_wheels, sealed_text, uv
-from images.inputs.lock.lock import Distribution, Lock
+from images.inputs.lock import from_source, own_wheels, sealed_text, target_lock, uv
+from images.inputs.lock.target_lock import Distribution, Lock
 
 if TYPE_CHECKING:
     from images.inputs.matrix.matrix import Matrix, Target
@@ -32,7 +32,7 @@ def make(matrix: Matrix, target: Target, cache: Path) -> bool:
             change a version of its engine.
         FetchError: an own wheel is not in the cache.
     """
-    engine = lock.engine_of(matrix, target)
+    engine = target_lock.engine_of(matrix, target)
     with TemporaryDirectory(prefix="own-wheels-") as place:
         links = own_wheels.linked(target, cache, Path(place))
         found = _resolved(target, engine, links, cache)
@@ -41,7 +41,7 @@ def make(matrix: Matrix, target: Target, cache: Path) -> bool:
     built = {item.name for item in locked if not item.is_wheel}
     needs = sorted({pin for sdist in target.sdists if sdist.name in built for pin in sdist.build})
     build = _distributions(uv.resolve(uv.Request(needs, dependencies=False)) if needs else [])
-    text = lock.text_of(target, engine, locked, build)
+    text = target_lock.text_of(target, engine, locked, build)
     path = matrix.lock_path(target.id)
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return False
@@ -136,7 +136,7 @@ def check(target: Target, locked: tuple[Distribution, ...]) -> None:
         )
     own_wheels.check(target, locked)
     for item in locked:
-        if lock.is_cuda_runtime(item):
+        if target_lock.is_cuda_runtime(item):
             built_for = ".".join(item.version.split(".")[:2])
             if built_for != target.cuda:
                 raise LockError(

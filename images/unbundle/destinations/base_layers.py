@@ -19,7 +19,7 @@ from typing import Iterator
 
 from images.errors import IntegrityError
 from images.oci.layer.tar_stream import REGULAR, TarStream
-from images.unbundle.destinations.files import SPARE, Manner, Record, fill, own, writable
+from images.unbundle.destinations.member_files import SPARE, Manner, Record, fill, own, writable
 
 WHITEOUT = ".wh."
 MARK = ".wh..wh."

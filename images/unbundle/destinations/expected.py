@@ -18,7 +18,7 @@ from typing import Iterator
 from images.errors import IntegrityError
 from images.oci.layer.tar_stream import REGULAR, TarStream
 from images.unbundle.destinations import base_layers
-from images.unbundle.destinations.files import Manner
+from images.unbundle.destinations.member_files import Manner
 from images.unbundle.sources import inventory
 
 _FROM_ENTER = ("etc/hosts", "etc/resolv.conf")

@@ -13,7 +13,7 @@ from typing import Any, Sequence
 from images.errors import UsageError
 from images.unbundle.destinations import disk
 from images.unbundle.document import Bundle, Layer, digest
-from images.unbundle.sources.layers import Source
+from images.unbundle.sources.layer_source import Source
 from images.util import limits, untrusted_files
 
 ORIGINAL = "roll.bundle.manifest"

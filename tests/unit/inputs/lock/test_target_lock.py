@@ -1,0 +1,203 @@
+"""Target locks: lines, staleness, and what is refused when one is made."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from images.errors import LockError
+from images.inputs.lock import resolve, sealed_text, target_lock, uv
+from images.inputs.lock.artifact import Artifact
+from images.inputs.lock.target_lock import Distribution
+from images.inputs.matrix.matrix import Matrix, Pin, Sdist, Target
+from images.repository import ROOT
+from tests.unit.conftest import write_wheel
+
+SHA = "ab" * 32
+LINE = f"demo==1.0 --hash=sha256:{SHA}  # demo-1.0-py3-none-any.whl 12"
+
+
+def test_line_and_distribution_stand_for_each_other() -> None:
+    (found,) = target_lock.parse_lines([LINE])
+    assert found == Distribution("demo", "1.0", Artifact("demo-1.0-py3-none-any.whl", SHA, 12))
+    assert target_lock.line_of(found) == LINE
+    assert found.is_wheel
+    assert found.pin == "demo==1.0"
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["", "demo==1.0", LINE + " ", " " + LINE, LINE.replace("  #", " #"), LINE.replace(SHA, "ab"),
+     LINE.replace(SHA, SHA.upper()), LINE.replace("==", ">="), LINE.replace("demo==", "Demo=="),
+     LINE.replace("# demo", "# ../demo"), LINE.replace("# demo", "# /etc/demo"),
+     LINE.replace(" 12", " -1"), LINE.replace(" 12", ""), "--index-url https://evil", LINE + "\n"],
+)  # fmt: skip
+def test_line_of_another_form_is_refused(line: str) -> None:
+    with pytest.raises(ValueError, match="not a locked distribution"):
+        target_lock.parse_lines([line])
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "images/locks").glob("torch*.txt")), ids=str)
+def test_real_lock_is_read_by_pips_rules_and_names_no_index(path: Path) -> None:
+    lines = sealed_text.read(path, remedy="").lines
+    plain = [line for line in lines if not line.startswith("#")]
+    for line, found in zip(plain, target_lock.parse_lines(plain), strict=True):
+        requirement, _, comment = line.partition(" --hash=sha256:")
+        assert str(Requirement(requirement).specifier) == f"=={found.version}"
+        assert comment
+        assert target_lock.line_of(found) == line
+    assert plain == sorted(plain, key=lambda line: line.partition("==")[0])
+    assert not re.search(r"https?:|file:|@", path.read_text())
+
+
+def write(matrix: Matrix, target: Target, lines: list[str]) -> Path:
+    path = matrix.lock_path(target.id)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(sealed_text.seal(target_lock.inputs_of(target), lines))
+    return path
+
+
+def test_lock_is_read_with_its_build_lines(matrix: Matrix, target: Target) -> None:
+    write(matrix, target, [LINE, f"# build {LINE.replace('demo', 'tool')}"])
+    found = target_lock.read(matrix, target)
+    assert [item.name for item in found.distributions] == ["demo"]
+    assert [item.name for item in found.build] == ["tool"]
+
+
+def test_missing_edited_and_broken_locks_name_their_remedy(matrix: Matrix, target: Target) -> None:
+    remedy = f"python build.py lock --target {target.id}"
+    for lines, message in (
+        (None, "no such lock"),
+        ([LINE, "broken"], "not a locked distribution: broken"),
+        (["# build broken"], "not a locked distribution: broken"),
+    ):
+        if lines is not None:
+            write(matrix, target, lines)
+        with pytest.raises(LockError, match=message) as error:
+            target_lock.read(matrix, target)
+        assert error.value.remedy == remedy
+    path = write(matrix, target, [LINE])
+    path.write_text(path.read_text().replace("12", "13"))
+    with pytest.raises(LockError, match="edited by hand"):
+        target_lock.read(matrix, target)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"requirements": ("demo", "other")},
+        {"constraints": (Pin("demo<2", "why"),)},
+        {"overrides": (Pin("demo==1", "why"),)},
+        {"exclude_newer": "2020-01-01T00:00:00Z"},
+        {"sdists": (Sdist("demo", ("tool==1",), "why"),)},
+        {"dependencies": False},
+        {"python": "3.12"},
+        {"platform_tag": "x86_64-manylinux_2_28"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_lock_is_stale_after_each_change_of_its_inputs(
+    matrix: Matrix, target: Target, change: dict[str, object]
+) -> None:
+    write(matrix, target, [LINE])
+    changed = dataclasses.replace(target, **change)  # type: ignore[arg-type]
+    with pytest.raises(LockError, match=r"lock is stale: matrix\.yaml changed") as error:
+        target_lock.read(matrix, changed)
+    assert error.value.remedy == f"python build.py lock --target {target.id}"
+
+
+def test_lock_is_not_stale_after_other_changes(matrix: Matrix, target: Target) -> None:
+    write(matrix, target, [LINE])
+    changed = dataclasses.replace(target, env=(), line=999, exclude_newer_why="another reason")
+    assert target_lock.read(matrix, changed).distributions
+
+
+# -- making one, with the real uv and wheels of a directory ----------------------------------------
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory of wheels that is all that uv sees."""
+    directory = tmp_path / "wheels"
+    directory.mkdir()
+    for name in ("UV_INDEX_URL", "UV_DEFAULT_INDEX", "UV_EXTRA_INDEX_URL", "UV_INDEX"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("UV_NO_INDEX", "1")
+    monkeypatch.setenv("UV_FIND_LINKS", str(directory))
+    monkeypatch.setenv("UV_NO_CONFIG", "1")
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv-cache"))
+    return directory
+
+
+def test_local_index_without_sizes_is_refused_in_words(
+    index: Path, matrix: Matrix, target: Target, tmp_path: Path
+) -> None:
+    write_wheel(index, {"demo.py": b""})
+    target = dataclasses.replace(target, exclude_newer="2099-01-01T00:00:00Z")
+    with pytest.raises(LockError) as error:
+        resolve.make(matrix, target, tmp_path)
+    assert "demo" in error.value.message
+    assert not matrix.lock_path(target.id).exists()
+
+
+def locked(*names: str) -> tuple[Distribution, ...]:
+    return tuple(
+        Distribution(name, version, Artifact(filename, SHA, 1))
+        for name, version, filename in (text.split() for text in names)
+    )
+
+
+def test_sdist_that_the_matrix_does_not_allow_is_refused(target: Target) -> None:
+    found = locked("a 1 a-1-py3-none-any.whl", "b 1 b-1.tar.gz", "c 2 c-2.zip")
+    with pytest.raises(LockError, match=r"no wheel fits the image for b==1, c==2") as error:
+        resolve.check(target, found)
+    assert "sdists" in (error.value.remedy or "")
+    allowed = (Sdist("b", (), ""), Sdist("c", (), ""))
+    resolve.check(dataclasses.replace(target, sdists=allowed), found)
+
+
+@pytest.mark.parametrize("name", ["nvidia-cuda-runtime-cu12", "nvidia-cuda-runtime"])
+def test_torch_for_another_cuda_is_refused(target: Target, name: str) -> None:
+    right, wrong = f"{target.cuda}.90", "11.8.89"
+    resolve.check(target, locked(f"{name} {right} x.whl"))
+    with pytest.raises(LockError, match=r"is built for CUDA 11\.8") as error:
+        resolve.check(target, locked(f"{name} {wrong} x.whl"))
+    assert "cuda: '11.8'" in (error.value.remedy or "")
+
+
+# -- the real index --------------------------------------------------------------------------------
+
+
+def test_real_index_gives_a_lock_that_is_whole_and_repeats(
+    matrix: Matrix, target: Target, tmp_path: Path
+) -> None:
+    small = dataclasses.replace(
+        target,
+        requirements=("six==1.17.0", "colorama"),
+        constraints=(Pin("colorama<0.4.6", ""),),
+        exclude_newer="2025-01-01T00:00:00Z",
+    )
+    assert resolve.make(matrix, small, tmp_path)
+    assert not resolve.make(matrix, small, tmp_path)
+    found = target_lock.read(matrix, small)
+    assert [item.pin for item in found.distributions] == ["colorama==0.4.5", "six==1.17.0"]
+    assert found.distributions[1].artifact == Artifact(
+        "six-1.17.0-py2.py3-none-any.whl",
+        "4721f391ed90541fddacab5acf947aa0d3dc7d27b2e1e8eda2be8970586c3274",
+        11050,
+    )
+    wanted = {item.pin: item.artifact for item in found.distributions}
+    assert uv.locate(wanted).keys() == set(wanted.values())
+
+
+def test_real_index_without_a_solution_gives_uvs_own_words(
+    matrix: Matrix, target: Target, tmp_path: Path
+) -> None:
+    impossible = dataclasses.replace(target, requirements=("six==1.17.0", "six==1.16.0"))
+    with pytest.raises(LockError, match=r"(?s)uv pip compile failed:.*six==1\.1[67]\.0"):
+        resolve.make(matrix, impossible, tmp_path)
+    assert not matrix.lock_path(target.id).exists()

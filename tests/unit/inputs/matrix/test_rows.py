@@ -1,0 +1,143 @@
+"""Targets as the rows of a matrix give them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+
+import pytest
+
+from images.errors import UsageError
+from images.inputs.lock.sealed_text import digest_of
+from images.inputs.matrix.matrix import Budget, EnvDefault, Pin, Sdist
+from tests.unit.inputs.matrix.conftest import SMALL, Reader, line_of
+
+
+def test_defaults_and_row_are_joined(read: Reader) -> None:
+    first, second = read().targets
+    assert first.requirements == ("sglang==0.4.6.post4", "torch==2.6.0")
+    assert first.env == (
+        EnvDefault("ONE", "own", "its own"),
+        EnvDefault("MAJOR", "cuda>=12.0", "by major"),
+    )
+    assert second.requirements == ("sglang==0.5.2", "torch==2.8.0", "numpy")
+    assert [default.name for default in second.env] == ["ONE", "NEW", "MAJOR"]
+    assert second.constraints == (Pin("cuda-python<13", "drifts"),)
+    assert second.overrides == (Pin("numpy==2.0.0", "because"),)
+    assert second.sdists == (Sdist("flashinfer-python", ("setuptools==80.9.0",), "no wheel"),)
+    assert first.misrecorded == {"decord"}
+    assert second.misrecorded == frozenset()
+    assert second.exclude_newer == "2025-09-16T00:00:00Z"
+    assert second.line == line_of(SMALL, "- id: torch280")
+
+
+CONFLICT = "{path: /opt/venv/bin/x, winner: one, over: two, why: tried, sglang: '>=0.5'}"
+
+
+def test_conflicts_are_for_the_rows_that_they_name_and_in_no_lock(read: Reader) -> None:
+    text = SMALL.replace("  env:\n", f"  conflicts:\n    - {CONFLICT}\n  env:\n", 1)
+    first, second = read(text).targets
+    assert first.conflicts == ()
+    (found,) = second.conflicts
+    assert found[:4] == ("/opt/venv/bin/x", "one", "two", "tried")
+    assert found.place == f"matrix.yaml:{line_of(text, CONFLICT)}"
+    assert second.resolve_inputs() == read().targets[1].resolve_inputs()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [("path: /opt", "path: opt", "not an absolute path"), ("bin/x", "../x", "not an absolute path"),
+     ("winner: one", "winner: One", "normal form"), ("over: two", "over: the image", "name"),
+     ("over: two", "over: one", "cannot win over itself"), (", why: tried", "", "why"),
+     ("winner: one, ", "", "winner")],
+)  # fmt: skip
+def test_faults_of_conflicts_are_reported(read: Reader, old: str, new: str, said: str) -> None:
+    entry = CONFLICT.replace(old, new)
+    text = SMALL.replace("  env:\n", f"  conflicts:\n    - {entry}\n  env:\n", 1)
+    assert said in read.fault(text)
+
+
+def test_the_image_itself_may_win(read: Reader) -> None:
+    entry = CONFLICT.replace("winner: one", "winner: the image")
+    text = SMALL.replace("  env:\n", f"  conflicts:\n    - {entry}\n  env:\n", 1)
+    assert read(text).targets[1].conflicts[0].winner == "the image"
+
+
+def test_records_are_frozen(read: Reader) -> None:
+    with pytest.raises(FrozenInstanceError):
+        read().targets[0].cuda = "13.0"  # type: ignore[misc]
+
+
+def test_resolve_inputs_follow_the_lock_alone(read: Reader) -> None:
+    inputs = read().targets[1].resolve_inputs()
+    assert json.loads(json.dumps(inputs)) == inputs
+    other_words = SMALL.replace("drifts", "changed").replace("value: 1", "value: 2")
+    assert digest_of(read(other_words).targets[1].resolve_inputs()) == digest_of(inputs)
+    for change in (
+        SMALL.replace("cuda-python<13", "cuda-python<12"),
+        SMALL.replace("+02:00", "+01:00"),
+        SMALL.replace("80.9.0", "80.9.1"),
+        SMALL.replace("numpy==2.0.0", "numpy==2.0.1"),
+        SMALL.replace("[numpy]", "[scipy]"),
+        SMALL.replace("defaults:\n", "defaults:\n  dependencies: false\n"),
+    ):
+        assert digest_of(read(change).targets[1].resolve_inputs()) != digest_of(inputs)
+
+
+def test_a_budget_is_the_rows_own_or_the_defaults_or_none(read: Reader) -> None:
+    assert [target.budget for target in read().targets] == [None, None]
+    shared = SMALL.replace("defaults:\n", "defaults:\n  budget: {size: 4.3GB, why: pulls}\n")
+    assert [target.budget for target in read(shared).targets] == [
+        Budget(4_300_000_000, "pulls")
+    ] * 2
+    own = shared.replace("    requirements: [numpy]", "    budget: {size: 512 MiB, why: tiny}")
+    assert [target.budget for target in read(own).targets] == [
+        Budget(4_300_000_000, "pulls"),
+        Budget(512 << 20, "tiny"),
+    ]
+
+
+def test_a_budget_makes_no_lock_stale(read: Reader) -> None:
+    inputs = [target.resolve_inputs() for target in read().targets]
+    text = SMALL.replace("defaults:\n", "defaults:\n  budget: {size: 4.3GB, why: pulls}\n")
+    assert [target.resolve_inputs() for target in read(text).targets] == inputs
+
+
+def test_locks_are_relative_to_the_file(read: Reader, tmp_path: Path) -> None:
+    assert read().locks == tmp_path / "images/locks"
+    assert read(f"locks: ./pins\n{SMALL}").lock_path("x") == tmp_path / "pins/x.txt"
+    assert "must be relative" in read.fault(f"locks: /etc\n{SMALL}")
+
+
+def test_versions_are_text_and_never_numbers(read: Reader) -> None:
+    text = SMALL.replace("torch: 2.8.0", "torch: 2.10").replace("torch280-", "torch2100-")
+    assert read(text).targets[1].torch == "2.10"
+
+
+@pytest.mark.parametrize(("word", "hint"), [("torch280-sglang051", "did you mean"), ("zzz", "no")])
+def test_an_unknown_target_is_answered_with_the_list(read: Reader, word: str, hint: str) -> None:
+    with pytest.raises(UsageError, match=hint) as caught:
+        read().target(word)
+    assert caught.value.remedy == "targets: torch260-sglang046, torch280-sglang052"
+
+
+OWN = f"reg.example.com/base@sha256:{'a' * 64}"
+
+
+def test_own_base_of_all_or_of_one_row(read: Reader) -> None:
+    every = read(SMALL.replace("suite: bookworm", f"image: {OWN}"))
+    assert (every.base.suite, every.base.image) == ("", OWN)
+    assert [target.base for target in every.targets] == [OWN, OWN]
+    row = "    torch: 2.8.0"
+    one = read(SMALL.replace(row, f"    base: {{image: {OWN!r}}}\n{row}"))
+    assert [target.base for target in one.targets] == ["", OWN]
+    back = SMALL.replace("suite: bookworm", f"image: {OWN}")
+    back = back.replace(row, f"    base: {{suite: bookworm}}\n{row}")
+    assert [target.base for target in read(back).targets] == [OWN, ""]
+
+
+def test_own_base_makes_no_lock_stale(read: Reader) -> None:
+    before = [target.resolve_inputs() for target in read().targets]
+    after = read(SMALL.replace("suite: bookworm", f"image: {OWN}")).targets
+    assert [target.resolve_inputs() for target in after] == before

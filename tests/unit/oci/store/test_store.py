@@ -1,0 +1,141 @@
+"""Images of a store: a standard layout, out of which they come as they were saved."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from images.errors import UsageError
+from images.oci.image import digest
+from images.oci.layer.writer import Blob
+from images.oci.store.store import Store, open_store
+from tests.unit.oci.store.conftest import add, image_of, unfinished
+
+
+def test_new_store_is_an_empty_oci_layout(store: Store) -> None:
+    assert json.loads((store.path / "oci-layout").read_bytes()) == {"imageLayoutVersion": "1.0.0"}
+    assert json.loads((store.path / "index.json").read_bytes()) == {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [],
+    }
+    assert store.verify() == []
+    assert store.images() == {}
+    assert unfinished(store) == []
+
+
+def test_saved_image_is_found_as_the_specification_says(store: Store) -> None:
+    value = image_of("one", add(store, b"layer"))
+    store.save(value)
+    (entry,) = json.loads((store.path / "index.json").read_bytes())["manifests"]
+    assert entry["annotations"] == {"org.opencontainers.image.ref.name": "one"}
+    manifest = (store.path / "blobs/sha256" / entry["digest"][7:]).read_bytes()
+    assert (len(manifest), hashlib.sha256(manifest).hexdigest()) == (
+        entry["size"],
+        entry["digest"][7:],
+    )
+    document = json.loads(manifest)
+    assert document["mediaType"] == entry["mediaType"]
+    config = json.loads(
+        (store.path / "blobs/sha256" / document["config"]["digest"][7:]).read_bytes()
+    )
+    assert config["rootfs"]["diff_ids"] == [digest(b"layer")]
+    assert document["layers"][0]["digest"] == digest(b"layer")
+
+
+@pytest.mark.skipif(not shutil.which("skopeo"), reason="skopeo is not installed")
+def test_skopeo_reads_the_layout(store: Store) -> None:
+    store.save(image_of("one", add(store, b"layer")))
+    done = subprocess.run(
+        ["skopeo", "inspect", "--raw", f"oci:{store.path}:one"], capture_output=True, check=True
+    )
+    assert digest(done.stdout) == store.images()["one"]
+
+
+def test_image_comes_back_as_it_was_saved(store: Store) -> None:
+    value = image_of("one", add(store, b"a"), add(store, b"b"))
+    store.save(value)
+    again = open_store(store.path, create=False).load("one")
+    assert (again.manifest, again.config, again.env, again.labels) == (
+        value.manifest,
+        value.config,
+        value.env,
+        value.labels,
+    )
+
+
+def test_image_can_be_read_where_its_layers_are_not(store: Store) -> None:
+    """A machine with an unpacked root file system needs the documents alone."""
+    one = image_of("one", add(store, b"1"), add(store, b"2"))
+    store.save(one)
+    for layer in one.layers:
+        store.blob_path(layer.blob.digest).unlink()
+    shutil.rmtree(store.path / ".roll")
+    found = open_store(store.path, create=False).load("one")
+    assert found.manifest_digest == one.manifest_digest
+    assert found.env == one.env
+
+
+def test_saving_again_replaces_the_name_and_leaves_the_others(store: Store) -> None:
+    first, other = image_of("b", add(store, b"1")), image_of("a", add(store, b"2"))
+    second = image_of("b", add(store, b"3"))
+    for value in (first, other, second):
+        store.save(value)
+    assert store.images() == {"a": other.manifest_digest, "b": second.manifest_digest}
+
+
+def test_saving_the_same_again_writes_nothing(store: Store) -> None:
+    value = image_of("one", add(store, b"1"))
+    store.save(value)
+    before = (store.path / "index.json").stat()
+    store.save(value)
+    after = (store.path / "index.json").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_entries_that_others_put_into_the_index_are_kept(store: Store) -> None:
+    foreign = {"mediaType": "x", "digest": f"sha256:{'0' * 64}", "size": 3, "annotations": None}
+    index = store.path / "index.json"
+    index.write_text(json.dumps({"schemaVersion": 2, "manifests": [foreign]}))
+    store.save(image_of("one", add(store, b"1")))
+    assert foreign in json.loads(index.read_bytes())["manifests"]
+    assert list(store.images()) == ["one"]
+
+
+def test_order_of_saving_does_not_show_in_the_index(tmp_path: Path) -> None:
+    contents = []
+    for number, names in enumerate((["a", "b", "c"], ["c", "a", "b"])):
+        store = open_store(tmp_path / str(number))
+        for name in names:
+            store.save(image_of(name, add(store, b"1")))
+        contents.append((store.path / "index.json").read_bytes())
+    assert contents[0] == contents[1]
+
+
+def test_load_of_an_unknown_name_says_how_to_build_it(full: Store) -> None:
+    with pytest.raises(UsageError, match="holds no image third") as error:
+        full.load("third")
+    assert error.value.remedy == "python build.py --target third"
+
+
+def test_several_images_are_loaded_with_each_key_read_once(
+    full: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for content in (b"base", b"one", b"two"):
+        full.remember(hashlib.sha256(content).hexdigest(), add(full, content))
+    read: list[str] = []
+    known = full.known
+
+    def counted(key: str) -> Blob | None:
+        read.append(key)
+        return known(key)
+
+    monkeypatch.setattr(full, "known", counted)
+    assert [image.ref for image in full.load_all(["second", "first"])] == ["second", "first"]
+    assert [image.layers[1].blob.unpacked for image in full.load_every()[0]] == [3, 3]
+    assert len(read) == 2 * 3
