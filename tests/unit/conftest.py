@@ -17,7 +17,10 @@ from typing import Any
 import pytest
 
 from images.oci.store.store import Store, open_store
+from tests import chance
 from tests.listening import listening
+
+chance.load_profile()
 
 MakeWheel = Callable[..., Path]
 """`make_wheel(files, name=…, version=…, tag=…, record=…, modes=…)`: the path of the wheel."""
