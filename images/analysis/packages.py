@@ -15,7 +15,7 @@ from images import image_paths
 from images.analysis.summary import Package, Part, of_compiler
 from images.build import flavour_layers, layer_recipes
 from images.errors import IntegrityError
-from images.oci.layer.writer import Blob
+from images.oci.descriptor import Blob
 from images.oci.store.store import Store
 
 _ONE_WHEEL = re.compile(r"(?P<name>[a-z0-9]+(?:-[a-z0-9]+)*) (?P<version>[0-9]\S*)")

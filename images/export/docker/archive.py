@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from images.errors import IntegrityError
-from images.oci.image import INDEX_TYPE, MANIFEST_TYPE, Image
+from images.oci.descriptor import INDEX_TYPE, MANIFEST_TYPE, Blob
+from images.oci.image import Image
 from images.oci.layer import decompress
 from images.oci.layer.tar_header import MTIME
-from images.oci.layer.writer import Blob
 from images.oci.store.store import Store
 
 _CHUNK = 1 << 20
