@@ -60,7 +60,7 @@ def place(part: Part) -> str:
 
 
 def _inside(store: Store, blob: Blob) -> Iterator[Package]:
-    from images.export.docker.archive import unpacked
+    from images.oci.layer.decompress import unpacked
     from images.oci.layer.read_ahead import ahead
     from images.oci.layer.tar_stream import TarStream
 

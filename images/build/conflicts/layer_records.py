@@ -91,7 +91,7 @@ def _dump(found: Iterable[tuple[str, bytes]]) -> bytes:
 
 
 def _inside(store: Store, blob: Blob) -> Iterator[tuple[str, bytes]]:
-    from images.export.docker.archive import unpacked
+    from images.oci.layer.decompress import unpacked
     from images.oci.layer.read_ahead import ahead
     from images.oci.layer.tar_stream import TarStream
 

@@ -319,7 +319,7 @@ def _add(tree: file_tree.Tree, blob: Blob, path: Path) -> int:
 
     def hashed() -> Iterator[bytes]:
         nonlocal size
-        for piece in decompress.tar(path, blob.size, blob.media_type):
+        for piece in decompress.tar(path, blob):
             digest.update(piece)
             size += len(piece)
             yield piece
