@@ -26,7 +26,7 @@ from images.content import runtime_wheel
 from images.content.debian import rootfs
 from images.image_paths import CUDA_HOME
 from images.inputs.lock.artifact import Artifact
-from images.oci import image as oci
+from images.oci.descriptor import canonical_json, digest_of
 from images.oci.image import Image
 
 if TYPE_CHECKING:
@@ -89,8 +89,8 @@ def key(image: Image, made_from: Materials) -> str:
 def _numbered(bom: dict[str, Any]) -> bytes:
     """The document with a serial number that follows from all else in it."""
     del bom["serialNumber"]
-    serial = uuid.uuid5(uuid.NAMESPACE_URL, f"sbom:{oci.digest(oci.canonical(bom))}")
-    return oci.canonical({**bom, "serialNumber": serial.urn})
+    serial = uuid.uuid5(uuid.NAMESPACE_URL, f"sbom:{digest_of(canonical_json(bom))}")
+    return canonical_json({**bom, "serialNumber": serial.urn})
 
 
 def _parts(made_from: Materials) -> Iterator[Component]:

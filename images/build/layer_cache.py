@@ -20,7 +20,7 @@ from images.errors import IntegrityError, RegistryError, UsageError
 from images.export.push import history
 from images.export.push import transfer as push_blobs
 from images.http.retry import Policy
-from images.oci import image
+from images.oci.descriptor import digest_of
 from images.oci.reference import parse
 from images.oci.referrer import EMPTY
 from images.oci.registry.client import Registry
@@ -226,5 +226,5 @@ def _write(
 
 def _empty_config(path: Path) -> Source:
     path.write_bytes(EMPTY)
-    digest = image.digest(EMPTY)
+    digest = digest_of(EMPTY)
     return Source(path, digest, len(EMPTY))

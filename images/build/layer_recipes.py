@@ -26,9 +26,10 @@ from images.inputs.lock import sealed_text
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.deb import Deb
 from images.inputs.lock.target_lock import Distribution, Lock
+from images.oci.descriptor import Compression
 from images.oci.layer import writer
 from images.oci.layer.entry import Entry, of_bytes, of_symlink
-from images.oci.layer.writer import Compression, Effort
+from images.oci.layer.writer import Effort
 
 if TYPE_CHECKING:
     from images.content.python.bytecode import Compiler

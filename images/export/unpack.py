@@ -11,8 +11,8 @@ from contextlib import closing
 from pathlib import Path
 
 from images.errors import IntegrityError, StoreError, UsageError
-from images.export.docker.archive import unpacked
 from images.oci.image import Image
+from images.oci.layer.decompress import unpacked
 from images.oci.layer.read_ahead import ahead
 from images.oci.store.store import Store
 from images.unbundle.destinations.base_layers import Changes

@@ -18,7 +18,8 @@ from images.errors import RegistryError
 from images.export.push import push
 from images.export.push.push import Wishes
 from images.http.retry import Policy
-from images.oci.image import INDEX_TYPE, MANIFEST_TYPE, Image, Layer
+from images.oci.descriptor import INDEX_TYPE, MANIFEST_TYPE
+from images.oci.image import Image, Layer
 from images.oci.layer import writer
 from images.oci.layer.entry import of_bytes
 from images.oci.reference import Repository

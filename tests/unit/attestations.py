@@ -12,8 +12,8 @@ from images.content.cuda.toolkit import Toolkit
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.deb import Deb
 from images.inputs.lock.target_lock import Distribution, Lock
+from images.oci.descriptor import Blob
 from images.oci.image import Image, Layer
-from images.oci.layer.writer import Blob
 from images.oci.store.store import Store
 
 BEGUN = datetime(2026, 11, 24, 8, 0, 0, tzinfo=timezone.utc)

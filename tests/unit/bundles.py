@@ -18,10 +18,10 @@ import pytest
 
 from images.export.bundle import bundle, delta
 from images.export.bundle.bundle import Made
+from images.oci.descriptor import Blob, Compression
 from images.oci.image import Image, Layer
 from images.oci.layer import writer
 from images.oci.layer.entry import Entry, of_bytes, of_symlink
-from images.oci.layer.writer import Blob, Compression
 from images.oci.store import store
 from images.oci.store.store import Store
 

@@ -16,7 +16,8 @@ from images.export.push.reuse import Mounting, Savings
 from images.export.push.transfer import Bringing, PushedBlob, State, sources_of
 from images.http.retry import PassingError
 from images.oci import reference
-from images.oci.image import DIGEST, Image
+from images.oci.descriptor import DIGEST
+from images.oci.image import Image
 from images.oci.reference import Repository
 from images.oci.referrer import Referrer
 from images.oci.registry import manifests

@@ -18,8 +18,7 @@ from images.errors import IntegrityError, RegistryError
 from images.http.redirect import is_redirect
 from images.http.retry import PassingError, Policy
 from images.http.session import succeeded
-from images.oci import image
-from images.oci.image import MANIFEST_TYPE
+from images.oci.descriptor import DIGEST, MANIFEST_TYPE, digest_of
 from images.oci.reference import Repository, canonical
 from images.oci.registry.auth import Scopes
 from images.oci.registry.refusals import MissingError
@@ -133,7 +132,7 @@ class Registry:
             return None
         told = response.headers.get("Docker-Content-Digest", "")
         there = succeeded(response) or is_redirect(response.status_code)
-        if there and image.DIGEST.fullmatch(told):
+        if there and DIGEST.fullmatch(told):
             return told
         # The header is a SHOULD: without it, the bytes tell, also where a storage takes no HEAD.
         # And the reason of a refusal is in a body, which the answer to a HEAD has none of.
@@ -142,7 +141,7 @@ class Registry:
             return None
         if not succeeded(response):
             raise self.exchange.refused(response, f"asking for {self.repository.name}:{reference}")
-        return image.digest(response.content)
+        return digest_of(response.content)
 
     def manifest(self, reference: str, accept: Sequence[str] = (MANIFEST_TYPE,)) -> Manifest | None:
         """Get the manifest with that tag or digest; None if there is none.
@@ -170,7 +169,7 @@ class Registry:
                     raise IntegrityError(f"{named}: larger than {limits.DOCUMENT} bytes")
             told = response.headers.get("Docker-Content-Digest", "")
             media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
-        found = image.digest(content)
+        found = digest_of(content)
         for wanted in (reference if ":" in reference else "", told):
             if wanted.startswith("sha256:") and wanted != found:
                 raise IntegrityError(f"{named}: its bytes have the digest {found}, not {wanted}")

@@ -17,9 +17,9 @@ from images.inputs.lock import sealed_text, target_lock
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.deb import Deb
 from images.inputs.lock.target_lock import Distribution, Lock
+from images.oci.descriptor import Compression
 from images.oci.image import MAX_LAYERS
 from images.oci.layer import writer
-from images.oci.layer.writer import Compression
 from images.repository import ROOT
 
 LOCKS = sorted(

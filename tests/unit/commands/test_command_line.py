@@ -13,9 +13,10 @@ import pytest
 
 from images.attest import evidence, evidence_check
 from images.attest.evidence import Evidence, Gpu, ImageId, Machine, Outcome, Proof
+from images.oci.descriptor import Blob
 from images.oci.image import Image, Layer
 from images.oci.layer.entry import of_bytes
-from images.oci.layer.writer import Blob, write
+from images.oci.layer.writer import write
 from images.oci.store.store import Store, open_store
 from images.repository import ROOT
 from tests.unit.outlines import Workplace, wheel

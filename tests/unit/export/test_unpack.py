@@ -14,10 +14,10 @@ import pytest
 
 from images.errors import IntegrityError, UsageError
 from images.export import unpack
+from images.oci.descriptor import COMPRESSIONS, Blob, Compression
 from images.oci.image import Image, Layer
 from images.oci.layer import tar_header, writer
 from images.oci.layer.entry import Entry, of_bytes, of_symlink
-from images.oci.layer.writer import Blob, Compression
 from images.oci.store import store
 from images.oci.store.store import Store
 from images.util.progress import Progress
@@ -71,7 +71,7 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfil
     return info
 
 
-@pytest.mark.parametrize("compression", writer.COMPRESSIONS)
+@pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_files_links_modes_and_owners(layout: Store, compression: Compression) -> None:
     root = unpacked(
         layout,

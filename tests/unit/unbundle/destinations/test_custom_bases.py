@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from images.export.bundle import bundle
+from images.oci.descriptor import Blob
 from images.oci.image import Image, Layer
 from images.oci.layer.entry import Entry, of_bytes
-from images.oci.layer.writer import Blob
 from images.oci.store import store
 from images.oci.store.store import Store
 from tests.unit import bundles
