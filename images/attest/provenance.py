@@ -19,6 +19,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from images import format_numbers
 from images.attest import materials, revision
 from images.attest.materials import Materials
 from images.attest.revision import CiRun
@@ -28,9 +29,8 @@ from images.oci.referrer import Referrer
 
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
 _STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
-BUILD_TYPE = "urn:roll-sglang-images:build:2"
-"""Names the meaning of the parameters, as docs/supply-chain.md tells it. Another meaning: another
-number."""
+BUILD_TYPE = f"urn:roll-sglang-images:build:{format_numbers.PROVENANCE}"
+"""Names the meaning of the parameters, as docs/supply-chain.md describes it."""
 
 LOCAL_BUILDER = "urn:roll-sglang-images:builder:local"
 """The builder where no CI says who it is: somebody's machine, which nobody can check."""

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from images import format_numbers
 from images.attest import materials
 from images.attest.materials import Materials
 from images.content import runtime_wheel
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from cyclonedx.model.component import Component
     from packageurl import PackageURL
 
-FORMAT = "2"
-"""What the SBOM calls its maker's version. Raise it when the same image gets another SBOM."""
 
 _MAKER = "roll-sglang-images"
 _REF = 16
@@ -64,7 +63,7 @@ def document(image: Image, made_from: Materials) -> bytes:
         purl=materials.of_tag(image),
         bom_ref="image",
     )
-    maker = Component(type=ComponentType.APPLICATION, name=_MAKER, version=FORMAT)
+    maker = Component(type=ComponentType.APPLICATION, name=_MAKER, version=format_numbers.SBOM)
     parts = list(_parts(made_from))
     bom = Bom(
         metadata=BomMetaData(
@@ -82,7 +81,13 @@ def document(image: Image, made_from: Materials) -> bytes:
 
 def key(image: Image, made_from: Materials) -> str:
     """SHA-256, in hexadecimal, of all that `document` reads: it takes longer than a small layer."""
-    read = (FORMAT, image.ref, image.created, image.labels.get(_VERSION), runtime_wheel.version())
+    read = (
+        format_numbers.SBOM,
+        image.ref,
+        image.created,
+        image.labels.get(_VERSION),
+        runtime_wheel.version(),
+    )
     return hashlib.sha256(f"sbom {read!r} {made_from!r}".encode()).hexdigest()
 
 

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from images import format_numbers
 from images.build import grouping
 from images.build.conflicts import left_out
 from images.build.conflicts.left_out import Loss
@@ -26,11 +27,6 @@ from images.oci.layer.entry import Entry
 if TYPE_CHECKING:
     from images.build.layer_recipes import Workshop
     from images.content.conflicts import Brought
-
-WHEELS_FORMAT = "1"
-"""Part of the key of every layer with wheels. Raise it when `images.formats.wheel_file`, or another
-release of the `installer` library that is pinned, puts other files into an image. It stands here
-because a build that makes nothing must not import them."""
 
 
 class WheelLayer(NamedTuple):
@@ -71,11 +67,9 @@ class WheelLayer(NamedTuple):
     def inputs(self) -> dict[str, Any]:
         """What decides about its bytes, but for what all layers share."""
         items = self.group.distributions
-        found: dict[str, Any] = {"format": WHEELS_FORMAT, "wheels": _hashes(items)}
+        found: dict[str, Any] = {"format": format_numbers.WHEELS, "wheels": _hashes(items)}
         if _has_sdist(self._read):
-            from images.content.sdist import wheel_build
-
-            found["build"] = [wheel_build.FORMAT, *_hashes(self.lock.build)]
+            found["build"] = [format_numbers.SDIST, *_hashes(self.lock.build)]
         if misrecorded := sorted(item.name for item in items if item.name in self.lock.misrecorded):
             found["misrecorded"] = misrecorded
         if compiled := sorted(item.name for item in self._read if item.name in self.lock.compiled):
@@ -160,7 +154,7 @@ class LinksLayer(NamedTuple):
 
     def inputs(self) -> dict[str, Any]:
         """What decides about its bytes, but for what all layers share."""
-        found: dict[str, Any] = {"links": links.FORMAT, "wheels": _hashes(self.nvidia)}
+        found: dict[str, Any] = {"links": format_numbers.CUDA_LINKS, "wheels": _hashes(self.nvidia)}
         return found if self.home else {**found, "home": False}
 
     def entries(self, shop: Workshop, opened: ExitStack) -> Iterator[Entry]:
