@@ -6,7 +6,7 @@ whatever was made before is then made anew, here and in shared caches. Two kinds
 number here: recipes and workers whose files are hashed into a key themselves, and `bundle.json`,
 whose number travels with its reader (`images.unbundle.document.FORMAT`).
 
-tests/unit/project/test_format_numbers.py has a digest for each number, which a change without a
+tests/unit/test_format_numbers.py has a digest for each number, which a change without a
 raised number breaks.
 """
 
