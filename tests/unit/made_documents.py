@@ -65,9 +65,8 @@ def interpreter_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def bill_of_materials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
     monkeypatch.setattr(runtime_wheel, "version", lambda: "1.0")
     image = image_in(open_store(tmp_path / "store"))
-    custom = dataclasses.replace(
-        MATERIALS, own_base=f"sha256:{'3' * 64}", base_repository="registry.example.com/team/base"
-    )
+    base, repository = f"sha256:{'3' * 64}", "registry.example.com/team/base"
+    custom = dataclasses.replace(MATERIALS, custom_base=base, base_repository=repository)
     return [sbom.document(image, MATERIALS), sbom.document(image, custom)]
 
 
