@@ -25,8 +25,8 @@ from images.inputs.lock.target_lock import Distribution, Lock
 from images.oci.layer.entry import Entry
 
 if TYPE_CHECKING:
+    from images.build.conflicts.detection import InstalledFiles
     from images.build.layer_recipes import Workshop
-    from images.content.conflicts import Brought
 
 
 class WheelLayer(NamedTuple):
@@ -106,18 +106,17 @@ class WheelLayer(NamedTuple):
                         remedy="name the winner under `conflicts:` in matrix.yaml",
                     )
 
-    def _brought(self, paths: dict[Distribution, Path], item: Distribution) -> Brought:
-        from images.content import wheel_paths
+    def _brought(self, paths: dict[Distribution, Path], item: Distribution) -> InstalledFiles:
+        from images.build.conflicts import wheel_files
 
         misrecorded = item.name in self.lock.misrecorded
-        return wheel_paths.of(paths[item], item.name, misrecorded=misrecorded)
+        return wheel_files.of(paths[item], item.name, misrecorded=misrecorded)
 
-    def _own(self) -> Brought:
-        from images.build.conflicts import image_files
-        from images.content import conflicts
+    def _own(self) -> InstalledFiles:
+        from images.build.conflicts import detection, image_files
         from images.inputs.matrix import conflict_rules
 
-        return conflicts.Brought(conflict_rules.THE_IMAGE, image_files.of(self.toolkit))
+        return detection.InstalledFiles(conflict_rules.THE_IMAGE, image_files.of(self.toolkit))
 
     def _wheel(self, item: Distribution, shop: Workshop) -> Path:
         from images.content.sdist import compiled as sdist_compiled

@@ -10,8 +10,9 @@ import pytest
 
 from images.attest import provenance, sbom
 from images.build import cache_records
-from images.content import conflicts, runtime_wheel
-from images.content.conflicts import Brought
+from images.build.conflicts import detection
+from images.build.conflicts.detection import InstalledFiles
+from images.content import runtime_wheel
 from images.content.custom_base import facts, file_tree
 from images.content.debian import rootfs
 from images.content.python import interpreter
@@ -117,15 +118,15 @@ def comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
         "two": {"a/x.py": "5", "A/y": "2", "same": "3", "d/e": "6", "a/__pycache__": "7"},
         "three": {"a/x.py": "", "bin/tool": "8"},
     }
-    tree = conflicts.Tree(["one", "two", "three"], {"opt/bin/nvcc": "usr/local/cuda/bin/nvcc"})
-    found = tree.add(Brought("the image", ["opt/bin/nvcc"]))
+    tree = detection.Tree(["one", "two", "three"], {"opt/bin/nvcc": "usr/local/cuda/bin/nvcc"})
+    found = tree.add(InstalledFiles("the image", ["opt/bin/nvcc"]))
     for owner, files in brought.items():
         found += tree.add(brought_by(owner, files))
     rules = [Rule("/a/*.py", "two", "one", "why", ""), Rule("/z", "two", "one", "why", "")]
-    unsettled = conflicts.unsettled(found, rules)
+    unsettled = detection.unsettled(found, rules)
     places = [[one[:4] for one in some] for some in (found, unsettled)]
-    return [places, conflicts.unused(found, rules, brought)]
+    return [places, detection.unused(found, rules, brought)]
 
 
-def brought_by(owner: str, files: Mapping[str, str]) -> Brought:
-    return Brought(owner, files, lambda _: files)
+def brought_by(owner: str, files: Mapping[str, str]) -> InstalledFiles:
+    return InstalledFiles(owner, files, lambda _: files)
