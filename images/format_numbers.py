@@ -30,8 +30,8 @@ SDIST = "1"
 the key of layers with such a wheel."""
 
 COMPILED_SDIST = "1"
-"""The wheel of an sdist that is compiled in the base (`content.sdist.compiled`). Part of the key of
-layers with such a wheel, beside the base's own and the worker's bytes."""
+"""The wheel of an sdist that is compiled in the base (`content.sdist.compiled_build`). Part of the
+key of layers with such a wheel, beside the base's key and the worker's bytes."""
 
 DEBIAN_ROOTFS = "2"
 """The base's files by mmdebstrap (`content.debian.rootfs`, `mmdebstrap`, `host_traces`). Part of

@@ -73,9 +73,9 @@ class WheelLayer(NamedTuple):
         if misrecorded := sorted(item.name for item in items if item.name in self.lock.misrecorded):
             found["misrecorded"] = misrecorded
         if compiled := sorted(item.name for item in self._read if item.name in self.lock.compiled):
-            from images.content.sdist import compiled as sdist_compiled
+            from images.content.sdist import compiled_build
 
-            found["compiled"] = [sdist_compiled.key(self.base_debs), *compiled]
+            found["compiled"] = [compiled_build.key(self.base_debs), *compiled]
         if self.losses:
             found["left_out"] = left_out.inputs(self.losses)
         return found
@@ -119,8 +119,7 @@ class WheelLayer(NamedTuple):
         return detection.InstalledFiles(conflict_rules.THE_IMAGE, image_files.of(self.toolkit))
 
     def _wheel(self, item: Distribution, shop: Workshop) -> Path:
-        from images.content.sdist import compiled as sdist_compiled
-        from images.content.sdist import wheel_build
+        from images.content.sdist import compiled_build, wheel_build
 
         path = _checked(item, shop.cache)
         if item.is_wheel:
@@ -129,7 +128,7 @@ class WheelLayer(NamedTuple):
         workdir = shop.workdir / item.name
         workdir.mkdir()
         if item.name in self.lock.compiled:
-            return sdist_compiled.build(path, needs, self.base_debs, shop.cache, workdir)
+            return compiled_build.build(path, needs, self.base_debs, shop.cache, workdir)
         return wheel_build.build(path, needs, shop.python, workdir)
 
 

@@ -28,7 +28,7 @@ from images.content.debian import extra_packages, mmdebstrap, rootfs
 from images.content.python import bytecode
 from images.content.python.bytecode import Compiler
 from images.content.python.interpreter import Interpreter
-from images.content.sdist import compiled, wheel_build
+from images.content.sdist import compiled_build, wheel_build
 from images.formats import wheel_file
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.deb import Deb
@@ -189,7 +189,7 @@ def compiled_sdist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
     (tmp_path / "work").mkdir()
     needs = [write_wheel(tmp_path, {"need.py": b""}, name="need")]
     archive = sdist(tmp_path / "demo-1.0.tar.gz")
-    compiled.build(archive, needs, [], tmp_path / "cache", tmp_path / "work")
+    compiled_build.build(archive, needs, [], tmp_path / "cache", tmp_path / "work")
     return seen
 
 
