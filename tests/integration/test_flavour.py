@@ -23,7 +23,7 @@ import pytest
 from images.build import prepare
 from images.content.debian import rootfs
 from images.content.python import interpreter
-from images.content.sdist.compiled import build as build_compiled
+from images.content.sdist.compiled_build import build as build_compiled
 from images.errors import ToolError
 from images.inputs.fetch import download_cache
 from images.inputs.lock import deb, mirror
