@@ -434,7 +434,7 @@ def test_crossed_budget_fails_the_build_before_the_image_has_its_name(work: Work
     change(work.matrix.path, "why: a test}\n", "why: a test}\n    budget: {size: 1kB, why: so}\n")
     said = failed(13, *given)
     assert "scipy 1.0 -> 2.0" in said
-    assert "mend it: take out or pin what grew" in said
+    assert "fix: take out or pin what grew" in said
     assert work.store.images()[TARGET] == before.manifest_digest
     change(work.matrix.path, "size: 1kB", "size: 1GB")
     assert cli(*given).returncode == 0

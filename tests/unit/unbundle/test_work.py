@@ -118,7 +118,7 @@ def test_interrupted_by_a_person(out: Path, tmp_path: Path) -> None:
         running.send_signal(signal.SIGINT)
         _, said = running.communicate()
     assert running.returncode == 130
-    assert b"the same command goes on" in said
+    assert b"run the same command again to resume" in said
     assert b"Traceback" not in said
     assert run(out, "--rootfs", tmp_path / "root").code == 0
 
