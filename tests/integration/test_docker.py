@@ -18,7 +18,6 @@ from typing import IO, cast
 import pytest
 
 from images.errors import BuildError, DockerError, IntegrityError, UsageError
-from images.export import unpack
 from images.export.docker import daemon as docker
 from images.export.docker.match import full_name
 from images.oci.image import Image, Layer
@@ -29,6 +28,7 @@ from images.oci.store import store
 from images.oci.store.store import Store
 from images.util.progress import Progress
 from tests import places
+from tests.image import unpack
 from tests.integration import dockerd
 from tests.integration.dockerd import Daemon
 from tests.integration.podman import podman

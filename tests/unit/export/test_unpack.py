@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from images.errors import IntegrityError, UsageError
-from images.export import unpack
 from images.oci.image import Image, Layer
 from images.oci.layer import tar_header, writer
 from images.oci.layer.entry import Entry, of_bytes, of_symlink
@@ -21,6 +20,7 @@ from images.oci.layer.writer import Blob, Compression
 from images.oci.store import store
 from images.oci.store.store import Store
 from images.util.progress import Progress
+from tests.image import unpack
 
 
 @pytest.fixture

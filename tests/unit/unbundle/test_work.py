@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from images.export import unpack
 from images.oci.image import Image
 from images.oci.layer.entry import Entry, of_bytes
 from images.oci.store import store
 from images.oci.store.store import Store
 from images.util.progress import Progress
 from tests import places
+from tests.image import unpack
 from tests.unit import bundles
 from tests.unit.bundles import make, record, run, tree
 

@@ -52,7 +52,7 @@ def on_base(layout: Store, below: list[Blob], ours: list[Blob]) -> Image:
 
 @pytest.fixture
 def expected(image: tuple[Store, Image]) -> dict[str, tuple[object, ...]]:
-    """The image as images.export.unpack lays it out."""
+    """The image as tests.image.unpack writes it."""
     layout, whole = image
     return tree(unpacked_image(layout, whole))
 
