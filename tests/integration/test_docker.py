@@ -33,9 +33,7 @@ from tests.integration import dockerd
 from tests.integration.dockerd import Daemon
 from tests.integration.podman import podman
 from tests.integration.registries import need, registry
-from tests.unit.export.test_unpack import of_tar
-from tests.unit.unbundle.destinations.test_base_layers import Member, hard, tar
-from tests.unit.unbundle.destinations.test_custom_bases import BASE
+from tests.unit.layers import BASE, Member, hard, of_tar, tar
 
 PROGRAMS = ("sh", "sleep", "cat", "id", "env", "ls", "touch")
 BULK = 30_000_000

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from images.repository import ROOT
-from tests.unit.commands.test_command_line import TARGET, failed
+from tests.unit.command_line import TARGET, failed
 
 
 @pytest.mark.parametrize(
