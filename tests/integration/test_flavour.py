@@ -32,7 +32,7 @@ from tests.faults import index
 from tests.integration import ordinary
 from tests.integration.conftest import CACHE, MATRIX, ROOT, TARGET, Cli, SmallImage
 from tests.unit import bundles
-from tests.unit.conftest import write_wheel
+from tests.unit.wheels import write_wheel
 
 ROLL = f"{TARGET}-roll"
 PUBLISHED = "iniconfig-2.0.0-py3-none-any.whl"

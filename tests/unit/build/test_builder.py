@@ -35,7 +35,7 @@ from images.oci.store.remote_layers import Place, Remote
 from images.oci.store.store import open_store
 from images.util import progress
 from images.util.progress import Progress
-from tests.unit.conftest import Faulty
+from tests.unit.faulty_server import Faulty
 
 BODY = b"content of a wheel" * 1000
 

@@ -19,7 +19,7 @@ from images.inputs.lock.deb import Deb
 from images.inputs.lock.target_lock import Distribution
 from images.util import sha256
 from images.util.progress import Progress
-from tests.unit.conftest import Faulty
+from tests.unit.faulty_server import Faulty
 
 
 class Shop:

@@ -24,7 +24,7 @@ from images.inputs.lock.target_lock import Distribution
 from images.inputs.matrix import matrix
 from images.inputs.matrix.conflict_rules import THE_IMAGE, Rule
 from images.repository import ROOT
-from tests.unit.conftest import write_wheel
+from tests.unit.wheels import write_wheel
 
 ORDER = (THE_IMAGE, "low", "middle", "high")
 SITE = "opt/venv/lib/python3.11/site-packages"
