@@ -30,7 +30,7 @@ from images.oci.store.store import Store
 from images.util.parallel import QUESTIONS, at_once
 from images.util.progress import Progress
 
-_IMPATIENT = Policy(attempts=3, strangers=2, longest=4.0, patience=10.0)
+_IMPATIENT = Policy(max_attempts=3, max_attempts_unreached=2, max_delay=4.0, max_retry_after=10.0)
 """To read: what a cache saves must not be spent on waiting for it."""
 
 PATIENCE = 30.0

@@ -22,7 +22,7 @@ from images.oci.registry.client import Registry
 from images.oci.registry.refusals import MissingError
 from tests.integration.registries import Fault, Proxy, TokenServer, proxy, registry
 
-QUICK = Policy(first=0.01, longest=0.05)
+QUICK = Policy(base_delay=0.01, max_delay=0.05)
 MIB = 1 << 20
 CONTENT = random.Random(3).randbytes(6 * MIB)
 DIGEST = image.digest(CONTENT)
@@ -191,7 +191,7 @@ def test_registry_that_stays_down_ends_it(faulty: Proxy) -> None:
     faulty.faults.append(Fault("status", "GET", "blobs", times=99))
     with pytest.raises(RegistryError, match="attempts failed"):
         fetched(faulty.address)
-    assert faulty.count("GET", "blobs") == QUICK.attempts
+    assert faulty.count("GET", "blobs") == QUICK.max_attempts
 
 
 def test_reading_asks_for_no_right_to_write(faulty: Proxy, own_config: Path) -> None:

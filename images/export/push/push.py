@@ -14,7 +14,7 @@ from images.errors import IntegrityError, LoginError, RegistryError, UsageError
 from images.export.push import history, zstd_probe
 from images.export.push.reuse import Mounting, Savings
 from images.export.push.transfer import Bringing, PushedBlob, State, sources_of
-from images.http.retry import PassingError
+from images.http.retry import TransientError
 from images.oci import reference
 from images.oci.image import DIGEST, Image
 from images.oci.reference import Repository
@@ -179,7 +179,7 @@ def _look(store: Store, registry: Registry, tag: str, image: Image, *, needed: b
     except LoginError as error:
         if needed or not registry.exchange.answered:
             raise
-        with suppress(PassingError):  # raises where the login is good for nothing
+        with suppress(TransientError):  # raises where the login is good for nothing
             registry.cancel(registry.start_upload()[0])
         words = f"what is there cannot be asked, so every blob is sent: {error.message}"
         return _Now(None, readable=False, notes=(words,))
@@ -198,7 +198,7 @@ def _blobs_of(registry: Registry, digest: str) -> frozenset[str]:
 
     To ask for each of them takes longer than to push what is new.
     """
-    with suppress(RegistryError, IntegrityError, PassingError, ValueError, KeyError, TypeError):
+    with suppress(RegistryError, IntegrityError, TransientError, ValueError, KeyError, TypeError):
         if DIGEST.fullmatch(digest) and (found := registry.manifest(digest)):
             head = untrusted_json.loads(found.content)
             return frozenset(item["digest"] for item in (*head["layers"], head["config"]))

@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 
 from images.errors import IntegrityError, RegistryError
 from images.http.redirect import is_redirect
-from images.http.retry import PassingError, Policy
+from images.http.retry import Policy, TransientError
 from images.http.session import succeeded
 from images.oci import image
 from images.oci.image import MANIFEST_TYPE
@@ -41,7 +41,7 @@ _ASIDE = 30.0  # seconds after which what only saves work is not tried again
 _MOUNT_ATTEMPTS = 3  # sending the blob is always possible
 
 
-class LostError(PassingError):
+class LostError(TransientError):
     """The registry knows nothing of an upload any more: the blob must be sent from its start."""
 
 
@@ -153,7 +153,7 @@ class Registry:
 
         Raises:
             IntegrityError: the bytes have another digest, or are too many for a manifest.
-            PassingError: the connection broke; try again.
+            TransientError: the connection broke; try again.
             RegistryError: it refuses, or wants another login.
         """
         url = self._url("manifests", reference)
@@ -207,7 +207,7 @@ class Registry:
 
         Raises:
             MissingError: the repository has no such blob.
-            PassingError: the connection broke, also while the pieces are read; try again.
+            TransientError: the connection broke, also while the pieces are read; try again.
             RegistryError: it refuses, or wants another login.
         """
         # As it is: an encoding for the way would make other bytes and other offsets.
@@ -263,7 +263,7 @@ class Registry:
         while True:
             try:
                 return self.exchange.once(method, url, scopes, body=body, patience=_ASIDE)
-            except PassingError as error:
+            except TransientError as error:
                 failures += 1
                 late = time.monotonic() > end or failures == most
                 if late or not self.exchange.wait(failures, error.after):
@@ -274,12 +274,12 @@ class Registry:
         """Begin an upload: where it goes to, and the least size of a chunk.
 
         Raises:
-            PassingError, RegistryError: as `Exchange.once`, or it is refused.
+            TransientError, RegistryError: as `Exchange.once`, or it is refused.
         """
         url = self._url("blobs", "uploads/")
         response = self.exchange.once("POST", url, self._scopes, body=lambda: b"")
         if response.status_code == 409:  # e.g. two first pushes make one repository
-            raise PassingError(str(self.exchange.refused(response, "an upload")))
+            raise TransientError(str(self.exchange.refused(response, "an upload")))
         if not succeeded(response):
             raise self.exchange.refused(response, f"an upload to {self.repository.name}")
         least = response.headers.get("OCI-Chunk-Min-Length", "0")
@@ -294,7 +294,7 @@ class Registry:
             content_range: `FIRST-LAST`, inclusive; None for a stream from the start.
 
         Raises:
-            LostError, TooLargeError, PassingError, RegistryError: it was not taken.
+            LostError, TooLargeError, TransientError, RegistryError: it was not taken.
         """
         headers = {"Content-Type": _OCTETS}
         if content_range:
@@ -314,7 +314,7 @@ class Registry:
 
         Raises:
             LostError: the registry does not know it any more.
-            PassingError, RegistryError: as `Exchange.once`.
+            TransientError, RegistryError: as `Exchange.once`.
         """
         response = self.exchange.once("GET", location, self._scopes)
         match = _RANGE.fullmatch(response.headers.get("Range", ""))
@@ -328,7 +328,7 @@ class Registry:
         """End an upload, with all of the blob or after all of its parts.
 
         Raises:
-            LostError, PassingError, RegistryError: the registry did not make a blob of it.
+            LostError, TransientError, RegistryError: the registry did not make a blob of it.
         """
         url = f"{location}{'&' if '?' in location else '?'}digest={quote(digest)}"
         response = self.exchange.once(
@@ -346,7 +346,7 @@ class Registry:
 
     def cancel(self, location: str) -> None:
         """Give an upload up; if the registry does not listen, it expires there."""
-        with suppress(PassingError, RegistryError):
+        with suppress(TransientError, RegistryError):
             self.exchange.once("DELETE", location, self._scopes, patience=_ASIDE)
 
     def _unfinished(self, response: requests.Response) -> Exception:

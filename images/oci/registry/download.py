@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import IO
 
 from images.errors import IntegrityError
-from images.http.retry import PassingError
+from images.http.retry import TransientError
 from images.oci.image import MANIFEST_TYPE
 from images.oci.registry.client import Manifest, Registry
 from images.oci.registry.refusals import MissingError
@@ -48,7 +48,7 @@ def find_manifest(
     while True:
         try:
             return registry.manifest(reference, accept)
-        except PassingError as error:
+        except TransientError as error:
             failures += 1
             registry.exchange.pause(failures, error, f"getting the manifest {reference}")
 
@@ -105,7 +105,7 @@ class _Fetch:
                 try:
                     self._attempt()
                     break
-                except PassingError as error:
+                except TransientError as error:
                     failures, most = (1, self._have) if self._have > most else (failures + 1, most)
                     doing = f"getting {self._digest[:19]}"
                     self._registry.exchange.pause(failures, error, doing)
@@ -124,7 +124,7 @@ class _Fetch:
                 self._registry.exchange.check_stopped()
                 self._take(piece)
         if self._have < self._size:
-            raise PassingError(f"{self._have} of {self._size} bytes arrived")
+            raise TransientError(f"{self._have} of {self._size} bytes arrived")
 
     def _take(self, piece: bytes) -> None:
         if self._have + len(piece) > self._size:

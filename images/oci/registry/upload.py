@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from images.errors import IntegrityError, RegistryError, StoreError
-from images.http.retry import PassingError
+from images.http.retry import TransientError
 from images.oci.registry.client import LostError, Registry, TooLargeError
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class _Sender:
                 try:
                     self._attempt()
                     return self.sent
-                except PassingError as error:
+                except TransientError as error:
                     have = self._confirmed()
                     failures, most = (1, have) if have > most else (failures + 1, most)
                     doing = f"sending {self._source.digest[:19]}"
@@ -230,7 +230,7 @@ class _Large(_Sender):
             if not self._sizes.shrink(end - begin):
                 raise RegistryError(str(error)) from None
             return self._begun()
-        except (PassingError, CancelledError):
+        except (TransientError, CancelledError):
             self._torn = True
             raise
         self._location, self._offset = following, end

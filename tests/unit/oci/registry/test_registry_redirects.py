@@ -23,7 +23,7 @@ from tests.unit.servers import Answer, Asked, Identity, Server, identity, servin
 BLOB = b"content of a blob"
 DIGEST = f"sha256:{hashlib.sha256(BLOB).hexdigest()}"
 LOGIN = "Basic " + base64.b64encode(b"user:s3cr3t").decode()
-QUICK = Policy(attempts=2, strangers=2, first=0.01)
+QUICK = Policy(max_attempts=2, max_attempts_unreached=2, base_delay=0.01)
 
 
 @pytest.fixture(autouse=True)

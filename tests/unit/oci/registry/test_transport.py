@@ -6,14 +6,16 @@ import pytest
 import requests
 
 from images.errors import LoginError, RegistryError
-from images.http.retry import PassingError, Policy
+from images.http.retry import Policy, TransientError
 from images.oci.registry.transport import Exchange
 
 BASE = "https://host.example/v2/team/app/blobs/uploads/"
 
 
 def exchange(registry: str = "host.example", *, plain_http: bool = False) -> Exchange:
-    return Exchange(registry, plain_http=plain_http, policy=Policy(strangers=2, first=0.0))
+    return Exchange(
+        registry, plain_http=plain_http, policy=Policy(max_attempts_unreached=2, base_delay=0.0)
+    )
 
 
 @pytest.mark.parametrize(
@@ -82,7 +84,7 @@ def test_what_a_person_can_mend_has_a_remedy(status: int, kind: type[RegistryErr
 
 def test_attempts_end_sooner_with_a_host_that_never_answered() -> None:
     tried = exchange()
-    tried.pause(1, PassingError("down"), "HEAD /v2/x")
+    tried.pause(1, TransientError("down"), "HEAD /v2/x")
     with pytest.raises(RegistryError, match="2 attempts failed, the last one: down") as error:
-        tried.pause(2, PassingError("down"), "HEAD /v2/x")
+        tried.pause(2, TransientError("down"), "HEAD /v2/x")
     assert "network" in (error.value.remedy or "")
