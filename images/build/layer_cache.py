@@ -98,7 +98,7 @@ class CacheFrom:
             policy=self.policy,
             actions="pull",
         )
-        with registry, _broken_off(registry.exchange.close, self.patience, late):
+        with registry, _broken_off(registry.transport.close, self.patience, late):
             try:
                 found = cache_records.find(registry, keys)
             except (CancelledError, RegistryError):
@@ -219,7 +219,7 @@ def _write(
             lambda item: cache_records.add(registry, item.key, item.layer.title, item.layer.blob),
             new,
             QUESTIONS,
-            registry.exchange.close,
+            registry.transport.close,
         )
     return sent
 

@@ -19,7 +19,7 @@ from images.oci.image import CONFIG_TYPE, MANIFEST_TYPE
 from images.oci.reference import Repository
 from images.oci.registry import download, manifests
 from images.oci.registry.client import Registry
-from images.oci.registry.refusals import MissingError
+from images.oci.registry.refusals import NotFoundError
 from tests.integration.registries import Fault, Proxy, TokenServer, proxy, registry
 
 QUICK = Policy(base_delay=0.01, max_delay=0.05)
@@ -98,7 +98,7 @@ def test_manifest_by_tag_and_by_digest(faulty: Proxy) -> None:
 def test_manifest_that_is_not_there(faulty: Proxy) -> None:
     with reader(faulty.address) as connected:
         assert download.find_manifest(connected, "v2") is None
-        with pytest.raises(MissingError, match="team/app:v2: not there"):
+        with pytest.raises(NotFoundError, match="team/app:v2: not there"):
             download.manifest(connected, "v2")
 
 
@@ -172,7 +172,7 @@ def test_registry_that_cannot_resume(faulty: Proxy) -> None:
 
 
 def test_blob_that_is_not_there(faulty: Proxy) -> None:
-    with pytest.raises(MissingError, match="has no blob"):
+    with pytest.raises(NotFoundError, match="has no blob"):
         fetched(faulty.address, image.digest(b"other"))
 
 

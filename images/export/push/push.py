@@ -24,7 +24,7 @@ from images.oci.registry import referrers as registry_referrers
 from images.oci.registry.client import Registry
 from images.oci.registry.manifests import Put
 from images.oci.registry.referrers import Attached
-from images.oci.registry.refusals import UnfitError
+from images.oci.registry.refusals import UnsupportedError
 from images.oci.store.store import Store
 from images.util import untrusted_json
 from images.util.progress import Progress
@@ -125,7 +125,7 @@ def push(
         bringing = Bringing(store, image, registry, savings, wishes.mounting, wishes.jobs, progress)
         try:
             sent = bringing.all(sources, now.known, states)
-        except UnfitError as error:
+        except UnsupportedError as error:
             raise _with_gzip(error, image) from None
         sent += 2 * len(image.manifest)
         notes += savings.notes
@@ -177,14 +177,14 @@ def _look(store: Store, registry: Registry, tag: str, image: Image, *, needed: b
     try:
         before = registry.manifest_digest(tag)
     except LoginError as error:
-        if needed or not registry.exchange.answered:
+        if needed or not registry.transport.answered:
             raise
         with suppress(TransientError):  # raises where the login is good for nothing
             registry.cancel(registry.start_upload()[0])
         words = f"what is there cannot be asked, so every blob is sent: {error.message}"
         return _Now(None, readable=False, notes=(words,))
     except RegistryError:
-        if needed or not registry.exchange.answered:
+        if needed or not registry.transport.answered:
             raise
         before = None
     if before == image.manifest_digest:
@@ -228,7 +228,7 @@ def _late(tag: str, done: Put) -> tuple[str, ...]:
     )
 
 
-def _with_gzip(error: UnfitError, image: Image) -> RegistryError:
+def _with_gzip(error: UnsupportedError, image: Image) -> RegistryError:
     if not (zstd_probe.has_zstd(image) or "zstd" in error.message):
         return error
     return RegistryError(

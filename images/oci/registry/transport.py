@@ -40,7 +40,7 @@ _SENT_ON = (
 _LONGEST_REASON = 300  # characters of a registry's own words
 
 
-class Exchange:
+class Transport:
     """Requests and answers; shared by all threads of a push or a pull.
 
     Args:
