@@ -71,7 +71,7 @@ def find(registry: Registry, keys: Sequence[str]) -> Found:
     Raises:
         RegistryError: it cannot be reached, or wants another login.
     """
-    results = at_once(lambda key: _find(registry, key), keys, QUESTIONS, registry.exchange.close)
+    results = at_once(lambda key: _find(registry, key), keys, QUESTIONS, registry.transport.close)
     pairs = list(zip(keys, results, strict=True))
     blobs = {key: found for key, found in pairs if isinstance(found, Blob)}
     faults = [

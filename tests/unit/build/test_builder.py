@@ -101,7 +101,7 @@ def kitchen(server: Faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(interpreter, "extracted", lambda *_: late(python))
     monkeypatch.setattr(download_cache.Downloads, "start", noted)
     monkeypatch.setattr(needed, "locate", locations)
-    monkeypatch.setattr(download_cache, "POLICY", Policy(first=0.0))
+    monkeypatch.setattr(download_cache, "POLICY", Policy(base_delay=0.0))
     return kitchen
 
 

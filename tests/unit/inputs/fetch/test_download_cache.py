@@ -30,7 +30,7 @@ BODY = bytes(range(256)) * (3 * MIB // 256) + b"end"
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download_cache, "POLICY", Policy(first=0.0))
+    monkeypatch.setattr(download_cache, "POLICY", Policy(base_delay=0.0))
 
 
 @pytest.fixture
