@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from images.content import runtime_wheel
-from images.content.cuda import toolkit
-from images.content.cuda.toolkit import Toolkit
-from images.content.debian import rootfs
+from images.inputs.lock import base_lock, cuda_lock
+from images.inputs.lock.cuda_lock import Toolkit
 from images.inputs.lock.deb import Deb
 from images.inputs.lock.target_lock import Distribution, Lock
 
@@ -54,8 +53,8 @@ class Materials:
 
     def debs(self) -> Iterator[tuple[Deb, str]]:
         """The Debian packages, each with its release; those of the compiler last."""
-        yield from ((item, rootfs.DISTRO) for item in self.base)
-        yield from ((item, toolkit.DISTRO) for item in self.tools.debs)
+        yield from ((item, base_lock.DISTRO) for item in self.base)
+        yield from ((item, cuda_lock.DISTRO) for item in self.tools.debs)
 
 
 def of_distribution(item: Distribution) -> PackageURL:

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 from images.attest import materials
 from images.attest.materials import Materials
 from images.content import runtime_wheel
-from images.content.debian import rootfs
 from images.image_paths import CUDA_HOME
+from images.inputs.lock import base_lock
 from images.inputs.lock.artifact import Artifact
 from images.oci import image as oci
 from images.oci.image import Image
@@ -96,7 +96,7 @@ def _numbered(bom: dict[str, Any]) -> bytes:
 def _parts(made_from: Materials) -> Iterator[Component]:
     from cyclonedx.model.component import Component, ComponentType
 
-    system, _, release = rootfs.DISTRO.partition("-")
+    system, _, release = base_lock.DISTRO.partition("-")
     if made_from.own_base:
         purl = materials.of_base(made_from)
         yield Component(
@@ -109,7 +109,10 @@ def _parts(made_from: Materials) -> Iterator[Component]:
         )
     else:
         yield Component(
-            type=ComponentType.OPERATING_SYSTEM, name=system, version=release, bom_ref=rootfs.DISTRO
+            type=ComponentType.OPERATING_SYSTEM,
+            name=system,
+            version=release,
+            bom_ref=base_lock.DISTRO,
         )
     installed = set(made_from.lock.distributions)
     for item in made_from.distributions():
@@ -119,7 +122,7 @@ def _parts(made_from: Materials) -> Iterator[Component]:
         purl = materials.of_distribution(item)
         yield _locked(item.name, item.version, purl, item.artifact, notes)
     for deb, distro in made_from.debs():
-        notes = {} if distro == rootfs.DISTRO else {"part": f"/{CUDA_HOME}"}
+        notes = {} if distro == base_lock.DISTRO else {"part": f"/{CUDA_HOME}"}
         purl = materials.of_deb(deb, distro)
         yield _locked(deb.package, deb.version, purl, deb.artifact, notes)
     yield Component(

@@ -16,9 +16,9 @@ from images.build import grouping
 from images.build.conflicts import left_out
 from images.build.conflicts.left_out import Loss
 from images.content.cuda import links
-from images.content.cuda.toolkit import Toolkit
 from images.content.python import bytecode
 from images.errors import ConflictError
+from images.inputs.lock.cuda_lock import Toolkit
 from images.inputs.lock.deb import Deb
 from images.inputs.lock.target_lock import Distribution, Lock
 from images.oci.layer.entry import Entry

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from images.attest.materials import Materials
 from images.attest.provenance import Build
-from images.content.cuda.toolkit import Toolkit
 from images.inputs.lock.artifact import Artifact
+from images.inputs.lock.cuda_lock import Toolkit
 from images.inputs.lock.deb import Deb
 from images.inputs.lock.target_lock import Distribution, Lock
 from images.oci.image import Image, Layer

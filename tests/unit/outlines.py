@@ -12,8 +12,7 @@ from images import image_paths
 from images.analysis import summary
 from images.analysis.summary import Part
 from images.build import assemble
-from images.content.debian import rootfs
-from images.inputs.lock import sealed_text, target_lock
+from images.inputs.lock import base_lock, sealed_text, target_lock
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.target_lock import Distribution
 from images.inputs.matrix import matrix
@@ -122,4 +121,4 @@ def _entries(part: Part) -> list[Entry]:
 
 def debs() -> int:
     """How many packages the locked base has."""
-    return len(rootfs.locked())
+    return len(base_lock.read())

@@ -14,7 +14,7 @@ from images.inputs.matrix.target import Target
 from images.oci.image import MAX_LAYERS
 
 if TYPE_CHECKING:
-    from images.content.cuda.toolkit import Toolkit
+    from images.inputs.lock.cuda_lock import Toolkit
 
 _X86_64 = 62  # EM_X86_64 of the ELF specification
 _MAGIC = "a70d0d0a"
