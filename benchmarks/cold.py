@@ -36,7 +36,7 @@ sys.path.insert(0, str(ROOT))
 from images.content.debian import rootfs  # noqa: E402
 from images.inputs.fetch import download_cache  # noqa: E402
 from images.inputs.lock import base_lock, target_lock  # noqa: E402
-from images.inputs.lock.target_lock import Distribution  # noqa: E402
+from images.inputs.lock.distribution import Distribution  # noqa: E402
 from images.inputs.matrix import matrix  # noqa: E402
 from images.oci.image import Layer  # noqa: E402
 from images.oci.layer import writer  # noqa: E402

@@ -14,7 +14,8 @@ from images.content import runtime_wheel
 from images.inputs.lock import base_lock, cuda_lock
 from images.inputs.lock.cuda_lock import Toolkit
 from images.inputs.lock.deb import Deb
-from images.inputs.lock.target_lock import Distribution, Lock
+from images.inputs.lock.distribution import Distribution
+from images.inputs.lock.target_lock import Lock
 
 if TYPE_CHECKING:
     from packageurl import PackageURL

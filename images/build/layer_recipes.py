@@ -26,7 +26,8 @@ from images.inputs.lock import sealed_text
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.cuda_lock import Toolkit
 from images.inputs.lock.deb import Deb
-from images.inputs.lock.target_lock import Distribution, Lock
+from images.inputs.lock.distribution import Distribution
+from images.inputs.lock.target_lock import Lock
 from images.oci.layer import writer
 from images.oci.layer.entry import Entry, of_bytes, of_symlink
 from images.oci.layer.writer import Compression, Effort

@@ -24,7 +24,8 @@ from images.build import layer_recipes
 from images.content.python import interpreter
 from images.inputs.fetch import download_cache
 from images.inputs.lock import base_lock, cuda_lock, deb, mirror, target_lock
-from images.inputs.lock.target_lock import Distribution, Lock
+from images.inputs.lock.distribution import Distribution
+from images.inputs.lock.target_lock import Lock
 from images.inputs.matrix import matrix
 from images.oci.image import Image, Layer
 from images.oci.layer import writer

@@ -20,7 +20,7 @@ from images import image_paths
 from images.content.cuda import links, toolkit
 from images.inputs.fetch import download_cache
 from images.inputs.lock import base_lock, cuda_lock, deb, mirror
-from images.inputs.lock.target_lock import Distribution
+from images.inputs.lock.distribution import Distribution
 from images.oci.layer.entry import Entry
 
 CACHE = Path(os.environ.get("ROLL_IMAGES_CACHE") or Path.home() / ".cache" / "roll-images")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from images import image_paths
 from images.content.custom_base.facts import Facts
-from images.inputs.lock.target_lock import Distribution, Lock
+from images.inputs.lock.distribution import Distribution
+from images.inputs.lock.target_lock import Lock
 from images.inputs.matrix.target import Target
 from images.oci.image import MAX_LAYERS
 

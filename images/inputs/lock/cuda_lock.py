@@ -7,10 +7,10 @@ from pathlib import Path
 
 from images.errors import LockError
 from images.inputs.compilers import BY_VERSION, Sources
-from images.inputs.lock import apt, base_lock, deb, sealed_text, target_lock
+from images.inputs.lock import apt, base_lock, deb, distribution, sealed_text
 from images.inputs.lock.deb import Deb
+from images.inputs.lock.distribution import Distribution
 from images.inputs.lock.mirror import DEBIAN, Mirror
-from images.inputs.lock.target_lock import Distribution
 from images.repository import LOCKS
 
 RENEW = base_lock.RENEW
@@ -72,7 +72,7 @@ def resolve(version: str, mirror: Mirror) -> str:
         Distribution(found.name, found.version, found.artifact)
         for found in uv.resolve(uv.Request(sources.wheels, dependencies=False))
     ]
-    lines = [deb.line_of(item) for item in debs] + [target_lock.line_of(item) for item in wheels]
+    lines = [deb.line_of(item) for item in debs] + [distribution.line_of(item) for item in wheels]
     return sealed_text.seal(inputs_digest(version), sorted(lines))
 
 
@@ -94,7 +94,7 @@ def read(version: str, path: Path | None = None) -> Toolkit:
     debs = [line for line in sealed.lines if " --hash=" not in line]
     try:
         return Toolkit(
-            version, tuple(deb.parse_line(line) for line in debs), target_lock.parse_lines(wheels)
+            version, tuple(deb.parse_line(line) for line in debs), distribution.parse_lines(wheels)
         )
     except ValueError as error:
         raise LockError(f"{path}: {error}", remedy=RENEW) from error

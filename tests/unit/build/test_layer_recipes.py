@@ -12,11 +12,12 @@ from images.build.layer_recipes import Recipe
 from images.content.cuda import links
 from images.content.python import bytecode
 from images.content.sdist import wheel_build
-from images.inputs.lock import base_lock, cuda_lock, sealed_text, target_lock
+from images.inputs.lock import base_lock, cuda_lock, distribution, sealed_text
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.cuda_lock import Toolkit
 from images.inputs.lock.deb import Deb
-from images.inputs.lock.target_lock import Distribution, Lock
+from images.inputs.lock.distribution import Distribution
+from images.inputs.lock.target_lock import Lock
 from images.oci.image import MAX_LAYERS
 from images.oci.layer import writer
 from images.oci.layer.writer import Compression
@@ -31,8 +32,8 @@ BUILD = "# build "
 def read(path: Path) -> Lock:
     lines = sealed_text.read(path, remedy="").lines
     return Lock(
-        target_lock.parse_lines(line for line in lines if not line.startswith(BUILD)),
-        target_lock.parse_lines(
+        distribution.parse_lines(line for line in lines if not line.startswith(BUILD)),
+        distribution.parse_lines(
             line.removeprefix(BUILD) for line in lines if line.startswith(BUILD)
         ),
     )

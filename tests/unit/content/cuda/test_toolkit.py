@@ -19,7 +19,7 @@ from images.inputs.compilers import BY_VERSION
 from images.inputs.lock import cuda_lock
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.cuda_lock import Toolkit
-from images.inputs.lock.target_lock import Distribution
+from images.inputs.lock.distribution import Distribution
 from images.oci.layer.entry import Entry
 from tests.unit.fake_debs import cached_deb
 
