@@ -15,7 +15,7 @@ from images.build.prepare import Inputs, Shared
 from images.content import runtime_wheel
 from images.errors import LockError
 from images.inputs.lock.artifact import Artifact
-from images.inputs.lock.target_lock import Distribution
+from images.inputs.lock.distribution import Distribution
 from images.inputs.matrix.matrix import Matrix, Target
 from images.oci.descriptor import Blob, Compression
 from images.oci.image import Image

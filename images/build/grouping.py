@@ -20,7 +20,7 @@ import re
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
-from images.inputs.lock.target_lock import Distribution
+from images.inputs.lock.distribution import Distribution
 
 OWN_LAYER = 1_000_000
 """Bytes of a wheel from which it is a layer of its own."""

@@ -24,8 +24,10 @@ from images.content.python import bytecode
 from images.inputs.fetch.needed import Sources
 from images.inputs.lock import sealed_text
 from images.inputs.lock.artifact import Artifact
+from images.inputs.lock.cuda_lock import Toolkit
 from images.inputs.lock.deb import Deb
-from images.inputs.lock.target_lock import Distribution, Lock
+from images.inputs.lock.distribution import Distribution
+from images.inputs.lock.target_lock import Lock
 from images.oci.descriptor import Compression
 from images.oci.layer import writer
 from images.oci.layer.entry import Entry, of_bytes, of_symlink
@@ -132,7 +134,7 @@ class Footing:
 def recipes(
     lock: Lock,
     base_debs: Sequence[Deb],
-    tools: toolkit.Toolkit,
+    tools: Toolkit,
     compression: Compression,
     footing: Footing | None = None,
     flavour: Flavour | None = None,
@@ -263,14 +265,14 @@ def venv(python: str = f"/usr/bin/python{image_paths.PYTHON}") -> Iterator[Entry
     yield of_bytes(f"{image_paths.PREFIX}/pyvenv.cfg", config.encode())
 
 
-def _tools(tools: toolkit.Toolkit) -> tuple[str, Any, Entries]:
+def _tools(tools: Toolkit) -> tuple[str, Any, Entries]:
     def entries(shop: Workshop, opened: ExitStack) -> Iterator[Entry]:
         return toolkit.entries(tools, shop.cache)
 
     return compiler_title(tools.version), {"toolkit": toolkit.key(tools)}, entries
 
 
-def _links(recipe: _Maker, lock: Lock, tools: toolkit.Toolkit, *, home: bool) -> Recipe:
+def _links(recipe: _Maker, lock: Lock, tools: Toolkit, *, home: bool) -> Recipe:
     made = wheel_layers.LinksLayer(lock, tools, home)
     return recipe(
         LINKS, made.inputs(), made.entries, distributions=made.nvidia, weight=_RUNTIME_WEIGHT

@@ -17,11 +17,12 @@ from images.build import grouping
 from images.build.conflicts import left_out
 from images.build.conflicts.left_out import Loss
 from images.content.cuda import links
-from images.content.cuda.toolkit import Toolkit
 from images.content.python import bytecode
 from images.errors import ConflictError
+from images.inputs.lock.cuda_lock import Toolkit
 from images.inputs.lock.deb import Deb
-from images.inputs.lock.target_lock import Distribution, Lock
+from images.inputs.lock.distribution import Distribution
+from images.inputs.lock.target_lock import Lock
 from images.oci.layer.entry import Entry
 
 if TYPE_CHECKING:

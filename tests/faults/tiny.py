@@ -21,12 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from images.build import layer_recipes
-from images.content.cuda import toolkit
-from images.content.debian import rootfs
 from images.content.python import interpreter
 from images.inputs.fetch import download_cache
-from images.inputs.lock import deb, mirror, target_lock
-from images.inputs.lock.target_lock import Distribution, Lock
+from images.inputs.lock import base_lock, cuda_lock, deb, mirror, target_lock
+from images.inputs.lock.distribution import Distribution
+from images.inputs.lock.target_lock import Lock
 from images.inputs.matrix import matrix
 from images.oci.descriptor import Compression
 from images.oci.image import Image, Layer
@@ -217,7 +216,7 @@ class Tiny:
     def recipes(self, compression: Compression = "zstd") -> list[layer_recipes.Recipe]:
         """The target's layers."""
         return layer_recipes.recipes(
-            self._lock(), rootfs.locked(), toolkit.locked("12.4"), compression
+            self._lock(), base_lock.read(), cuda_lock.read("12.4"), compression
         )
 
     def keep(
@@ -268,11 +267,11 @@ def make(index: Index, place: Path) -> Tiny:
 
 def _interpreter() -> None:
     """See to it that the cache of all tests has the image's interpreter."""
-    debs = rootfs.locked()
+    debs = base_lock.read()
     wanted = interpreter.missing(debs, CACHE)
     if download_cache.missing([item.artifact for item in wanted], CACHE):
         deb.download(
-            wanted, mirror.find(), CACHE, jobs=6, advance=lambda _: None, renew=rootfs.RENEW
+            wanted, mirror.find(), CACHE, jobs=6, advance=lambda _: None, renew=base_lock.RENEW
         )
     interpreter.extracted(debs, CACHE)
 

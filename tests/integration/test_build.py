@@ -15,9 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from images.build import layer_recipes
-from images.content.cuda import toolkit
-from images.content.debian import rootfs
-from images.inputs.lock import target_lock
+from images.inputs.lock import base_lock, cuda_lock, target_lock
 from images.inputs.matrix import matrix
 from images.oci.layer.entry import of_bytes
 from images.oci.layer.writer import write
@@ -80,7 +78,7 @@ def stand_in(store: Path, titles: Sequence[str]) -> None:
     found = matrix.load(MATRIX)
     locked = target_lock.read(found, found.target(TARGET))
     layout = stores.open_store(store)
-    for recipe in layer_recipes.recipes(locked, rootfs.locked(), toolkit.locked("12.4"), "gzip"):
+    for recipe in layer_recipes.recipes(locked, base_lock.read(), cuda_lock.read("12.4"), "gzip"):
         if recipe.title in titles:
             with layout.new_file() as (out, commit):
                 blob = write([of_bytes("stand-in", recipe.title.encode())], out, "gzip")

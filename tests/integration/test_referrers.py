@@ -14,13 +14,11 @@ import pytest
 
 from images.attest import attach
 from images.attest.materials import Materials
-from images.content.cuda import toolkit
-from images.content.debian import rootfs
 from images.errors import RegistryError
 from images.export.push import push
 from images.export.push.push import Pushed, Wishes
 from images.http.retry import Policy
-from images.inputs.lock import target_lock
+from images.inputs.lock import base_lock, cuda_lock, target_lock
 from images.inputs.matrix import matrix
 from images.oci.descriptor import INDEX_TYPE, digest_of
 from images.oci.image import Image
@@ -407,7 +405,7 @@ def test_image_with_the_same_locks_brings_little_beside_itself(
     """Of an image that differs in `roll_runtime` alone, the SBOM is there already."""
     table = matrix.load(ROOT / "matrix.yaml")
     row = table.target(TARGET)
-    locked = Materials(target_lock.read(table, row), rootfs.locked(), toolkit.locked(row.toolkit))
+    locked = Materials(target_lock.read(table, row), base_lock.read(), cuda_lock.read(row.toolkit))
 
     def push_of(content: bytes) -> tuple[int, set[str]]:
         """The bytes of the documents, and the blobs that were sent with the image."""

@@ -27,6 +27,7 @@ from images.errors import IntegrityError, LoginError, RegistryError
 from images.export.push import push
 from images.export.push.push import Pushed
 from images.http.retry import Policy
+from images.inputs.lock import base_lock
 from images.oci import referrer
 from images.oci.descriptor import digest_of
 from images.oci.image import Image
@@ -552,12 +553,11 @@ def test_bundle_fetches_what_it_writes(
 
 def without_network(small: SmallImage, place: Path) -> Path:
     """A download cache with the .debs of the image's Python and nothing else."""
-    from images.content.debian import rootfs
     from images.content.python import interpreter
     from images.inputs.fetch import download_cache
 
     cache = place / "downloads"
-    for deb in interpreter.missing(rootfs.locked(), place):
+    for deb in interpreter.missing(base_lock.read(), place):
         copy = download_cache.cached(deb.artifact, cache)
         copy.parent.mkdir(parents=True)
         shutil.copy(download_cache.cached(deb.artifact, small.cli.cache), copy)

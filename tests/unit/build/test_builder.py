@@ -28,7 +28,7 @@ from images.http.retry import Policy
 from images.inputs.fetch import download_cache, needed
 from images.inputs.fetch.needed import Sources
 from images.inputs.lock.artifact import Artifact
-from images.inputs.lock.target_lock import Distribution
+from images.inputs.lock.distribution import Distribution
 from images.oci.layer.entry import Entry, of_bytes
 from images.oci.reference import Repository
 from images.oci.store.remote_layers import Place, Remote

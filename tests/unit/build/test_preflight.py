@@ -13,10 +13,8 @@ from images.build import layer_recipes, preflight
 from images.build.layer_recipes import Recipe
 from images.build.preflight import Needs
 from images.commands import options
-from images.content.cuda import toolkit
-from images.content.debian import rootfs
 from images.errors import StoreError, ToolError
-from images.inputs.lock import target_lock
+from images.inputs.lock import base_lock, cuda_lock, target_lock
 from images.inputs.matrix import matrix
 from images.repository import ROOT
 from tests.faults.disks import disk, remount
@@ -29,7 +27,7 @@ def recipes() -> list[Recipe]:
     found = matrix.load(ROOT / "matrix.yaml")
     target = found.target(TARGET)
     return layer_recipes.recipes(
-        target_lock.read(found, target), rootfs.locked(), toolkit.locked(target.toolkit), "zstd"
+        target_lock.read(found, target), base_lock.read(), cuda_lock.read(target.toolkit), "zstd"
     )
 
 

@@ -20,7 +20,7 @@ from images.build.conflicts import (
 from images.build.conflicts.detection import Conflict, InstalledFiles, Tree
 from images.inputs.lock import target_lock
 from images.inputs.lock.artifact import Artifact
-from images.inputs.lock.target_lock import Distribution
+from images.inputs.lock.distribution import Distribution
 from images.inputs.matrix import matrix
 from images.inputs.matrix.conflict_rules import THE_IMAGE, Rule
 from images.repository import ROOT

@@ -15,14 +15,12 @@ import pytest
 
 from images.build import prepare
 from images.build.prepare import Inputs
-from images.content.cuda import toolkit
 from images.content.custom_base import base_image, fit
 from images.content.custom_base.base_image import Ground
 from images.content.custom_base.source import Place
-from images.content.debian import rootfs
 from images.errors import BuildError, FetchError, IntegrityError, MatrixError, UsageError
 from images.inputs.fetch import download_cache
-from images.inputs.lock import target_lock
+from images.inputs.lock import base_lock, cuda_lock, target_lock
 from images.inputs.matrix import base_reference
 from images.inputs.matrix.matrix import load
 from images.oci import image
@@ -54,7 +52,9 @@ def place(tmp_path: Path) -> Place:
 
 def inputs(reference: str) -> Inputs:
     target = dataclasses.replace(TARGET, base=reference)
-    return Inputs(target, target_lock.read(MATRIX, target), rootfs.locked(), toolkit.locked("12.4"))
+    return Inputs(
+        target, target_lock.read(MATRIX, target), base_lock.read(), cuda_lock.read("12.4")
+    )
 
 
 def ready(digest: str, place: Place, store: Store) -> tuple[Ground, list[str]]:
