@@ -7,17 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from images.build import titles
+from images.build.titles import LayerName
 from images.content.python import bytecode
 from images.inputs.lock.deb import Deb
 from images.oci.layer.entry import Entry, of_bytes
 
 if TYPE_CHECKING:
     from images.build.layer_recipes import Entries, Workshop
-
-LOGIN = "environment of logins"
-"""Title of the layer of that environment."""
-
-_DEBIAN = "Debian packages of "
 
 
 class Flavour(NamedTuple):
@@ -34,8 +31,8 @@ class Flavour(NamedTuple):
     env: Mapping[str, str]
 
 
-def debian(flavour: Flavour, base_debs: Sequence[Deb]) -> tuple[str, Any, Entries]:
-    """The layer of the Debian packages that a flavour adds: its title, inputs and entries."""
+def debian(flavour: Flavour, base_debs: Sequence[Deb]) -> tuple[LayerName, Any, Entries]:
+    """The layer of the Debian packages that a flavour adds: its name, inputs and entries."""
     from images.content.debian import extra_packages
 
     def entries(shop: Workshop, opened: ExitStack) -> Iterator[Entry]:
@@ -43,13 +40,13 @@ def debian(flavour: Flavour, base_debs: Sequence[Deb]) -> tuple[str, Any, Entrie
         return bytecode.compiled(found, shop.compiler)
 
     return (
-        debian_title(flavour.name),
+        titles.added_debs(flavour.name),
         {"debs": extra_packages.key(base_debs, flavour.debs)},
         entries,
     )
 
 
-def login(env: Mapping[str, str]) -> tuple[str, Any, Entries]:
+def login(env: Mapping[str, str]) -> tuple[LayerName, Any, Entries]:
     """The image's environment for `ssh HOST COMMAND` (pam_env) and for login shells."""
     plain = "".join(f"{name}={value}\n" for name, value in env.items())
     script = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in env.items())
@@ -58,9 +55,4 @@ def login(env: Mapping[str, str]) -> tuple[str, Any, Entries]:
         yield of_bytes("etc/environment", plain.encode())
         yield of_bytes("etc/profile.d/roll-images.sh", script.encode())
 
-    return LOGIN, {"login": [plain, script]}, entries
-
-
-def debian_title(flavour: str) -> str:
-    """The title of the layer of a flavour's Debian packages."""
-    return f"{_DEBIAN}{flavour}"
+    return titles.LOGIN, {"login": [plain, script]}, entries

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from images import image_paths
-from images.build import flavour_layers, grouping, wheel_layers
+from images.build import flavour_layers, grouping, titles, wheel_layers
 from images.build.conflicts import left_out
 from images.build.flavour_layers import Flavour
+from images.build.titles import Kind, LayerName
 from images.content import runtime_wheel
 from images.content.cuda import toolkit
 from images.content.debian import rootfs
@@ -42,7 +43,7 @@ class _Maker(Protocol):
 
     def __call__(
         self,
-        title: str,
+        name: LayerName,
         inputs: Any,
         entries: Entries,
         distributions: Sequence[Distribution] = (),
@@ -52,12 +53,6 @@ class _Maker(Protocol):
     ) -> Recipe: ...
 
 
-BASE = "Debian bookworm"
-LINKS = "CUDA links"
-RUNTIME = "roll_runtime"
-"""Titles of the layers that are not of wheels; the compiler's has its version in it."""
-
-_COMPILER = "CUDA compiler "
 _VENV_CONFIG = "home = {home}\ninclude-system-site-packages = false\n"
 _RUNTIME_WEIGHT = 100_000
 
@@ -84,22 +79,34 @@ class Recipe:
     """A layer that can be made.
 
     Attributes:
-        title: what people see.
+        name: what it is.
         key: the digest of its inputs.
         distributions: locked files that it needs from the package index.
         debs: locked files that it needs from the Debian mirror.
         entries: makes its entries; what it opens is closed with the `ExitStack`.
         weight: bytes of its inputs, for order and progress.
         effort: how hard it is compressed.
+        installed: the distributions that it installs; what they are built with is not among them.
     """
 
-    title: str
+    name: LayerName
     key: str
     distributions: tuple[Distribution, ...]
     debs: tuple[Deb, ...]
     entries: Entries
     weight: int
     effort: Effort = "fast"
+    installed: tuple[Distribution, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The title of the layer in a manifest."""
+        return self.name.title
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of layer."""
+        return self.name.kind
 
     @property
     def needs(self) -> tuple[Artifact, ...]:
@@ -154,7 +161,7 @@ def recipes(
     }
 
     def recipe(
-        title: str,
+        name: LayerName,
         inputs: Any,
         entries: Entries,
         distributions: Sequence[Distribution] = (),
@@ -164,7 +171,7 @@ def recipes(
     ) -> Recipe:
         compressor = writer.compressor_id(compression, effort)
         key = sealed_text.digest_of({**common, "compressor": compressor, "inputs": inputs})
-        made = Recipe(title, key, tuple(distributions), tuple(debs), entries, weight, effort)
+        made = Recipe(name, key, tuple(distributions), tuple(debs), entries, weight, effort)
         return made if weight else replace(made, weight=sum(file.size for file in made.needs))
 
     grouped = grouping.groups(lock.of_engine())
@@ -173,16 +180,17 @@ def recipes(
 
     def of_group(group: grouping.Group) -> Recipe:
         made = wheel_layers.WheelLayer(
-            group, lock, base_debs, tools.version, losses.get(group.title, [])
+            group, lock, base_debs, tools.version, losses.get(group.name, [])
         )
-        return recipe(
-            group.title,
+        found = recipe(
+            group.name,
             made.inputs(),
             made.entries,
             distributions=made.needs,
             debs=base_debs if made.is_compiled else (),
             weight=sum(item.artifact.size for item in made.needs),
         )
+        return replace(found, installed=group.distributions)
 
     compiler = recipe(*_tools(tools), distributions=tools.wheels, debs=tools.debs)
     if footing is None:
@@ -213,16 +221,6 @@ def _debian(
         yield recipe(*flavour_layers.login(flavour.env), weight=_RUNTIME_WEIGHT)
 
 
-def compiler_title(version: str) -> str:
-    """The title of the layer of a compiler of that version."""
-    return f"{_COMPILER}{version}"
-
-
-def compiler_version(title: str) -> str | None:
-    """The version of the compiler whose layer has that title; None for another layer's."""
-    return title.removeprefix(_COMPILER) if title.startswith(_COMPILER) else None
-
-
 def _python_version(debs: Sequence[Deb]) -> str:
     """The upstream version of the image's Python: what decides about byte code."""
     (version,) = {
@@ -231,7 +229,7 @@ def _python_version(debs: Sequence[Deb]) -> str:
     return version.partition("-")[0]
 
 
-def _base(debs: Sequence[Deb]) -> tuple[str, Any, Entries]:
+def _base(debs: Sequence[Deb]) -> tuple[LayerName, Any, Entries]:
     def entries(shop: Workshop, opened: ExitStack) -> Iterator[Entry]:
         tar = rootfs.build(debs, shop.cache, shop.workdir)
         yield from bytecode.compiled(rootfs.entries(tar), shop.compiler)
@@ -239,14 +237,14 @@ def _base(debs: Sequence[Deb]) -> tuple[str, Any, Entries]:
 
     links = {entry.path: entry.target for entry in venv()}
     inputs = {"base": rootfs.key(debs), "venv": [links, _VENV_CONFIG.format(home="/usr/bin")]}
-    return BASE, inputs, entries
+    return titles.DEBIAN, inputs, entries
 
 
-def _own_venv(python: str) -> tuple[str, Any, Entries]:
+def _own_venv(python: str) -> tuple[LayerName, Any, Entries]:
     def entries(shop: Workshop, opened: ExitStack) -> Iterator[Entry]:
         yield from venv(python)
 
-    return f"virtual environment of {python}", {"venv": python, "format": "1"}, entries
+    return titles.venv(python), {"venv": python, "format": "1"}, entries
 
 
 def venv(python: str = f"/usr/bin/python{image_paths.PYTHON}") -> Iterator[Entry]:
@@ -258,28 +256,32 @@ def venv(python: str = f"/usr/bin/python{image_paths.PYTHON}") -> Iterator[Entry
     yield of_bytes(f"{image_paths.PREFIX}/pyvenv.cfg", config.encode())
 
 
-def _tools(tools: toolkit.Toolkit) -> tuple[str, Any, Entries]:
+def _tools(tools: toolkit.Toolkit) -> tuple[LayerName, Any, Entries]:
     def entries(shop: Workshop, opened: ExitStack) -> Iterator[Entry]:
         return toolkit.entries(tools, shop.cache)
 
-    return compiler_title(tools.version), {"toolkit": toolkit.key(tools)}, entries
+    return titles.compiler(tools.version), {"toolkit": toolkit.key(tools)}, entries
 
 
 def _links(recipe: _Maker, lock: Lock, tools: toolkit.Toolkit, *, home: bool) -> Recipe:
     made = wheel_layers.LinksLayer(lock, tools, home)
     return recipe(
-        LINKS, made.inputs(), made.entries, distributions=made.nvidia, weight=_RUNTIME_WEIGHT
+        titles.LINKS, made.inputs(), made.entries, distributions=made.nvidia, weight=_RUNTIME_WEIGHT
     )
 
 
-def _runtime() -> tuple[str, Any, Entries]:
+def _runtime() -> tuple[LayerName, Any, Entries]:
     def entries(shop: Workshop, opened: ExitStack) -> Iterator[Entry]:
         from images.formats import wheel_file
 
         wheel = opened.enter_context(wheel_file.opened(runtime_wheel.build(shop.workdir)))
         return bytecode.compiled(wheel_file.entries(wheel), shop.compiler)
 
-    return RUNTIME, {"runtime": [runtime_wheel.FORMAT, runtime_wheel.source_digest()]}, entries
+    return (
+        titles.RUNTIME,
+        {"runtime": [runtime_wheel.FORMAT, runtime_wheel.source_digest()]},
+        entries,
+    )
 
 
 def files_of(

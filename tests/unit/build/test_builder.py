@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from images.build import builder
+from images.build import builder, titles
 from images.build.builder import Look, Made, Settings
 from images.build.layer_recipes import Recipe, Workshop
 from images.content.python import interpreter
@@ -73,7 +73,7 @@ class Kitchen:
 
         weight = sum(item.artifact.size for item in files) or 10
         key = hashlib.sha256(title.encode()).hexdigest()
-        return Recipe(title, key, tuple(files), (), entries, weight)
+        return Recipe(titles.parse(title), key, tuple(files), (), entries, weight)
 
     def cook(self, recipes: Sequence[Recipe], look: Look | None = None) -> list[Made]:
         progress = Progress(self.out)
