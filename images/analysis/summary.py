@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from images.build import prepare, titles
-from images.build.layer_recipes import Recipe
 from images.build.prepare import Inputs, Shared
+from images.build.recipe import Recipe
 from images.build.titles import Kind, LayerName
 from images.content import runtime_wheel
 from images.errors import LockError

@@ -14,7 +14,7 @@ import pytest
 
 from images.build import titles
 from images.build.layer_cache import CacheFrom
-from images.build.layer_recipes import Recipe
+from images.build.recipe import Recipe
 from images.errors import RegistryError
 from images.export.push import push
 from images.export.push.push import Wishes

@@ -22,7 +22,7 @@ import pytest
 from images.build import builder, cache_records, layer_cache, titles
 from images.build.builder import Look, Made, Settings
 from images.build.layer_cache import CacheFrom, Filled
-from images.build.layer_recipes import Recipe
+from images.build.recipe import Recipe
 from images.errors import IntegrityError, LoginError, RegistryError
 from images.export.push import push
 from images.export.push.push import Pushed

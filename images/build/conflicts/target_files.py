@@ -17,7 +17,7 @@ from images.inputs.lock.target_lock import Lock
 
 if TYPE_CHECKING:
     from images.build.conflicts.comparison import Comparison
-    from images.build.layer_recipes import Recipe
+    from images.build.recipe import Recipe
     from images.inputs.matrix.target import Target
     from images.oci.store.store import Store
 

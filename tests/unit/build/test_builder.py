@@ -20,7 +20,7 @@ import pytest
 
 from images.build import builder, titles
 from images.build.builder import Look, Made, Settings
-from images.build.layer_recipes import Recipe, Workshop
+from images.build.recipe import LayerContext, Recipe
 from images.content.python import interpreter
 from images.content.python.interpreter import Interpreter
 from images.errors import BuildError, FetchError, IntegrityError, StoreError
@@ -63,11 +63,11 @@ class Kitchen:
         files: Sequence[Distribution] = (),
         extra: Callable[[], Iterator[Entry]] = lambda: iter(()),
     ) -> Recipe:
-        def entries(shop: Workshop, opened: ExitStack) -> Iterator[Entry]:
+        def entries(context: LayerContext, opened: ExitStack) -> Iterator[Entry]:
             self.made.append(title)
             yield of_bytes(f"{title}/own", title.encode())
             for item in files:
-                path = download_cache.checked(item.artifact, shop.cache)
+                path = download_cache.checked(item.artifact, context.cache)
                 yield of_bytes(f"{title}/{item.name}", path.read_bytes())
             yield from extra()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from images.build import grouping, layer_recipes
-from images.build.layer_recipes import Recipe
+from images.build.recipe import Recipe
 from images.content.cuda import links, toolkit
 from images.content.debian import rootfs
 from images.content.python import bytecode

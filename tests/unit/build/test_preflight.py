@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from images.build import layer_recipes, preflight, titles
-from images.build.layer_recipes import Recipe
 from images.build.preflight import Needs
+from images.build.recipe import Recipe
 from images.build.titles import Kind
 from images.commands import options
 from images.content.cuda import toolkit
