@@ -15,7 +15,7 @@ from pathlib import Path
 
 from images.build import cache_records
 from images.build.builder import Look, Made
-from images.build.layer_recipes import Recipe
+from images.build.recipe import Recipe
 from images.errors import IntegrityError, RegistryError, UsageError
 from images.export.push import history
 from images.export.push import transfer as push_blobs

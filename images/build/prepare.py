@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from images.build import layer_recipes
 from images.build.flavour_layers import Flavour
-from images.build.layer_recipes import Footing, Recipe
+from images.build.layer_recipes import Footing
+from images.build.recipe import Recipe, files_of
 from images.inputs.fetch.needed import Sources
 from images.inputs.lock import base_lock, cuda_lock, extra_lock, python_lock, target_lock
 from images.inputs.lock.cuda_lock import Toolkit
@@ -188,7 +189,7 @@ def wanted(inputs: Inputs, place: Place, progress: Progress, *, bring: bool) -> 
     """
     python = python_lock.packages(inputs.debs)
     if not inputs.target.base:
-        return layer_recipes.files_of(inputs.recipes(None), python)
+        return files_of(inputs.recipes(None), python)
     from images.content.custom_base import base_image
     from images.inputs.fetch import download_cache
     from images.inputs.matrix import base_reference
@@ -205,4 +206,4 @@ def wanted(inputs: Inputs, place: Place, progress: Progress, *, bring: bool) -> 
         )
     else:
         _, recipes = _fit(inputs, base_image.survey(image, place.cache, None, progress))
-    return layer_recipes.files_of(recipes, python, image.artifacts)
+    return files_of(recipes, python, image.artifacts)

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from images.build import titles
 from images.build.layer_cache import CacheFrom
-from images.build.layer_recipes import Recipe
+from images.build.recipe import Recipe
 from images.errors import RegistryError
 from images.export.push import push
 from images.export.push.push import Wishes
@@ -194,7 +195,12 @@ def test_odd_answers_of_a_cache_end_no_build(
         where = Place(Repository(faulty.address, "team/cache"), plain_http=True)
         for _ in range(times(60, 2000)):
             recipe = Recipe(
-                "x", f"{chance.getrandbits(256):064x}", (), (), lambda _, __: iter(()), 0
+                titles.parse("x"),
+                f"{chance.getrandbits(256):064x}",
+                (),
+                (),
+                lambda _, __: iter(()),
+                0,
             )
             assert CacheFrom(where, said.append, quick).look([recipe]) == {}
     assert said, "a cache that cannot be read is told"

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from images.build import layer_recipes
+from images.build.recipe import Recipe
 from images.content.python import interpreter
 from images.inputs.fetch import download_cache
 from images.inputs.lock import base_lock, cuda_lock, deb, mirror, target_lock
@@ -213,15 +214,13 @@ class Tiny:
         found = matrix.load(self.matrix)
         return target_lock.read(found, found.target(TARGET))
 
-    def recipes(self, compression: Compression = "zstd") -> list[layer_recipes.Recipe]:
+    def recipes(self, compression: Compression = "zstd") -> list[Recipe]:
         """The target's layers."""
         return layer_recipes.recipes(
             self._lock(), base_lock.read(), cuda_lock.read("12.4"), compression
         )
 
-    def keep(
-        self, recipes: Sequence[layer_recipes.Recipe], compression: Compression = "zstd"
-    ) -> None:
+    def keep(self, recipes: Sequence[Recipe], compression: Compression = "zstd") -> None:
         """Put stand-ins for base and compiler into the store to begin with.
 
         An image names them, so that `gc` leaves them there.

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from images.build import builder
+from images.build import builder, titles
 from images.build.builder import Look, Made, Settings
-from images.build.layer_recipes import Recipe, Workshop
+from images.build.recipe import LayerContext, Recipe
 from images.content.python import interpreter
 from images.content.python.interpreter import Interpreter
 from images.errors import BuildError, FetchError, IntegrityError, StoreError
@@ -63,17 +63,17 @@ class Kitchen:
         files: Sequence[Distribution] = (),
         extra: Callable[[], Iterator[Entry]] = lambda: iter(()),
     ) -> Recipe:
-        def entries(shop: Workshop, opened: ExitStack) -> Iterator[Entry]:
+        def entries(context: LayerContext, opened: ExitStack) -> Iterator[Entry]:
             self.made.append(title)
             yield of_bytes(f"{title}/own", title.encode())
             for item in files:
-                path = download_cache.checked(item.artifact, shop.cache)
+                path = download_cache.checked(item.artifact, context.cache)
                 yield of_bytes(f"{title}/{item.name}", path.read_bytes())
             yield from extra()
 
         weight = sum(item.artifact.size for item in files) or 10
         key = hashlib.sha256(title.encode()).hexdigest()
-        return Recipe(title, key, tuple(files), (), entries, weight)
+        return Recipe(titles.parse(title), key, tuple(files), (), entries, weight)
 
     def cook(self, recipes: Sequence[Recipe], look: Look | None = None) -> list[Made]:
         progress = Progress(self.out)

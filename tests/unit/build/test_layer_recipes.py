@@ -9,7 +9,7 @@ import pytest
 
 from images import format_numbers
 from images.build import grouping, layer_recipes
-from images.build.layer_recipes import Recipe
+from images.build.recipe import Recipe
 from images.inputs.lock import base_lock, cuda_lock, distribution, sealed_text
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.cuda_lock import Toolkit
