@@ -13,44 +13,20 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
     # While modules are loaded Ctrl-C leaves nothing behind: it ends the process without a word.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from images import requirements
 
 if reason := requirements.missing():
     requirements.refuse(reason)
 
-from images.commands import build, documents, export, lock, show, test, verify
+from images.commands import parser as command_line
 from images.commands.arguments import Parser
 from images.errors import BuildError
+from images.repository import ROOT
 from images.util import interrupts, output
-
-HERE = Path(__file__).resolve().parent
-
-COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
-    "build": build.build,
-    "fetch": build.fetch,
-    "list": show.list_targets,
-    "lock": lock.lock_targets,
-    "load": export.load,
-    "bundle": export.bundle,
-    "push": export.push,
-    "promote": export.promote,
-    "pull": export.pull,
-    "sbom": documents.sbom,
-    "provenance": documents.provenance,
-    "test": test.test,
-    "inspect": show.inspect,
-    "plan": show.plan,
-    "diff": show.diff,
-    "sizes": show.sizes,
-    "verify": verify.verify,
-    "gc": verify.gc,
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,9 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> Parser:
     """The command line's parser."""
-    from images.commands import options
-
-    return options.parser(HERE, (__doc__ or "").partition("\n")[0], COMMANDS)
+    return command_line.parser(ROOT, (__doc__ or "").partition("\n")[0])
 
 
 def _run(given: list[str]) -> int:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from images.errors import UsageError
 from images.util import output, suggest, units
+
+Run = Callable[[argparse.Namespace], int]
+"""Runs a command with its options, and returns the exit code."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -64,6 +67,25 @@ class Parser(argparse.ArgumentParser):
             if option and name not in self._option_string_actions:
                 near = suggest.nearest(name, self._option_string_actions)
                 self.error(f"{self.prog} has no option {name}{near}")
+
+
+class Command(NamedTuple):
+    """A command of the command line.
+
+    Attributes:
+        name: the word that stands for it.
+        run: what it does; its docstring is the command's help.
+        add_options: declares its options, besides those of every command.
+    """
+
+    name: str
+    run: Run
+    add_options: Callable[[Parser], None]
+
+
+def one_of(words: Sequence[str]) -> str:
+    """Return words as a metavar: `{zstd,gzip}`."""
+    return f"{{{','.join(words)}}}"
 
 
 def choice(known: Iterable[str]) -> Callable[[str], str]:

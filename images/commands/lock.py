@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from images.commands.arguments import Command, Parser
+from images.commands.options import add_cache, add_mirror, add_optional_targets
 from images.commands.selection import bring_wheels, compare_files, matrix_of
 from images.errors import LockError
 from images.util import output
@@ -15,6 +17,20 @@ from images.util import output
 if TYPE_CHECKING:
     from images.inputs.lock.mirror import Mirror
     from images.inputs.matrix.matrix import Matrix, Target
+
+
+def _lock_options(parser: Parser) -> None:
+    add_optional_targets(parser)
+    add = parser.add_argument
+    add("--check", action="store_true", help="change nothing; fail on a stale lock")
+    add(
+        "--base",
+        action="store_true",
+        dest="base_only",
+        help="newest packages for base, compiler and flavours",
+    )
+    add_cache(parser)
+    add_mirror(parser)
 
 
 def lock_targets(options: argparse.Namespace) -> int:
@@ -45,6 +61,9 @@ def lock_targets(options: argparse.Namespace) -> int:
             sealed_text.write(shared.path, shared.make(where))
             output.result(f"{shared.path}: locked")
     return 0
+
+
+LOCK = Command("lock", lock_targets, _lock_options)
 
 
 class _SharedLock(NamedTuple):

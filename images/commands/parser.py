@@ -1,6 +1,38 @@
-"""What the help of the whole command line ends in: exit codes and examples."""
+"""The parser of the whole command line. Nothing is read or done here."""
 
-EPILOG = """\
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from images.commands import analysis, build, export, lock, registry, show, upkeep
+from images.commands.arguments import Parser
+from images.commands.options import add_locations
+from images.commands.test import command as test
+
+COMMANDS = (
+    build.BUILD,
+    build.FETCH,
+    show.LIST,
+    lock.LOCK,
+    export.LOAD,
+    export.BUNDLE,
+    registry.PUSH,
+    registry.PROMOTE,
+    registry.PULL,
+    show.SBOM,
+    show.PROVENANCE,
+    test.TEST,
+    show.INSPECT,
+    analysis.PLAN,
+    analysis.DIFF,
+    analysis.SIZES,
+    upkeep.VERIFY,
+    upkeep.GC,
+)
+"""In the order of the help."""
+
+_EPILOG = """\
 exit codes:
    0 done                        7 store, disk or output
    1 other failure               8 program missing or failed, or host unfit
@@ -26,3 +58,28 @@ examples:
   python build.py test --target torch280-sglang052 --gpu    what needs a GPU; keeps evidence
   python build.py test --target torch280-sglang052-roll --gpu --roll CHECKOUT   ROLL itself in it
 """
+
+
+def parser(root: Path, description: str) -> Parser:
+    """Return the parser of the whole command line; what it parses has the command as `run`.
+
+    Args:
+        root: the directory that the matrix and the store lie in by default.
+        description: of the program.
+    """
+    whole = Parser(
+        prog="build.py",
+        description=description,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    found = whole.add_subparsers(metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        text = command.run.__doc__
+        one = found.add_parser(command.name, help=text, description=text, allow_abbrev=False)
+        one.set_defaults(run=command.run)
+        add_locations(one, root)
+        command.add_options(one)
+        whole.commands[command.name] = one
+    return whole
