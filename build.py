@@ -39,16 +39,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         output.finish()
 
 
-def parser() -> Parser:
-    """The command line's parser."""
-    return command_line.parser(ROOT, (__doc__ or "").partition("\n")[0])
+def parser(only: str | None = None) -> Parser:
+    """Return the command line's parser, with the options of all commands or of one only."""
+    return command_line.parser(ROOT, (__doc__ or "").partition("\n")[0], only)
 
 
 def _run(given: list[str]) -> int:
     if given and given[0].startswith("-") and given[0] not in ("-h", "--help"):
         given.insert(0, "build")
     try:
-        options = parser().read(given)
+        options = parser(given[0] if given else None).read(given)
         code: int = options.run(options)
         return code
     except BuildError as error:

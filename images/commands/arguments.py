@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from images.errors import UsageError
 from images.util import output, suggest, units
@@ -69,7 +69,7 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"{self.prog} has no option {name}{near}")
 
 
-class Command(NamedTuple):
+class Command:
     """A command of the command line.
 
     Attributes:
@@ -78,9 +78,12 @@ class Command(NamedTuple):
         add_options: declares its options, besides those of every command.
     """
 
-    name: str
-    run: Run
-    add_options: Callable[[Parser], None]
+    __slots__ = ("add_options", "name", "run")
+
+    def __init__(self, name: str, run: Run, add_options: Callable[[Parser], None]) -> None:
+        self.name = name
+        self.run = run
+        self.add_options = add_options
 
 
 def one_of(words: Sequence[str]) -> str:

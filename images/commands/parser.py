@@ -60,12 +60,13 @@ examples:
 """
 
 
-def parser(root: Path, description: str) -> Parser:
+def parser(root: Path, description: str, only: str | None = None) -> Parser:
     """Return the parser of the whole command line; what it parses has the command as `run`.
 
     Args:
         root: the directory that the matrix and the store lie in by default.
         description: of the program.
+        only: the command whose options alone are needed: to declare all takes a while.
     """
     whole = Parser(
         prog="build.py",
@@ -78,8 +79,9 @@ def parser(root: Path, description: str) -> Parser:
     for command in COMMANDS:
         text = command.run.__doc__
         one = found.add_parser(command.name, help=text, description=text, allow_abbrev=False)
-        one.set_defaults(run=command.run)
-        add_locations(one, root)
-        command.add_options(one)
         whole.commands[command.name] = one
+        if only in (None, command.name):
+            one.set_defaults(run=command.run)
+            add_locations(one, root)
+            command.add_options(one)
     return whole
