@@ -15,7 +15,7 @@ from images import image_paths
 from images.analysis.summary import Package, Part, of_compiler
 from images.build import flavour_layers, layer_recipes
 from images.errors import IntegrityError
-from images.oci.layer.writer import Blob
+from images.oci.descriptor import Blob
 from images.oci.store.store import Store
 
 _ONE_WHEEL = re.compile(r"(?P<name>[a-z0-9]+(?:-[a-z0-9]+)*) (?P<version>[0-9]\S*)")
@@ -60,7 +60,7 @@ def place(part: Part) -> str:
 
 
 def _inside(store: Store, blob: Blob) -> Iterator[Package]:
-    from images.export.docker.archive import unpacked
+    from images.oci.layer.decompress import unpacked
     from images.oci.layer.read_ahead import ahead
     from images.oci.layer.tar_stream import TarStream
 

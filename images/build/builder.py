@@ -26,9 +26,9 @@ from images.inputs.fetch import download_cache, needed
 from images.inputs.fetch.needed import Arriving
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.deb import Deb
+from images.oci.descriptor import Blob, Compression
 from images.oci.image import MAX_LAYERS, Layer
 from images.oci.layer import writer
-from images.oci.layer.writer import Blob, Compression
 from images.oci.store.remote_layers import Place, Remote
 from images.oci.store.store import Store
 from images.util.progress import Meter, Progress, size

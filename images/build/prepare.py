@@ -19,7 +19,7 @@ from images.inputs.lock import target_lock
 from images.inputs.lock.deb import Deb
 from images.inputs.lock.target_lock import Lock
 from images.inputs.matrix.target import Target
-from images.oci.layer.writer import Blob, Compression
+from images.oci.descriptor import Blob, Compression
 from images.util.progress import Progress
 
 if TYPE_CHECKING:

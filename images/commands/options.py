@@ -7,7 +7,7 @@ from pathlib import Path
 
 from images.commands import arguments
 from images.commands.arguments import Parser, one_of
-from images.oci.layer.writer import COMPRESSIONS
+from images.oci.descriptor import COMPRESSIONS
 
 
 def add_locations(parser: Parser, root: Path) -> None:

@@ -28,13 +28,13 @@ from images.inputs.fetch import download_cache
 from images.inputs.lock import deb, mirror, target_lock
 from images.inputs.lock.target_lock import Distribution, Lock
 from images.inputs.matrix import matrix
+from images.oci.descriptor import Compression
 from images.oci.image import Image, Layer
 from images.oci.layer import writer
 from images.oci.layer.entry import of_bytes
-from images.oci.layer.writer import Compression
 from images.oci.store import store as stores
 from tests.faults.index import Index
-from tests.unit.conftest import write_wheel
+from tests.unit.wheels import write_wheel
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("ROLL_IMAGES_CACHE") or Path.home() / ".cache" / "roll-images")

@@ -27,7 +27,8 @@ from images.errors import IntegrityError, LoginError, RegistryError
 from images.export.push import push
 from images.export.push.push import Pushed
 from images.http.retry import Policy
-from images.oci import image, referrer
+from images.oci import referrer
+from images.oci.descriptor import digest_of
 from images.oci.image import Image
 from images.oci.layer import writer
 from images.oci.layer.entry import of_bytes
@@ -44,7 +45,7 @@ from tests.integration.registries import Fault, Proxy, TokenServer, need, regist
 MIB = 1 << 20
 NOISE = random.Random(7).randbytes(6 * MIB)
 CONTENT = {"bulk": NOISE, "small": NOISE[:MIB], "top": b"1"}
-QUICK = Policy(attempts=3, strangers=2, first=0.01, longest=0.05)
+QUICK = Policy(max_attempts=3, max_attempts_unreached=2, base_delay=0.01, max_delay=0.05)
 
 
 @pytest.fixture(autouse=True)
@@ -450,7 +451,7 @@ def test_manifest_with_other_bytes_than_its_digest_is_no_record(
 
     def lie(request: Any) -> bool:
         if "manifests" in request.path:
-            request.answer(200, {"Docker-Content-Digest": image.digest(b"{}")}, b"[]")
+            request.answer(200, {"Docker-Content-Digest": digest_of(b"{}")}, b"[]")
             return True
         return False
 

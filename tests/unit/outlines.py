@@ -18,10 +18,10 @@ from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.target_lock import Distribution
 from images.inputs.matrix import matrix
 from images.inputs.matrix.matrix import Matrix
+from images.oci.descriptor import Compression
 from images.oci.image import Image, Layer
 from images.oci.layer import writer
 from images.oci.layer.entry import Entry, of_bytes
-from images.oci.layer.writer import Compression
 from images.oci.store import store
 from images.oci.store.store import Store
 

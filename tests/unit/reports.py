@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from images.oci.descriptor import Blob
 from images.oci.image import Image, Layer
-from images.oci.layer.writer import Blob
 from images.oci.reference import Repository
 from images.oci.store.remote_layers import Place
 

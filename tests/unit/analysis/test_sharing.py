@@ -12,7 +12,7 @@ from images.analysis import sharing
 from images.analysis.sharing import Share
 from images.analysis.summary import Part
 from images.inputs.lock.artifact import Artifact
-from images.oci.layer.writer import Blob
+from images.oci.descriptor import Blob
 from tests.unit.outlines import Workplace, wheel
 
 TORCH = wheel("torch", 900_000_000)

@@ -11,7 +11,7 @@ from images.analysis.compare import Change, Comparison
 from images.analysis.summary import Outline, Package, Part
 from images.build import layer_recipes
 from images.errors import IntegrityError, LockError, UsageError
-from images.oci.layer.writer import Blob
+from images.oci.descriptor import Blob
 from tests.unit.outlines import Workplace, debs, wheel
 
 A, B = "torch280-sglang052", "torch280-sglang055"

@@ -22,7 +22,8 @@ DESTINATION = ROOT / "images" / "unbundle"
 
 LARGEST_WING = 16
 CORE = """
-images.oci.layer.writer images.oci.image images.oci.store.store images.oci.layer.entry images.errors
+images.oci.descriptor images.oci.layer.writer images.oci.image images.oci.store.store
+images.oci.layer.entry images.errors
 """
 NO_CHANGE = """
 images.build.layer_recipes images.build.builder images.build.assemble images.inputs.matrix.matrix
@@ -32,8 +33,7 @@ images.attest.attach
 """
 PARSER = """
 images images.errors images.printable images.repository images.requirements images.oci
-images.oci.layer images.oci.layer.entry images.oci.layer.tar_header images.oci.layer.writer
-images.oci.registry images.oci.registry.limits
+images.oci.descriptor images.oci.registry images.oci.registry.limits
 """
 """Besides commands and util, all that is loaded when a command line is parsed."""
 
@@ -93,7 +93,6 @@ def test_only_reports_and_bundles_know_the_unpacker() -> None:
     found = {named(path.parent) for path in IMAGES if "unbundle" in imported_wings(path)}
     assert {name for name in found if not name.startswith("images/unbundle")} == {
         "images/commands/report",
-        "images/export",
         "images/export/bundle",
     }
 
