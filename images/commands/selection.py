@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from images.repository import ROOT
-from images.util import output
 from images.util.progress import Progress
 
 if TYPE_CHECKING:
@@ -22,8 +20,6 @@ if TYPE_CHECKING:
     from images.oci.image import Image
     from images.oci.store.remote_layers import Place
     from images.oci.store.store import Store
-
-"""The checkout."""
 
 
 def matrix_of(options: argparse.Namespace) -> Matrix:
@@ -170,23 +166,3 @@ def completed(source: Store, image: Image, progress: Progress) -> None:
         from images.oci.registry import backfill
 
         backfill.complete(source, [layer.blob.digest for layer in image.layers], progress=progress)
-
-
-def print_documents(documents: Sequence[dict[str, Any]], several: str = "images") -> None:
-    """That of one image or target as it is; of several an object that lists them.
-
-    Args:
-        documents: one each.
-        several: the list's name.
-    """
-    print_json(documents[0] if len(documents) == 1 else {several: documents})
-
-
-def print_json(document: dict[str, Any]) -> None:
-    """One document on standard output."""
-    output.result(json.dumps(document, indent=1))
-
-
-def print_summary(options: argparse.Namespace, summary: str) -> None:
-    """What a command did, for people: beside `--json` it goes to standard error."""
-    (output.message if options.json else output.result)(summary)

@@ -16,6 +16,7 @@ from images.errors import IntegrityError, RegistryError
 from images.oci.layer import decompress
 from images.oci.registry import download
 from images.oci.registry.client import Registry
+from images.oci.registry.limits import TRANSFERS
 from images.oci.registry.refusals import NotFoundError
 from images.oci.store.remote_layers import Place, Remote
 from images.oci.store.store import Store
@@ -24,12 +25,9 @@ from images.util.progress import Meter, Progress
 
 _MAKE_IT = "python build.py --target ID  # without --cache-from, it makes what the store lacks"
 
-JOBS = 4
-"""Blobs that come at a time: enough to fill a line, few enough for one disk."""
-
 
 def complete(
-    store: Store, digests: Iterable[str], *, progress: Progress, jobs: int = JOBS
+    store: Store, digests: Iterable[str], *, progress: Progress, jobs: int = TRANSFERS
 ) -> list[Remote]:
     """Fetch those blobs that lie elsewhere; gives what was fetched.
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from images.commands.arguments import Command, Parser, choice, one_of
+from images.commands.options import add_targets
 from images.commands.selection import chosen, completed
 from images.errors import UsageError
 from images.util.progress import Progress
@@ -12,13 +15,51 @@ from images.util.progress import Progress
 if TYPE_CHECKING:
     from images.inputs.matrix.matrix import Matrix, Target
 
+_BACKENDS = ("docker", "rootfs")
+
+
+def _test_options(parser: Parser) -> None:
+    add_targets(parser)
+    add = parser.add_argument
+    add(
+        "--backend",
+        type=choice(_BACKENDS),
+        metavar=one_of(_BACKENDS),
+        help="a container, or an unpacked root file system (default: as there is Docker or not)",
+    )
+    add(
+        "--rootfs",
+        type=Path,
+        metavar="DIR",
+        help="the image as it was unpacked before: the store then needs no layers",
+    )
+    add(
+        "--gpu",
+        action="store_true",
+        help="what needs a GPU alone, failing where there is none; its outcome is kept as evidence",
+    )
+    add(
+        "--roll",
+        type=Path,
+        metavar="CHECKOUT",
+        help="ROLL's own code from there alone, in an image of a -roll target: its inference "
+        "worker, and a whole job; with --gpu on a GPU, else on the CPU as far as it goes",
+    )
+    add(
+        "--evidence",
+        type=Path,
+        metavar="FILE",
+        help="where (evidence/TARGET.json beside the matrix)",
+    )
+    add("pytest", nargs="*", help="options for pytest, behind --")
+
 
 def test(options: argparse.Namespace) -> int:
     """Run the tests of built images: tests/image and tests/gpu, or ROLL's own code."""
-    from images.commands import image_tests, roll_checkout
+    from images.commands.test import roll_checkout, suites
     from images.oci.store import store
 
-    image_tests.check_installed()
+    suites.check_installed()
     matrix, targets = chosen(options)
     if len(targets) > 1 and (options.rootfs or options.evidence):
         raise UsageError(
@@ -39,7 +80,7 @@ def test(options: argparse.Namespace) -> int:
         roll_checkout.read(options.roll)
         for target in targets:
             _need_ray(matrix, target)
-    how = image_tests.How(
+    how = suites.How(
         options.backend,
         options.rootfs,
         options.gpu,
@@ -53,8 +94,11 @@ def test(options: argparse.Namespace) -> int:
         if not options.rootfs:
             completed(source, image, Progress())
     for target in targets:
-        image_tests.run(target.id, store=options.store, matrix=options.matrix, how=how)
+        suites.run(target.id, store=options.store, matrix=options.matrix, how=how)
     return 0
+
+
+TEST = Command("test", test, _test_options)
 
 
 def _need_ray(matrix: Matrix, target: Target) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from images.commands.selection import elsewhere_of, print_json
+from images.commands.arguments import Command, Parser
+from images.commands.options import add_json
+from images.commands.report.printing import print_json
+from images.commands.selection import elsewhere_of
 from images.errors import IntegrityError, StoreError
 from images.util import output
 from images.util.progress import Progress, size
@@ -44,15 +47,13 @@ def verify(options: argparse.Namespace) -> int:
     return 0
 
 
-def _notes(source: Store) -> list[str]:
-    """Report on standard error what the store holds and this builder does not understand."""
-    try:
-        notes = source.notes()
-    except StoreError:  # the index itself: `verify` lists it among the faults
-        return []
-    for note in notes:
-        output.message(f"note: {note}")
-    return notes
+VERIFY = Command("verify", verify, add_json)
+
+
+def _gc_options(parser: Parser) -> None:
+    parser.add_argument(
+        "--damaged", action="store_true", help="hash all blobs first, and remove damaged ones too"
+    )
 
 
 def gc(options: argparse.Namespace) -> int:
@@ -70,3 +71,17 @@ def gc(options: argparse.Namespace) -> int:
             "which images it is: build them again, or take others out of index.json; then gc again"
         )
     return 0
+
+
+GC = Command("gc", gc, _gc_options)
+
+
+def _notes(source: Store) -> list[str]:
+    """Report on standard error what the store holds and this builder does not understand."""
+    try:
+        notes = source.notes()
+    except StoreError:  # the index itself: `verify` lists it among the faults
+        return []
+    for note in notes:
+        output.message(f"note: {note}")
+    return notes

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from images.commands import roll_checkout
+from images.commands.test import roll_checkout
 from images.errors import ToolError, UsageError
 
 
