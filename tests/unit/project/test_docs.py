@@ -15,7 +15,7 @@ from tests.unit import shell_commands
 
 README = ROOT / "README.md"
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
-DOCUMENTS = [README, ROOT / "CONTRIBUTING.md", *PAGES]
+DOCUMENTS = [README, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *PAGES]
 INDEX = ROOT / "docs" / "README.md"
 SOURCES = ("build.py", "images", "roll_runtime/src", "tests", "benchmarks", "matrix.yaml")
 _LINK = re.compile(r"\]\(([^)#]+?)(?:#[^)]*)?\)")
