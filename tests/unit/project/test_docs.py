@@ -11,6 +11,7 @@ import pytest
 from images.inputs.lock import target_lock
 from images.inputs.matrix import matrix
 from images.repository import ROOT
+from images.util import progress
 from tests.unit import shell_commands
 
 README = ROOT / "README.md"
@@ -56,7 +57,7 @@ def test_links_into_a_page_name_one_of_its_headings(path: Path) -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors of a page's headings, as GitHub makes them."""
+    """Return the anchors of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -109,18 +110,20 @@ def test_rows_of_the_readme_are_those_of_the_matrix() -> None:
         for name, cells in _ROW.findall(README.read_text(encoding="utf-8"))
     }
     assert list(rows) == [target.id for target in loaded.targets if not target.flavour]
-    for name, (sglang, torch, cuda, *_, size, added) in rows.items():
+    for name, (sglang, torch, cuda, number, wheels, size, added) in rows.items():
         target = loaded.target(name)
         assert (sglang, torch, cuda) == (target.sglang, target.torch, target.cuda)
         assert target.budget is not None
         assert target.budget.why.startswith(f"{size} as locked")
-        both = [name, f"{name}-roll"]
-        assert [rows[name][3], added] == [str(distributions(loaded, each)) for each in both]
+        sizes = locked_sizes(loaded, name)
+        assert (number, wheels) == (str(len(sizes)), progress.size(sum(sizes)))
+        assert added == str(len(locked_sizes(loaded, f"{name}-roll")))
 
 
-def distributions(loaded: matrix.Matrix, target: str) -> int:
-    """How many distributions the lock of a target installs."""
-    return len(target_lock.read(loaded, loaded.target(target)).distributions)
+def locked_sizes(loaded: matrix.Matrix, target: str) -> list[int]:
+    """Return the sizes of the files that the distributions of a target install from."""
+    lock = target_lock.read(loaded, loaded.target(target))
+    return [distribution.artifact.size for distribution in lock.distributions]
 
 
 # -- what pages name -------------------------------------------------------------------------------
@@ -161,7 +164,7 @@ def test_variables_of_the_project_are_read_somewhere() -> None:
 
 
 def pasted(folder: Path, flavours: str, *, named: str = "roll") -> dict[str, matrix.Target]:
-    """The targets of our matrix with more lines at the top of `flavours`."""
+    """Return the targets of matrix.yaml with more lines at the top of `flavours`."""
     text = (ROOT / "matrix.yaml").read_text(encoding="utf-8")
     text = text.replace("\nflavours:\n", f"\nflavours:\n{flavours}", 1)
     text = text.replace("\n  flavours: [roll]\n", f"\n  flavours: [{named}]\n", 1)
