@@ -8,9 +8,12 @@ from textwrap import indent
 
 import pytest
 
+import build
 from images.inputs.lock import target_lock
 from images.inputs.matrix import matrix
 from images.repository import ROOT
+from images.unbundle import cli
+from images.unbundle.destinations import enter_script
 from images.util import progress
 from tests.unit import shell_commands
 
@@ -20,6 +23,7 @@ DOCUMENTS = [README, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *PAGES]
 INDEX = ROOT / "docs" / "README.md"
 SOURCES = ("build.py", "images", "roll_runtime/src", "tests", "benchmarks", "matrix.yaml")
 _LINK = re.compile(r"\]\(([^)#]+?)(?:#[^)]*)?\)")
+_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 _VARIABLE = re.compile(r"\bROLL_[A-Z0-9_]+")
 _FLAVOUR = re.compile(r"<!-- flavour -->\n```yaml\n(.*?)```", re.DOTALL)
 _MARKED = re.compile(r"^<!-- (\w+) -->\n```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -127,6 +131,20 @@ def locked_sizes(loaded: matrix.Matrix, target: str) -> list[int]:
 
 
 # -- what pages name -------------------------------------------------------------------------------
+
+
+def test_options_of_bundles_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    for main, arguments in (
+        (build.main, ["bundle", "--help"]),
+        (cli.main, ["--help"]),
+        (cli.main, ["check", "--help"]),
+    ):
+        with pytest.raises(SystemExit):
+            main(arguments)
+    known = {"--help", *_OPTION.findall(capsys.readouterr().out + enter_script.SCRIPT)}
+    page = (ROOT / "docs" / "bundles.md").read_text(encoding="utf-8")
+    assert set(_OPTION.findall(page)) - known == set()
+    assert "--scratch" in page
 
 
 def test_tests_that_are_named_exist() -> None:
