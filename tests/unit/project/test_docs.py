@@ -10,7 +10,7 @@ import pytest
 
 import build
 from images.inputs.lock import target_lock
-from images.inputs.matrix import matrix
+from images.inputs.matrix import entries, matrix
 from images.repository import ROOT
 from images.unbundle import cli
 from images.unbundle.destinations import enter_script
@@ -189,6 +189,13 @@ def pasted(folder: Path, flavours: str, *, named: str = "roll") -> dict[str, mat
     path = folder / "matrix.yaml"
     path.write_text(text, encoding="utf-8")
     return {target.id: target for target in matrix.load(path).targets}
+
+
+def test_every_key_is_in_matrix_md() -> None:
+    page = (ROOT / "docs" / "matrix.md").read_text(encoding="utf-8")
+    top = re.findall(r"^(\w+):", (ROOT / "matrix.yaml").read_text(encoding="utf-8"), re.MULTILINE)
+    cells = " ".join(re.findall(r"^\| (`[^|]*) \|", page, re.MULTILINE))
+    assert {*top, *entries.KEYS} - set(re.findall(r"`(\w+)`", cells)) == set()
 
 
 def test_the_flavour_of_matrix_md_is_read(tmp_path: Path) -> None:
