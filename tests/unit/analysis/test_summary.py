@@ -115,7 +115,7 @@ def test_names_that_stand_for_nothing(work: Workplace) -> None:
 
 def test_digest_of_a_layer_is_no_image(work: Workplace) -> None:
     digest = next(layer.blob.digest for layer in work.build("052").layers)
-    with pytest.raises(IntegrityError, match="not a manifest of ours"):
+    with pytest.raises(IntegrityError, match="not an image of this builder"):
         find(work, digest)
 
 
@@ -144,7 +144,7 @@ def test_damaged_layer_that_must_be_looked_into_is_told(work: Workplace) -> None
     work.build("052")
     shelf = next(part for part in find(work, A).parts if part.title.startswith("small"))
     assert shelf.blob
-    work.store.blob_path(shelf.identity).write_bytes(b"x" * shelf.size)
+    work.store.blobs.path(shelf.identity).write_bytes(b"x" * shelf.size)
     with pytest.raises(IntegrityError, match="a layer cannot be read"):
         packages.packages(shelf, work.store)
 
