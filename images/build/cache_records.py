@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from images import format_numbers
 from images.errors import IntegrityError
 from images.oci.descriptor import (
     DIGEST,
@@ -36,9 +37,6 @@ from images.oci.registry import download, manifests
 from images.oci.registry.client import Registry
 from images.util import untrusted_json
 from images.util.parallel import QUESTIONS, at_once
-
-FORMAT = "1"
-"""Part of every tag. Raise it when a record's form changes: older builders then do not see it."""
 
 _ARTIFACT_TYPE = "application/vnd.roll.layer.v1+json"
 NOT_A_RECORD = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
@@ -60,7 +58,7 @@ class Found:
 
 def tag(key: str) -> str:
     """The tag of a layer's record. A key is a SHA-256 in hexadecimal, so it makes a valid one."""
-    return f"layer-{FORMAT}-{key}"
+    return f"layer-{format_numbers.CACHE_RECORD}-{key}"
 
 
 def find(registry: Registry, keys: Sequence[str]) -> Found:
@@ -73,7 +71,7 @@ def find(registry: Registry, keys: Sequence[str]) -> Found:
     Raises:
         RegistryError: it cannot be reached, or wants another login.
     """
-    results = at_once(lambda key: _find(registry, key), keys, QUESTIONS, registry.exchange.close)
+    results = at_once(lambda key: _find(registry, key), keys, QUESTIONS, registry.transport.close)
     pairs = list(zip(keys, results, strict=True))
     blobs = {key: found for key, found in pairs if isinstance(found, Blob)}
     faults = [

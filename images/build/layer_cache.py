@@ -30,7 +30,7 @@ from images.oci.store.store import Store
 from images.util.parallel import QUESTIONS, at_once
 from images.util.progress import Progress
 
-_IMPATIENT = Policy(attempts=3, strangers=2, longest=4.0, patience=10.0)
+_IMPATIENT = Policy(max_attempts=3, max_attempts_unreached=2, max_delay=4.0, max_retry_after=10.0)
 """To read: what a cache saves must not be spent on waiting for it."""
 
 PATIENCE = 30.0
@@ -98,7 +98,7 @@ class CacheFrom:
             policy=self.policy,
             actions="pull",
         )
-        with registry, _broken_off(registry.exchange.close, self.patience, late):
+        with registry, _broken_off(registry.transport.close, self.patience, late):
             try:
                 found = cache_records.find(registry, keys)
             except (CancelledError, RegistryError):
@@ -219,7 +219,7 @@ def _write(
             lambda item: cache_records.add(registry, item.key, item.layer.title, item.layer.blob),
             new,
             QUESTIONS,
-            registry.exchange.close,
+            registry.transport.close,
         )
     return sent
 

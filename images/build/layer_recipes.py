@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from images import image_paths
+from images import format_numbers, image_paths
 from images.build import flavour_layers, grouping, wheel_layers
 from images.build.conflicts import left_out
 from images.build.flavour_layers import Flavour
@@ -148,8 +148,8 @@ def recipes(
         flavour: of a target that is one; an own base brings Debian packages itself.
     """
     common = {
-        "bytecode": bytecode.FORMAT,
-        "layer": writer.FORMAT,
+        "bytecode": format_numbers.BYTE_CODE,
+        "layer": format_numbers.LAYER_WRITER,
         "prefix": image_paths.PREFIX,
         "python": _python_version(base_debs),
     }
@@ -247,7 +247,11 @@ def _own_venv(python: str) -> tuple[str, Any, Entries]:
     def entries(shop: Workshop, opened: ExitStack) -> Iterator[Entry]:
         yield from venv(python)
 
-    return f"virtual environment of {python}", {"venv": python, "format": "1"}, entries
+    return (
+        f"virtual environment of {python}",
+        {"venv": python, "format": format_numbers.CUSTOM_BASE_VENV},
+        entries,
+    )
 
 
 def venv(python: str = f"/usr/bin/python{image_paths.PYTHON}") -> Iterator[Entry]:
@@ -280,7 +284,11 @@ def _runtime() -> tuple[str, Any, Entries]:
         wheel = opened.enter_context(wheel_file.opened(runtime_wheel.build(shop.workdir)))
         return bytecode.compiled(wheel_file.entries(wheel), shop.compiler)
 
-    return RUNTIME, {"runtime": [runtime_wheel.FORMAT, runtime_wheel.source_digest()]}, entries
+    return (
+        RUNTIME,
+        {"runtime": [format_numbers.ROLL_RUNTIME, runtime_wheel.source_digest()]},
+        entries,
+    )
 
 
 def files_of(

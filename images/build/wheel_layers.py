@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from images import format_numbers
 from images.build import grouping
 from images.build.conflicts import left_out
 from images.build.conflicts.left_out import Loss
@@ -24,13 +25,8 @@ from images.inputs.lock.target_lock import Distribution, Lock
 from images.oci.layer.entry import Entry
 
 if TYPE_CHECKING:
+    from images.build.conflicts.detection import InstalledFiles
     from images.build.layer_recipes import Workshop
-    from images.content.conflicts import Brought
-
-WHEELS_FORMAT = "1"
-"""Part of the key of every layer with wheels. Raise it when `images.formats.wheel_file`, or another
-release of the `installer` library that is pinned, puts other files into an image. It stands here
-because a build that makes nothing must not import them."""
 
 
 class WheelLayer(NamedTuple):
@@ -71,17 +67,15 @@ class WheelLayer(NamedTuple):
     def inputs(self) -> dict[str, Any]:
         """What decides about its bytes, but for what all layers share."""
         items = self.group.distributions
-        found: dict[str, Any] = {"format": WHEELS_FORMAT, "wheels": _hashes(items)}
+        found: dict[str, Any] = {"format": format_numbers.WHEELS, "wheels": _hashes(items)}
         if _has_sdist(self._read):
-            from images.content.sdist import wheel_build
-
-            found["build"] = [wheel_build.FORMAT, *_hashes(self.lock.build)]
+            found["build"] = [format_numbers.SDIST, *_hashes(self.lock.build)]
         if misrecorded := sorted(item.name for item in items if item.name in self.lock.misrecorded):
             found["misrecorded"] = misrecorded
         if compiled := sorted(item.name for item in self._read if item.name in self.lock.compiled):
-            from images.content.sdist import compiled as sdist_compiled
+            from images.content.sdist import compiled_build
 
-            found["compiled"] = [sdist_compiled.key(self.base_debs), *compiled]
+            found["compiled"] = [compiled_build.key(self.base_debs), *compiled]
         if self.losses:
             found["left_out"] = left_out.inputs(self.losses)
         return found
@@ -112,22 +106,20 @@ class WheelLayer(NamedTuple):
                         remedy="name the winner under `conflicts:` in matrix.yaml",
                     )
 
-    def _brought(self, paths: dict[Distribution, Path], item: Distribution) -> Brought:
-        from images.content import wheel_paths
+    def _brought(self, paths: dict[Distribution, Path], item: Distribution) -> InstalledFiles:
+        from images.build.conflicts import wheel_files
 
         misrecorded = item.name in self.lock.misrecorded
-        return wheel_paths.of(paths[item], item.name, misrecorded=misrecorded)
+        return wheel_files.of(paths[item], item.name, misrecorded=misrecorded)
 
-    def _own(self) -> Brought:
-        from images.build.conflicts import image_files
-        from images.content import conflicts
+    def _own(self) -> InstalledFiles:
+        from images.build.conflicts import detection, image_files
         from images.inputs.matrix import conflict_rules
 
-        return conflicts.Brought(conflict_rules.THE_IMAGE, image_files.of(self.toolkit))
+        return detection.InstalledFiles(conflict_rules.THE_IMAGE, image_files.of(self.toolkit))
 
     def _wheel(self, item: Distribution, shop: Workshop) -> Path:
-        from images.content.sdist import compiled as sdist_compiled
-        from images.content.sdist import wheel_build
+        from images.content.sdist import compiled_build, wheel_build
 
         path = _checked(item, shop.cache)
         if item.is_wheel:
@@ -136,7 +128,7 @@ class WheelLayer(NamedTuple):
         workdir = shop.workdir / item.name
         workdir.mkdir()
         if item.name in self.lock.compiled:
-            return sdist_compiled.build(path, needs, self.base_debs, shop.cache, workdir)
+            return compiled_build.build(path, needs, self.base_debs, shop.cache, workdir)
         return wheel_build.build(path, needs, shop.python, workdir)
 
 
@@ -160,7 +152,7 @@ class LinksLayer(NamedTuple):
 
     def inputs(self) -> dict[str, Any]:
         """What decides about its bytes, but for what all layers share."""
-        found: dict[str, Any] = {"links": links.FORMAT, "wheels": _hashes(self.nvidia)}
+        found: dict[str, Any] = {"links": format_numbers.CUDA_LINKS, "wheels": _hashes(self.nvidia)}
         return found if self.home else {**found, "home": False}
 
     def entries(self, shop: Workshop, opened: ExitStack) -> Iterator[Entry]:

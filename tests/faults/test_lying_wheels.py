@@ -22,7 +22,7 @@ from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.target_lock import Distribution
 from tests.faults.fuzz import run
 from tests.faults.tiny import TARGET, Tiny, fetch_into
-from tests.unit.conftest import record_of, write_wheel
+from tests.unit.wheels import record_of, write_wheel
 
 NAME = "one-1.0-py3-none-any.whl"
 INFO = "one-1.0.dist-info"

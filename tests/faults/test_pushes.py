@@ -32,7 +32,7 @@ from images.util.progress import Progress
 from tests.faults.conftest import times
 from tests.integration.registries import Fault, Proxy, proxy, registry
 
-QUICK = Policy(first=0.001, longest=0.01)
+QUICK = Policy(base_delay=0.001, max_delay=0.01)
 METHODS = ("HEAD", "POST", "PATCH", "PUT", "")
 STATUSES = (408, 429, 500, 502, 503, 504)
 
@@ -188,7 +188,7 @@ def test_odd_answers_of_a_cache_end_no_build(
 ) -> None:
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     said: list[str] = []
-    quick = Policy(attempts=2, strangers=2, first=0.001, longest=0.01)
+    quick = Policy(max_attempts=2, max_attempts_unreached=2, base_delay=0.001, max_delay=0.01)
     with registry(tmp_path) as address, proxy(address) as faulty:
         faulty.guard = Odd(chance, "sha256:x")
         where = Place(Repository(faulty.address, "team/cache"), plain_http=True)

@@ -35,7 +35,7 @@ from images.oci.layer.entry import of_bytes
 from images.oci.store import store as stores
 from images.oci.store.maintenance import verify
 from tests.faults.index import Index
-from tests.unit.conftest import write_wheel
+from tests.unit.wheels import write_wheel
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("ROLL_IMAGES_CACHE") or Path.home() / ".cache" / "roll-images")

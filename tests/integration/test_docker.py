@@ -18,7 +18,6 @@ from typing import IO, cast
 import pytest
 
 from images.errors import BuildError, DockerError, IntegrityError, UsageError
-from images.export import unpack
 from images.export.docker import daemon as docker
 from images.export.docker.match import full_name
 from images.oci.descriptor import COMPRESSIONS, Blob, Compression
@@ -30,13 +29,12 @@ from images.oci.store.maintenance import verify
 from images.oci.store.store import Store
 from images.util.progress import Progress
 from tests import places
+from tests.image import unpack
 from tests.integration import dockerd
 from tests.integration.dockerd import Daemon
 from tests.integration.podman import podman
 from tests.integration.registries import need, registry
-from tests.unit.export.test_unpack import of_tar
-from tests.unit.unbundle.destinations.test_base_layers import Member, hard, tar
-from tests.unit.unbundle.destinations.test_custom_bases import BASE
+from tests.unit.layers import BASE, Member, hard, of_tar, tar
 
 PROGRAMS = ("sh", "sleep", "cat", "id", "env", "ls", "touch")
 BULK = 30_000_000

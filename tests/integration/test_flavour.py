@@ -23,7 +23,7 @@ import pytest
 from images.build import prepare
 from images.content.debian import rootfs
 from images.content.python import interpreter
-from images.content.sdist.compiled import build as build_compiled
+from images.content.sdist.compiled_build import build as build_compiled
 from images.errors import ToolError
 from images.inputs.fetch import download_cache
 from images.inputs.lock import deb, mirror
@@ -32,7 +32,7 @@ from tests.faults import index
 from tests.integration import ordinary
 from tests.integration.conftest import CACHE, MATRIX, ROOT, TARGET, Cli, SmallImage
 from tests.unit import bundles
-from tests.unit.conftest import write_wheel
+from tests.unit.wheels import write_wheel
 
 ROLL = f"{TARGET}-roll"
 PUBLISHED = "iniconfig-2.0.0-py3-none-any.whl"

@@ -30,7 +30,7 @@ from images.util.progress import Progress
 from tests.integration.conftest import ROOT, TARGET, Cli
 from tests.integration.registries import need, proxy, registry
 
-QUICK = Policy(first=0.01, longest=0.05)
+QUICK = Policy(base_delay=0.01, max_delay=0.05)
 MACHINE = Machine((Gpu("NVIDIA H100 80GB HBM3", 79.2, "9.0"),), "580.159.04", "13.0", "6.18.44")
 NAME = "team/app"
 UNKNOWN = f"sha256:{'0' * 64}"

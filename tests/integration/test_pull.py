@@ -18,10 +18,10 @@ from images.oci.descriptor import CONFIG_TYPE, MANIFEST_TYPE, digest_of
 from images.oci.reference import Repository
 from images.oci.registry import download, manifests
 from images.oci.registry.client import Registry
-from images.oci.registry.refusals import MissingError
+from images.oci.registry.refusals import NotFoundError
 from tests.integration.registries import Fault, Proxy, TokenServer, proxy, registry
 
-QUICK = Policy(first=0.01, longest=0.05)
+QUICK = Policy(base_delay=0.01, max_delay=0.05)
 MIB = 1 << 20
 CONTENT = random.Random(3).randbytes(6 * MIB)
 DIGEST = digest_of(CONTENT)
@@ -97,7 +97,7 @@ def test_manifest_by_tag_and_by_digest(faulty: Proxy) -> None:
 def test_manifest_that_is_not_there(faulty: Proxy) -> None:
     with reader(faulty.address) as connected:
         assert download.find_manifest(connected, "v2") is None
-        with pytest.raises(MissingError, match="team/app:v2: not there"):
+        with pytest.raises(NotFoundError, match="team/app:v2: not there"):
             download.manifest(connected, "v2")
 
 
@@ -171,7 +171,7 @@ def test_registry_that_cannot_resume(faulty: Proxy) -> None:
 
 
 def test_blob_that_is_not_there(faulty: Proxy) -> None:
-    with pytest.raises(MissingError, match="has no blob"):
+    with pytest.raises(NotFoundError, match="has no blob"):
         fetched(faulty.address, digest_of(b"other"))
 
 
@@ -190,7 +190,7 @@ def test_registry_that_stays_down_ends_it(faulty: Proxy) -> None:
     faulty.faults.append(Fault("status", "GET", "blobs", times=99))
     with pytest.raises(RegistryError, match="attempts failed"):
         fetched(faulty.address)
-    assert faulty.count("GET", "blobs") == QUICK.attempts
+    assert faulty.count("GET", "blobs") == QUICK.max_attempts
 
 
 def test_reading_asks_for_no_right_to_write(faulty: Proxy, own_config: Path) -> None:

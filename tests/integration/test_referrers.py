@@ -34,8 +34,8 @@ from tests.integration.conftest import ROOT, TARGET, Cli
 from tests.integration.registries import Fault, Proxy, ReferrersApi, need
 from tests.unit.attestations import MATERIALS, build_of, image_in
 
-QUICK = Policy(first=0.01, longest=0.05)
-PATIENT = Policy(first=0.05, longest=1.0)
+QUICK = Policy(base_delay=0.01, max_delay=0.05)
+PATIENT = Policy(base_delay=0.05, max_delay=1.0)
 NAME = "team/app"
 
 

@@ -46,7 +46,7 @@ from tests.integration.registries import Fault, Proxy, TokenServer, need, regist
 MIB = 1 << 20
 NOISE = random.Random(7).randbytes(6 * MIB)
 CONTENT = {"bulk": NOISE, "small": NOISE[:MIB], "top": b"1"}
-QUICK = Policy(attempts=3, strangers=2, first=0.01, longest=0.05)
+QUICK = Policy(max_attempts=3, max_attempts_unreached=2, base_delay=0.01, max_delay=0.05)
 
 
 @pytest.fixture(autouse=True)

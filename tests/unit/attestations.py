@@ -47,7 +47,11 @@ RUNTIME = wheel("nvidia-cuda-runtime", "13.0.96")
 SDIST = wheel("demo-sdist", file="demo_sdist-1.0.tar.gz")
 
 MATERIALS = Materials(
-    Lock((wheel("torch", "2.8.0"), RUNTIME, SDIST), (wheel("setuptools", "80.9.0"),)),
+    Lock(
+        (wheel("torch", "2.8.0"), RUNTIME, SDIST),
+        (wheel("setuptools", "80.9.0"),),
+        frozenset({"torch", "demo-sdist", "nvidia-cuda-runtime"}),
+    ),
     [
         deb("bash"),
         deb("libgcc-s1", "12.2.0-14", source="gcc-12"),

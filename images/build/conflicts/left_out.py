@@ -14,7 +14,7 @@ from images.inputs.lock.target_lock import Distribution
 from images.inputs.matrix.conflict_rules import THE_IMAGE, Rule
 
 if TYPE_CHECKING:
-    from images.content.conflicts import Brought
+    from images.build.conflicts.detection import InstalledFiles
 
 
 class Loss(NamedTuple):
@@ -62,8 +62,8 @@ def inputs(losses: Iterable[Loss]) -> list[list[str]]:
 def paths(
     losses: Iterable[Loss],
     loser: Distribution,
-    brought: Callable[[Distribution], Brought],
-    own: Callable[[], Brought],
+    brought: Callable[[Distribution], InstalledFiles],
+    own: Callable[[], InstalledFiles],
 ) -> frozenset[str]:
     """The paths in the image that a distribution does not bring.
 
@@ -73,7 +73,7 @@ def paths(
         brought: gives what a distribution brings.
         own: gives what is the image's own.
     """
-    from images.content.conflicts import lost
+    from images.build.conflicts.detection import lost
 
     found: set[str] = set()
     for rule, winner in losses:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from images import format_numbers
 from images.build import layer_recipes
 from images.build.conflicts import image_files
 from images.inputs.lock import sealed_text
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from images.build.layer_recipes import Recipe
     from images.inputs.matrix.target import Target
     from images.oci.store.store import Store
-
-FORMAT = "1"
-"""Part of what tells that a target was compared. Raise it when a comparison sees more."""
 
 
 def pending(
@@ -45,7 +43,9 @@ def _key(target: Target, lock: Lock, recipes: Iterable[Recipe]) -> str:
     keys = [recipe.key for recipe in recipes if recipe.title != layer_recipes.RUNTIME]
     rules = [list(rule[:3]) for rule in lock.conflicts]
     own = sorted(image_files.of(target.toolkit))
-    return sealed_text.digest_of({"format": FORMAT, "layers": keys, "own": own, "rules": rules})
+    return sealed_text.digest_of(
+        {"format": format_numbers.COMPARED_FILES, "layers": keys, "own": own, "rules": rules}
+    )
 
 
 def compare(target: Target, lock: Lock, cache: Path, passed: set[object]) -> None:

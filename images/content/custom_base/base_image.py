@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from images import format_numbers
 from images.content.custom_base import facts as base_facts
 from images.content.custom_base import file_tree, fit
 from images.content.custom_base import source as base_source
@@ -261,8 +262,8 @@ def survey(image: BaseImage, cache: Path, store: Store | None, progress: Progres
         StoreError: the cache cannot be written.
     """
     digest = image.manifest_digest.removeprefix("sha256:")
-    kept = cache / digest / f"facts-{base_facts.FORMAT}.json"
-    note = f"base-{digest}-{base_facts.FORMAT}.json"
+    kept = cache / digest / f"facts-{format_numbers.CUSTOM_BASE_FACTS}.json"
+    note = f"base-{digest}-{format_numbers.CUSTOM_BASE_FACTS}.json"
     found = _read_facts(
         lambda: store.files.read(note) if store else untrusted_files.whole(kept, limits.LIST)
     )

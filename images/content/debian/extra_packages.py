@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from images import image_paths
+from images import format_numbers, image_paths
 from images.content.debian import mmdebstrap, rootfs
 from images.errors import IntegrityError
 from images.formats import deb_file, tar_entries
@@ -25,8 +25,6 @@ from images.util import sha256
 RENEW = rootfs.RENEW
 _LOCK = "python build.py lock"  # newest packages are for those who ask: they change every image
 
-FORMAT = "1"
-"""Part of the layer's key. Raise it when other bytes come out of the same inputs."""
 
 _RECIPE = Path(__file__).with_name("extra_recipe")
 _WORKER = Path(__file__).with_name("extra_worker.py")
@@ -106,7 +104,7 @@ def key(base_debs: Sequence[Deb], debs: Sequence[Deb]) -> str:
         {
             "base": rootfs.key(base_debs),
             "debs": _hashes(debs),
-            "format": FORMAT,
+            "format": format_numbers.EXTRA_PACKAGES,
             "recipe": {path.name: sha256.of_file(path) for path in files},
         }
     )

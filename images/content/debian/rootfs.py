@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from images import format_numbers
 from images.content.debian import host_traces, mmdebstrap
 from images.formats import deb_file, tar_entries
 from images.inputs.fetch import download_cache
@@ -29,8 +30,6 @@ RENEW = "python build.py lock --base"
 # The time that the base claims to be made at; any other constant would do. 2025-01-01 00:00 UTC.
 EPOCH = 1735689600
 
-FORMAT = "2"
-"""Part of the base's key. Raise it when other bytes come out of the same inputs."""
 
 RECIPE = Path(__file__).with_name("recipe")
 SUITES = (
@@ -61,7 +60,7 @@ def key(debs: Sequence[Deb]) -> str:
     del recipe["packages.txt"]  # what it chose is in `debs`; its comments may change
     hashes = sorted(package.artifact.sha256 for package in debs)
     return sealed_text.digest_of(
-        {"debs": hashes, "epoch": EPOCH, "format": FORMAT, "recipe": recipe}
+        {"debs": hashes, "epoch": EPOCH, "format": format_numbers.DEBIAN_ROOTFS, "recipe": recipe}
     )
 
 

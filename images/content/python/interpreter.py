@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from images import image_paths
+from images import format_numbers, image_paths
 from images.errors import IntegrityError, LockError, StoreError
 from images.formats import deb_file
 from images.inputs.fetch import download_cache
@@ -29,9 +29,6 @@ from images.inputs.lock import sealed_text
 from images.inputs.lock.deb import Deb
 from images.repository import LOCKS
 from images.util import tree_digest
-
-FORMAT = "2"
-"""Part of the directory's name. Raise it, and lock, when `extracted` lays it out in another way."""
 
 LOCK = LOCKS / "python-bookworm.txt"
 """Holds the digest of the extracted files."""
@@ -221,7 +218,7 @@ def _is_whole(home: Path, tree: str) -> bool:
 
 def _key(debs: Sequence[Deb]) -> str:
     hashes = [deb.artifact.sha256 for deb in needed(debs)]
-    return sealed_text.digest_of({"format": FORMAT, "debs": hashes})
+    return sealed_text.digest_of({"format": format_numbers.INTERPRETER, "debs": hashes})
 
 
 def _home(debs: Sequence[Deb], cache: Path) -> Path:

@@ -22,7 +22,7 @@ from images.oci.descriptor import (
 from images.oci.image import Image
 from images.oci.registry import refusals
 from images.oci.registry.client import Registry
-from images.oci.registry.refusals import UnfitError
+from images.oci.registry.refusals import UnsupportedError
 from images.oci.store.store import Store
 
 _WORTH = 64 << 20
@@ -49,7 +49,7 @@ def check(
         to_send: bytes that would be sent.
 
     Raises:
-        UnfitError: it refuses the type.
+        UnsupportedError: it refuses the type.
     """
     if to_send < _WORTH or known or not has_zstd(made):
         return
@@ -68,7 +68,7 @@ def check(
     refusal = refusals.of(response)
     if response.status_code >= 400 and refusal.unfit and "zstd" in refusal.words:
         doing = f"asking {registry.repository.name} whether it takes zstd layers"
-        raise UnfitError(registry.exchange.refused(response, doing).message)
+        raise UnsupportedError(registry.transport.refused(response, doing).message)
 
 
 def _manifest(made: Image) -> bytes:

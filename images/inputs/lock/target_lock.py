@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from images import format_numbers
 from images.errors import LockError
 from images.inputs.lock import sealed_text
 from images.inputs.lock.artifact import Artifact
@@ -25,8 +26,6 @@ from images.inputs.matrix.conflict_rules import Rule
 if TYPE_CHECKING:
     from images.inputs.matrix.matrix import Matrix, Target
 
-FORMAT = "1"
-"""Part of each lock's inputs. Raise it when `lock` would make other lines of the same inputs."""
 
 _LINE = re.compile(
     r"(?P<name>[a-z0-9][a-z0-9-]*)==(?P<version>\S+) --hash=sha256:(?P<sha256>[0-9a-f]{64})"
@@ -132,7 +131,9 @@ def inputs_of(target: Target, engine: str = "") -> str:
         engine: of a flavour, the digest of what its engine's lock lists.
     """
     on = {"engine": engine} if engine else {}
-    return sealed_text.digest_of({"format": FORMAT, **target.resolve_inputs(), **on})
+    return sealed_text.digest_of(
+        {"format": format_numbers.TARGET_LOCK, **target.resolve_inputs(), **on}
+    )
 
 
 def text_of(

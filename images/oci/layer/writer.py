@@ -21,8 +21,6 @@ from images.oci.layer.entry import Entry, is_whiteout
 Effort = Literal["fast", "dense"]
 """How hard to compress. `dense` is for what is small and goes over the wire at each commit."""
 
-FORMAT = "2"
-"""Part of every layer's key. Raise it when the bytes that this module makes change."""
 
 ZSTANDARD = "0.25.0"
 """The version of python-zstandard, which decides the bytes. pyproject.toml pins it, too."""

@@ -190,7 +190,7 @@ def _tagged(registry: Registry, subject: str) -> tuple[dict[str, Any], str | Non
     if response.status_code == 404:
         return {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": []}, None
     if response.status_code != 200:
-        raise registry.exchange.refused(response, f"asking for {registry.repository.name}:{tag}")
+        raise registry.transport.refused(response, f"asking for {registry.repository.name}:{tag}")
     return _index(registry, tag, response.content), response.headers.get("ETag")
 
 
@@ -221,7 +221,7 @@ def _list(registry: Registry, subject: str, referrers: Sequence[Referrer]) -> in
         if not new:
             return sent
         before = canonical_json(index)
-        if failures and not registry.exchange.wait(failures):
+        if failures and not registry.transport.wait(failures):
             if before == replaced:  # it took ours, and shows it late
                 return sent
             raise refused or _disturbed(registry, _tag(subject))
@@ -244,7 +244,7 @@ def _put_index(
     if response.status_code in _CHANGED:
         return _disturbed(registry, tag)
     refusal = refusals.of(response)
-    refused = registry.exchange.refused(response, f"putting {registry.repository.name}:{tag}")
+    refused = registry.transport.refused(response, f"putting {registry.repository.name}:{tag}")
     if refusal.may_pass or refusal.lacks_blob:
         return refused
     raise refused

@@ -32,7 +32,7 @@ from tests.integration.registries import PASSWORD, need
 
 MIB = 1 << 20
 BULK = 12 * MIB
-QUICK = Policy(first=0.01, longest=0.05)
+QUICK = Policy(base_delay=0.01, max_delay=0.05)
 
 Make = Callable[..., Image]
 

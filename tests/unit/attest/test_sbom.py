@@ -167,10 +167,10 @@ def test_hash_is_that_of_the_locked_file(image: Image) -> None:
     assert found["hashes"] == [{"alg": "SHA-256", "content": wanted}]
 
 
-def test_own_base_is_named_instead_of_debians_packages(image: Image) -> None:
+def test_custom_base_is_named_instead_of_debians_packages(image: Image) -> None:
     digest = f"sha256:{'b' * 64}"
     own = dataclasses.replace(
-        MATERIALS, base=(), own_base=digest, base_repository="reg.example.com/team/approved"
+        MATERIALS, base=(), custom_base=digest, base_repository="reg.example.com/team/approved"
     )
     document = parsed(image, own)
     assert "operating-system" not in {item["type"] for item in document["components"]}

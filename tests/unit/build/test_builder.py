@@ -36,7 +36,7 @@ from images.oci.store.remote_layers import Place, Remote
 from images.oci.store.store import open_store
 from images.util import progress
 from images.util.progress import Progress
-from tests.unit.conftest import Faulty
+from tests.unit.faulty_server import Faulty
 
 BODY = b"content of a wheel" * 1000
 
@@ -102,7 +102,7 @@ def kitchen(server: Faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(interpreter, "extracted", lambda *_: late(python))
     monkeypatch.setattr(download_cache.Downloads, "start", noted)
     monkeypatch.setattr(needed, "locate", locations)
-    monkeypatch.setattr(download_cache, "POLICY", Policy(first=0.0))
+    monkeypatch.setattr(download_cache, "POLICY", Policy(base_delay=0.0))
     return kitchen
 
 

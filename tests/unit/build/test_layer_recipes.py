@@ -7,19 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from images import format_numbers
 from images.build import grouping, layer_recipes
 from images.build.layer_recipes import Recipe
-from images.content.cuda import links, toolkit
+from images.content.cuda import toolkit
 from images.content.debian import rootfs
-from images.content.python import bytecode
-from images.content.sdist import wheel_build
 from images.inputs.lock import sealed_text, target_lock
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.deb import Deb
 from images.inputs.lock.target_lock import Distribution, Lock
 from images.oci.descriptor import Compression
 from images.oci.image import MAX_LAYERS
-from images.oci.layer import writer
 from images.repository import ROOT
 
 LOCKS = sorted(
@@ -170,12 +168,12 @@ def test_compression_changes_every_key(value: Lock) -> None:
     assert not {item.key for item in recipes(value, "gzip")} & set(keys(value))
 
 
-@pytest.mark.parametrize("module", [bytecode, writer], ids=lambda module: str(module.__name__))
-def test_other_bytes_of_a_module_that_all_layers_use_change_every_key(
-    value: Lock, module: object, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("number", ["BYTE_CODE", "LAYER_WRITER"])
+def test_number_that_all_layers_share_changes_every_key(
+    value: Lock, number: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = set(keys(value))
-    monkeypatch.setattr(module, "FORMAT", "other")
+    monkeypatch.setattr(format_numbers, number, "other")
     assert not before & set(keys(value))
 
 
@@ -183,7 +181,7 @@ def test_other_way_to_build_an_sdist_changes_its_layer(
     value: Lock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = keys(value)
-    monkeypatch.setattr(wheel_build, "FORMAT", "other")
+    monkeypatch.setattr(format_numbers, "SDIST", "other")
     assert len(set(before) - set(keys(value))) == 1
 
 
@@ -199,7 +197,7 @@ def test_other_compiler_links_change_the_links(
     value: Lock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = keys(value)
-    monkeypatch.setattr(links, "FORMAT", "other")
+    monkeypatch.setattr(format_numbers, "CUDA_LINKS", "other")
     assert len(set(before) - set(keys(value))) == 1
 
 

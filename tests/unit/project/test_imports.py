@@ -87,7 +87,6 @@ def test_only_reports_and_bundles_know_the_unpacker() -> None:
     found = {named(path.parent) for path in IMAGES if "unbundle" in imported_wings(path)}
     assert {name for name in found if not name.startswith("images/unbundle")} == {
         "images/commands/report",
-        "images/export",
         "images/export/bundle",
     }
 

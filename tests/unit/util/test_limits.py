@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from images.content import wheel_paths
+from images.build.conflicts import wheel_files
 from images.content.custom_base import file_tree
 from images.errors import IntegrityError, LockError, UsageError
 from images.export.bundle import delta
@@ -190,4 +190,4 @@ def test_entry_points_that_unpack_without_end_are_not_read_for_a_comparison(tmp_
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("demo-1.0.dist-info/entry_points.txt", bytes(64 * MB))
     with pytest.raises(IntegrityError, match=r"entry_points\.txt: \d+ bytes; \d+ are the limit"):
-        len(wheel_paths.of(path, "demo", misrecorded=False).paths)
+        len(wheel_files.of(path, "demo", misrecorded=False).paths)

@@ -15,7 +15,7 @@ from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.target_lock import Distribution
 from images.inputs.matrix.matrix import Matrix, Pin, Sdist, Target
 from images.repository import ROOT
-from tests.unit.conftest import write_wheel
+from tests.unit.wheels import write_wheel
 
 SHA = "ab" * 32
 LINE = f"demo==1.0 --hash=sha256:{SHA}  # demo-1.0-py3-none-any.whl 12"
