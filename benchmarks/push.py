@@ -69,7 +69,7 @@ def change_top(store: Store, image: Image, target: Target, matrix: Matrix) -> No
     """Put an image in whose top layer is another one, of about the same size, as a build would."""
     old = image.layers[-1]
     content = os.urandom(old.blob.size)
-    with store.new_file() as (out, commit):
+    with store.blobs.new_file() as (out, commit):
         blob = writer.write([of_bytes("opt/changed", content)], out, "zstd")
         commit(blob.digest)
     changed = replace(image, layers=(*image.layers[:-1], Layer(old.title, blob)))
@@ -102,7 +102,7 @@ def main() -> None:
         store = linked(options.store.resolve(), Path(work))
         image = store.load(target)
         for item in image.layers:  # whoever comes first must not be the one that reads the disk
-            with store.blob_path(item.blob.digest).open("rb", buffering=0) as stream:
+            with store.blobs.path(item.blob.digest).open("rb", buffering=0) as stream:
                 while stream.read(1 << 20):
                     pass
         layout = f"oci:{store.path}:{target}"

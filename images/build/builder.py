@@ -115,7 +115,7 @@ def make(
             f"{len(recipes)} layers are more than an image may have ({MAX_LAYERS})",
             remedy="take a flavour or requirements out, or a base image of fewer layers",
         )
-    known = {recipe.key: settings.store.known(recipe.key) for recipe in recipes}
+    known = {recipe.key: settings.store.layer_keys.known(recipe.key) for recipe in recipes}
     lacking = [recipe for recipe in recipes if known[recipe.key] is None]
     remotes: Mapping[str, Remote] = {}
     if lacking and look is not None:
@@ -135,7 +135,7 @@ def make(
     made = _make_all(lacking, base_debs, settings, progress, compare) if lacking else {}
     if compare is not None:
         compare.stop()
-    settings.store.note_remotes(remotes.values())
+    settings.store.remote_layers.record(remotes.values())
     return [_result(recipe, known[recipe.key], made, remotes) for recipe in recipes]
 
 
@@ -150,7 +150,7 @@ def _see(
         if not compare.wants(recipe.distributions):
             continue
         blob = known[recipe.key]
-        kept = settings.store.records(recipe.key) is not None
+        kept = settings.store.layer_keys.records(recipe.key) is not None
         if blob is None or not kept:  # a layer must not be inflated where its wheels are here
             compare.see_cached(recipe.distributions, settings.cache)
         if blob is not None and compare.wants(recipe.distributions):
@@ -321,13 +321,13 @@ class _Maker:
 
     def _one(self, recipe: Recipe, python: Interpreter, compiler: Compiler) -> Blob:
         store = self._settings.store
-        with store.making(recipe.key):
-            if blob := store.known(recipe.key):  # another build has just made it
+        with store.layer_keys.making(recipe.key):
+            if blob := store.layer_keys.known(recipe.key):  # another build has just made it
                 self._meter.advance(recipe.weight)
                 return blob
             with _blamed(recipe):
                 blob, seconds = self._write(recipe, python, compiler)
-            store.remember(recipe.key, blob)
+            store.layer_keys.remember(recipe.key, blob)
         self._meter.say(f"  made {recipe.title}: {size(blob.size)} in {seconds:.1f} s")
         return blob
 
@@ -349,7 +349,7 @@ class _Maker:
         with ExitStack() as stack:
             workdir = stack.enter_context(self._settings.store.workdir())
             context = LayerContext(self._settings.cache, workdir, python, compiler)
-            out, commit = stack.enter_context(self._settings.store.new_file())
+            out, commit = stack.enter_context(self._settings.store.blobs.new_file())
             with self._slots:
                 begin = time.monotonic()
                 with self._meter.busy(f"making {recipe.title}"):
@@ -357,7 +357,7 @@ class _Maker:
                     blob = writer.write(
                         entries, out, self._settings.compression, advance, recipe.effort
                     )
-            self._settings.store.keep_records(recipe.key, kept.dump())
+            self._settings.store.layer_keys.keep_records(recipe.key, kept.dump())
             # Waits for the disk, while another layer has the processor.
             with self._meter.busy(f"writing {recipe.title} to the disk"):
                 commit(blob.digest)

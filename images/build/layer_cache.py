@@ -209,7 +209,7 @@ def _write(
     store: Store, registry: Registry, new: Sequence[Made], jobs: int, progress: Progress
 ) -> int:
     sizes = {item.layer.blob.digest: item.layer.blob.size for item in new}
-    blobs = [Source(store.blob_path(digest), digest, size) for digest, size in sizes.items()]
+    blobs = [Source(store.blobs.path(digest), digest, size) for digest, size in sizes.items()]
     with store.workdir() as workdir:
         blobs.append(_empty_config(workdir / "config"))
         sent = push_blobs.bring(store, registry, blobs, jobs, progress)

@@ -89,7 +89,7 @@ class Shared:
     def known(self, key: str) -> Blob | None:
         """The layer that these inputs gave before, if the store has it."""
         if key not in self._blobs:
-            self._blobs[key] = self._store.known(key) if self._store else None
+            self._blobs[key] = self._store.layer_keys.known(key) if self._store else None
         return self._blobs[key]
 
     @cached_property

@@ -136,7 +136,7 @@ def base_place(
         options.plain_http,
         fetch_command(options) if offline else "",
     )
-    return dataclasses.replace(place, has=store.has) if store else place
+    return dataclasses.replace(place, has=store.blobs.has) if store else place
 
 
 def fetch_command(options: argparse.Namespace) -> str:
@@ -157,12 +157,12 @@ def fetch_command(options: argparse.Namespace) -> str:
 
 def elsewhere_of(source: Store) -> dict[str, Place]:
     """Where layers lie whose bytes the store does not have, by digest."""
-    return {digest: remote.place for digest, remote in source.remotes().items()}
+    return {digest: remote.place for digest, remote in source.remote_layers.missing_here().items()}
 
 
 def completed(source: Store, image: Image, progress: Progress) -> None:
     """Fetch what an image has elsewhere, before its bytes are needed."""
-    if source.remotes():
+    if source.remote_layers.missing_here():
         from images.oci.registry import backfill
 
         backfill.complete(source, [layer.blob.digest for layer in image.layers], progress=progress)

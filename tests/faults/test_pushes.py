@@ -44,7 +44,7 @@ def an_image(layout: Store, number: int, chance: random.Random) -> Image:
     for title in range(chance.randint(1, 4)):
         seed = number if chance.random() < 0.5 else title
         content = random.Random(seed).randbytes(chance.choice([0, 10, 5000]) + title)
-        with layout.new_file() as (out, commit):
+        with layout.blobs.new_file() as (out, commit):
             blob = writer.write([of_bytes(f"opt/{title}", content)], out, "gzip")
             commit(blob.digest)
         layers.append(Layer(f"layer {title}", blob))

@@ -33,6 +33,7 @@ from images.oci.image import Image, Layer
 from images.oci.layer import writer
 from images.oci.layer.entry import of_bytes
 from images.oci.store import store as stores
+from images.oci.store.maintenance import verify
 from tests.faults.index import Index
 from tests.unit.wheels import write_wheel
 
@@ -179,7 +180,7 @@ class Tiny:
 
     def verified(self) -> bool:
         """Whether the store has no fault, by what `verify` calls."""
-        return not stores.open_store(self.store, create=False).verify()
+        return not verify(stores.open_store(self.store, create=False))
 
     def fresh(self, place: Path, *, warm: bool = False) -> Tiny:
         """A store that holds base and compiler alone, with a download cache, empty or full.
@@ -230,10 +231,10 @@ class Tiny:
         for recipe in recipes:
             if recipe.title in KEPT:
                 entries = [of_bytes(f"usr/share/kept/{recipe.title}", recipe.title.encode())]
-                with seed.new_file() as (out, commit):
+                with seed.blobs.new_file() as (out, commit):
                     blob = writer.write(entries, out, compression)
                     commit(blob.digest)
-                seed.remember(recipe.key, blob)
+                seed.layer_keys.remember(recipe.key, blob)
                 kept.append(Layer(recipe.title, blob))
         seed.save(Image(f"kept-{compression}", tuple(kept), {}, {}, "2025-01-01T00:00:00Z"))
 

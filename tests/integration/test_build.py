@@ -80,10 +80,10 @@ def stand_in(store: Path, titles: Sequence[str]) -> None:
     layout = stores.open_store(store)
     for recipe in layer_recipes.recipes(locked, base_lock.read(), cuda_lock.read("12.4"), "gzip"):
         if recipe.title in titles:
-            with layout.new_file() as (out, commit):
+            with layout.blobs.new_file() as (out, commit):
                 blob = write([of_bytes("stand-in", recipe.title.encode())], out, "gzip")
                 commit(blob.digest)
-            layout.remember(recipe.key, blob)
+            layout.layer_keys.remember(recipe.key, blob)
 
 
 def test_gzip_holds_the_same_files(small: SmallImage, tmp_path: Path) -> None:

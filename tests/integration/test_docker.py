@@ -25,6 +25,7 @@ from images.oci.image import Image, Layer
 from images.oci.layer import writer
 from images.oci.layer.entry import Entry, of_bytes, of_symlink
 from images.oci.store import store
+from images.oci.store.maintenance import verify
 from images.oci.store.store import Store
 from images.util.progress import Progress
 from tests import places
@@ -80,7 +81,7 @@ def programs() -> list[Entry]:
 @pytest.fixture
 def make(layout: Store, programs: list[Entry], bulk: bytes) -> Make:
     def put(entries: Sequence[Entry], compression: Compression) -> Blob:
-        with layout.new_file() as (out, commit):
+        with layout.blobs.new_file() as (out, commit):
             blob = writer.write(entries, out, compression)
             commit(blob.digest)
         return blob
@@ -319,7 +320,7 @@ def test_full_names(name: str, full: str) -> None:
 @pytest.mark.parametrize("damage", ["cut off", "overwritten", "missing"])
 def test_damaged_layer_is_refused(fresh: Daemon, layout: Store, make: Make, damage: str) -> None:
     image = make(top=f"{damage}: a layer that no daemon has seen before")
-    blob = layout.blob_path(image.layers[-1].blob.digest)
+    blob = layout.blobs.path(image.layers[-1].blob.digest)
     whole = blob.read_bytes()
     if damage == "missing":
         blob.unlink()
@@ -424,7 +425,7 @@ def test_skopeo_takes_the_store_as_it_is(
     skopeo_copy(f"oci:{layout.path}:small", f"oci:{tmp_path}/copy:small")
     copied = store.open_store(tmp_path / "copy", create=False)
     assert copied.images() == layout.images()
-    assert copied.verify() == []
+    assert verify(copied) == []
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
@@ -438,7 +439,7 @@ def test_registry_and_back(
     back = store.open_store(tmp_path / "back", create=False)
     assert back.images() == {"small": image.manifest_digest}
     assert back.load("small") == replace(image, ref="small")
-    assert back.verify() == []
+    assert verify(back) == []
 
 
 def test_umoci_unpacks_the_same_files(layout: Store, make: Make, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def noise(size: int, seed: int) -> bytes:
 
 
 def add(layout: Store, entries: Iterable[Entry], compression: Compression = "zstd") -> Blob:
-    with layout.new_file() as (out, commit):
+    with layout.blobs.new_file() as (out, commit):
         blob = writer.write(entries, out, compression)
         commit(blob.digest)
     return blob

@@ -265,7 +265,7 @@ def survey(image: BaseImage, cache: Path, store: Store | None, progress: Progres
     kept = cache / digest / f"facts-{format_numbers.CUSTOM_BASE_FACTS}.json"
     note = f"base-{digest}-{format_numbers.CUSTOM_BASE_FACTS}.json"
     found = _read_facts(
-        lambda: store.noted(note) if store else untrusted_files.whole(kept, limits.LIST)
+        lambda: store.files.read(note) if store else untrusted_files.whole(kept, limits.LIST)
     )
     if found is None:
         with progress.stage("read base", sum(blob.size for blob in image.blobs)) as meter:
@@ -279,7 +279,7 @@ def survey(image: BaseImage, cache: Path, store: Store | None, progress: Progres
         facts = base_facts.read(tree, image.env.get("PATH"))
         document = json.dumps({"facts": asdict(facts), "sizes": sizes})
         if store:
-            store.note(note, document.encode())
+            store.files.write(note, document.encode())
         try:
             kept.parent.mkdir(parents=True, exist_ok=True)
             sealed_text.write(kept, document)
@@ -308,7 +308,7 @@ def _read_facts(read: Callable[[], bytes | None]) -> tuple[Facts, list[int]] | N
 
 def _where(blob: Blob, cache: Path, store: Store | None) -> Path:
     kept = download_cache.cached(base_source.layer_artifact(blob.digest, blob.size), cache)
-    return kept if store is None or kept.exists() else store.blob_path(blob.digest)
+    return kept if store is None or kept.exists() else store.blobs.path(blob.digest)
 
 
 def _add(tree: file_tree.Tree, blob: Blob, path: Path) -> int:
@@ -344,17 +344,17 @@ def put_layers(ground: Ground, cache: Path, store: Store) -> list[bool]:
     known = []
     for item in ground.layers:
         blob = item.blob
-        there = store.has(blob.digest, blob.size)
+        there = store.blobs.has(blob.digest, blob.size)
         if not there:
             artifact = base_source.layer_artifact(blob.digest, blob.size)
-            with store.new_file() as (out, commit):
+            with store.blobs.new_file() as (out, commit):
                 with download_cache.checked(artifact, cache).open("rb") as source:
                     shutil.copyfileobj(source, out, 1 << 20)
                 commit(blob.digest)
         # By this record the bytes of its tar are known to whoever loads the image.
         key = sealed_text.digest_of({"base layer": blob.digest})
-        if store.known(key) != blob:
-            store.remember(key, blob)
+        if store.layer_keys.known(key) != blob:
+            store.layer_keys.remember(key, blob)
         known.append(there)
     return known
 

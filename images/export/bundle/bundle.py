@@ -221,7 +221,7 @@ def _travelling(store: Store, blob: Blob, how: Plan, known: Held) -> Iterator[by
 
 
 def _blob(store: Store, blob: Blob) -> Iterator[bytes]:
-    path = store.blob_path(blob.digest)
+    path = store.blobs.path(blob.digest)
     found = hashlib.sha256()
     try:
         with path.open("rb", buffering=0) as stream:

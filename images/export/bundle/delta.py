@@ -122,7 +122,7 @@ def _lines(inventory: Path) -> Iterator[tuple[str, int, str]]:
 def cut(store: Store, blob: Blob, known: Held) -> Cut:
     """Find the files of a layer that the destination has. Only those of a known size are hashed."""
     copies = []
-    with closing(ahead(unpacked(store, blob))) as pieces:
+    with closing(ahead(unpacked(store.blobs, blob))) as pieces:
         tar = TarStream(_counted(pieces, total := [0]))
         for member in tar.members():
             if member.type in REGULAR and member.size in known.sizes:
@@ -144,7 +144,7 @@ def write(
         IntegrityError: the blob in the store does not hold the tar that it should.
     """
     out = compressor(compression)
-    with closing(ahead(unpacked(store, blob))) as pieces:
+    with closing(ahead(unpacked(store.blobs, blob))) as pieces:
         for piece in _recipe(_checked(pieces, blob), layer_cut, known):
             if made := out.compress(bytes(piece)):
                 yield made

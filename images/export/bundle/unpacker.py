@@ -70,7 +70,7 @@ def libzstd(store: Store, image: Image) -> bytes | None:
     """The libzstd.so.1 of the base, ours or an own one, where Debian puts it; None without one."""
     below = len(image.layers) - len(image.own_layers)
     for layer in image.layers[: max(1, below)]:
-        with closing(ahead(unpacked(store, layer.blob))) as pieces:
+        with closing(ahead(unpacked(store.blobs, layer.blob))) as pieces:
             tar = TarStream(pieces)
             for member in tar.members():
                 name = posixpath.normpath(member.name)  # others' tars begin with ./

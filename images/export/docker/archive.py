@@ -82,11 +82,11 @@ def docker_archive(archive: Archive) -> Iterator[bytes]:
     for blob in dict.fromkeys(archive.sent):
         name = f"{_hex(blob.diff_id)}.tar"
         if archive.keeps(blob):
-            yield from _file(name, blob.size, _raw(archive.store.blob_path(blob.digest)))
+            yield from _file(name, blob.size, _raw(archive.store.blobs.path(blob.digest)))
         else:
             # A tar member's size stands before its bytes.
-            size = blob.unpacked or sum(map(len, unpacked(archive.store, blob)))
-            yield from _file(name, size, unpacked(archive.store, blob))
+            size = blob.unpacked or sum(map(len, unpacked(archive.store.blobs, blob)))
+            yield from _file(name, size, unpacked(archive.store.blobs, blob))
     yield bytes(2 * tarfile.BLOCKSIZE)
 
 
@@ -114,7 +114,7 @@ def oci_archive(archive: Archive, names: Sequence[str]) -> Iterator[bytes]:
     ):
         yield _member(f"blobs/sha256/{_hex(digest)}", content)
     for blob in dict.fromkeys(archive.sent):
-        pieces = _raw(archive.store.blob_path(blob.digest))
+        pieces = _raw(archive.store.blobs.path(blob.digest))
         yield from _file(f"blobs/sha256/{_hex(blob.digest)}", blob.size, pieces)
     yield bytes(2 * tarfile.BLOCKSIZE)
 

@@ -55,7 +55,7 @@ def is_same(attributes: Mapping[str, Any], image: Image) -> bool:
 def blobs_of(manifest_digest: str, store: Store) -> list[str]:
     """The layers of an image of the store, of this build or an earlier one."""
     try:
-        manifest = untrusted_json.loads(store.read(manifest_digest))
+        manifest = untrusted_json.loads(store.blobs.read(manifest_digest))
         return [str(layer["digest"]) for layer in manifest["layers"]]
     except (BuildError, ValueError, KeyError):
         return []

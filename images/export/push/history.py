@@ -1,8 +1,8 @@
 """What of a store was pushed where: its blobs can be mounted from there the next time, and the last
 image there tells with one answer which of them a new one still lacks.
 
-One file for each repository in the store's `.roll/pushed/`. It is only a hint: a blob that is gone
-from a repository is sent again. Repositories are given in their canonical spelling
+One private file of the store for each repository. It is only a hint: a blob that is gone from a
+repository is sent again. Repositories are given in their canonical spelling
 (`images.oci.reference.canonical`): `HOST` and `HOST:443` are one registry.
 """
 
@@ -13,14 +13,13 @@ import json
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from images.errors import StoreError
 from images.oci.reference import Repository
 from images.oci.store.store import Store
-from images.util import limits, untrusted_files, untrusted_json
+from images.util import untrusted_json
 
-_PLACE = "pushed"
+_DIRECTORY = "pushed"
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,8 @@ class _Memory:
 
 def known(store: Store, registry: str) -> dict[str, frozenset[str]]:
     """The digests by repository of that registry, as far as this store pushed them."""
-    paths = sorted((store.path / ".roll" / _PLACE).glob("*.json"))
-    memories = [memory for path in paths if (memory := _read(path))]
+    names = store.files.names(_DIRECTORY)
+    memories = [memory for name in names if (memory := _read(store, name))]
     return {memory.repository: memory.blobs for memory in memories if memory.registry == registry}
 
 
@@ -67,17 +66,17 @@ def note(
     }
     # Two pushes at once: the last one's file stays, whole.
     with suppress(StoreError):
-        store.note(_name(repository), json.dumps(document, indent=1).encode())
+        store.files.write(_name(repository), json.dumps(document, indent=1).encode())
 
 
 def _own(store: Store, repository: Repository) -> _Memory | None:
-    return _read(store.path / ".roll" / _name(repository))
+    return _read(store, _name(repository))
 
 
-def _read(path: Path) -> _Memory | None:
-    """What a file holds; None where there is none, or a damaged one."""
-    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-        document = untrusted_json.loads(untrusted_files.whole(path, limits.LIST))
+def _read(store: Store, name: str) -> _Memory | None:
+    """Return what a file holds; None if there is none, or a damaged one."""
+    with suppress(ValueError, KeyError, TypeError, AttributeError):
+        document = untrusted_json.loads(store.files.read(name) or b"")
         last = document.get("last")  # files of before know none
         return _Memory(
             str(document["registry"]),
@@ -90,10 +89,10 @@ def _read(path: Path) -> _Memory | None:
 
 def _has(store: Store, digest: str) -> bool:
     try:
-        return store.blob_path(digest).exists()
+        return store.blobs.path(digest).exists()
     except StoreError:
         return False
 
 
 def _name(repository: Repository) -> str:
-    return f"{_PLACE}/{hashlib.sha256(str(repository).encode()).hexdigest()[:32]}.json"
+    return f"{_DIRECTORY}/{hashlib.sha256(str(repository).encode()).hexdigest()[:32]}.json"

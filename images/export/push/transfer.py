@@ -35,7 +35,9 @@ def sources_of(store: Store, image: Image) -> dict[str, Source]:
     """The blobs of an image by digest: the layers, lowest first, then the config."""
     sizes = {layer.blob.digest: layer.blob.size for layer in image.layers}
     sizes[image.config_digest] = len(image.config)
-    return {digest: Source(store.blob_path(digest), digest, size) for digest, size in sizes.items()}
+    return {
+        digest: Source(store.blobs.path(digest), digest, size) for digest, size in sizes.items()
+    }
 
 
 class Bringing:

@@ -42,7 +42,7 @@ def complete(
         IntegrityError: it gave other bytes, or a layer whose tar is not the one of the record.
         StoreError: the disk is full.
     """
-    elsewhere = store.remotes()
+    elsewhere = store.remote_layers.missing_here()
     wanted = [elsewhere[digest] for digest in dict.fromkeys(digests) if digest in elsewhere]
     if not wanted:
         return []
@@ -76,12 +76,12 @@ def _connected(place: Place) -> Registry:
 
 def _fetch(store: Store, remote: Remote, registry: Registry, meter: Meter) -> None:
     blob = remote.blob
-    with store.making(remote.key):
-        if store.has(blob.digest, blob.size):  # another process has just brought or made it
+    with store.layer_keys.making(remote.key):
+        if store.blobs.has(blob.digest, blob.size):  # another process has just brought or made it
             meter.advance(blob.size)
             return
         try:
-            with store.new_file() as (out, commit):
+            with store.blobs.new_file() as (out, commit):
                 download.blob(registry, blob.digest, blob.size, out, meter.advance)
                 with meter.busy(f"checking {blob.digest[:19]}"):
                     out.flush()

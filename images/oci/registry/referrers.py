@@ -142,7 +142,7 @@ def _blob(registry: Registry, store: Store, content: bytes) -> int:
     digest, size = digest_of(content), len(content)
     if registry.has_blob(digest, size):
         return 0
-    source = Source(store.blob_path(digest), digest, size)
+    source = Source(store.blobs.path(digest), digest, size)
     return upload.send(registry, source, lambda _: None, Sizes())
 
 

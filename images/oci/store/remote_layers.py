@@ -9,13 +9,15 @@ first.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from images.oci.descriptor import Blob
 from images.oci.reference import Repository, canonical
-from images.util import untrusted_json
+from images.oci.store.blobs import NOT_A_DOCUMENT, Blobs
+from images.oci.store.files import INDEX_LOCK, Files
+from images.util import limits, untrusted_files, untrusted_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,55 @@ class Remote:
     key: str
     blob: Blob
     place: Place
+
+
+class RemoteLayers:
+    """What `.roll/remotes.json` records of layers that registries have.
+
+    Args:
+        files: of the store.
+        blobs: of the store.
+    """
+
+    def __init__(self, files: Files, blobs: Blobs) -> None:
+        self._files = files
+        self._blobs = blobs
+        self._path = files.private / "remotes.json"
+
+    def missing_here(self) -> dict[str, Remote]:
+        """Return the layers that a registry has and the store does not, by digest."""
+        found = {item.blob.digest: item for item in self.recorded()}
+        return {
+            digest: item
+            for digest, item in found.items()
+            if not self._blobs.has(digest, item.blob.size)
+        }
+
+    def recorded(self) -> list[Remote]:
+        """Return all that is recorded, also layers that the store has got since."""
+        try:
+            found = parse(untrusted_files.whole(self._path, limits.LIST))
+            for item in found:
+                self._blobs.path(item.blob.digest)
+            return found
+        except (OSError, *NOT_A_DOCUMENT):  # then `verify` reports their blobs as missing
+            return []
+
+    def record(self, remotes: Iterable[Remote]) -> None:
+        """Record which registry has layers, or gave them, beside what was recorded before."""
+        new = {item.blob.digest: item for item in remotes}
+        if new:
+            with self._files.locked(INDEX_LOCK):
+                self._write({**{item.blob.digest: item for item in self.recorded()}, **new})
+
+    def keep(self, digests: Collection[str]) -> None:
+        """Forget all layers but these; the lock of the index must be held."""
+        found = {item.blob.digest: item for item in self.recorded()}
+        self._write({digest: item for digest, item in found.items() if digest in digests})
+
+    def _write(self, remotes: dict[str, Remote]) -> None:
+        if remotes or self._path.exists():
+            self._files.replace(self._path, dump(remotes.values()))
 
 
 def dump(remotes: Iterable[Remote]) -> bytes:

@@ -31,6 +31,7 @@ from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.distribution import Distribution
 from images.oci.layer.entry import Entry, of_bytes
 from images.oci.reference import Repository
+from images.oci.store.maintenance import verify
 from images.oci.store.remote_layers import Place, Remote
 from images.oci.store.store import open_store
 from images.util import progress
@@ -116,8 +117,8 @@ def test_layers_come_in_the_order_of_their_recipes(kitchen: Kitchen) -> None:
     assert [item.reused for item in found] == [False] * 3
     assert sorted(kitchen.made) == ["large", "middle", "small"]
     for item in found:
-        assert kitchen.settings.store.has(item.layer.blob.digest, item.layer.blob.size)
-    assert kitchen.settings.store.verify() == []
+        assert kitchen.settings.store.blobs.has(item.layer.blob.digest, item.layer.blob.size)
+    assert verify(kitchen.settings.store) == []
 
 
 def test_second_build_makes_and_fetches_nothing(kitchen: Kitchen) -> None:
@@ -161,7 +162,8 @@ def test_layer_that_lies_elsewhere_is_neither_made_nor_fetched(
     assert [item.layer for item in second] == [item.layer for item in first]
     assert [(item.reused, item.place) for item in second] == [(True, PLACE), (False, None)]
     assert (kitchen.made, kitchen.server.seen) == (["two"], [])
-    assert [item.key for item in kitchen.settings.store.remotes().values()] == [recipes[0].key]
+    (missing,) = kitchen.settings.store.remote_layers.missing_here().values()
+    assert missing.key == recipes[0].key
 
 
 def test_only_what_the_store_lacks_is_looked_for(kitchen: Kitchen) -> None:
@@ -177,18 +179,18 @@ def test_build_that_looks_nowhere_leaves_a_whole_store(kitchen: Kitchen) -> None
     recipes = [kitchen.recipe("one"), kitchen.recipe("two")]
     first = kitchen.cook(recipes)
     store = kitchen.settings.store
-    store.blob_path(first[0].layer.blob.digest).unlink()
+    store.blobs.path(first[0].layer.blob.digest).unlink()
     kitchen.cook(recipes, Library(first[0]))
-    assert store.remotes()
+    assert store.remote_layers.missing_here()
     third = kitchen.cook(recipes)
     assert [item.reused for item in third] == [False, True]
-    assert store.remotes() == {}
+    assert store.remote_layers.missing_here() == {}
 
 
 def test_lost_blob_is_made_anew_and_no_other(kitchen: Kitchen) -> None:
     recipes = [kitchen.recipe("one"), kitchen.recipe("two")]
     first = kitchen.cook(recipes)
-    kitchen.settings.store.blob_path(first[1].layer.blob.digest).unlink()
+    kitchen.settings.store.blobs.path(first[1].layer.blob.digest).unlink()
     kitchen.made.clear()
     second = kitchen.cook(recipes)
     assert kitchen.made == ["two"]
@@ -214,7 +216,7 @@ def failure(kitchen: Kitchen, recipes: Sequence[Recipe]) -> BuildError:
     with pytest.raises(BuildError) as error:
         kitchen.cook(recipes)
     assert not list((kitchen.settings.store.path / ".roll" / "tmp").iterdir())
-    assert kitchen.settings.store.verify() == []
+    assert verify(kitchen.settings.store) == []
     return error.value
 
 
@@ -282,7 +284,7 @@ def test_failed_layer_keeps_those_that_were_finished(kitchen: Kitchen) -> None:
     assert isinstance(error, IntegrityError)
     assert error.message == "layer bad: short: 5 bytes short"
     assert "pin another version" in str(error.remedy)
-    assert kitchen.settings.store.known(good.key)
+    assert kitchen.settings.store.layer_keys.known(good.key)
 
 
 def test_failed_layer_stops_the_others(kitchen: Kitchen) -> None:

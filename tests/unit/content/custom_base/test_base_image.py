@@ -25,6 +25,7 @@ from images.inputs.matrix import base_reference
 from images.inputs.matrix.matrix import load
 from images.oci import image
 from images.oci.descriptor import INDEX_TYPE, MANIFEST_TYPE, digest_of
+from images.oci.store.maintenance import gc, verify
 from images.oci.store.store import Store, open_store
 from images.repository import ROOT
 from images.util.progress import Progress
@@ -318,11 +319,11 @@ def test_layers_go_into_the_store_whole(layout: Layout, place: Place, store: Sto
     ground, _ = ready(layout.image([layout.layer(FIT)]), place, store)
     assert base_image.put_layers(ground, place.cache, store) == [False]
     assert base_image.put_layers(ground, place.cache, store) == [True]
-    assert store.verify() == []
+    assert verify(store) == []
     value = image.Image("t", ground.layers, {}, {}, "t", ground.image.history)
     store.save(value)
     assert store.load("t") == value
-    assert store.gc().blobs == 0
+    assert gc(store).blobs == 0
 
 
 def test_fetch_mends_a_damaged_layer(layout: Layout, place: Place, store: Store) -> None:

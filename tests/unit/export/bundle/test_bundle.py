@@ -44,7 +44,7 @@ def test_parts_are_the_blobs_cut_at_the_part_size(
     assert {path.stat().st_size for path in found[:-1]} == {100_000}
     stream = b"".join(path.read_bytes() for path in found)
     assert stream == b"".join(
-        layout.blob_path(item.blob.digest).read_bytes() for item in image.layers
+        layout.blobs.path(item.blob.digest).read_bytes() for item in image.layers
     )
     for path, part in zip(found, made.bundle.parts, strict=True):
         assert hashlib.sha256(path.read_bytes()).hexdigest() == part.sha256
@@ -144,7 +144,7 @@ def test_killed_at_every_file_it_never_looks_whole_and_can_be_finished(
 
 def test_a_damaged_or_missing_layer_stops_it(small: tuple[Store, Image], tmp_path: Path) -> None:
     layout, image = small
-    path = layout.blob_path(image.layers[1].blob.digest)
+    path = layout.blobs.path(image.layers[1].blob.digest)
     flip(path)
     with pytest.raises(IntegrityError, match=path.name):
         bundles.make(layout, image, tmp_path / "out")
@@ -236,7 +236,7 @@ def test_plans_follow_from_what_is_there(small: tuple[Store, Image], tmp_path: P
     (place / "some name").write_bytes(bundles.noise(60_000, 1))
     (place / "closed").write_bytes(b"x" * 300_000)
     (place / "size of another").write_bytes(b"y" * 40_000)
-    whole = layout.blob_path(image.layers[1].blob.digest)
+    whole = layout.blobs.path(image.layers[1].blob.digest)
     (place / whole.name).write_bytes(whole.read_bytes())
     known = delta.held([write_inventory(tmp_path / "inventory", place)])
     plans = bundle.plan(layout, image, known, 2)
@@ -249,7 +249,7 @@ def test_plans_follow_from_what_is_there(small: tuple[Store, Image], tmp_path: P
     assert made.left_out_layers == ("layer 1",)
     assert made.recipes == ("layer 0",)
     assert made.bytes + made.left_out == image.size
-    top = layout.blob_path(image.layers[2].blob.digest).read_bytes()
+    top = layout.blobs.path(image.layers[2].blob.digest).read_bytes()
     stream = b"".join(path.read_bytes() for path in bundles.parts(tmp_path / "out"))
     assert stream.endswith(top)
     assert len(stream) < len(top) + 5_000
@@ -271,7 +271,7 @@ def test_a_copy_that_saves_next_to_nothing_leaves_the_blob(tmp_path: Path) -> No
 def test_without_files_to_compare_no_layer_is_read(small: tuple[Store, Image]) -> None:
     layout, image = small
     for item in image.layers:
-        layout.blob_path(item.blob.digest).unlink()
+        layout.blobs.path(item.blob.digest).unlink()
     plans = bundle.plan(layout, image, delta.held([], [image.layers[0].blob.digest]))
     assert [plan.how for plan in plans] == ["held", "blob", "blob"]
 

@@ -67,10 +67,10 @@ def test_a_large_tar_is_not_checked_to_its_end_after_a_failure(
     place = Place(Repository(address, "team/cache"), plain_http=True)
     target = store.open_store(tmp_path / "store", create=True)
     blobs = [large, layer(b"gone")]
-    target.note_remotes(Remote(str(n) * 64, blob, place) for n, blob in enumerate(blobs))
+    target.remote_layers.record(Remote(str(n) * 64, blob, place) for n, blob in enumerate(blobs))
     begin = time.monotonic()
     digests, progress = [blob.digest for blob in blobs], Progress(StringIO())
     with pytest.raises(RegistryError, match="has no blob"):
         backfill.complete(target, digests, progress=progress)
     assert time.monotonic() - begin < 10
-    assert not target.blob_path(large.digest).exists()
+    assert not target.blobs.path(large.digest).exists()

@@ -14,6 +14,7 @@ from images.oci.descriptor import Blob
 from images.oci.image import Image, Layer
 from images.oci.layer.entry import Entry, of_bytes
 from images.oci.store import store
+from images.oci.store.maintenance import verify
 from images.oci.store.store import Store
 from tests.unit import bundles
 from tests.unit.bundles import make, old_python, parts, record, run, tree
@@ -106,7 +107,7 @@ def test_layout_is_the_store_again_and_rootfs_beside_it(
     assert tree(tmp_path / "there") == expected
     found = store.open_store(tmp_path / "layout", create=False)
     assert found.images() == {"small": whole.manifest_digest}
-    assert found.verify() == []
+    assert verify(found) == []
 
 
 def test_damaged_layer_of_the_base_keeps_the_others_waiting(
