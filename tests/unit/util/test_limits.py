@@ -181,7 +181,7 @@ def test_an_sdist_whose_head_unpacks_without_end_is_refused(tmp_path: Path) -> N
         path.write_bytes(gzip.compress(content))
         with pytest.raises(IntegrityError, match="not an sdist"):
             sdist_archive.unpacked(path, tmp_path / "source")
-        with pytest.raises(LockError, match="what it requires cannot be read"):
+        with pytest.raises(LockError, match="its requirements cannot be read"):
             sdist_metadata.requires(path)
 
 

@@ -215,6 +215,6 @@ def test_sections_of_setuptools_become_markers(tmp_path: Path) -> None:
     [{}, {"PKG-INFO": "Requires-Dist: not a requirement!\n"}, {"a.egg-info/requires.txt": "!"}],
 )
 def test_documents_without_their_form_are_refused(tmp_path: Path, files: dict[str, str]) -> None:
-    with pytest.raises(LockError, match=r"a-1\.0\.tar\.gz: what it requires") as error:
+    with pytest.raises(LockError, match=r"a-1\.0\.tar\.gz: its requirements") as error:
         sdist_metadata.requires(archive(tmp_path, {"setup.py": "", **files}))
     assert "`wheels:`" in (error.value.remedy or "")
