@@ -169,7 +169,7 @@ def completed(source: Store, image: Image, progress: Progress) -> None:
     if source.remotes():
         from images.oci.registry import backfill
 
-        backfill.complete(source, [layer.blob.digest for layer in image.layers], progress=progress)
+        backfill.fetch(source, [layer.blob.digest for layer in image.layers], progress=progress)
 
 
 def print_documents(documents: Sequence[dict[str, Any]], several: str = "images") -> None:

@@ -20,6 +20,7 @@ from images.oci.reference import Repository
 from images.oci.registry import download, manifests
 from images.oci.registry.client import Registry
 from images.oci.registry.refusals import NotFoundError
+from images.oci.registry.upload_session import UploadSession
 from tests.integration.registries import Fault, Proxy, TokenServer, proxy, registry
 
 QUICK = Policy(base_delay=0.01, max_delay=0.05)
@@ -55,8 +56,7 @@ def reader(address: str) -> Registry:
 
 
 def put(connected: Registry, content: bytes) -> None:
-    location, _ = connected.start_upload()
-    connected.finish(location, image.digest(content), content)
+    UploadSession.begin(connected).finish(image.digest(content), content)
 
 
 MANIFEST = json.dumps(
