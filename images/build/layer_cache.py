@@ -15,12 +15,12 @@ from pathlib import Path
 
 from images.build import cache_records
 from images.build.builder import Look, Made
-from images.build.layer_recipes import Recipe
+from images.build.recipe import Recipe
 from images.errors import IntegrityError, RegistryError, UsageError
 from images.export.push import history, transfer
 from images.export.push.transfer import Route
 from images.http.retry import Policy
-from images.oci import image
+from images.oci.descriptor import digest_of
 from images.oci.reference import parse
 from images.oci.referrer import EMPTY
 from images.oci.registry.client import Registry
@@ -226,5 +226,5 @@ def _write(
 
 def _empty_config(path: Path) -> StoredBlob:
     path.write_bytes(EMPTY)
-    digest = image.digest(EMPTY)
+    digest = digest_of(EMPTY)
     return StoredBlob(path, digest, len(EMPTY))

@@ -11,10 +11,6 @@ from pathlib import Path
 from images.errors import LockError, ToolError
 from images.repository import ROLL_RUNTIME
 
-FORMAT = "1"
-"""Part of the layer's key. Raise it when another release of uv, which is pinned, makes another
-wheel of the same sources."""
-
 SOURCE = ROLL_RUNTIME
 
 _WITH_UV = "pip install .  # brings the uv that the project is pinned to"

@@ -12,13 +12,15 @@ from typing import Any
 
 import pytest
 
+from images.build import titles
 from images.build.layer_cache import CacheFrom
-from images.build.layer_recipes import Recipe
+from images.build.recipe import Recipe
 from images.errors import RegistryError
 from images.export.push import push
 from images.export.push.push import PushOptions
 from images.http.retry import Policy
-from images.oci.image import INDEX_TYPE, MANIFEST_TYPE, Image, Layer
+from images.oci.descriptor import INDEX_TYPE, MANIFEST_TYPE
+from images.oci.image import Image, Layer
 from images.oci.layer import writer
 from images.oci.layer.entry import of_bytes
 from images.oci.reference import Repository
@@ -195,7 +197,12 @@ def test_odd_answers_of_a_cache_end_no_build(
         where = Place(Repository(faulty.address, "team/cache"), plain_http=True)
         for _ in range(times(60, 2000)):
             recipe = Recipe(
-                "x", f"{chance.getrandbits(256):064x}", (), (), lambda _, __: iter(()), 0
+                titles.parse("x"),
+                f"{chance.getrandbits(256):064x}",
+                (),
+                (),
+                lambda _, __: iter(()),
+                0,
             )
             assert CacheFrom(where, said.append, quick).look([recipe]) == {}
     assert said, "a cache that cannot be read is told"

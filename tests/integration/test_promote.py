@@ -18,7 +18,8 @@ from images.export.promote import Candidate
 from images.export.push import push
 from images.http.retry import Policy
 from images.inputs.matrix import matrix
-from images.oci.image import MANIFEST_TYPE, Image, Layer
+from images.oci.descriptor import MANIFEST_TYPE
+from images.oci.image import Image, Layer
 from images.oci.layer import writer
 from images.oci.layer.entry import of_bytes
 from images.oci.reference import Repository

@@ -10,19 +10,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from images.build import layer_recipes
+from images import format_numbers
 from images.build.conflicts import image_files
+from images.build.titles import Kind
 from images.inputs.lock import sealed_text
 from images.inputs.lock.target_lock import Lock
 
 if TYPE_CHECKING:
     from images.build.conflicts.comparison import Comparison
-    from images.build.layer_recipes import Recipe
+    from images.build.recipe import Recipe
     from images.inputs.matrix.target import Target
     from images.oci.store.store import Store
-
-FORMAT = "1"
-"""Part of what tells that a target was compared. Raise it when a comparison sees more."""
 
 
 def pending(
@@ -42,10 +40,12 @@ def _key(target: Target, lock: Lock, recipes: Iterable[Recipe]) -> str:
 
     The layer of `roll_runtime` counts by its files' names alone: it changes with each commit.
     """
-    keys = [recipe.key for recipe in recipes if recipe.title != layer_recipes.RUNTIME]
+    keys = [recipe.key for recipe in recipes if recipe.kind is not Kind.RUNTIME]
     rules = [list(rule[:3]) for rule in lock.conflicts]
     own = sorted(image_files.of(target.toolkit))
-    return sealed_text.digest_of({"format": FORMAT, "layers": keys, "own": own, "rules": rules})
+    return sealed_text.digest_of(
+        {"format": format_numbers.COMPARED_FILES, "layers": keys, "own": own, "rules": rules}
+    )
 
 
 def compare(target: Target, lock: Lock, cache: Path, passed: set[object]) -> None:

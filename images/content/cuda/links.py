@@ -14,9 +14,6 @@ from images import image_paths
 from images.errors import ConflictError
 from images.oci.layer.entry import Entry, of_symlink
 
-FORMAT = "1"
-"""Part of the links layer's key. Raise it when `entries` links the same files otherwise."""
-
 _HOME = image_paths.CUDA_HOME
 _LOADER_DIRECTORY = "usr/lib/x86_64-linux-gnu"
 

@@ -26,9 +26,6 @@ from images.errors import ToolError
 from images.oci.layer import tar_header
 from images.oci.layer.entry import Entry, of_bytes
 
-FORMAT = "4"
-"""Part of the key of every layer with byte code. Raise it when other bytes come out."""
-
 _WORKER = Path(__file__).with_name("bytecode_worker.py")
 _TAG = f"cpython-{image_paths.PYTHON.replace('.', '')}"
 _PIPE = 1 << 20  # bytes; what Linux lets every user have of a pipe

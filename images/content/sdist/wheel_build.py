@@ -22,9 +22,6 @@ from images.content.sdist import sandbox
 from images.errors import BuildError, IntegrityError, StoreError, ToolError
 from images.formats import sdist_archive
 
-FORMAT = "1"
-"""Part of the key of every layer with a built wheel. Raise it when other wheels come out."""
-
 WORKER = Path(__file__).with_name("worker.py")
 EPOCH = 315532800  # the first time that a zip can hold
 

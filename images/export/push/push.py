@@ -17,7 +17,8 @@ from images.export.push.reuse import BlobReuse, MountSources
 from images.export.push.transfer import ImageTransfer, PushedBlob, Route, State
 from images.http.retry import TransientError
 from images.oci import reference
-from images.oci.image import DIGEST, Image
+from images.oci.descriptor import DIGEST
+from images.oci.image import Image
 from images.oci.reference import Repository
 from images.oci.referrer import Referrer
 from images.oci.registry import manifests, referrers

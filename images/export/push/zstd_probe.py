@@ -12,8 +12,14 @@ from collections.abc import Collection
 
 from images.errors import RegistryError
 from images.export.push import history
-from images.oci import image
-from images.oci.image import CONFIG_TYPE, MANIFEST_TYPE, Image
+from images.oci.descriptor import (
+    CONFIG_TYPE,
+    MANIFEST_TYPE,
+    canonical_json,
+    descriptor_of,
+    digest_of,
+)
+from images.oci.image import Image
 from images.oci.registry.client import Registry
 from images.oci.registry.refusals import UnsupportedError
 from images.oci.store.store import Store
@@ -52,7 +58,7 @@ def check(
     try:
         response = registry.call(
             "PUT",
-            f"manifests/{image.digest(content)}",
+            f"manifests/{digest_of(content)}",
             body=content,
             headers={"Content-Type": MANIFEST_TYPE},
         )
@@ -67,10 +73,10 @@ def check(
 def _manifest(made: Image) -> bytes:
     nowhere = _BLOB.encode()
     types = sorted({layer.blob.media_type for layer in made.layers})
-    return image.canonical(
+    return canonical_json(
         {
-            "config": image.descriptor(CONFIG_TYPE, nowhere + b" 0"),
-            "layers": [image.descriptor(kind, nowhere + b" " + kind.encode()) for kind in types],
+            "config": descriptor_of(CONFIG_TYPE, nowhere + b" 0"),
+            "layers": [descriptor_of(kind, nowhere + b" " + kind.encode()) for kind in types],
             "mediaType": MANIFEST_TYPE,
             "schemaVersion": 2,
         }

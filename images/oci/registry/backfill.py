@@ -108,7 +108,7 @@ def _check_tar(path: Path, remote: Remote, check_stopped: Callable[[], None]) ->
         IntegrityError: it is another tar.
     """
     blob, found, left = remote.blob, hashlib.sha256(), remote.blob.unpacked
-    for piece in decompress.tar(path, blob.size, blob.media_type):
+    for piece in decompress.tar(path, blob):
         check_stopped()
         found.update(piece)
         left -= len(piece)

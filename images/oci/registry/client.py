@@ -17,8 +17,7 @@ from images.errors import IntegrityError, RegistryError
 from images.http.redirect import is_redirect
 from images.http.retry import Policy, TransientError
 from images.http.session import succeeded
-from images.oci import image
-from images.oci.image import MANIFEST_TYPE
+from images.oci.descriptor import DIGEST, MANIFEST_TYPE, digest_of
 from images.oci.reference import Repository, canonical
 from images.oci.registry.auth import Scopes
 from images.oci.registry.refusals import NotFoundError
@@ -164,7 +163,7 @@ class Registry:
             return None
         digest = response.headers.get("Docker-Content-Digest", "")
         exists = succeeded(response) or is_redirect(response.status_code)
-        if exists and image.DIGEST.fullmatch(digest):
+        if exists and DIGEST.fullmatch(digest):
             return digest
         # The header is a SHOULD: without it the bytes are hashed, also where a storage accepts no
         # HEAD. And the reason of a refusal is in the body, which a response to HEAD does not have.
@@ -173,7 +172,7 @@ class Registry:
             return None
         doing = f"asking for {self.repository.name}:{reference}"
         self.transport.require_success(response, doing)
-        return image.digest(response.content)
+        return digest_of(response.content)
 
     def manifest(self, reference: str, accept: Sequence[str] = (MANIFEST_TYPE,)) -> Manifest | None:
         """Make one attempt to get the manifest with that tag or digest; None if there is none.
@@ -200,7 +199,7 @@ class Registry:
                     raise IntegrityError(f"{named}: larger than {limits.DOCUMENT} bytes")
             promised = response.headers.get("Docker-Content-Digest", "")
             media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
-        found = image.digest(content)
+        found = digest_of(content)
         for wanted in (reference if ":" in reference else "", promised):
             if wanted.startswith("sha256:") and wanted != found:
                 raise IntegrityError(f"{named}: its bytes have the digest {found}, not {wanted}")

@@ -13,7 +13,7 @@ from typing import IO
 
 from images.errors import IntegrityError
 from images.http.retry import TransientError
-from images.oci.image import MANIFEST_TYPE
+from images.oci.descriptor import MANIFEST_TYPE
 from images.oci.registry.client import Manifest, Registry
 from images.oci.registry.refusals import NotFoundError
 

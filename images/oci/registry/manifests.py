@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from images.errors import RegistryError
 from images.http.session import succeeded
-from images.oci import image
-from images.oci.image import MANIFEST_TYPE
+from images.oci.descriptor import MANIFEST_TYPE, digest_of
 from images.oci.registry import refusals
 from images.oci.registry.client import Registry
 
@@ -82,7 +81,7 @@ def put(
     while True:
         response = registry.call("PUT", f"manifests/{reference}", body=content, headers=headers)
         if succeeded(response):
-            return _accepted(registry, reference, image.digest(content), response, confirm=confirm)
+            return _accepted(registry, reference, digest_of(content), response, confirm=confirm)
         doing = f"putting the manifest of {registry.repository.name}:{reference}"
         error = registry.transport.refused(response, doing)
         failures += 1

@@ -17,10 +17,10 @@ import pytest
 from images.export.push import push
 from images.export.push.push import Pushed, PushOptions
 from images.http.retry import Policy
+from images.oci.descriptor import Blob, Compression
 from images.oci.image import Image, Layer
 from images.oci.layer import writer
 from images.oci.layer.entry import Entry, of_bytes
-from images.oci.layer.writer import Blob, Compression
 from images.oci.reference import Repository
 from images.oci.registry.client import Registry
 from images.oci.store import store

@@ -16,10 +16,10 @@ from images.inputs.fetch import download_cache, needed
 from images.inputs.fetch.needed import Sources
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.deb import Deb
-from images.inputs.lock.target_lock import Distribution
+from images.inputs.lock.distribution import Distribution
 from images.util import sha256
 from images.util.progress import Progress
-from tests.unit.conftest import Faulty
+from tests.unit.faulty_server import Faulty
 
 
 class Shop:

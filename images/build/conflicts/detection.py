@@ -11,13 +11,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from itertools import groupby
 from typing import NamedTuple
 
-from images.errors import ConflictError, MatrixError
 from images.inputs.matrix.conflict_rules import THE_IMAGE, Rule
 
-_SHOWN = 4  # conflicts of each two distributions in a message
 _KINDS = "a file, and a directory"
 
 Hashes = Callable[[Collection[str]], Mapping[str, str]]
@@ -25,7 +22,7 @@ Hashes = Callable[[Collection[str]], Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Brought:
+class InstalledFiles:
     """The files that one distribution brings.
 
     Attributes:
@@ -68,13 +65,13 @@ class Tree:
     def __init__(self, order: Iterable[str], hidden: Mapping[str, str]) -> None:
         self._rank = {owner: rank for rank, owner in enumerate(order)}
         self._hidden = hidden
-        self._brought: dict[str, Brought] = {}
+        self._brought: dict[str, InstalledFiles] = {}
         self._files: dict[str, str] = {}  # who brings it first
         self._others: dict[str, list[str]] = {}
         self._folded: dict[str, str] = {}
         self._directories: dict[str, tuple[str, str]] = {}  # who needs it first, and for which file
 
-    def add(self, brought: Brought) -> list[Conflict]:
+    def add(self, brought: InstalledFiles) -> list[Conflict]:
         """Take what one owner brings; gives its conflicts with those who came before."""
         self._brought[brought.owner] = brought
         shape = _shape(tuple(brought.paths))
@@ -90,7 +87,7 @@ class Tree:
         self._files.update(dict.fromkeys(new, owner))
         return shared
 
-    def _different(self, brought: Brought, shared: Collection[str]) -> Iterator[Conflict]:
+    def _different(self, brought: InstalledFiles, shared: Collection[str]) -> Iterator[Conflict]:
         """Files that others bring as well, with other content."""
         ours = brought.hashes(shared) if shared else {}
         rivals: dict[str, list[str]] = {}
@@ -192,7 +189,7 @@ def unused(found: Sequence[Conflict], rules: Iterable[Rule], seen: Collection[st
     ]
 
 
-def lost(rule: Rule, winner: Brought, loser: Brought) -> frozenset[str]:
+def lost(rule: Rule, winner: InstalledFiles, loser: InstalledFiles) -> frozenset[str]:
     """The paths of the loser that a rule leaves out."""
     theirs = set(winner.paths)
     above = {directory for path in theirs for directory in _directories(path)}
@@ -207,63 +204,4 @@ def lost(rule: Rule, winner: Brought, loser: Brought) -> frozenset[str]:
         or path in above
         or folded.get(path.casefold(), path) != path
         or any(directory in theirs for directory in _directories(path))
-    )
-
-
-def error(where: str, found: Sequence[Conflict], missing: int) -> ConflictError:
-    """The error of conflicts that nothing settles, each pair of distributions with its paths.
-
-    Args:
-        where: the target.
-        found: the conflicts; at least one.
-        missing: how many distributions were not there to be compared.
-    """
-    lines = []
-    pairs = sorted(found, key=lambda one: (one.lower, one.upper, one.path))
-    for (lower, upper), group in groupby(pairs, lambda one: (one.lower, one.upper)):
-        every = list(group)
-        lines.append(f"  {_pair(lower, upper)}:")
-        lines += [f"    {_path(one)}: {one.what}" for one in every[:_SHOWN]]
-        lines += [f"    … and {len(every) - _SHOWN} more"] if len(every) > _SHOWN else []
-    if missing:
-        lines.append(f"  {missing} distributions are not here and were not compared")
-    return ConflictError(
-        f"{where}: files that cannot both be in the image:\n" + "\n".join(lines),
-        remedy="leave one of the two out, lock a version without the file, or name the winner "
-        f"in matrix.yaml:\n{_example(pairs[0])}",
-    )
-
-
-def _pair(lower: str, upper: str) -> str:
-    if lower == THE_IMAGE:
-        return f"{upper} would replace what is the image's own"
-    return f"{lower} and {upper}, whose layer is the upper one and would win"
-
-
-def _example(conflict: Conflict) -> str:
-    """An entry of the matrix for a conflict; as today, the upper one wins, or the image itself."""
-    ours = conflict.lower == THE_IMAGE
-    winner, over = conflict[2:4] if ours else conflict[3:1:-1]
-    path = conflict.path if ours else conflict.other
-    return (
-        f"    conflicts:\n      - path: /{path}\n        winner: {winner}\n"
-        f"        over: {over}\n        why: …"
-    )
-
-
-def _path(conflict: Conflict) -> str:
-    if conflict.path == conflict.other:
-        return f"/{conflict.path}"
-    return f"/{conflict.path} and /{conflict.other}"
-
-
-def idle(where: str, rules: Sequence[Rule]) -> MatrixError:
-    """The error of rules that settle nothing."""
-    lines = "".join(
-        f"\n  {rule.place}: {rule.path}: {rule.winner} over {rule.over}" for rule in rules
-    )
-    return MatrixError(
-        f"{where}: no conflict that these entries of `conflicts:` would settle:{lines}",
-        remedy="take them out, or restrict them with `sglang:` or `cuda:` to the targets that "
-        "have the conflict",
     )

@@ -11,15 +11,12 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from images import image_paths
+from images import format_numbers, image_paths
 from images.content.debian import rootfs
 from images.content.sdist import sandbox, wheel_build
 from images.inputs.lock import sealed_text
 from images.inputs.lock.deb import Deb
 from images.util import sha256
-
-FORMAT = "1"
-"""Part of the key of every layer with such a wheel. Raise it when other wheels come out."""
 
 _INPUT = "sdist-build.tar"
 _OUTPUT = "wheel.tar"
@@ -42,7 +39,7 @@ def key(base_debs: Sequence[Deb]) -> str:
     """The digest of all that such a build depends on, but for the sdist and what it imports."""
     worker = sha256.of_file(wheel_build.WORKER)
     return sealed_text.digest_of(
-        {"base": rootfs.key(base_debs), "format": FORMAT, "worker": worker}
+        {"base": rootfs.key(base_debs), "format": format_numbers.COMPILED_SDIST, "worker": worker}
     )
 
 

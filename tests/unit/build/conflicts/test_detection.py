@@ -1,4 +1,4 @@
-"""Files that two distributions bring: what is a conflict, who wins, and what is left out for it."""
+"""Files that two distributions install: what conflicts, who wins, and what is left out for it."""
 
 from __future__ import annotations
 
@@ -8,29 +8,37 @@ from pathlib import Path
 
 import pytest
 
-from images.build import grouping
-from images.build.conflicts import image_files, left_out, target_files
-from images.content import conflicts, wheel_paths
-from images.content.conflicts import Brought, Conflict, Tree
+from images.build import grouping, titles
+from images.build.conflicts import (
+    detection,
+    image_files,
+    left_out,
+    messages,
+    target_files,
+    wheel_files,
+)
+from images.build.conflicts.detection import Conflict, InstalledFiles, Tree
 from images.inputs.lock import target_lock
 from images.inputs.lock.artifact import Artifact
-from images.inputs.lock.target_lock import Distribution
+from images.inputs.lock.distribution import Distribution
 from images.inputs.matrix import matrix
 from images.inputs.matrix.conflict_rules import THE_IMAGE, Rule
 from images.repository import ROOT
-from tests.unit.conftest import write_wheel
+from tests.unit.wheels import write_wheel
 
 ORDER = (THE_IMAGE, "low", "middle", "high")
 SITE = "opt/venv/lib/python3.11/site-packages"
 
 
-def brought(owner: str, files: Mapping[str, str] | list[str]) -> Brought:
+def brought(owner: str, files: Mapping[str, str] | list[str]) -> InstalledFiles:
     """What an owner brings, by path and hash; a list has its own content everywhere."""
     hashes = files if isinstance(files, Mapping) else dict.fromkeys(files, owner)
-    return Brought(owner, tuple(hashes), lambda paths: {path: hashes[path] for path in paths})
+    return InstalledFiles(
+        owner, tuple(hashes), lambda paths: {path: hashes[path] for path in paths}
+    )
 
 
-def compared(*every: Brought) -> list[Conflict]:
+def compared(*every: InstalledFiles) -> list[Conflict]:
     tree = Tree(ORDER, {})
     return [one for item in every for one in tree.add(item)]
 
@@ -87,7 +95,7 @@ def test_wheels_that_many_targets_have_in_common_are_read_once(tmp_path: Path) -
     }
 
     def compare() -> list[Conflict]:
-        every = (wheel_paths.of(path, name, misrecorded=False) for name, path in wheels.items())
+        every = (wheel_files.of(path, name, misrecorded=False) for name, path in wheels.items())
         return compared(*every)
 
     (found,) = compare()
@@ -115,7 +123,7 @@ def test_what_is_the_images_own_is_nobody_elses() -> None:
         "opt/venv/bin/ptxas", "opt/venv/bin", "opt/venv/lib", f"{SITE}/roll_runtime",
     ):  # fmt: skip
         tree = Tree(ORDER, hidden)
-        tree.add(Brought(THE_IMAGE, own))
+        tree.add(InstalledFiles(THE_IMAGE, own))
         (found,) = tree.add(brought("high", [path]))
         assert (found.lower, found.upper) == (THE_IMAGE, "high"), path
     assert hidden["opt/venv/bin/nvcc"] == "usr/local/cuda/bin/nvcc"
@@ -123,25 +131,25 @@ def test_what_is_the_images_own_is_nobody_elses() -> None:
 
 def test_a_rule_settles_its_two_distributions_and_its_paths_alone() -> None:
     found = compared(brought("low", ["a/x", "b/x"]), brought("high", ["a/x", "b/x"]))
-    left = conflicts.unsettled(found, [rule("/a/*")])
+    left = detection.unsettled(found, [rule("/a/*")])
     assert [one.path for one in left] == ["b/x"]
-    assert conflicts.unsettled(found, [rule("/a/*", "low", "high"), rule("/b/x")]) == []
-    assert len(conflicts.unsettled(found, [rule(winner="middle")])) == 2
+    assert detection.unsettled(found, [rule("/a/*", "low", "high"), rule("/b/x")]) == []
+    assert len(detection.unsettled(found, [rule(winner="middle")])) == 2
 
 
 def test_a_rule_that_settles_nothing_is_found_once_both_were_compared() -> None:
     found = compared(brought("low", ["a/x"]), brought("high", ["a/x"]))
     idle = rule("/b/*")
-    assert conflicts.unused(found, [rule("/a/*"), idle], ["low", "high"]) == [idle]
-    assert conflicts.unused(found, [idle], ["low"]) == []
-    error = conflicts.idle("target", [idle])
+    assert detection.unused(found, [rule("/a/*"), idle], ["low", "high"]) == [idle]
+    assert detection.unused(found, [idle], ["low"]) == []
+    error = messages.of_unused_rules("target", [idle])
     assert "matrix.yaml:1" in error.message
 
 
 def test_the_error_names_paths_both_distributions_and_what_to_write() -> None:
     paths = [f"a/{number}" for number in range(9)]
     found = compared(brought("low", paths), brought("high", paths))
-    error = conflicts.error("target", found, 3)
+    error = messages.of_conflicts("target", found, 3)
     assert "low and high" in error.message
     assert "/a/0" in error.message
     assert "and 5 more" in error.message
@@ -159,10 +167,10 @@ def test_the_error_names_paths_both_distributions_and_what_to_write() -> None:
 def test_what_a_loser_leaves_out_is_what_it_loses(
     winner: dict[str, str], loser: dict[str, str], gone: set[str]
 ) -> None:
-    lost = conflicts.lost(rule("/*"), brought("high", winner), brought("low", loser))
+    lost = detection.lost(rule("/*"), brought("high", winner), brought("low", loser))
     assert lost == gone
     other = rule("/elsewhere/*")
-    assert not conflicts.lost(other, brought("high", winner), brought("low", loser))
+    assert not detection.lost(other, brought("high", winner), brought("low", loser))
 
 
 def items() -> Iterator[Distribution]:
@@ -172,15 +180,15 @@ def items() -> Iterator[Distribution]:
 
 def test_a_layer_changes_only_where_its_file_would_win_and_must_not() -> None:
     low, high, one, two = items()
-    apart = [grouping.Group(item.name, (item,)) for item in (low, high)]
-    groups = [*apart, grouping.Group("shelf", (one, two))]
+    apart = [grouping.Group(titles.parse(item.name), (item,)) for item in (low, high)]
+    groups = [*apart, grouping.Group(titles.parse("bucket"), (one, two))]
     assert left_out.of_groups(groups, [rule()]) == {}
     beaten = left_out.of_groups(groups, [rule(winner="low", over="high")])
-    assert list(beaten) == ["high"]
-    assert list(left_out.of_groups(groups, [rule(winner="one", over="two")])) == ["shelf"]
-    assert list(left_out.of_groups(groups, [rule(winner="two", over="one")])) == ["shelf"]
+    assert [name.title for name in beaten] == ["high"]
+    assert list(left_out.of_groups(groups, [rule(winner="one", over="two")])) == [groups[2].name]
+    assert list(left_out.of_groups(groups, [rule(winner="two", over="one")])) == [groups[2].name]
     own = left_out.of_groups(groups, [rule(winner=THE_IMAGE, over="low")])
-    assert own["low"][0].winner is None
+    assert own[groups[0].name][0].winner is None
     assert left_out.of_groups(groups, [rule(winner="gone", over="low")]) == {}
-    (line,) = left_out.inputs(beaten["high"])
+    (line,) = left_out.inputs(beaten[groups[1].name])
     assert line == ["/*", "high", "low", "0" * 64]

@@ -11,7 +11,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 from images import image_paths
-from images.content.conflicts import Brought
+from images.build.conflicts.detection import InstalledFiles
 from images.content.python import bytecode
 from images.errors import IntegrityError
 from images.formats import entry_points, wheel_file, zip_errors
@@ -20,7 +20,7 @@ from images.util import limits
 _ENTRY_POINTS = ".dist-info/entry_points.txt"
 
 
-def of(path: Path, owner: str, *, misrecorded: bool) -> Brought:
+def of(path: Path, owner: str, *, misrecorded: bool) -> InstalledFiles:
     """The files that a wheel brings.
 
     Args:
@@ -31,7 +31,7 @@ def of(path: Path, owner: str, *, misrecorded: bool) -> Brought:
     Raises:
         IntegrityError: it is not a wheel.
     """
-    return Brought(owner, _paths(path), partial(_hashes, path, misrecorded))
+    return InstalledFiles(owner, _paths(path), partial(_hashes, path, misrecorded))
 
 
 @lru_cache(maxsize=2048)  # targets have most of their wheels in common
