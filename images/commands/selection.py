@@ -165,4 +165,4 @@ def completed(source: Store, image: Image, progress: Progress) -> None:
     if source.remote_layers.missing_here():
         from images.oci.registry import backfill
 
-        backfill.complete(source, [layer.blob.digest for layer in image.layers], progress=progress)
+        backfill.fetch(source, [layer.blob.digest for layer in image.layers], progress=progress)
