@@ -21,7 +21,7 @@ from images.content import runtime_wheel
 from images.content.cuda import toolkit
 from images.content.debian import rootfs
 from images.content.python import bytecode
-from images.inputs.fetch.needed import Sources
+from images.inputs.fetch.needed_files import NeededFiles
 from images.inputs.lock import sealed_text
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.cuda_lock import Toolkit
@@ -286,7 +286,7 @@ def _runtime() -> tuple[str, Any, Entries]:
 
 def files_of(
     recipes: Iterable[Recipe], python: Iterable[Deb], base: Iterable[Artifact] = ()
-) -> Sources:
+) -> NeededFiles:
     """The locked files that making these layers needs.
 
     Args:
@@ -297,7 +297,7 @@ def files_of(
     every = list(recipes)
     distributions = [item for recipe in every for item in recipe.distributions]
     debs = [item for recipe in every for item in recipe.debs]
-    return Sources(
+    return NeededFiles(
         {item.artifact: item for item in distributions},
         {item.artifact: item for item in (*debs, *python)},
         tuple(base),

@@ -13,13 +13,15 @@ from images.errors import LockError
 from images.util import output
 
 if TYPE_CHECKING:
-    from images.inputs.lock.mirror import Mirror
+    from images.inputs.fetch.mirror import Mirror
     from images.inputs.matrix.matrix import Matrix, Target
 
 
 def lock_targets(options: argparse.Namespace) -> int:
     """Make the locks, or check that they are those of the sources."""
-    from images.inputs.lock import mirror, resolve, sealed_text
+    from images.inputs.fetch import mirror
+    from images.inputs.lock import sealed_text
+    from images.inputs.resolve import target_locks
 
     matrix = matrix_of(options)
     named = bool(options.target)
@@ -31,7 +33,7 @@ def lock_targets(options: argparse.Namespace) -> int:
     if not options.base_only:
         bring_wheels(targets, options)
         for target in targets:
-            changed = resolve.make(matrix, target, options.cache)
+            changed = target_locks.write(matrix, target, options.cache)
             output.result(f"{matrix.lock_path(target.id)}: {'locked' if changed else 'unchanged'}")
         compare_files(matrix, targets, options.cache)
     if options.base_only or not named:
@@ -59,15 +61,17 @@ class _SharedLock(NamedTuple):
 def _shared_locks(matrix: Matrix, cache: Path) -> list[_SharedLock]:
     """In the order in which they are made: those of flavours stand on that of the base."""
     from images.content.python import interpreter
-    from images.inputs.lock import base_lock, cuda_lock, deb, extra_lock, python_lock
+    from images.inputs.fetch import deb_files
+    from images.inputs.lock import base_lock, cuda_lock, extra_lock, python_lock
+    from images.inputs.resolve import shared_locks
 
     def lock_python(where: Mirror) -> str:
         debs = python_lock.packages(base_lock.read())
-        deb.download(debs, where, cache, jobs=6, advance=lambda _: None, renew=base_lock.RENEW)
+        deb_files.download(debs, where, cache)
         return python_lock.text_of(debs, interpreter.fresh_digest(debs, cache))
 
     def lock_debian(packages: Sequence[str], where: Mirror) -> str:
-        return extra_lock.resolve(packages, base_lock.read(), where, cache)
+        return shared_locks.of_packages(packages, base_lock.read(), where, cache)
 
     def read_debian(path: Path, packages: Sequence[str]) -> object:
         return extra_lock.read(path, packages, base_lock.read())
@@ -76,7 +80,7 @@ def _shared_locks(matrix: Matrix, cache: Path) -> list[_SharedLock]:
         _SharedLock(
             f"CUDA compiler {version}",
             cuda_lock.path_of(version),
-            partial(cuda_lock.resolve, version),
+            partial(shared_locks.of_compiler, version),
             partial(cuda_lock.read, version),
         )
         for version in matrix.toolkits
@@ -97,7 +101,7 @@ def _shared_locks(matrix: Matrix, cache: Path) -> list[_SharedLock]:
         lambda: python_lock.read(base_lock.read()),
     )
     return [
-        _SharedLock("base", base_lock.PATH, base_lock.resolve, base_lock.read),
+        _SharedLock("base", base_lock.PATH, shared_locks.of_base, base_lock.read),
         python,
         *compilers,
         *flavours,
