@@ -11,7 +11,7 @@ from images.build import layer_recipes
 from images.build.flavour_layers import Flavour
 from images.build.layer_recipes import Footing
 from images.build.recipe import Recipe, files_of
-from images.inputs.fetch.needed import Sources
+from images.inputs.fetch.needed_files import NeededFiles
 from images.inputs.lock import base_lock, cuda_lock, extra_lock, python_lock, target_lock
 from images.inputs.lock.cuda_lock import Toolkit
 from images.inputs.lock.deb import Deb
@@ -174,7 +174,7 @@ def put(ground: Ground, settings: Settings) -> list[Made]:
     return [Made(layer, there, key="") for layer, there in zip(ground.layers, reused, strict=True)]
 
 
-def wanted(inputs: Inputs, place: Place, progress: Progress, *, bring: bool) -> Sources:
+def wanted(inputs: Inputs, place: Place, progress: Progress, *, bring: bool) -> NeededFiles:
     """All files that a build of the target needs.
 
     Args:

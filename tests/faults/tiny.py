@@ -23,8 +23,8 @@ from typing import Any
 from images.build import layer_recipes
 from images.build.recipe import Recipe
 from images.content.python import interpreter
-from images.inputs.fetch import download_cache
-from images.inputs.lock import base_lock, cuda_lock, deb, mirror, target_lock
+from images.inputs.fetch import deb_files, download_cache, mirror
+from images.inputs.lock import base_lock, cuda_lock, target_lock
 from images.inputs.lock.distribution import Distribution
 from images.inputs.lock.target_lock import Lock
 from images.inputs.matrix import matrix
@@ -270,9 +270,7 @@ def _interpreter() -> None:
     debs = base_lock.read()
     wanted = interpreter.missing(debs, CACHE)
     if download_cache.missing([item.artifact for item in wanted], CACHE):
-        deb.download(
-            wanted, mirror.find(), CACHE, jobs=6, advance=lambda _: None, renew=base_lock.RENEW
-        )
+        deb_files.download(wanted, mirror.find(), CACHE)
     interpreter.extracted(debs, CACHE)
 
 
