@@ -36,7 +36,8 @@ class Materials:
     Attributes:
         lock: the target's.
         base: the Debian packages of the root file system.
-        tools: the CUDA compiler's sources; of these only parts are in the image.
+        tools: the CUDA compiler's sources; of these only parts are in the image. None where the
+            base has a compiler of its own.
         own_base: the digest of the own base's manifest; "" if it stands on ours.
         base_repository: where that base is in a registry, e.g. `registry.example.com/team/base`;
             "" if it is in a layout.
@@ -44,18 +45,20 @@ class Materials:
 
     lock: Lock
     base: Sequence[Deb]
-    tools: Toolkit
+    tools: Toolkit | None
     own_base: str = ""
     base_repository: str = ""
 
     def distributions(self) -> Iterator[Distribution]:
         """What is in the image of them, those of the compiler last; each file once."""
-        return iter(dict.fromkeys([*self.lock.distributions, *self.tools.wheels]))
+        wheels = self.tools.wheels if self.tools else ()
+        return iter(dict.fromkeys([*self.lock.distributions, *wheels]))
 
     def debs(self) -> Iterator[tuple[Deb, str]]:
         """The Debian packages, each with its release; those of the compiler last."""
         yield from ((item, rootfs.DISTRO) for item in self.base)
-        yield from ((item, toolkit.DISTRO) for item in self.tools.debs)
+        debs = self.tools.debs if self.tools else ()
+        yield from ((item, toolkit.DISTRO) for item in debs)
 
 
 def of_distribution(item: Distribution) -> PackageURL:

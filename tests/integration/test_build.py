@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from images.build import layer_recipes
+from images.build import base, layer_recipes
 from images.content.cuda import toolkit
 from images.content.debian import rootfs
 from images.inputs.lock import target_lock
@@ -80,7 +80,9 @@ def stand_in(store: Path, titles: Sequence[str]) -> None:
     found = matrix.load(MATRIX)
     locked = target_lock.read(found, found.target(TARGET))
     layout = stores.open_store(store)
-    for recipe in layer_recipes.recipes(locked, rootfs.locked(), toolkit.locked("12.4"), "gzip"):
+    debs = rootfs.locked()
+    lowest = base.debian(debs)
+    for recipe in layer_recipes.recipes(locked, debs, toolkit.locked("12.4"), "gzip", lowest):
         if recipe.title in titles:
             with layout.new_file() as (out, commit):
                 blob = write([of_bytes("stand-in", recipe.title.encode())], out, "gzip")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from images.build import grouping, layer_recipes
+from images.build import base, grouping, layer_recipes
 from images.build.recipe import Recipe
 from images.content.cuda import links, toolkit
 from images.content.debian import rootfs
@@ -41,7 +41,8 @@ def read(path: Path) -> Lock:
 def recipes(
     value: Lock, compression: Compression = "zstd", debs: list[Deb] | None = None
 ) -> list[Recipe]:
-    return layer_recipes.recipes(value, debs or rootfs.locked(), compiler(value), compression)
+    debs = debs or rootfs.locked()
+    return layer_recipes.recipes(value, debs, compiler(value), compression, base.debian(debs))
 
 
 def compiler(value: Lock) -> toolkit.Toolkit:
@@ -191,7 +192,7 @@ def test_other_content_of_the_virtual_environment_changes_the_base(
     value: Lock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = keys(value)
-    monkeypatch.setattr(layer_recipes, "_VENV_CONFIG", "include-system-site-packages = true\n")
+    monkeypatch.setattr(base, "VENV_CONFIG", "include-system-site-packages = true\n")
     assert set(before) - set(keys(value)) == {before[0]}
 
 
