@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from images.build import layer_recipes
+from images.build import base, layer_recipes
 from images.build.recipe import Recipe
 from images.content.python import interpreter
 from images.inputs.fetch import deb_files, download_cache, mirror
@@ -217,8 +217,9 @@ class Tiny:
 
     def recipes(self, compression: Compression = "zstd") -> list[Recipe]:
         """The target's layers."""
+        debs = base_lock.read()
         return layer_recipes.recipes(
-            self._lock(), base_lock.read(), cuda_lock.read("12.4"), compression
+            self._lock(), debs, cuda_lock.read("12.4"), compression, base.debian(debs)
         )
 
     def keep(self, recipes: Sequence[Recipe], compression: Compression = "zstd") -> None:

@@ -349,7 +349,7 @@ def test_ordinary_user_makes_the_same_image(roll: Roll, small: SmallImage, tmp_p
     found = matrix.load(roll.cli.matrix)
     inputs = prepare.inputs_of(found, found.target(ROLL))
     titles = [layer["title"] for layer in small.document["layers"][:-1]]
-    needs = [file for one in inputs.recipes(None) if one.title not in titles for file in one.needs]
+    needs = [file for one in inputs.recipes() if one.title not in titles for file in one.needs]
     needs += [item.artifact for item in python_lock.packages(inputs.debs)]
     seed = tmp_path / "seed"
     small.copy_to(seed, keep=titles)
