@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from images.content.custom_base.source import Place as BasePlace
     from images.inputs.matrix.matrix import Matrix
     from images.oci.image import Image
-    from images.oci.store.remote_layers import Place
+    from images.oci.store.remote_layers import Location
     from images.oci.store.store import Store
 
 
@@ -159,7 +159,7 @@ def _build(
     matrix: Matrix,
     place: BasePlace,
     settings: Settings,
-    caches: tuple[Look | None, Place | None],
+    caches: tuple[Look | None, Location | None],
     progress: Progress,
 ) -> _Built:
     """Make one target's image, name it, and put beside it what is said about it."""
@@ -286,7 +286,7 @@ def fetch(options: argparse.Namespace) -> int:
 FETCH = Command("fetch", fetch, _fetch_options)
 
 
-def _caches(options: argparse.Namespace) -> tuple[Look | None, Place | None]:
+def _caches(options: argparse.Namespace) -> tuple[Look | None, Location | None]:
     """The caches that a build reads, and the one that it fills.
 
     Without them no code for registries is loaded.
@@ -307,7 +307,9 @@ def _caches(options: argparse.Namespace) -> tuple[Look | None, Place | None]:
     return look, target
 
 
-def _fill(settings: Settings, made: Sequence[Made], cache_to: Place, progress: Progress) -> Filled:
+def _fill(
+    settings: Settings, made: Sequence[Made], cache_to: Location, progress: Progress
+) -> Filled:
     from images.build import layer_cache
     from images.oci.registry.limits import TRANSFERS
 
