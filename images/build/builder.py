@@ -30,14 +30,14 @@ from images.inputs.resolve import file_urls
 from images.oci.descriptor import Blob, Compression
 from images.oci.image import MAX_LAYERS, Layer
 from images.oci.layer import writer
-from images.oci.store.remote_layers import Place, Remote
+from images.oci.store.remote_layers import Location, RemoteLayer
 from images.oci.store.store import Store
 from images.util.progress import Meter, Progress, size
 
 if TYPE_CHECKING:
     from images.build.conflicts.comparison import Comparison
 
-Look = Callable[[Sequence[Recipe]], Mapping[str, Remote]]
+Look = Callable[[Sequence[Recipe]], Mapping[str, RemoteLayer]]
 """Finds layers that lie elsewhere, by key."""
 
 _FLUSHING = 2  # layers whose bytes are on their way to the disk, beside those that are being made
@@ -87,7 +87,7 @@ class Made:
     layer: Layer
     reused: bool
     key: str
-    place: Place | None = None
+    place: Location | None = None
 
 
 def make(
@@ -119,7 +119,7 @@ def make(
         )
     known = {recipe.key: settings.store.layer_keys.known(recipe.key) for recipe in recipes}
     lacking = [recipe for recipe in recipes if known[recipe.key] is None]
-    remotes: Mapping[str, Remote] = {}
+    remotes: Mapping[str, RemoteLayer] = {}
     if lacking and look is not None:
         with progress.timed("lookup"):
             remotes = look(lacking)
@@ -160,10 +160,10 @@ def _see(
 
 
 def _result(
-    recipe: Recipe, known: Blob | None, made: Mapping[str, Blob], remotes: Mapping[str, Remote]
+    recipe: Recipe, known: Blob | None, made: Mapping[str, Blob], remotes: Mapping[str, RemoteLayer]
 ) -> Made:
     if remote := remotes.get(recipe.key):
-        return Made(Layer(recipe.title, remote.blob), True, recipe.key, remote.place)
+        return Made(Layer(recipe.title, remote.blob), True, recipe.key, remote.location)
     blob = known or made[recipe.key]
     return Made(Layer(recipe.title, blob), recipe.key not in made, recipe.key)
 

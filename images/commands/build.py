@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from images.content.custom_base.source import Place as BasePlace
     from images.inputs.matrix.matrix import Matrix
     from images.oci.image import Image
-    from images.oci.store.remote_layers import Place
+    from images.oci.store.remote_layers import Location
     from images.oci.store.store import Store
 
 
@@ -156,7 +156,7 @@ def _build(
     one: Prepared,
     matrix: Matrix,
     settings: Settings,
-    caches: tuple[Look | None, Place | None],
+    caches: tuple[Look | None, Location | None],
     progress: Progress,
 ) -> _Built:
     """Make one target's image, name it, and put beside it what is said about it."""
@@ -285,7 +285,7 @@ def fetch(options: argparse.Namespace) -> int:
 FETCH = Command("fetch", fetch, _fetch_options)
 
 
-def _caches(options: argparse.Namespace) -> tuple[Look | None, Place | None]:
+def _caches(options: argparse.Namespace) -> tuple[Look | None, Location | None]:
     """The caches that a build reads, and the one that it fills.
 
     Without them no code for registries is loaded.
@@ -306,7 +306,9 @@ def _caches(options: argparse.Namespace) -> tuple[Look | None, Place | None]:
     return look, target
 
 
-def _fill(settings: Settings, made: Sequence[Made], cache_to: Place, progress: Progress) -> Filled:
+def _fill(
+    settings: Settings, made: Sequence[Made], cache_to: Location, progress: Progress
+) -> Filled:
     from images.build import layer_cache
     from images.oci.registry.limits import TRANSFERS
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from images.inputs.matrix.matrix import Matrix, Target
     from images.oci.descriptor import Compression
     from images.oci.image import Image
-    from images.oci.store.remote_layers import Place
+    from images.oci.store.remote_layers import Location
     from images.oci.store.store import Store
 
 
@@ -155,9 +155,11 @@ def fetch_command(options: argparse.Namespace) -> str:
     return shlex.join(command)
 
 
-def elsewhere_of(source: Store) -> dict[str, Place]:
+def elsewhere_of(source: Store) -> dict[str, Location]:
     """Where layers lie whose bytes the store does not have, by digest."""
-    return {digest: remote.place for digest, remote in source.remote_layers.missing_here().items()}
+    return {
+        digest: remote.location for digest, remote in source.remote_layers.missing_here().items()
+    }
 
 
 def completed(source: Store, image: Image, progress: Progress) -> None:

@@ -38,7 +38,7 @@ from images.oci.registry import backfill, manifests
 from images.oci.registry.client import Registry
 from images.oci.store import store
 from images.oci.store.maintenance import verify
-from images.oci.store.remote_layers import Place
+from images.oci.store.remote_layers import Location
 from images.oci.store.store import Store
 from tests.integration.conftest import TARGET, Cli, SmallImage
 from tests.integration.push.conftest import Shown
@@ -127,8 +127,8 @@ def _no_entries(*_: object) -> Any:
     raise AssertionError("a layer is made")
 
 
-def cache_at(address: str, name: str = "roll/cache") -> Place:
-    return Place(Repository(address, name), plain_http=True)
+def cache_at(address: str, name: str = "roll/cache") -> Location:
+    return Location(Repository(address, name), plain_http=True)
 
 
 @pytest.fixture

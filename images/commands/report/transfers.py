@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from images.export.promote import Promoted
     from images.export.push.push import Pushed
     from images.inputs.lock.artifact import Artifact
-    from images.oci.store.remote_layers import Remote
+    from images.oci.store.remote_layers import RemoteLayer
     from images.unbundle.document import Bundle
 
 
@@ -159,7 +159,7 @@ def promote_summary(promoted: Promoted) -> str:
     )
 
 
-def pull_document(image: Image, layout: Path, fetched: Sequence[Remote]) -> dict[str, Any]:
+def pull_document(image: Image, layout: Path, fetched: Sequence[RemoteLayer]) -> dict[str, Any]:
     """What was fetched of an image, as one JSON object."""
     return {
         "target": image.ref,
@@ -170,7 +170,7 @@ def pull_document(image: Image, layout: Path, fetched: Sequence[Remote]) -> dict
     }
 
 
-def pull_summary(image: Image, layout: Path, fetched: Sequence[Remote]) -> str:
+def pull_summary(image: Image, layout: Path, fetched: Sequence[RemoteLayer]) -> str:
     """What was fetched of an image, and what it is good for now."""
     got = size(sum(remote.blob.size for remote in fetched))
     layers = f"fetched {len(fetched)} layers, {got}" if fetched else "nothing lies elsewhere"

@@ -147,6 +147,6 @@ def _known(store: Store, registry: Registry) -> dict[str, set[str]]:
     own = registry.canonical.registry
     found = {name: set(digests) for name, digests in history.known(store, own).items()}
     for digest, remote in store.remote_layers.missing_here().items():
-        if (there := remote.place.canonical).registry == own:
+        if (there := remote.location.canonical).registry == own:
             found.setdefault(there.name, set()).add(digest)
     return found

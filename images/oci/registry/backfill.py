@@ -18,7 +18,7 @@ from images.oci.registry import download
 from images.oci.registry.client import Registry
 from images.oci.registry.limits import TRANSFERS
 from images.oci.registry.refusals import NotFoundError
-from images.oci.store.remote_layers import Place, Remote
+from images.oci.store.remote_layers import Location, RemoteLayer
 from images.oci.store.store import Store
 from images.util.parallel import at_once
 from images.util.progress import Meter, Progress
@@ -28,7 +28,7 @@ _MAKE_IT = "python build.py --target ID  # without --cache-from, it makes what t
 
 def fetch(
     store: Store, digests: Iterable[str], *, progress: Progress, jobs: int = TRANSFERS
-) -> list[Remote]:
+) -> list[RemoteLayer]:
     """Download the remote ones among those blobs, and return them.
 
     Args:
@@ -52,8 +52,8 @@ def fetch(
     with ExitStack() as stack:
         stack.enter_context(store.building())
         connected = {
-            place: stack.enter_context(_connected(place))
-            for place in dict.fromkeys(remote.place for remote in wanted)
+            location: stack.enter_context(_connected(location))
+            for location in dict.fromkeys(remote.location for remote in wanted)
         }
         meter = stack.enter_context(progress.stage("pull", total))
 
@@ -62,7 +62,7 @@ def fetch(
                 registry.transport.close()
 
         at_once(
-            lambda remote: _fetch(store, remote, connected[remote.place], meter),
+            lambda remote: _fetch(store, remote, connected[remote.location], meter),
             wanted,
             jobs,
             cancel,
@@ -70,11 +70,11 @@ def fetch(
     return wanted
 
 
-def _connected(place: Place) -> Registry:
-    return Registry(place.repository, plain_http=place.plain_http, actions="pull")
+def _connected(location: Location) -> Registry:
+    return Registry(location.repository, plain_http=location.plain_http, actions="pull")
 
 
-def _fetch(store: Store, remote: Remote, registry: Registry, meter: Meter) -> None:
+def _fetch(store: Store, remote: RemoteLayer, registry: Registry, meter: Meter) -> None:
     blob = remote.blob
     with store.layer_keys.making(remote.key):
         if store.blobs.has(blob.digest, blob.size):  # another process has just brought or made it
@@ -94,7 +94,7 @@ def _fetch(store: Store, remote: Remote, registry: Registry, meter: Meter) -> No
             raise IntegrityError(error.message, remedy=_MAKE_IT) from None
 
 
-def _check_tar(path: Path, remote: Remote, check_stopped: Callable[[], None]) -> None:
+def _check_tar(path: Path, remote: RemoteLayer, check_stopped: Callable[[], None]) -> None:
     """Check a layer's tar against the cache's record, which images were made with.
 
     Args:
@@ -114,7 +114,7 @@ def _check_tar(path: Path, remote: Remote, check_stopped: Callable[[], None]) ->
             break
     if left or f"sha256:{found.hexdigest()}" != blob.diff_id:
         raise IntegrityError(
-            f"{remote.place}: the layer {blob.digest} does not contain the tar of its record there "
-            f"({blob.diff_id}, {blob.unpacked} bytes): every image that was made with it is "
+            f"{remote.location}: the layer {blob.digest} does not contain the tar of its record "
+            f"there ({blob.diff_id}, {blob.unpacked} bytes): every image that was made with it is "
             "broken, and so is the record"
         )

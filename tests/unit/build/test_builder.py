@@ -33,7 +33,7 @@ from images.inputs.resolve import file_urls
 from images.oci.layer.entry import Entry, of_bytes
 from images.oci.reference import Repository
 from images.oci.store.maintenance import verify
-from images.oci.store.remote_layers import Place, Remote
+from images.oci.store.remote_layers import Location, RemoteLayer
 from images.oci.store.store import open_store
 from images.util import progress
 from images.util.progress import Progress
@@ -133,17 +133,17 @@ def test_second_build_makes_and_fetches_nothing(kitchen: Kitchen) -> None:
     assert (kitchen.made, kitchen.server.seen) == ([], [])
 
 
-PLACE = Place(Repository("localhost:5000", "roll/cache"), plain_http=True)
+PLACE = Location(Repository("localhost:5000", "roll/cache"), plain_http=True)
 
 
 class Library:
     """Knows layers that lie elsewhere; notes what it was asked for."""
 
     def __init__(self, *made: Made) -> None:
-        self.remotes = {item.key: Remote(item.key, item.layer.blob, PLACE) for item in made}
+        self.remotes = {item.key: RemoteLayer(item.key, item.layer.blob, PLACE) for item in made}
         self.asked: list[list[str]] = []
 
-    def __call__(self, recipes: Sequence[Recipe]) -> dict[str, Remote]:
+    def __call__(self, recipes: Sequence[Recipe]) -> dict[str, RemoteLayer]:
         self.asked.append([recipe.title for recipe in recipes])
         keys = [recipe.key for recipe in recipes]
         return {key: self.remotes[key] for key in keys if key in self.remotes}

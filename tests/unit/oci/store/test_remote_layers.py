@@ -6,16 +6,16 @@ import pytest
 
 from images.oci.reference import Repository
 from images.oci.store.maintenance import gc, verify
-from images.oci.store.remote_layers import Place, Remote
+from images.oci.store.remote_layers import Location, RemoteLayer
 from images.oci.store.store import Store, open_store
 from tests.unit.oci.store.conftest import add, blob_of
 
-PLACE = Place(Repository("localhost:5000", "roll/cache"), plain_http=True)
+PLACE = Location(Repository("localhost:5000", "roll/cache"), plain_http=True)
 
 
-def moved(store: Store, content: bytes) -> Remote:
+def moved(store: Store, content: bytes) -> RemoteLayer:
     """The layer with this content, as if it lay elsewhere."""
-    remote = Remote("a" * 64, blob_of(content), PLACE)
+    remote = RemoteLayer("a" * 64, blob_of(content), PLACE)
     store.blobs.path(remote.blob.digest).unlink()
     store.remote_layers.record([remote])
     return remote
@@ -38,7 +38,7 @@ def test_layer_that_came_home_lies_elsewhere_no_more(full: Store) -> None:
 
 def test_layers_noted_later_do_not_drive_out_the_earlier(full: Store) -> None:
     first = moved(full, b"one")
-    second = Remote("b" * 64, blob_of(b"two"), PLACE)
+    second = RemoteLayer("b" * 64, blob_of(b"two"), PLACE)
     full.blobs.path(second.blob.digest).unlink()
     full.remote_layers.record([second])
     assert set(full.remote_layers.missing_here()) == {first.blob.digest, second.blob.digest}
@@ -46,7 +46,7 @@ def test_layers_noted_later_do_not_drive_out_the_earlier(full: Store) -> None:
 
 def test_gc_forgets_layers_elsewhere_that_no_image_needs(full: Store) -> None:
     needed = moved(full, b"one")
-    full.remote_layers.record([Remote("b" * 64, blob_of(b"of no image"), PLACE)])
+    full.remote_layers.record([RemoteLayer("b" * 64, blob_of(b"of no image"), PLACE)])
     gc(full)
     assert set(full.remote_layers.missing_here()) == {needed.blob.digest}
     assert verify(full) == []
