@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Build container images of SGLang rollout workers for ROLL from matrix.yaml.
 
-This file is the command line: it runs a command of `images/commands` and turns what that raises
-into a message and an exit code.
+The command line: runs a command of `images/commands` and turns its errors into a message and an
+exit code.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
-    # While modules are loaded Ctrl-C leaves nothing behind: it ends the process without a word.
+    # While modules are imported, Ctrl-C has nothing to clean up: it ends the process silently.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import argparse
@@ -54,7 +54,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; gives the exit code."""
+    """Run the command line and return the exit code."""
     output.prepare()
     try:
         return _run(list(sys.argv[1:] if arguments is None else arguments))
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser() -> Parser:
-    """The command line's parser."""
+    """Return the parser of the command line."""
     from images.commands import options
 
     return options.parser(HERE, (__doc__ or "").partition("\n")[0], COMMANDS)
@@ -85,12 +85,13 @@ def _run(given: list[str]) -> int:
         requirements.refuse(requirements.absent(error))
     except KeyboardInterrupt:
         with suppress(BrokenPipeError):
-            output.message("interrupted: what was finished is kept, the same command goes on")
+            kept = "finished work is kept"
+            output.message(f"interrupted: {kept}; run the same command again to resume")
         return interrupts.EXIT_CODE
     except BrokenPipeError:
         return BuildError.exit_code
     except OSError as error:
-        # The last resort, for places that no stage answers for.
+        # The last resort, for errors that no stage has translated.
         return _failed(output.refused(error))
 
 
@@ -98,7 +99,7 @@ def _failed(error: BuildError) -> int:
     with suppress(BrokenPipeError):
         output.message(f"error: {error.message}")
         if error.remedy:
-            output.message(f"mend it: {error.remedy}")
+            output.message(f"fix: {error.remedy}")
     return error.exit_code
 
 

@@ -30,8 +30,7 @@ from benchmarks.processes import Run, timed  # noqa: E402
 from images.attest import attach  # noqa: E402
 from images.attest.provenance import Build  # noqa: E402
 from images.commands.selection import inputs_of  # noqa: E402
-from images.content.cuda import toolkit  # noqa: E402
-from images.content.debian import rootfs  # noqa: E402
+from images.inputs.lock import base_lock, cuda_lock  # noqa: E402
 from images.inputs.matrix import matrix as matrices  # noqa: E402
 from images.inputs.matrix.matrix import Matrix, Target  # noqa: E402
 from images.oci.image import Image, Layer  # noqa: E402
@@ -79,8 +78,8 @@ def change_top(store: Store, image: Image, target: Target, matrix: Matrix) -> No
     files = (
         matrix.path,
         matrix.lock_path(target.id),
-        rootfs.LOCK,
-        toolkit.lock_path(target.toolkit),
+        base_lock.PATH,
+        cuda_lock.path_of(target.toolkit),
     )
     parameters, now = {"target": target.id, "compression": "zstd"}, datetime.now(timezone.utc)
     run = Build(ROOT, files, parameters, now, now, 1, len(image.layers) - 1, os.environ)

@@ -13,8 +13,8 @@ from images.attest.materials import Materials
 from images.attest.provenance import PREDICATE_TYPE, Build
 from images.errors import IntegrityError, StoreError, UsageError
 from images.oci import referrer
+from images.oci.descriptor import Blob
 from images.oci.image import Image
-from images.oci.layer.writer import Blob
 from images.oci.referrer import Referrer
 from images.oci.store.store import Store
 

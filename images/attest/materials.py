@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from images.content.cuda import toolkit
-from images.content.cuda.toolkit import Toolkit
-from images.content.debian import rootfs
+from images.inputs.lock import base_lock, cuda_lock
+from images.inputs.lock.cuda_lock import Toolkit
 from images.inputs.lock.deb import Deb
-from images.inputs.lock.target_lock import Distribution, Lock
+from images.inputs.lock.distribution import Distribution
+from images.inputs.lock.target_lock import Lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,5 +37,5 @@ class Materials:
 
     def debs(self) -> Iterator[tuple[Deb, str]]:
         """Yield the Debian packages, each with its release, those of the compiler last."""
-        yield from ((item, rootfs.DISTRO) for item in self.base)
-        yield from ((item, toolkit.DISTRO) for item in self.tools.debs)
+        yield from ((item, base_lock.DISTRO) for item in self.base)
+        yield from ((item, cuda_lock.DISTRO) for item in self.tools.debs)

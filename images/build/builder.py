@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from images.build import layer_recipes
-from images.build.layer_recipes import Recipe, Workshop
+from images.build.recipe import LayerContext, Recipe, files_of
 from images.content.python import interpreter
 from images.content.python.bytecode import Compiler
 from images.content.python.interpreter import Interpreter
@@ -26,9 +25,9 @@ from images.inputs.fetch import download_cache, needed
 from images.inputs.fetch.needed import Arriving
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.deb import Deb
+from images.oci.descriptor import Blob, Compression
 from images.oci.image import MAX_LAYERS, Layer
 from images.oci.layer import writer
-from images.oci.layer.writer import Blob, Compression
 from images.oci.store.remote_layers import Place, Remote
 from images.oci.store.store import Store
 from images.util.progress import Meter, Progress, size
@@ -193,7 +192,7 @@ def _start_downloads(
     from images.build import preflight  # for those who make layers: loading it takes a while
 
     cache = settings.cache
-    absent = layer_recipes.files_of(lacking, interpreter.missing(base_debs, cache)).absent(cache)
+    absent = files_of(lacking, interpreter.missing(base_debs, cache)).absent(cache)
     if absent.artifacts and settings.offline:
         raise needed.not_here(absent, cache, settings.offline)
     preflight.check(lacking, absent.size, cache, settings.store.path)
@@ -261,7 +260,7 @@ class _Maker:
         Raises:
             BuildError: a layer's own, or one that lists all files that did not arrive.
         """
-        self._debs = dict(layer_recipes.files_of(lacking, self._base_debs).debs)
+        self._debs = dict(files_of(lacking, self._base_debs).debs)
         python = self._interpreter(arriving)
         compiler = self._stack.enter_context(Compiler(python.command, python.env))
         compiler.prepare()
@@ -349,12 +348,12 @@ class _Maker:
         kept = layer_records.Kept()
         with ExitStack() as stack:
             workdir = stack.enter_context(self._settings.store.workdir())
-            shop = Workshop(self._settings.cache, workdir, python, compiler)
+            context = LayerContext(self._settings.cache, workdir, python, compiler)
             out, commit = stack.enter_context(self._settings.store.new_file())
             with self._slots:
                 begin = time.monotonic()
                 with self._meter.busy(f"making {recipe.title}"):
-                    entries = kept.passing(recipe.entries(shop, stack))
+                    entries = kept.passing(recipe.entries(context, stack))
                     blob = writer.write(
                         entries, out, self._settings.compression, advance, recipe.effort
                     )

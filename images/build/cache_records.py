@@ -24,10 +24,14 @@ from typing import Any
 
 from images import format_numbers
 from images.errors import IntegrityError
-from images.oci import image
-from images.oci.image import DIGEST, MANIFEST_TYPE
-from images.oci.layer import writer
-from images.oci.layer.writer import Blob
+from images.oci.descriptor import (
+    DIGEST,
+    LAYER_TYPES,
+    MANIFEST_TYPE,
+    Blob,
+    canonical_json,
+    descriptor_of,
+)
 from images.oci.referrer import EMPTY, EMPTY_TYPE
 from images.oci.registry import download, manifests
 from images.oci.registry.client import Registry
@@ -67,7 +71,7 @@ def find(registry: Registry, keys: Sequence[str]) -> Found:
     Raises:
         RegistryError: it cannot be reached, or wants another login.
     """
-    results = at_once(lambda key: _find(registry, key), keys, QUESTIONS, registry.exchange.close)
+    results = at_once(lambda key: _find(registry, key), keys, QUESTIONS, registry.transport.close)
     pairs = list(zip(keys, results, strict=True))
     blobs = {key: found for key, found in pairs if isinstance(found, Blob)}
     faults = [
@@ -113,12 +117,12 @@ def record(key: str, title: str, blob: Blob) -> bytes:
             "roll.layer.unpacked": str(blob.unpacked),
         },
         "artifactType": _ARTIFACT_TYPE,
-        "config": image.descriptor(EMPTY_TYPE, EMPTY),
+        "config": descriptor_of(EMPTY_TYPE, EMPTY),
         "layers": [{"digest": blob.digest, "mediaType": blob.media_type, "size": blob.size}],
         "mediaType": MANIFEST_TYPE,
         "schemaVersion": 2,
     }
-    return image.canonical(document)
+    return canonical_json(document)
 
 
 def parse(content: bytes, key: str) -> Blob:
@@ -140,7 +144,7 @@ def parse(content: bytes, key: str) -> Blob:
     if type(size) is not int or size <= 0 or unpacked <= 0:
         raise ValueError("a size is wrong")
     media_type = descriptor["mediaType"]
-    if media_type not in writer.MEDIA_TYPES:
+    if media_type not in LAYER_TYPES:
         raise ValueError(f"{media_type!r} is no layer of ours")
     digest, diff_id = descriptor["digest"], notes["roll.layer.diff-id"]
     if not (DIGEST.fullmatch(digest) and DIGEST.fullmatch(diff_id)):

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from images.build import cache_records
 from images.build.builder import Look, Made
-from images.build.layer_recipes import Recipe
+from images.build.recipe import Recipe
 from images.errors import IntegrityError, RegistryError, UsageError
 from images.export.push import history
 from images.export.push import transfer as push_blobs
 from images.http.retry import Policy
-from images.oci import image
+from images.oci.descriptor import digest_of
 from images.oci.reference import parse
 from images.oci.referrer import EMPTY
 from images.oci.registry.client import Registry
@@ -30,7 +30,7 @@ from images.oci.store.store import Store
 from images.util.parallel import QUESTIONS, at_once
 from images.util.progress import Progress
 
-_IMPATIENT = Policy(attempts=3, strangers=2, longest=4.0, patience=10.0)
+_IMPATIENT = Policy(max_attempts=3, max_attempts_unreached=2, max_delay=4.0, max_retry_after=10.0)
 """To read: what a cache saves must not be spent on waiting for it."""
 
 PATIENCE = 30.0
@@ -98,7 +98,7 @@ class CacheFrom:
             policy=self.policy,
             actions="pull",
         )
-        with registry, _broken_off(registry.exchange.close, self.patience, late):
+        with registry, _broken_off(registry.transport.close, self.patience, late):
             try:
                 found = cache_records.find(registry, keys)
             except (CancelledError, RegistryError):
@@ -219,12 +219,12 @@ def _write(
             lambda item: cache_records.add(registry, item.key, item.layer.title, item.layer.blob),
             new,
             QUESTIONS,
-            registry.exchange.close,
+            registry.transport.close,
         )
     return sent
 
 
 def _empty_config(path: Path) -> Source:
     path.write_bytes(EMPTY)
-    digest = image.digest(EMPTY)
+    digest = digest_of(EMPTY)
     return Source(path, digest, len(EMPTY))

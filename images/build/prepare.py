@@ -9,17 +9,15 @@ from typing import TYPE_CHECKING
 
 from images.build import layer_recipes
 from images.build.flavour_layers import Flavour
-from images.build.layer_recipes import Footing, Recipe
-from images.content.cuda import toolkit
-from images.content.cuda.toolkit import Toolkit
-from images.content.debian import rootfs
-from images.content.python import interpreter
+from images.build.layer_recipes import Footing
+from images.build.recipe import Recipe, files_of
 from images.inputs.fetch.needed import Sources
-from images.inputs.lock import target_lock
+from images.inputs.lock import base_lock, cuda_lock, extra_lock, python_lock, target_lock
+from images.inputs.lock.cuda_lock import Toolkit
 from images.inputs.lock.deb import Deb
 from images.inputs.lock.target_lock import Lock
 from images.inputs.matrix.target import Target
-from images.oci.layer.writer import Blob, Compression
+from images.oci.descriptor import Blob, Compression
 from images.util.progress import Progress
 
 if TYPE_CHECKING:
@@ -97,12 +95,12 @@ class Shared:
     @cached_property
     def debs(self) -> Sequence[Deb]:
         """Of our Debian base."""
-        return rootfs.locked()
+        return base_lock.read()
 
     def toolkit(self, version: str) -> Toolkit:
         """Of a CUDA compiler."""
         if version not in self._toolkits:
-            self._toolkits[version] = toolkit.locked(version)
+            self._toolkits[version] = cuda_lock.read(version)
         return self._toolkits[version]
 
 
@@ -135,9 +133,8 @@ def _added_debs(matrix: Matrix, target: Target, debs: Sequence[Deb]) -> Sequence
     """The Debian packages of a flavour; an own base brings them itself."""
     if target.base or not target.debian:
         return ()
-    from images.content.debian import extra_packages
 
-    return extra_packages.locked(matrix.debian_lock_path(target.flavour), target.debian, debs)
+    return extra_lock.read(matrix.debian_lock_path(target.flavour), target.debian, debs)
 
 
 def ready(
@@ -190,9 +187,9 @@ def wanted(inputs: Inputs, place: Place, progress: Progress, *, bring: bool) -> 
         MatrixError: the base cannot carry the target.
         FetchError, RegistryError, IntegrityError, StoreError: it cannot be had, read or kept.
     """
-    python = interpreter.needed(inputs.debs)
+    python = python_lock.packages(inputs.debs)
     if not inputs.target.base:
-        return layer_recipes.files_of(inputs.recipes(None), python)
+        return files_of(inputs.recipes(None), python)
     from images.content.custom_base import base_image
     from images.inputs.fetch import download_cache
     from images.inputs.matrix import base_reference
@@ -209,4 +206,4 @@ def wanted(inputs: Inputs, place: Place, progress: Progress, *, bring: bool) -> 
         )
     else:
         _, recipes = _fit(inputs, base_image.survey(image, place.cache, None, progress))
-    return layer_recipes.files_of(recipes, python, image.artifacts)
+    return files_of(recipes, python, image.artifacts)

@@ -159,10 +159,9 @@ def _run(
 ) -> Build:
     """This run, for the provenance."""
     from images.attest.provenance import Build
-    from images.content.cuda import toolkit
-    from images.content.debian import rootfs
+    from images.inputs.lock import base_lock, cuda_lock
 
-    locks = [matrix.lock_path(one.target.id), rootfs.LOCK, toolkit.lock_path(one.target.toolkit)]
+    locks = [matrix.lock_path(one.target.id), base_lock.PATH, cuda_lock.path_of(one.target.toolkit)]
     locks += [matrix.debian_lock_path(one.target.flavour)] if one.added_debs else []
     return Build(
         ROOT,

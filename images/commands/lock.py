@@ -58,28 +58,26 @@ class _SharedLock(NamedTuple):
 
 def _shared_locks(matrix: Matrix, cache: Path) -> list[_SharedLock]:
     """In the order in which they are made: those of flavours stand on that of the base."""
-    from images.content.cuda import toolkit
-    from images.content.debian import extra_packages, rootfs
     from images.content.python import interpreter
-    from images.inputs.lock import deb
+    from images.inputs.lock import base_lock, cuda_lock, deb, extra_lock, python_lock
 
     def lock_python(where: Mirror) -> str:
-        debs = interpreter.needed(rootfs.locked())
-        deb.download(debs, where, cache, jobs=6, advance=lambda _: None, renew=rootfs.RENEW)
-        return interpreter.lock(debs, cache)
+        debs = python_lock.packages(base_lock.read())
+        deb.download(debs, where, cache, jobs=6, advance=lambda _: None, renew=base_lock.RENEW)
+        return python_lock.text_of(debs, interpreter.fresh_digest(debs, cache))
 
     def lock_debian(packages: Sequence[str], where: Mirror) -> str:
-        return extra_packages.lock(packages, rootfs.locked(), where, cache)
+        return extra_lock.resolve(packages, base_lock.read(), where, cache)
 
     def read_debian(path: Path, packages: Sequence[str]) -> object:
-        return extra_packages.locked(path, packages, rootfs.locked())
+        return extra_lock.read(path, packages, base_lock.read())
 
     compilers = [
         _SharedLock(
             f"CUDA compiler {version}",
-            toolkit.lock_path(version),
-            partial(toolkit.lock, version),
-            partial(toolkit.locked, version),
+            cuda_lock.path_of(version),
+            partial(cuda_lock.resolve, version),
+            partial(cuda_lock.read, version),
         )
         for version in matrix.toolkits
     ]
@@ -94,12 +92,12 @@ def _shared_locks(matrix: Matrix, cache: Path) -> list[_SharedLock]:
     ]
     python = _SharedLock(
         "the image's Python",
-        interpreter.LOCK,
+        python_lock.PATH,
         lock_python,
-        lambda: interpreter.locked(rootfs.locked()),
+        lambda: python_lock.read(base_lock.read()),
     )
     return [
-        _SharedLock("base", rootfs.LOCK, rootfs.lock, rootfs.locked),
+        _SharedLock("base", base_lock.PATH, base_lock.resolve, base_lock.read),
         python,
         *compilers,
         *flavours,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from images.commands import arguments, usage
 from images.commands.arguments import Parser
-from images.oci.layer.writer import COMPRESSIONS
+from images.oci.descriptor import COMPRESSIONS
 
 Run = Callable[[argparse.Namespace], int]
 

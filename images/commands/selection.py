@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from images.build.prepare import Inputs
     from images.content.custom_base.source import Place as BasePlace
     from images.inputs.matrix.matrix import Matrix, Target
+    from images.oci.descriptor import Compression
     from images.oci.image import Image
-    from images.oci.layer.writer import Compression
     from images.oci.store.remote_layers import Place
     from images.oci.store.store import Store
 

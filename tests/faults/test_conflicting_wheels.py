@@ -17,7 +17,7 @@ import zstandard
 from images.inputs.fetch import download_cache
 from images.oci.store import store as stores
 from tests.faults.tiny import TARGET, Done, Tiny
-from tests.unit.conftest import write_wheel
+from tests.unit.wheels import write_wheel
 
 SITE = "opt/venv/lib/python3.11/site-packages"
 ONE_SHELF = ("s0", "s8")  # by the hash of their names

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import pytest
 
-from images.inputs.lock import sealed_text, target_lock
+from images.inputs.lock import distribution, sealed_text
 from images.inputs.lock.artifact import Artifact
-from images.inputs.lock.target_lock import Distribution
+from images.inputs.lock.distribution import Distribution
 from tests.faults.fuzz import run
 from tests.faults.tiny import TARGET, Tiny, fetch_into
-from tests.unit.conftest import record_of, write_wheel
+from tests.unit.wheels import record_of, write_wheel
 
 NAME = "one-1.0-py3-none-any.whl"
 INFO = "one-1.0.dist-info"
@@ -49,7 +49,7 @@ def with_file(built: Tiny, place: Path, name: str, content: bytes) -> Tiny:
     lying = Distribution(name.partition("-")[0], "1.0", file)
     sealed = sealed_text.read(built.lock, remedy="")
     lines = [
-        target_lock.line_of(lying) if line.startswith(f"{lying.pin} ") else line
+        distribution.line_of(lying) if line.startswith(f"{lying.pin} ") else line
         for line in sealed.lines
     ]
     assert lines != list(sealed.lines)

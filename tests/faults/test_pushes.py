@@ -12,13 +12,15 @@ from typing import Any
 
 import pytest
 
+from images.build import titles
 from images.build.layer_cache import CacheFrom
-from images.build.layer_recipes import Recipe
+from images.build.recipe import Recipe
 from images.errors import RegistryError
 from images.export.push import push
 from images.export.push.push import Wishes
 from images.http.retry import Policy
-from images.oci.image import INDEX_TYPE, MANIFEST_TYPE, Image, Layer
+from images.oci.descriptor import INDEX_TYPE, MANIFEST_TYPE
+from images.oci.image import Image, Layer
 from images.oci.layer import writer
 from images.oci.layer.entry import of_bytes
 from images.oci.reference import Repository
@@ -31,7 +33,7 @@ from images.util.progress import Progress
 from tests.faults.conftest import times
 from tests.integration.registries import Fault, Proxy, proxy, registry
 
-QUICK = Policy(first=0.001, longest=0.01)
+QUICK = Policy(base_delay=0.001, max_delay=0.01)
 METHODS = ("HEAD", "POST", "PATCH", "PUT", "")
 STATUSES = (408, 429, 500, 502, 503, 504)
 
@@ -187,13 +189,18 @@ def test_odd_answers_of_a_cache_end_no_build(
 ) -> None:
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     said: list[str] = []
-    quick = Policy(attempts=2, strangers=2, first=0.001, longest=0.01)
+    quick = Policy(max_attempts=2, max_attempts_unreached=2, base_delay=0.001, max_delay=0.01)
     with registry(tmp_path) as address, proxy(address) as faulty:
         faulty.guard = Odd(chance, "sha256:x")
         where = Place(Repository(faulty.address, "team/cache"), plain_http=True)
         for _ in range(times(60, 2000)):
             recipe = Recipe(
-                "x", f"{chance.getrandbits(256):064x}", (), (), lambda _, __: iter(()), 0
+                titles.parse("x"),
+                f"{chance.getrandbits(256):064x}",
+                (),
+                (),
+                lambda _, __: iter(()),
+                0,
             )
             assert CacheFrom(where, said.append, quick).look([recipe]) == {}
     assert said, "a cache that cannot be read is told"

@@ -22,8 +22,8 @@ from images.inputs.lock import target_lock
 from images.inputs.matrix import matrix
 from tests.faults.fuzz import PIECES, damaged, fuzz, run
 from tests.faults.tiny import MATRIX, TARGET, Tiny
-from tests.unit.conftest import write_wheel
 from tests.unit.fake_debs import ar_of, deb_of, tar_of
+from tests.unit.wheels import write_wheel
 
 Read = Callable[[Path], object]
 

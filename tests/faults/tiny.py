@@ -21,20 +21,20 @@ from pathlib import Path
 from typing import Any
 
 from images.build import layer_recipes
-from images.content.cuda import toolkit
-from images.content.debian import rootfs
+from images.build.recipe import Recipe
 from images.content.python import interpreter
 from images.inputs.fetch import download_cache
-from images.inputs.lock import deb, mirror, target_lock
-from images.inputs.lock.target_lock import Distribution, Lock
+from images.inputs.lock import base_lock, cuda_lock, deb, mirror, target_lock
+from images.inputs.lock.distribution import Distribution
+from images.inputs.lock.target_lock import Lock
 from images.inputs.matrix import matrix
+from images.oci.descriptor import Compression
 from images.oci.image import Image, Layer
 from images.oci.layer import writer
 from images.oci.layer.entry import of_bytes
-from images.oci.layer.writer import Compression
 from images.oci.store import store as stores
 from tests.faults.index import Index
-from tests.unit.conftest import write_wheel
+from tests.unit.wheels import write_wheel
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("ROLL_IMAGES_CACHE") or Path.home() / ".cache" / "roll-images")
@@ -214,15 +214,13 @@ class Tiny:
         found = matrix.load(self.matrix)
         return target_lock.read(found, found.target(TARGET))
 
-    def recipes(self, compression: Compression = "zstd") -> list[layer_recipes.Recipe]:
+    def recipes(self, compression: Compression = "zstd") -> list[Recipe]:
         """The target's layers."""
         return layer_recipes.recipes(
-            self._lock(), rootfs.locked(), toolkit.locked("12.4"), compression
+            self._lock(), base_lock.read(), cuda_lock.read("12.4"), compression
         )
 
-    def keep(
-        self, recipes: Sequence[layer_recipes.Recipe], compression: Compression = "zstd"
-    ) -> None:
+    def keep(self, recipes: Sequence[Recipe], compression: Compression = "zstd") -> None:
         """Put stand-ins for base and compiler into the store to begin with.
 
         An image names them, so that `gc` leaves them there.
@@ -268,11 +266,11 @@ def make(index: Index, place: Path) -> Tiny:
 
 def _interpreter() -> None:
     """See to it that the cache of all tests has the image's interpreter."""
-    debs = rootfs.locked()
+    debs = base_lock.read()
     wanted = interpreter.missing(debs, CACHE)
     if download_cache.missing([item.artifact for item in wanted], CACHE):
         deb.download(
-            wanted, mirror.find(), CACHE, jobs=6, advance=lambda _: None, renew=rootfs.RENEW
+            wanted, mirror.find(), CACHE, jobs=6, advance=lambda _: None, renew=base_lock.RENEW
         )
     interpreter.extracted(debs, CACHE)
 

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from images import image_paths
-from images.export.docker.archive import unpacked
+from images.oci.layer.decompress import unpacked
 from tests.image.box import Box
 from tests.image.subject import Subject
 

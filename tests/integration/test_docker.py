@@ -18,24 +18,22 @@ from typing import IO, cast
 import pytest
 
 from images.errors import BuildError, DockerError, IntegrityError, UsageError
-from images.export import unpack
 from images.export.docker import daemon as docker
 from images.export.docker.match import full_name
+from images.oci.descriptor import COMPRESSIONS, Blob, Compression
 from images.oci.image import Image, Layer
 from images.oci.layer import writer
 from images.oci.layer.entry import Entry, of_bytes, of_symlink
-from images.oci.layer.writer import Blob, Compression
 from images.oci.store import store
 from images.oci.store.store import Store
 from images.util.progress import Progress
 from tests import places
+from tests.image import unpack
 from tests.integration import dockerd
 from tests.integration.dockerd import Daemon
 from tests.integration.podman import podman
 from tests.integration.registries import need, registry
-from tests.unit.export.test_unpack import of_tar
-from tests.unit.unbundle.destinations.test_base_layers import Member, hard, tar
-from tests.unit.unbundle.destinations.test_custom_bases import BASE
+from tests.unit.layers import BASE, Member, hard, of_tar, tar
 
 PROGRAMS = ("sh", "sleep", "cat", "id", "env", "ls", "touch")
 BULK = 30_000_000
@@ -162,7 +160,7 @@ def inside(image: str, *words: str, **options: object) -> str:
         return cast("bytes", done.output).decode()
 
 
-@pytest.mark.parametrize("compression", writer.COMPRESSIONS)
+@pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_loaded_image_runs(
     fresh: Daemon, layout: Store, make: Make, compression: Compression
 ) -> None:
@@ -193,7 +191,7 @@ def test_second_load_only_tags(fresh: Daemon, layout: Store, make: Make) -> None
     assert inside("tried:other", "cat", "/opt/top") == "1"
 
 
-@pytest.mark.parametrize("compression", writer.COMPRESSIONS)
+@pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_only_the_changed_layer_is_sent(
     fresh: Daemon, layout: Store, make: Make, compression: Compression
 ) -> None:
@@ -411,7 +409,7 @@ def skopeo_copy(source: str, target: str) -> None:
     command("skopeo", "--insecure-policy", "copy", *insecure, source, target)
 
 
-@pytest.mark.parametrize("compression", writer.COMPRESSIONS)
+@pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_skopeo_takes_the_store_as_it_is(
     layout: Store, make: Make, tmp_path: Path, compression: Compression
 ) -> None:
@@ -429,7 +427,7 @@ def test_skopeo_takes_the_store_as_it_is(
     assert copied.verify() == []
 
 
-@pytest.mark.parametrize("compression", writer.COMPRESSIONS)
+@pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_registry_and_back(
     layout: Store, make: Make, tmp_path: Path, compression: Compression
 ) -> None:
@@ -484,7 +482,7 @@ def tree(root: Path) -> dict[str, tuple[object, ...]]:
     return found
 
 
-@pytest.mark.parametrize("compression", writer.COMPRESSIONS)
+@pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_podman_pulls_and_runs(layout: Store, make: Make, compression: Compression) -> None:
     image = make(compression=compression)
     with podman() as node:

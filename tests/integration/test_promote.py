@@ -18,7 +18,8 @@ from images.export.promote import Candidate
 from images.export.push import push
 from images.http.retry import Policy
 from images.inputs.matrix import matrix
-from images.oci.image import MANIFEST_TYPE, Image, Layer
+from images.oci.descriptor import MANIFEST_TYPE
+from images.oci.image import Image, Layer
 from images.oci.layer import writer
 from images.oci.layer.entry import of_bytes
 from images.oci.reference import Repository
@@ -29,7 +30,7 @@ from images.util.progress import Progress
 from tests.integration.conftest import ROOT, TARGET, Cli
 from tests.integration.registries import need, proxy, registry
 
-QUICK = Policy(first=0.01, longest=0.05)
+QUICK = Policy(base_delay=0.01, max_delay=0.05)
 MACHINE = Machine((Gpu("NVIDIA H100 80GB HBM3", 79.2, "9.0"),), "580.159.04", "13.0", "6.18.44")
 NAME = "team/app"
 UNKNOWN = f"sha256:{'0' * 64}"

@@ -19,15 +19,17 @@ from typing import Any
 
 import pytest
 
-from images.build import builder, cache_records, layer_cache
+from images.build import builder, cache_records, layer_cache, titles
 from images.build.builder import Look, Made, Settings
 from images.build.layer_cache import CacheFrom, Filled
-from images.build.layer_recipes import Recipe
+from images.build.recipe import Recipe
 from images.errors import IntegrityError, LoginError, RegistryError
 from images.export.push import push
 from images.export.push.push import Pushed
 from images.http.retry import Policy
-from images.oci import image, referrer
+from images.inputs.lock import base_lock
+from images.oci import referrer
+from images.oci.descriptor import digest_of
 from images.oci.image import Image
 from images.oci.layer import writer
 from images.oci.layer.entry import of_bytes
@@ -44,7 +46,7 @@ from tests.integration.registries import Fault, Proxy, TokenServer, need, regist
 MIB = 1 << 20
 NOISE = random.Random(7).randbytes(6 * MIB)
 CONTENT = {"bulk": NOISE, "small": NOISE[:MIB], "top": b"1"}
-QUICK = Policy(attempts=3, strangers=2, first=0.01, longest=0.05)
+QUICK = Policy(max_attempts=3, max_attempts_unreached=2, base_delay=0.01, max_delay=0.05)
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +98,7 @@ class Builder:
     ) -> tuple[Image, list[Made]]:
         """Build an image of layers that are here or in the cache; none can be made."""
         recipes = [
-            Recipe(title, key_of(title, body), (), (), _no_entries, 1)
+            Recipe(titles.parse(title), key_of(title, body), (), (), _no_entries, 1)
             for title, body in content.items()
         ]
         if address:
@@ -364,7 +366,9 @@ def deaf(drip: bool) -> Iterator[str]:
 def test_cache_that_does_not_answer_in_time_is_given_up(second: Builder, drip: bool) -> None:
     with deaf(drip) as address:
         cache = CacheFrom(cache_at(address), second.said.append, QUICK, patience=1.0)
-        recipes = [Recipe(name, key_of(name, b""), (), (), _no_entries, 1) for name in "abc"]
+        recipes = [
+            Recipe(titles.parse(name), key_of(name, b""), (), (), _no_entries, 1) for name in "abc"
+        ]
         begin = time.monotonic()
         assert cache.look(recipes) == {}
         assert time.monotonic() - begin < 10
@@ -375,7 +379,9 @@ def test_cache_that_does_not_answer_in_time_is_given_up(second: Builder, drip: b
 
 def test_repository_that_is_no_cache_is_reported(second: Builder, server: str) -> None:
     cache = CacheFrom(cache_at(server), second.said.append, QUICK)
-    recipes = [Recipe(name, key_of(name, b""), (), (), _no_entries, 1) for name in "abc"]
+    recipes = [
+        Recipe(titles.parse(name), key_of(name, b""), (), (), _no_entries, 1) for name in "abc"
+    ]
     assert cache.look(recipes) == {}
     assert second.said == [f"cache: {server}/roll/cache: knows 0 of 3 layers"]
 
@@ -433,7 +439,7 @@ def test_useless_record_is_ignored_with_one_line_and_mended(
             blob_in(data, bulk.layer.blob.digest).unlink()
     second.make({"bulk": CONTENT["bulk"]})
     cache = CacheFrom(cache_at(server), second.said.append, QUICK)
-    recipes = [Recipe(i.layer.title, i.key, (), (), _no_entries, 1) for i in made]
+    recipes = [Recipe(titles.parse(i.layer.title), i.key, (), (), _no_entries, 1) for i in made]
     assert set(cache.look(recipes)) == {small.key, top.key}
     (line,) = second.said
     assert cache_records.tag(bulk.key)[:15] in line
@@ -450,20 +456,20 @@ def test_manifest_with_other_bytes_than_its_digest_is_no_record(
 
     def lie(request: Any) -> bool:
         if "manifests" in request.path:
-            request.answer(200, {"Docker-Content-Digest": image.digest(b"{}")}, b"[]")
+            request.answer(200, {"Docker-Content-Digest": digest_of(b"{}")}, b"[]")
             return True
         return False
 
     faulty.guard = lie
     second.make()
     assert second.build()[1] == made
-    recipe = Recipe("bulk", made[0].key, (), (), _no_entries, 1)
+    recipe = Recipe(titles.parse("bulk"), made[0].key, (), (), _no_entries, 1)
     assert CacheFrom(cache_at(faulty.address), second.said.append, QUICK).look([recipe]) == {}
     assert "its bytes have the digest" in second.said[0]
 
 
 def test_cache_that_cannot_be_reached_is_a_warning_and_not_asked_again(second: Builder) -> None:
-    recipe = Recipe("bulk", "a" * 64, (), (), _no_entries, 1)
+    recipe = Recipe(titles.parse("bulk"), "a" * 64, (), (), _no_entries, 1)
     cache = CacheFrom(cache_at("127.0.0.1:1"), second.said.append, QUICK)
     assert cache.look([recipe]) == {}
     assert cache.look([recipe]) == {}
@@ -492,7 +498,7 @@ def test_first_cache_that_has_a_layer_gives_it(
 
 def test_cache_that_is_down_is_a_warning(second: Builder, faulty: Proxy) -> None:
     faulty.faults.append(Fault("status", status=503, times=999))
-    recipes = [Recipe("bulk", str(n) * 64, (), (), _no_entries, 1) for n in range(9)]
+    recipes = [Recipe(titles.parse("bulk"), str(n) * 64, (), (), _no_entries, 1) for n in range(9)]
     cache = CacheFrom(cache_at(faulty.address), second.said.append, QUICK)
     assert cache.look(recipes) == {}
     assert len(second.said) == 1
@@ -503,7 +509,7 @@ def test_cache_that_wants_a_login_is_a_warning_to_read_and_an_error_to_fill(
 ) -> None:
     _, made = first.build()
     TokenServer(faulty)
-    recipe = Recipe("bulk", made[0].key, (), (), _no_entries, 1)
+    recipe = Recipe(titles.parse("bulk"), made[0].key, (), (), _no_entries, 1)
     cache = CacheFrom(cache_at(faulty.address), first.said.append, QUICK)
     assert cache.look([recipe]) == {}
     assert "docker login" in first.said[0]
@@ -551,12 +557,11 @@ def test_bundle_fetches_what_it_writes(
 
 def without_network(small: SmallImage, place: Path) -> Path:
     """A download cache with the .debs of the image's Python and nothing else."""
-    from images.content.debian import rootfs
     from images.content.python import interpreter
     from images.inputs.fetch import download_cache
 
     cache = place / "downloads"
-    for deb in interpreter.missing(rootfs.locked(), place):
+    for deb in interpreter.missing(base_lock.read(), place):
         copy = download_cache.cached(deb.artifact, cache)
         copy.parent.mkdir(parents=True)
         shutil.copy(download_cache.cached(deb.artifact, small.cli.cache), copy)

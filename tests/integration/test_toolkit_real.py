@@ -18,10 +18,9 @@ import pytest
 
 from images import image_paths
 from images.content.cuda import links, toolkit
-from images.content.debian import rootfs
 from images.inputs.fetch import download_cache
-from images.inputs.lock import deb, mirror
-from images.inputs.lock.target_lock import Distribution
+from images.inputs.lock import base_lock, cuda_lock, deb, mirror
+from images.inputs.lock.distribution import Distribution
 from images.oci.layer.entry import Entry
 
 CACHE = Path(os.environ.get("ROLL_IMAGES_CACHE") or Path.home() / ".cache" / "roll-images")
@@ -119,7 +118,7 @@ int main() { cublasHandle_t handle; return cuInit(0) + cublasCreate(&handle); }
 
 def download_debs(debs: Sequence[deb.Deb]) -> None:
     where = mirror.find()
-    deb.download(debs, where, CACHE, jobs=6, advance=lambda _: None, renew=rootfs.RENEW)
+    deb.download(debs, where, CACHE, jobs=6, advance=lambda _: None, renew=base_lock.RENEW)
 
 
 def download_wheels(wheels: Iterable[Distribution]) -> None:
@@ -156,7 +155,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 def root(case: Case, base_tar: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     from images.inputs.lock import uv
 
-    tools = toolkit.locked(case.version)
+    tools = cuda_lock.read(case.version)
     target = [
         Distribution(found.name, found.version, found.artifact)
         for found in uv.resolve(uv.Request(case.wheels, dependencies=False))

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from images.attest.materials import Materials
 from images.attest.provenance import Build
-from images.content.cuda.toolkit import Toolkit
 from images.inputs.lock.artifact import Artifact
+from images.inputs.lock.cuda_lock import Toolkit
 from images.inputs.lock.deb import Deb
-from images.inputs.lock.target_lock import Distribution, Lock
+from images.inputs.lock.distribution import Distribution
+from images.inputs.lock.target_lock import Lock
+from images.oci.descriptor import Blob
 from images.oci.image import Image, Layer
-from images.oci.layer.writer import Blob
 from images.oci.store.store import Store
 
 BEGUN = datetime(2026, 11, 24, 8, 0, 0, tzinfo=timezone.utc)

@@ -18,10 +18,10 @@ import pytest
 
 from images.export.bundle import bundle, delta
 from images.export.bundle.bundle import Made
+from images.oci.descriptor import Blob, Compression
 from images.oci.image import Image, Layer
 from images.oci.layer import writer
 from images.oci.layer.entry import Entry, of_bytes, of_symlink
-from images.oci.layer.writer import Blob, Compression
 from images.oci.store import store
 from images.oci.store.store import Store
 
@@ -143,3 +143,12 @@ def host_library() -> Path:
     for path in Path("/usr/lib/x86_64-linux-gnu").glob("libzstd.so.1.*"):
         return path
     pytest.skip("this machine has no Debian libzstd1 to make a bundle's from")
+
+
+def old_python() -> str:
+    """Return a Python 3.8 of this machine."""
+    places = [*Path.home().glob(".pyenv/versions/3.8.*/bin/python3"), shutil.which("python3.8")]
+    for place in map(str, filter(None, places)):
+        if subprocess.run([place, "-c", ""], capture_output=True, check=False).returncode == 0:
+            return place
+    pytest.skip("there is no Python 3.8 here")

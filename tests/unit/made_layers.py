@@ -34,9 +34,9 @@ from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.deb import Deb
 from images.oci.layer import writer
 from images.oci.layer.entry import Entry, of_bytes, of_symlink
-from tests.unit.conftest import write_wheel
 from tests.unit.fake_debs import ar_of, tar_of
 from tests.unit.fake_toolkits import fake_12, fake_13
+from tests.unit.wheels import write_wheel
 
 SITE = image_paths.SITE_PACKAGES
 SYSTEM = "/usr/bin/python3"

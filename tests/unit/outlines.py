@@ -12,16 +12,15 @@ from images import image_paths
 from images.analysis import summary
 from images.analysis.summary import Part
 from images.build import assemble
-from images.content.debian import rootfs
-from images.inputs.lock import sealed_text, target_lock
+from images.inputs.lock import base_lock, distribution, sealed_text, target_lock
 from images.inputs.lock.artifact import Artifact
-from images.inputs.lock.target_lock import Distribution
+from images.inputs.lock.distribution import Distribution
 from images.inputs.matrix import matrix
 from images.inputs.matrix.matrix import Matrix
+from images.oci.descriptor import Compression
 from images.oci.image import Image, Layer
 from images.oci.layer import writer
 from images.oci.layer.entry import Entry, of_bytes
-from images.oci.layer.writer import Compression
 from images.oci.store import store
 from images.oci.store.store import Store
 
@@ -79,7 +78,7 @@ class Workplace:
         (self.place / "matrix.yaml").write_text(_HEAD + "".join(rows))
         for short, items in locked.items():
             target = self.matrix.target(f"torch280-sglang{short}")
-            lines = [target_lock.line_of(item) for item in sorted(items)]
+            lines = [distribution.line_of(item) for item in sorted(items)]
             text = sealed_text.seal(target_lock.inputs_of(target), lines)
             sealed_text.write(self.matrix.lock_path(target.id), text)
         return self.matrix
@@ -122,4 +121,4 @@ def _entries(part: Part) -> list[Entry]:
 
 def debs() -> int:
     """How many packages the locked base has."""
-    return len(rootfs.locked())
+    return len(base_lock.read())

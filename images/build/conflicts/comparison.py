@@ -11,12 +11,13 @@ from images.build.conflicts import detection, image_files, messages
 from images.build.conflicts.detection import Conflict, InstalledFiles
 from images.errors import IntegrityError
 from images.inputs.fetch import download_cache
-from images.inputs.lock.target_lock import Distribution, Lock
+from images.inputs.lock.distribution import Distribution
+from images.inputs.lock.target_lock import Lock
 from images.inputs.matrix.conflict_rules import THE_IMAGE
 
 if TYPE_CHECKING:
     from images.inputs.matrix.target import Target
-    from images.oci.layer.writer import Blob
+    from images.oci.descriptor import Blob
     from images.oci.store.store import Store
 
 

@@ -18,8 +18,8 @@ from packaging.utils import canonicalize_name
 from images import image_paths
 from images.build.conflicts.detection import InstalledFiles
 from images.content.python import bytecode
+from images.oci.descriptor import Blob
 from images.oci.layer.entry import Entry
-from images.oci.layer.writer import Blob
 from images.oci.store.store import Store
 
 _RECORD = re.compile(
@@ -93,7 +93,7 @@ def _dump(found: Iterable[tuple[str, bytes]]) -> bytes:
 
 
 def _inside(store: Store, blob: Blob) -> Iterator[tuple[str, bytes]]:
-    from images.export.docker.archive import unpacked
+    from images.oci.layer.decompress import unpacked
     from images.oci.layer.read_ahead import ahead
     from images.oci.layer.tar_stream import TarStream
 

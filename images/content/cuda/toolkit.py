@@ -11,116 +11,24 @@ import re
 import zipfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from images import image_paths
 from images.content.cuda import links, stub_library
-from images.errors import IntegrityError, LockError
+from images.errors import IntegrityError
 from images.formats import deb_file, zip_errors
-from images.inputs.compilers import BY_VERSION, Sources
 from images.inputs.fetch import download_cache
-from images.inputs.lock import apt, deb, sealed_text
-from images.inputs.lock import target_lock as locks
-from images.inputs.lock.deb import Deb
-from images.inputs.lock.mirror import DEBIAN, Mirror
-from images.inputs.lock.target_lock import Distribution
+from images.inputs.lock import sealed_text
+from images.inputs.lock.cuda_lock import Toolkit
 from images.oci.layer.entry import Entry, of_bytes
-from images.repository import LOCKS
 from images.util import sha256
 
-RENEW = "python build.py lock --base"
-
 _HOME = image_paths.CUDA_HOME
-_SUITES = (apt.Suite(DEBIAN, "trixie", "non-free"),)
-DISTRO = "debian-13"
-"""The release of that suite, as package URLs name it."""
-
 # nvcc links the static runtime by default, and FlashInfer does not change that. A linker script in
 # its place links the shared one, of which the image has exactly one.
 _STATIC_RUNTIME = (
     b"/* GNU ld script: the shared runtime in the static one's place. */\nINPUT(-lcudart)\n"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Toolkit:
-    """The locked sources of a compiler.
-
-    Attributes:
-        version: of CUDA, e.g. `12.4`.
-        debs: Debian packages with programs.
-        wheels: distributions with headers and programs.
-    """
-
-    version: str
-    debs: tuple[Deb, ...]
-    wheels: tuple[Distribution, ...]
-
-    @property
-    def sources(self) -> Sources:
-        """What this version is put together from."""
-        return BY_VERSION[self.version]
-
-    @property
-    def header_wheels(self) -> tuple[Distribution, ...]:
-        """Those of `wheels` whose headers are copied, so that no target's may be linked."""
-        return tuple(wheel for wheel in self.wheels if wheel.name != self.sources.runtime)
-
-
-def lock_path(version: str) -> Path:
-    """Where the lock of a compiler is, or will be."""
-    return LOCKS / f"cuda-{version}.txt"
-
-
-def inputs_digest(version: str) -> str:
-    """The digest of what chooses the sources, for the lock's seal; hexadecimal SHA-256."""
-    sources = BY_VERSION[version]
-    suites = [[suite.archive, suite.name, suite.component] for suite in _SUITES]
-    return sealed_text.digest_of({"suites": suites, "debs": sources.debs, "wheels": sources.wheels})
-
-
-def lock(version: str, mirror: Mirror) -> str:
-    """The text of a fresh lock.
-
-    Raises:
-        ToolError: apt, its keyring, the mirror's signed indices or uv cannot be had.
-        LockError: the mirror or the package index does not have one of the versions.
-    """
-    from images.inputs.lock import uv
-
-    sources = BY_VERSION[version]
-    debs = apt.exactly(_SUITES, sources.debs, mirror) if sources.debs else []
-    wheels = [
-        Distribution(found.name, found.version, found.artifact)
-        for found in uv.resolve(uv.Request(sources.wheels, dependencies=False))
-    ]
-    lines = [deb.line_of(item) for item in debs] + [locks.line_of(item) for item in wheels]
-    return sealed_text.seal(inputs_digest(version), sorted(lines))
-
-
-def locked(version: str, path: Path | None = None) -> Toolkit:
-    """The sources of a compiler, as its lock lists them.
-
-    Args:
-        version: a key of `BY_VERSION`.
-        path: the lock; `lock_path(version)` by default.
-
-    Raises:
-        LockError: the lock is missing, stale or edited by hand.
-    """
-    path = path or lock_path(version)
-    sealed = sealed_text.read(path, remedy=RENEW)
-    if sealed.inputs != inputs_digest(version):
-        raise LockError(f"{path}: lock is stale: the recipe changed since then", remedy=RENEW)
-    wheels = [line for line in sealed.lines if " --hash=" in line]
-    debs = [line for line in sealed.lines if " --hash=" not in line]
-    try:
-        return Toolkit(
-            version, tuple(deb.parse_line(line) for line in debs), locks.parse_lines(wheels)
-        )
-    except ValueError as error:
-        raise LockError(f"{path}: {error}", remedy=RENEW) from error
 
 
 def key(tools: Toolkit) -> str:

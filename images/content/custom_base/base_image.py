@@ -31,24 +31,24 @@ from images.inputs.fetch import download_cache
 from images.inputs.lock import sealed_text
 from images.inputs.lock.artifact import Artifact
 from images.inputs.matrix.base_reference import BaseReference
-from images.oci.image import Layer, checked_digest
-from images.oci.layer import decompress, writer
-from images.oci.layer.writer import Blob
+from images.oci.descriptor import COMPRESSIONS, LAYER_TYPE, LAYER_TYPES, Blob, checked_digest
+from images.oci.image import Layer
+from images.oci.layer import decompress
 from images.util import limits, untrusted_files, untrusted_json
 from images.util.progress import Progress
 
 if TYPE_CHECKING:
-    from images.content.cuda.toolkit import Toolkit
+    from images.inputs.lock.cuda_lock import Toolkit
     from images.inputs.lock.target_lock import Lock
     from images.inputs.matrix.target import Target
     from images.oci.store.store import Store
 
 _CONNECTIONS = 4
 _DOCKERS = "application/vnd.docker.image.rootfs.diff.tar."
-_LAYER_TYPES = {kind: kind for kind in writer.MEDIA_TYPES} | {
+_LAYER_TYPES = {kind: kind for kind in LAYER_TYPES} | {
     # Docker's name for the same bytes: a manifest of OCI's names them as OCI does.
-    f"{_DOCKERS}{compression}": writer.MEDIA_TYPE + compression
-    for compression in writer.COMPRESSIONS
+    f"{_DOCKERS}{compression}": LAYER_TYPE + compression
+    for compression in COMPRESSIONS
 }
 
 
@@ -320,7 +320,7 @@ def _add(tree: file_tree.Tree, blob: Blob, path: Path) -> int:
 
     def hashed() -> Iterator[bytes]:
         nonlocal size
-        for piece in decompress.tar(path, blob.size, blob.media_type):
+        for piece in decompress.tar(path, blob):
             digest.update(piece)
             size += len(piece)
             yield piece

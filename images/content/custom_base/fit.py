@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from images import image_paths
 from images.content.custom_base.facts import Facts
-from images.inputs.lock.target_lock import Distribution, Lock
+from images.inputs.lock.distribution import Distribution
+from images.inputs.lock.target_lock import Lock
 from images.inputs.matrix.target import Target
 from images.oci.image import MAX_LAYERS
 
 if TYPE_CHECKING:
-    from images.content.cuda.toolkit import Toolkit
+    from images.inputs.lock.cuda_lock import Toolkit
 
 _X86_64 = 62  # EM_X86_64 of the ELF specification
 _MAGIC = "a70d0d0a"

@@ -21,39 +21,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from images import format_numbers, image_paths
+from images import image_paths
 from images.errors import IntegrityError, LockError, StoreError
 from images.formats import deb_file
 from images.inputs.fetch import download_cache
-from images.inputs.lock import sealed_text
+from images.inputs.lock import python_lock
 from images.inputs.lock.deb import Deb
-from images.repository import LOCKS
 from images.util import tree_digest
-
-LOCK = LOCKS / "python-bookworm.txt"
-"""Holds the digest of the extracted files."""
-
-RENEW = "python build.py lock --base"
-_TREE = "tree sha256:"
 
 _PYTHON = f"python{image_paths.PYTHON}"
 _LOADER = "ld-linux-x86-64.so.2"
-_PACKAGES = (
-    f"{_PYTHON}-minimal",  # the program
-    f"lib{_PYTHON}-minimal",  # what it needs to start
-    f"lib{_PYTHON}-stdlib",  # the rest of the standard library
-    "libc6",
-    "libexpat1",
-    "zlib1g",
-    # What extension modules of the standard library are linked with.
-    "libbz2-1.0",
-    "libcrypt1",
-    "libffi8",
-    "liblzma5",
-    "libsqlite3-0",
-    "libssl3",
-    "libuuid1",
-)
 # Modules that would need more libraries: terminals and databases are of no use to a builder.
 # Without them none can load a library of the host's by accident.
 _LEFT_OUT = re.compile(r"lib-dynload/(_curses|_dbm|_gdbm|nis|readline|_tkinter)")
@@ -97,50 +74,18 @@ class Interpreter:
         )
 
 
-def needed(debs: Sequence[Deb]) -> list[Deb]:
-    """The packages that the interpreter is made of.
-
-    Raises:
-        LockError: the base does not have one of them.
-    """
-    found = {deb.package: deb for deb in debs if deb.package in _PACKAGES}
-    if absent := [package for package in _PACKAGES if package not in found]:
-        raise LockError(
-            f"the base has no {', '.join(absent)}, which its Python is made of",
-            remedy=RENEW,
-        )
-    return [found[package] for package in _PACKAGES]
-
-
-def lock(debs: Sequence[Deb], cache: Path) -> str:
-    """The text of a fresh lock of the extracted files.
+def fresh_digest(debs: Sequence[Deb], cache: Path) -> str:
+    """Extract the files anew and return their digest, for the lock.
 
     Args:
         debs: the locked packages of the base.
-        cache: the download cache, which has those that `needed` names.
+        cache: the download cache, which has those of the interpreter.
 
     Raises:
-        LockError, FetchError, IntegrityError, StoreError: as `extracted`.
+        LockError, IntegrityError, StoreError: as `extracted`.
     """
     with _made(debs, cache) as tree:
-        return sealed_text.seal(_key(debs), [_TREE + tree_digest.of(tree)])
-
-
-def locked(debs: Sequence[Deb], path: Path | None = None) -> str:
-    """The digest that the extracted files must have.
-
-    Args:
-        debs: the locked packages of the base.
-        path: the lock; `LOCK` by default.
-
-    Raises:
-        LockError: the lock is missing, stale or edited by hand.
-    """
-    path = path or LOCK
-    sealed = sealed_text.read(path, remedy=RENEW)
-    if sealed.inputs != _key(debs):
-        raise LockError(f"{path}: lock is stale: the base changed since then", remedy=RENEW)
-    return sealed.lines[0].removeprefix(_TREE) if sealed.lines else ""
+        return tree_digest.of(tree)
 
 
 def missing(debs: Sequence[Deb], cache: Path) -> list[Deb]:
@@ -150,7 +95,9 @@ def missing(debs: Sequence[Deb], cache: Path) -> list[Deb]:
         LockError: the base does not have a package that the interpreter is made of, or the lock of
             the extracted files is not of this base.
     """
-    return [] if _is_whole(_home(debs, cache), locked(debs)) else needed(debs)
+    return (
+        [] if _is_whole(_home(debs, cache), python_lock.read(debs)) else python_lock.packages(debs)
+    )
 
 
 def extracted(debs: Sequence[Deb], cache: Path) -> Interpreter:
@@ -166,13 +113,13 @@ def extracted(debs: Sequence[Deb], cache: Path) -> Interpreter:
         IntegrityError: a package is broken.
         StoreError: the cache cannot be written.
     """
-    home, tree = _home(debs, cache), locked(debs)
+    home, tree = _home(debs, cache), python_lock.read(debs)
     if not _is_whole(home, tree):
         with _made(debs, cache) as fresh:
             if (found := tree_digest.of(fresh)) != tree:
                 raise LockError(
-                    f"{LOCK}: the extracted Python has the digest {found}, not {tree}",
-                    remedy=RENEW,
+                    f"{python_lock.PATH}: the extracted Python has the digest {found}, not {tree}",
+                    remedy=python_lock.RENEW,
                 )
             _put(fresh, home, tree)
     home = _literal(home)
@@ -216,17 +163,12 @@ def _is_whole(home: Path, tree: str) -> bool:
     return True
 
 
-def _key(debs: Sequence[Deb]) -> str:
-    hashes = [deb.artifact.sha256 for deb in needed(debs)]
-    return sealed_text.digest_of({"format": format_numbers.INTERPRETER, "debs": hashes})
-
-
 def _home(debs: Sequence[Deb], cache: Path) -> Path:
-    return cache.absolute() / "interpreters" / _key(debs)
+    return cache.absolute() / "interpreters" / python_lock.inputs_digest(debs)
 
 
 def _version(debs: Sequence[Deb]) -> str:
-    (program,) = (deb for deb in debs if deb.package == _PACKAGES[0])
+    (program,) = (deb for deb in debs if deb.package == python_lock.PROGRAM)
     return program.version.partition("-")[0]
 
 
@@ -253,7 +195,7 @@ def _environment() -> dict[str, str]:
 @contextmanager
 def _made(debs: Sequence[Deb], cache: Path) -> Iterator[Path]:
     """The files in a directory of their own, beside their place; gone in the end."""
-    packages = [download_cache.checked(deb.artifact, cache) for deb in needed(debs)]
+    packages = [download_cache.checked(deb.artifact, cache) for deb in python_lock.packages(debs)]
     home = _home(debs, cache)
     try:
         home.parent.mkdir(parents=True, exist_ok=True)
@@ -271,6 +213,7 @@ def _made(debs: Sequence[Deb], cache: Path) -> Iterator[Path]:
 
 
 def _extract(packages: Sequence[Path], work: Path) -> None:
+    """Lay the files out in a directory; raise `format_numbers.INTERPRETER` when this changes."""
     for package in packages:
         _unpack(package, work)
     wrapper = work / "bin" / _PYTHON

@@ -17,8 +17,8 @@ from pathlib import Path
 from images.errors import IntegrityError, StoreError, UsageError
 from images.export.bundle import delta, directory, unpacker
 from images.export.bundle.delta import Cut, Held
+from images.oci.descriptor import Blob, Compression
 from images.oci.image import Image
-from images.oci.layer.writer import Blob, Compression
 from images.oci.store.store import Store
 from images.unbundle import document
 from images.unbundle.document import BLOB, HELD, RECIPE, Bundle

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from images.errors import IntegrityError, UsageError
-from images.export.docker.archive import unpacked
+from images.oci.descriptor import Blob, Compression
+from images.oci.layer.decompress import unpacked
 from images.oci.layer.pieces import Reader
 from images.oci.layer.read_ahead import ahead
 from images.oci.layer.tar_stream import REGULAR, TarStream
-from images.oci.layer.writer import Blob, Compression, compressor
+from images.oci.layer.writer import compressor
 from images.oci.store.store import Store
 from images.unbundle.sources import recipe
 from images.util import limits, untrusted_json

@@ -13,8 +13,8 @@ import zipfile
 from contextlib import closing
 from pathlib import Path
 
-from images.export.docker.archive import unpacked
 from images.oci.image import Image
+from images.oci.layer.decompress import unpacked
 from images.oci.layer.read_ahead import ahead
 from images.oci.layer.tar_stream import REGULAR, TarStream
 from images.oci.store.store import Store

@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from images.errors import IntegrityError
-from images.oci.image import INDEX_TYPE, MANIFEST_TYPE, Image
-from images.oci.layer import decompress
+from images.oci.descriptor import INDEX_TYPE, MANIFEST_TYPE, Blob
+from images.oci.image import Image
+from images.oci.layer.decompress import REMEDY, unpacked
 from images.oci.layer.tar_header import MTIME
-from images.oci.layer.writer import Blob
 from images.oci.store.store import Store
 
 _CHUNK = 1 << 20
 _CONTAINERD_NAME = "io.containerd.image.name"
-_REMEDY = "python build.py gc --damaged, then build again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,24 +119,13 @@ def oci_archive(archive: Archive, names: Sequence[str]) -> Iterator[bytes]:
     yield bytes(2 * tarfile.BLOCKSIZE)
 
 
-def unpacked(store: Store, blob: Blob) -> Iterator[bytes]:
-    """The tar of a layer in pieces.
-
-    Raises:
-        IntegrityError: the blob has another size than it should, or is not compressed as its media
-            type says.
-    """
-    path = store.blob_path(blob.digest)
-    return decompress.tar(path, blob.size, blob.media_type, remedy=_REMEDY)
-
-
 def _raw(path: Path) -> Iterator[bytes]:
     try:
         with path.open("rb", buffering=0) as stream:
             while piece := stream.read(_CHUNK):
                 yield piece
     except OSError as error:
-        raise IntegrityError(f"{path}: a layer cannot be read: {error}", remedy=_REMEDY) from error
+        raise IntegrityError(f"{path}: a layer cannot be read: {error}", remedy=REMEDY) from error
 
 
 def _file(name: str, size: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -147,7 +135,7 @@ def _file(name: str, size: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
         sent += len(piece)
         yield piece
     if sent != size:
-        raise IntegrityError(f"{name}: {sent} bytes instead of {size}", remedy=_REMEDY)
+        raise IntegrityError(f"{name}: {sent} bytes instead of {size}", remedy=REMEDY)
     yield bytes(-size % tarfile.BLOCKSIZE)
 
 

@@ -8,15 +8,13 @@ from typing import Any
 
 from images.errors import BuildError, UsageError
 from images.oci.image import Image
+from images.oci.reference import NAME, TAG
 from images.oci.store.store import Store
 from images.util import untrusted_json
 
-# The grammar of the OCI distribution specification, with the registry in front.
-_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_PATH = re.compile(rf"{_PART}(?:/{_PART})*")
-_NAME = re.compile(
+_FULL_NAME = re.compile(
     r"(?:(?P<host>[A-Za-z0-9.-]+(?::\d+)?)/)?(?P<path>[A-Za-z0-9._/-]+)"
-    r"(?::(?P<tag>\w[\w.-]{0,127}))?"
+    rf"(?::(?P<tag>{TAG.pattern}))?"
 )
 
 
@@ -27,7 +25,7 @@ def full_name(name: str) -> str:
         UsageError: it is not an image name; some daemons would keep it all the same, and could
             then never be rid of it.
     """
-    match = _NAME.fullmatch(name)
+    match = _FULL_NAME.fullmatch(name)
     if match is None:
         raise UsageError(
             f"{name!r} is not an image name", remedy="for example --tag registry:5000/team/name:tag"
@@ -37,7 +35,7 @@ def full_name(name: str) -> str:
         host, path = None, f"{host}/{path}"
     if host is None:
         host, path = "docker.io", path if "/" in path else f"library/{path}"
-    if _PATH.fullmatch(path) is None:
+    if NAME.fullmatch(path) is None:
         raise UsageError(
             f"{name!r} is not an image name", remedy="its path has lower-case letters only"
         )

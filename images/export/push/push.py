@@ -14,9 +14,10 @@ from images.errors import IntegrityError, LoginError, RegistryError, UsageError
 from images.export.push import history, zstd_probe
 from images.export.push.reuse import Mounting, Savings
 from images.export.push.transfer import Bringing, PushedBlob, State, sources_of
-from images.http.retry import PassingError
+from images.http.retry import TransientError
 from images.oci import reference
-from images.oci.image import DIGEST, Image
+from images.oci.descriptor import DIGEST
+from images.oci.image import Image
 from images.oci.reference import Repository
 from images.oci.referrer import Referrer
 from images.oci.registry import manifests
@@ -24,7 +25,7 @@ from images.oci.registry import referrers as registry_referrers
 from images.oci.registry.client import Registry
 from images.oci.registry.manifests import Put
 from images.oci.registry.referrers import Attached
-from images.oci.registry.refusals import UnfitError
+from images.oci.registry.refusals import UnsupportedError
 from images.oci.store.store import Store
 from images.util import untrusted_json
 from images.util.progress import Progress
@@ -125,7 +126,7 @@ def push(
         bringing = Bringing(store, image, registry, savings, wishes.mounting, wishes.jobs, progress)
         try:
             sent = bringing.all(sources, now.known, states)
-        except UnfitError as error:
+        except UnsupportedError as error:
             raise _with_gzip(error, image) from None
         sent += 2 * len(image.manifest)
         notes += savings.notes
@@ -177,14 +178,14 @@ def _look(store: Store, registry: Registry, tag: str, image: Image, *, needed: b
     try:
         before = registry.manifest_digest(tag)
     except LoginError as error:
-        if needed or not registry.exchange.answered:
+        if needed or not registry.transport.answered:
             raise
-        with suppress(PassingError):  # raises where the login is good for nothing
+        with suppress(TransientError):  # raises where the login is good for nothing
             registry.cancel(registry.start_upload()[0])
         words = f"what is there cannot be asked, so every blob is sent: {error.message}"
         return _Now(None, readable=False, notes=(words,))
     except RegistryError:
-        if needed or not registry.exchange.answered:
+        if needed or not registry.transport.answered:
             raise
         before = None
     if before == image.manifest_digest:
@@ -198,7 +199,7 @@ def _blobs_of(registry: Registry, digest: str) -> frozenset[str]:
 
     To ask for each of them takes longer than to push what is new.
     """
-    with suppress(RegistryError, IntegrityError, PassingError, ValueError, KeyError, TypeError):
+    with suppress(RegistryError, IntegrityError, TransientError, ValueError, KeyError, TypeError):
         if DIGEST.fullmatch(digest) and (found := registry.manifest(digest)):
             head = untrusted_json.loads(found.content)
             return frozenset(item["digest"] for item in (*head["layers"], head["config"]))
@@ -228,7 +229,7 @@ def _late(tag: str, done: Put) -> tuple[str, ...]:
     )
 
 
-def _with_gzip(error: UnfitError, image: Image) -> RegistryError:
+def _with_gzip(error: UnsupportedError, image: Image) -> RegistryError:
     if not (zstd_probe.has_zstd(image) or "zstd" in error.message):
         return error
     return RegistryError(

@@ -13,7 +13,7 @@ from images.export.push.reuse import NOTHING, Mounting, Mounts, Savings
 from images.oci.image import Image
 from images.oci.registry import backfill, manifests, upload
 from images.oci.registry.client import Registry
-from images.oci.registry.refusals import MissingError
+from images.oci.registry.refusals import NotFoundError
 from images.oci.registry.upload import Sizes, Source
 from images.oci.store.store import Store
 from images.util.parallel import QUESTIONS, at_once
@@ -88,7 +88,7 @@ class Bringing:
         probe = partial(zstd_probe.check, self._store, self._image, self._registry, known)
         how, sent = self._bring(rest, self._savings, self._mounting, probe)
         states |= how
-        with suppress(MissingError):
+        with suppress(NotFoundError):
             self._manifest(patient=False)
             return sent
         # The image that was asked for instead has lost blobs, or a mount came to nothing.
@@ -98,7 +98,7 @@ class Bringing:
         try:
             self._manifest()
             return sent + more
-        except MissingError as error:
+        except NotFoundError as error:
             unsent = [item for digest, item in sources.items() if states[digest] != "sent"]
             lacking = [item for item in unsent if item.digest in error.lacking] or unsent
             if not lacking:
@@ -168,7 +168,7 @@ def _bring(
 
     What the store does not hold itself is fetched only where it can be neither found nor mounted.
     """
-    break_off = registry.exchange.close
+    break_off = registry.transport.close
     with progress.timed("ask"):
         there = at_once(ways.savings.has, sources, QUESTIONS, break_off)
         lacking = [item for item, has in zip(sources, there, strict=True) if not has]
@@ -192,6 +192,6 @@ def _send(registry: Registry, sources: Sequence[Source], jobs: int, progress: Pr
             lambda item: upload.send(registry, item, meter.advance, sizes),
             sources,
             jobs,
-            registry.exchange.close,
+            registry.transport.close,
         )
     return sum(sent)

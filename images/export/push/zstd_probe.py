@@ -12,11 +12,17 @@ from collections.abc import Collection
 
 from images.errors import RegistryError
 from images.export.push import history
-from images.oci import image
-from images.oci.image import CONFIG_TYPE, MANIFEST_TYPE, Image
+from images.oci.descriptor import (
+    CONFIG_TYPE,
+    MANIFEST_TYPE,
+    canonical_json,
+    descriptor_of,
+    digest_of,
+)
+from images.oci.image import Image
 from images.oci.registry import refusals
 from images.oci.registry.client import Registry
-from images.oci.registry.refusals import UnfitError
+from images.oci.registry.refusals import UnsupportedError
 from images.oci.store.store import Store
 
 _WORTH = 64 << 20
@@ -43,7 +49,7 @@ def check(
         to_send: bytes that would be sent.
 
     Raises:
-        UnfitError: it refuses the type.
+        UnsupportedError: it refuses the type.
     """
     if to_send < _WORTH or known or not has_zstd(made):
         return
@@ -53,7 +59,7 @@ def check(
     try:
         response = registry.call(
             "PUT",
-            f"manifests/{image.digest(content)}",
+            f"manifests/{digest_of(content)}",
             body=content,
             headers={"Content-Type": MANIFEST_TYPE},
         )
@@ -62,16 +68,16 @@ def check(
     refusal = refusals.of(response)
     if response.status_code >= 400 and refusal.unfit and "zstd" in refusal.words:
         doing = f"asking {registry.repository.name} whether it takes zstd layers"
-        raise UnfitError(registry.exchange.refused(response, doing).message)
+        raise UnsupportedError(registry.transport.refused(response, doing).message)
 
 
 def _manifest(made: Image) -> bytes:
     nowhere = _BLOB.encode()
     types = sorted({layer.blob.media_type for layer in made.layers})
-    return image.canonical(
+    return canonical_json(
         {
-            "config": image.descriptor(CONFIG_TYPE, nowhere + b" 0"),
-            "layers": [image.descriptor(kind, nowhere + b" " + kind.encode()) for kind in types],
+            "config": descriptor_of(CONFIG_TYPE, nowhere + b" 0"),
+            "layers": [descriptor_of(kind, nowhere + b" " + kind.encode()) for kind in types],
             "mediaType": MANIFEST_TYPE,
             "schemaVersion": 2,
         }

@@ -20,7 +20,7 @@ from typing import IO
 from urllib.parse import unquote, urlsplit
 
 from images.errors import FetchError, IntegrityError, StoreError
-from images.http.retry import FinalError, PassingError, Policy
+from images.http.retry import FinalError, Policy, TransientError
 from images.http.session import public_url
 from images.inputs.lock.artifact import Artifact
 from images.util import sha256
@@ -156,7 +156,7 @@ class Downloads:
                 digest = self._attempt(artifact, url, stream)
             except FinalError as error:
                 raise FetchError(f"{artifact.filename}: {error}", remedy=error.remedy) from None
-            except PassingError as error:
+            except TransientError as error:
                 have = stream.seek(0, os.SEEK_END)
                 failures, most = (1, have) if have > most else (failures + 1, most)
                 self._pause(failures, error, artifact, url)
@@ -171,16 +171,16 @@ class Downloads:
                 remedy=_CHANGED,
             )
 
-    def _pause(self, failures: int, error: PassingError, artifact: Artifact, url: str) -> None:
+    def _pause(self, failures: int, error: TransientError, artifact: Artifact, url: str) -> None:
         """Wait before the next attempt, unless this was the last one that the policy allows."""
-        known = urlsplit(url).scheme in ("", "file") or self._files.has_answered(url)
-        if failures >= (self._policy.attempts if known else self._policy.strangers):
+        reached = urlsplit(url).scheme in ("", "file") or self._files.has_answered(url)
+        if self._policy.is_exhausted(failures, reached=reached):
             raise FetchError(
                 f"{artifact.filename}: {failures} attempts failed, the last one: {error}",
                 remedy="check the network and the index's settings, then run the same command: "
                 "what has arrived is kept",
             ) from None
-        self._stop.wait(self._policy.pause(failures, error.after))
+        self._stop.wait(self._policy.delay(failures, error.after))
         if self._stop.is_set():
             raise CancelledError
 
@@ -197,7 +197,7 @@ class Downloads:
                     stream.truncate(0)
                     too_long = f"more than the locked {artifact.size} bytes from {public_url(url)}"
                     if have:
-                        raise PassingError(too_long)
+                        raise TransientError(too_long)
                     raise IntegrityError(f"{artifact.filename}: {too_long}", remedy=_CHANGED)
                 stream.write(piece)
                 digest.update(piece)
@@ -205,10 +205,10 @@ class Downloads:
                 self._advance(len(piece))
             stream.flush()
             if counted != artifact.size:
-                raise PassingError(f"{counted} of {artifact.size} bytes arrived")
+                raise TransientError(f"{counted} of {artifact.size} bytes arrived")
             if have and digest.hexdigest() != artifact.sha256:
                 stream.truncate(0)
-                raise PassingError("what had arrived earlier was of another file; starting over")
+                raise TransientError("what had arrived earlier was of another file; starting over")
         except BaseException:
             self._advance(-counted)
             raise
@@ -227,7 +227,7 @@ class Downloads:
             if have and response.status_code != 206:
                 stream.seek(0)
                 stream.truncate()
-                raise PassingError("the server does not resume; starting over")
+                raise TransientError("the server does not resume; starting over")
             # As it is: some servers call a .tar.gz a file with a Content-Encoding.
             yield from response.raw.stream(_CHUNK, decode_content=False)
 

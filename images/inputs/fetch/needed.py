@@ -12,7 +12,7 @@ from images.inputs.fetch import download_cache
 from images.inputs.lock import deb
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.deb import Deb
-from images.inputs.lock.target_lock import Distribution
+from images.inputs.lock.distribution import Distribution
 
 Arriving = dict[Artifact, Future[Path]]
 """Downloads under way, by what they bring."""

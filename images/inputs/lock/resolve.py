@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from images.errors import LockError
 from images.inputs.lock import from_source, own_wheels, sealed_text, target_lock, uv
-from images.inputs.lock.target_lock import Distribution, Lock
+from images.inputs.lock.distribution import Distribution
+from images.inputs.lock.target_lock import Lock
 
 if TYPE_CHECKING:
     from images.inputs.matrix.matrix import Matrix, Target
@@ -136,7 +137,7 @@ def check(target: Target, locked: tuple[Distribution, ...]) -> None:
         )
     own_wheels.check(target, locked)
     for item in locked:
-        if target_lock.is_cuda_runtime(item):
+        if item.is_cuda_runtime:
             built_for = ".".join(item.version.split(".")[:2])
             if built_for != target.cuda:
                 raise LockError(

@@ -16,7 +16,7 @@ from images.errors import IntegrityError, RegistryError
 from images.oci.layer import decompress
 from images.oci.registry import download
 from images.oci.registry.client import Registry
-from images.oci.registry.refusals import MissingError
+from images.oci.registry.refusals import NotFoundError
 from images.oci.store.remote_layers import Place, Remote
 from images.oci.store.store import Store
 from images.util.parallel import at_once
@@ -61,7 +61,7 @@ def complete(
 
         def break_off() -> None:
             for registry in connected.values():
-                registry.exchange.close()
+                registry.transport.close()
 
         at_once(
             lambda remote: _fetch(store, remote, connected[remote.place], meter),
@@ -87,10 +87,10 @@ def _fetch(store: Store, remote: Remote, registry: Registry, meter: Meter) -> No
                 download.blob(registry, blob.digest, blob.size, out, meter.advance)
                 with meter.busy(f"checking {blob.digest[:19]}"):
                     out.flush()
-                    _check_tar(Path(out.name), remote, registry.exchange.check_stopped)
+                    _check_tar(Path(out.name), remote, registry.transport.check_stopped)
                 with meter.busy(f"writing {blob.digest[:19]} to the disk"):
                     commit(blob.digest)
-        except MissingError as error:
+        except NotFoundError as error:
             raise RegistryError(error.message, remedy=_MAKE_IT) from None
         except IntegrityError as error:
             raise IntegrityError(error.message, remedy=_MAKE_IT) from None
@@ -108,7 +108,7 @@ def _check_tar(path: Path, remote: Remote, check_stopped: Callable[[], None]) ->
         IntegrityError: it is another one.
     """
     blob, found, left = remote.blob, hashlib.sha256(), remote.blob.unpacked
-    for piece in decompress.tar(path, blob.size, blob.media_type):
+    for piece in decompress.tar(path, blob):
         check_stopped()
         found.update(piece)
         left -= len(piece)

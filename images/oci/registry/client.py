@@ -16,14 +16,13 @@ from urllib.parse import quote, urlsplit
 
 from images.errors import IntegrityError, RegistryError
 from images.http.redirect import is_redirect
-from images.http.retry import PassingError, Policy
+from images.http.retry import Policy, TransientError
 from images.http.session import succeeded
-from images.oci import image
-from images.oci.image import MANIFEST_TYPE
+from images.oci.descriptor import DIGEST, MANIFEST_TYPE, digest_of
 from images.oci.reference import Repository, canonical
 from images.oci.registry.auth import Scopes
-from images.oci.registry.refusals import MissingError
-from images.oci.registry.transport import Exchange
+from images.oci.registry.refusals import NotFoundError
+from images.oci.registry.transport import Transport
 from images.util import limits
 
 if TYPE_CHECKING:
@@ -41,11 +40,11 @@ _ASIDE = 30.0  # seconds after which what only saves work is not tried again
 _MOUNT_ATTEMPTS = 3  # sending the blob is always possible
 
 
-class LostError(PassingError):
+class UploadExpiredError(TransientError):
     """The registry knows nothing of an upload any more: the blob must be sent from its start."""
 
 
-class TooLargeError(Exception):
+class PayloadTooLargeError(Exception):
     """The registry, or a proxy before it, takes no request body of that size."""
 
 
@@ -92,7 +91,7 @@ class Registry:
     ) -> None:
         self.repository = repository
         self.canonical = canonical(repository, plain_http=plain_http)
-        self.exchange = Exchange(
+        self.transport = Transport(
             repository.registry,
             plain_http=plain_http,
             policy=policy or Policy(),
@@ -104,7 +103,7 @@ class Registry:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.exchange.close()
+        self.transport.close()
 
     def call(
         self,
@@ -114,9 +113,9 @@ class Registry:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> requests.Response:
-        """A request below the repository's name, e.g. to `manifests/v1`; see `Exchange.call`."""
-        url = self.exchange.url(f"{self.repository.name}/{path}")
-        return self.exchange.call(method, url, self._scopes, body=body, headers=headers)
+        """A request below the repository's name, e.g. to `manifests/v1`; see `Transport.call`."""
+        url = self.transport.url(f"{self.repository.name}/{path}")
+        return self.transport.call(method, url, self._scopes, body=body, headers=headers)
 
     # -- manifests ---------------------------------------------------------------------------------
 
@@ -128,21 +127,21 @@ class Registry:
         """
         url = self._url("manifests", reference)
         accept = {"Accept": MANIFEST_TYPE}
-        response = self.exchange.call("HEAD", url, self._scopes, headers=accept)
+        response = self.transport.call("HEAD", url, self._scopes, headers=accept)
         if response.status_code == 404:
             return None
         told = response.headers.get("Docker-Content-Digest", "")
         there = succeeded(response) or is_redirect(response.status_code)
-        if there and image.DIGEST.fullmatch(told):
+        if there and DIGEST.fullmatch(told):
             return told
         # The header is a SHOULD: without it, the bytes tell, also where a storage takes no HEAD.
         # And the reason of a refusal is in a body, which the answer to a HEAD has none of.
-        response = self.exchange.call("GET", url, self._scopes, headers=accept)
+        response = self.transport.call("GET", url, self._scopes, headers=accept)
         if response.status_code == 404:
             return None
         if not succeeded(response):
-            raise self.exchange.refused(response, f"asking for {self.repository.name}:{reference}")
-        return image.digest(response.content)
+            raise self.transport.refused(response, f"asking for {self.repository.name}:{reference}")
+        return digest_of(response.content)
 
     def manifest(self, reference: str, accept: Sequence[str] = (MANIFEST_TYPE,)) -> Manifest | None:
         """Get the manifest with that tag or digest; None if there is none.
@@ -153,16 +152,16 @@ class Registry:
 
         Raises:
             IntegrityError: the bytes have another digest, or are too many for a manifest.
-            PassingError: the connection broke; try again.
+            TransientError: the connection broke; try again.
             RegistryError: it refuses, or wants another login.
         """
         url = self._url("manifests", reference)
-        with self.exchange.streaming(url, self._scopes, {"Accept": ", ".join(accept)}) as response:
+        with self.transport.streaming(url, self._scopes, {"Accept": ", ".join(accept)}) as response:
             if response.status_code == 404:
                 return None
             named = f"{self.repository}{'@' if ':' in reference else ':'}{reference}"
             if not succeeded(response):
-                raise self.exchange.refused(response, f"getting the manifest {named}")
+                raise self.transport.refused(response, f"getting the manifest {named}")
             content = b""
             for piece in response.iter_content(_PIECE):
                 content += piece
@@ -170,7 +169,7 @@ class Registry:
                     raise IntegrityError(f"{named}: larger than {limits.DOCUMENT} bytes")
             told = response.headers.get("Docker-Content-Digest", "")
             media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
-        found = image.digest(content)
+        found = digest_of(content)
         for wanted in (reference if ":" in reference else "", told):
             if wanted.startswith("sha256:") and wanted != found:
                 raise IntegrityError(f"{named}: its bytes have the digest {found}, not {wanted}")
@@ -190,7 +189,7 @@ class Registry:
         if is_redirect(response.status_code):  # to a storage that takes no HEAD
             return True
         if not succeeded(response):
-            raise self.exchange.refused(response, f"asking {self.repository.name} for a blob")
+            raise self.transport.refused(response, f"asking {self.repository.name} for a blob")
         # Missing where a proxy compresses; a blob of another size is a broken one.
         return response.headers.get("Content-Length", str(size)) == str(size)
 
@@ -206,8 +205,8 @@ class Registry:
             begin: bytes that are there already. A registry that cannot resume starts at 0.
 
         Raises:
-            MissingError: the repository has no such blob.
-            PassingError: the connection broke, also while the pieces are read; try again.
+            NotFoundError: the repository has no such blob.
+            TransientError: the connection broke, also while the pieces are read; try again.
             RegistryError: it refuses, or wants another login.
         """
         # As it is: an encoding for the way would make other bytes and other offsets.
@@ -216,11 +215,11 @@ class Registry:
             headers["Range"] = f"bytes={begin}-"
         doing = f"getting the blob {digest[:19]} of {self.repository.name}"
         url = self._url("blobs", digest)
-        with self.exchange.streaming(url, self._scopes, headers) as response:
+        with self.transport.streaming(url, self._scopes, headers) as response:
             if response.status_code == 404:
-                raise MissingError(f"{self.repository}: has no blob {digest}")
+                raise NotFoundError(f"{self.repository}: has no blob {digest}")
             if not succeeded(response):
-                raise self.exchange.refused(response, doing)
+                raise self.transport.refused(response, doing)
             start = begin if response.status_code == 206 else 0
             told = response.headers.get("Content-Range", "")
             if start and not told.startswith(f"bytes {start}-"):
@@ -256,32 +255,32 @@ class Registry:
         """A request that only saves work: it is not waited for as long as one that counts.
 
         Raises:
-            LoginError, RegistryError: as `Exchange.once`, or the attempts are used up.
+            LoginError, RegistryError: as `Transport.once`, or the attempts are used up.
         """
         failures, end = 0, time.monotonic() + _ASIDE
         body = (lambda: b"") if method == "POST" else None
         while True:
             try:
-                return self.exchange.once(method, url, scopes, body=body, patience=_ASIDE)
-            except PassingError as error:
+                return self.transport.once(method, url, scopes, body=body, patience=_ASIDE)
+            except TransientError as error:
                 failures += 1
                 late = time.monotonic() > end or failures == most
-                if late or not self.exchange.wait(failures, error.after):
-                    doing = f"{self.exchange.registry}: {method} {urlsplit(url).path}"
+                if late or not self.transport.wait(failures, error.after):
+                    doing = f"{self.transport.registry}: {method} {urlsplit(url).path}"
                     raise RegistryError(f"{doing}: {failures} attempts failed: {error}") from None
 
     def start_upload(self) -> tuple[str, int]:
         """Begin an upload: where it goes to, and the least size of a chunk.
 
         Raises:
-            PassingError, RegistryError: as `Exchange.once`, or it is refused.
+            TransientError, RegistryError: as `Transport.once`, or it is refused.
         """
         url = self._url("blobs", "uploads/")
-        response = self.exchange.once("POST", url, self._scopes, body=lambda: b"")
+        response = self.transport.once("POST", url, self._scopes, body=lambda: b"")
         if response.status_code == 409:  # e.g. two first pushes make one repository
-            raise PassingError(str(self.exchange.refused(response, "an upload")))
+            raise TransientError(str(self.transport.refused(response, "an upload")))
         if not succeeded(response):
-            raise self.exchange.refused(response, f"an upload to {self.repository.name}")
+            raise self.transport.refused(response, f"an upload to {self.repository.name}")
         least = response.headers.get("OCI-Chunk-Min-Length", "0")
         return self._location(response), int(least) if least.isdecimal() else 0
 
@@ -294,32 +293,33 @@ class Registry:
             content_range: `FIRST-LAST`, inclusive; None for a stream from the start.
 
         Raises:
-            LostError, TooLargeError, PassingError, RegistryError: it was not taken.
+            UploadExpiredError, PayloadTooLargeError, TransientError: it was not taken.
+            RegistryError: it is refused.
         """
         headers = {"Content-Type": _OCTETS}
         if content_range:
             headers["Content-Range"] = content_range
-        response = self.exchange.once("PATCH", location, self._scopes, body=body, headers=headers)
+        response = self.transport.once("PATCH", location, self._scopes, body=body, headers=headers)
         if succeeded(response):
             return self._location(response)
-        refused = self.exchange.refused(response, f"an upload to {self.repository.name}")
+        refused = self.transport.refused(response, f"an upload to {self.repository.name}")
         # Some say 416 of a body that is too large; alone, it is of a range that does not fit.
         large = response.status_code == 416 and "too large" in refused.message
         if response.status_code == 413 or large:
-            raise TooLargeError(refused.message)
+            raise PayloadTooLargeError(refused.message)
         raise self._unfinished(response)
 
     def uploaded(self, location: str) -> tuple[str, int]:
         """How far an upload got: where it goes on, and bytes that are there.
 
         Raises:
-            LostError: the registry does not know it any more.
-            PassingError, RegistryError: as `Exchange.once`.
+            UploadExpiredError: the registry does not know it any more.
+            TransientError, RegistryError: as `Transport.once`.
         """
-        response = self.exchange.once("GET", location, self._scopes)
+        response = self.transport.once("GET", location, self._scopes)
         match = _RANGE.fullmatch(response.headers.get("Range", ""))
         if not succeeded(response) or not match:
-            raise LostError("an upload was lost")
+            raise UploadExpiredError("an upload was lost")
         # An empty upload's range is 0-0, too: one byte less is no harm, one more would be.
         last = int(match[1])
         return self._location(response), last + 1 if last else 0
@@ -328,10 +328,10 @@ class Registry:
         """End an upload, with all of the blob or after all of its parts.
 
         Raises:
-            LostError, PassingError, RegistryError: the registry did not make a blob of it.
+            UploadExpiredError, TransientError, RegistryError: it made no blob of it.
         """
         url = f"{location}{'&' if '?' in location else '?'}digest={quote(digest)}"
-        response = self.exchange.once(
+        response = self.transport.once(
             "PUT",
             url,
             self._scopes,
@@ -346,19 +346,19 @@ class Registry:
 
     def cancel(self, location: str) -> None:
         """Give an upload up; if the registry does not listen, it expires there."""
-        with suppress(PassingError, RegistryError):
-            self.exchange.once("DELETE", location, self._scopes, patience=_ASIDE)
+        with suppress(TransientError, RegistryError):
+            self.transport.once("DELETE", location, self._scopes, patience=_ASIDE)
 
     def _unfinished(self, response: requests.Response) -> Exception:
         if response.status_code in _LOST:
-            return LostError(str(self.exchange.refused(response, "an upload")))
-        return self.exchange.refused(response, f"an upload to {self.repository.name}")
+            return UploadExpiredError(str(self.transport.refused(response, "an upload")))
+        return self.transport.refused(response, f"an upload to {self.repository.name}")
 
     def _location(self, response: requests.Response) -> str:
         location = response.headers.get("Location")
         if not location:
             raise RegistryError(f"{self.repository.registry}: answers an upload without Location")
-        return self.exchange.resolved(location, response.url)
+        return self.transport.resolved(location, response.url)
 
     def _url(self, kind: str, last: str) -> str:
-        return self.exchange.url(f"{self.repository.name}/{kind}/{last}")
+        return self.transport.url(f"{self.repository.name}/{kind}/{last}")

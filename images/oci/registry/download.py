@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import IO
 
 from images.errors import IntegrityError
-from images.http.retry import PassingError
-from images.oci.image import MANIFEST_TYPE
+from images.http.retry import TransientError
+from images.oci.descriptor import MANIFEST_TYPE
 from images.oci.registry.client import Manifest, Registry
-from images.oci.registry.refusals import MissingError
+from images.oci.registry.refusals import NotFoundError
 
 
 def manifest(
@@ -29,14 +29,14 @@ def manifest(
         accept: the media types that are of use.
 
     Raises:
-        MissingError: there is none.
+        NotFoundError: there is none.
         IntegrityError: its bytes have another digest, or are too many.
         RegistryError: the registry refuses, or the attempts are used up.
     """
     found = find_manifest(registry, reference, accept)
     if found is None:
         mark = "@" if ":" in reference else ":"
-        raise MissingError(f"{registry.repository}{mark}{reference}: not there")
+        raise NotFoundError(f"{registry.repository}{mark}{reference}: not there")
     return found
 
 
@@ -48,9 +48,9 @@ def find_manifest(
     while True:
         try:
             return registry.manifest(reference, accept)
-        except PassingError as error:
+        except TransientError as error:
             failures += 1
-            registry.exchange.pause(failures, error, f"getting the manifest {reference}")
+            registry.transport.pause(failures, error, f"getting the manifest {reference}")
 
 
 def blob(
@@ -70,7 +70,7 @@ def blob(
         advance: told of bytes as they arrive; negative when some must come again.
 
     Raises:
-        MissingError: the repository has no such blob.
+        NotFoundError: the repository has no such blob.
         IntegrityError: the registry gave other bytes.
         RegistryError: it refuses, or the attempts are used up.
         OSError: the file cannot be written.
@@ -105,10 +105,10 @@ class _Fetch:
                 try:
                     self._attempt()
                     break
-                except PassingError as error:
+                except TransientError as error:
                     failures, most = (1, self._have) if self._have > most else (failures + 1, most)
                     doing = f"getting {self._digest[:19]}"
-                    self._registry.exchange.pause(failures, error, doing)
+                    self._registry.transport.pause(failures, error, doing)
             self._check()
         except BaseException:
             self._advance(-self._have)
@@ -121,10 +121,10 @@ class _Fetch:
             if start != self._have:
                 self._restart()
             for piece in pieces:
-                self._registry.exchange.check_stopped()
+                self._registry.transport.check_stopped()
                 self._take(piece)
         if self._have < self._size:
-            raise PassingError(f"{self._have} of {self._size} bytes arrived")
+            raise TransientError(f"{self._have} of {self._size} bytes arrived")
 
     def _take(self, piece: bytes) -> None:
         if self._have + len(piece) > self._size:

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from images.errors import RegistryError
 from images.http.session import succeeded
-from images.oci import image
-from images.oci.image import MANIFEST_TYPE
+from images.oci.descriptor import MANIFEST_TYPE, digest_of
 from images.oci.registry import refusals
 from images.oci.registry.client import Registry
 
@@ -73,8 +72,8 @@ def put(
         confirm: wait until the registry shows it.
 
     Raises:
-        MissingError: a blob that it names is not there.
-        UnfitError: the registry does not know its form, or a type in it.
+        NotFoundError: a blob that it names is not there.
+        UnsupportedError: the registry does not know its form, or a type in it.
         RegistryError: it is refused, or the registry made something else of it.
     """
     failures = 0
@@ -82,13 +81,13 @@ def put(
     while True:
         response = registry.call("PUT", f"manifests/{reference}", body=content, headers=headers)
         if succeeded(response):
-            return _taken(registry, reference, image.digest(content), response, confirm=confirm)
+            return _taken(registry, reference, digest_of(content), response, confirm=confirm)
         refusal = refusals.of(response)
         failures += 1
         again = refusal.may_pass or (patient and refusal.lacks_blob)
-        if not again or not registry.exchange.wait(failures):
+        if not again or not registry.transport.wait(failures):
             doing = f"putting the manifest of {registry.repository.name}:{reference}"
-            told = registry.exchange.refused(response, doing)
+            told = registry.transport.refused(response, doing)
             tag = None if ":" in reference else reference
             raise refusals.error_of(refusal, told, str(registry.repository), tag)
 
@@ -116,7 +115,7 @@ def _shown(registry: Registry, reference: str, wanted: str, *, sure: bool) -> st
             return found
         seen.add(found)
         failures += 1
-        if not registry.exchange.wait(failures):
+        if not registry.transport.wait(failures):
             break
     # A tag may be somebody else's by now; a digest that always names the same other one is not.
     altered = ":" in reference and found is not None and len(seen) == 1

@@ -21,8 +21,8 @@ from typing import Any, Literal
 
 from images.errors import IntegrityError, RegistryError
 from images.http.session import succeeded
-from images.oci import image, referrer
-from images.oci.image import INDEX_TYPE, MANIFEST_TYPE
+from images.oci import referrer
+from images.oci.descriptor import INDEX_TYPE, MANIFEST_TYPE, canonical_json, digest_of
 from images.oci.referrer import Referrer
 from images.oci.registry import manifests, refusals, upload
 from images.oci.registry.client import Registry
@@ -139,7 +139,7 @@ def _contents(referrers: Sequence[Referrer]) -> list[bytes]:
 
 
 def _blob(registry: Registry, store: Store, content: bytes) -> int:
-    digest, size = image.digest(content), len(content)
+    digest, size = digest_of(content), len(content)
     if registry.has_blob(digest, size):
         return 0
     source = Source(store.blob_path(digest), digest, size)
@@ -190,7 +190,7 @@ def _tagged(registry: Registry, subject: str) -> tuple[dict[str, Any], str | Non
     if response.status_code == 404:
         return {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": []}, None
     if response.status_code != 200:
-        raise registry.exchange.refused(response, f"asking for {registry.repository.name}:{tag}")
+        raise registry.transport.refused(response, f"asking for {registry.repository.name}:{tag}")
     return _index(registry, tag, response.content), response.headers.get("ETag")
 
 
@@ -220,14 +220,14 @@ def _list(registry: Registry, subject: str, referrers: Sequence[Referrer]) -> in
         new = [item.descriptor for item in referrers if item.digest not in there]
         if not new:
             return sent
-        before = image.canonical(index)
-        if failures and not registry.exchange.wait(failures):
+        before = canonical_json(index)
+        if failures and not registry.transport.wait(failures):
             if before == replaced:  # it took ours, and shows it late
                 return sent
             raise refused or _disturbed(registry, _tag(subject))
         failures += 1
         if before != replaced:
-            content = image.canonical({**index, "manifests": [*index["manifests"], *new]})
+            content = canonical_json({**index, "manifests": [*index["manifests"], *new]})
             sent += len(content)
             refused = _put_index(registry, _tag(subject), content, etag)
             replaced = None if refused else before
@@ -244,7 +244,7 @@ def _put_index(
     if response.status_code in _CHANGED:
         return _disturbed(registry, tag)
     refusal = refusals.of(response)
-    refused = registry.exchange.refused(response, f"putting {registry.repository.name}:{tag}")
+    refused = registry.transport.refused(response, f"putting {registry.repository.name}:{tag}")
     if refusal.may_pass or refusal.lacks_blob:
         return refused
     raise refused

@@ -28,7 +28,7 @@ _UNFIT = (400, 406, 415, 422)
 _LONGEST = 20_000  # bytes of an answer whose words are looked at
 
 
-class MissingError(RegistryError):
+class NotFoundError(RegistryError):
     """The registry answers, and does not have a manifest or a blob.
 
     Args:
@@ -44,7 +44,7 @@ class MissingError(RegistryError):
         self.lacking = lacking
 
 
-class UnfitError(RegistryError):
+class UnsupportedError(RegistryError):
     """The registry does not know a manifest's form, or the type of something that it names."""
 
 
@@ -119,7 +119,7 @@ def error_of(refusal: Refusal, told: RegistryError, place: str, tag: str | None)
         remedy = f"the registry lets nobody move that tag: push under another, {place}:ANOTHER-TAG"
         return RegistryError(told.message, remedy=remedy)
     if refusal.lacks_blob:
-        return MissingError(told.message, remedy=told.remedy, lacking=refusal.named)
+        return NotFoundError(told.message, remedy=told.remedy, lacking=refusal.named)
     if refusal.unfit:
-        return UnfitError(told.message, remedy=told.remedy)
+        return UnsupportedError(told.message, remedy=told.remedy)
     return told

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from images.errors import LoginError, RegistryError
 from images.http import origin, redirect, session
 from images.http.redirect import RedirectError
-from images.http.retry import PASSING, PassingError, Policy, retry_after
+from images.http.retry import RETRYABLE_STATUSES, Policy, TransientError, retry_after
 from images.http.session import Header
 from images.oci.registry import credentials
 from images.oci.registry.auth import Authorization, Scopes, login_remedy
@@ -40,7 +40,7 @@ _SENT_ON = (
 _LONGEST_REASON = 300  # characters of a registry's own words
 
 
-class Exchange:
+class Transport:
     """Requests and answers; shared by all threads of a push or a pull.
 
     Args:
@@ -125,7 +125,7 @@ class Exchange:
             streamed: leave the answer's body to the caller.
 
         Raises:
-            PassingError: the connection broke, or the answer may be another one the next time.
+            TransientError: the connection broke, or the answer may be another one the next time.
             LoginError: the registry does not accept who we are.
             RegistryError: it is none, or its certificate is not trusted.
         """
@@ -196,9 +196,9 @@ class Exchange:
         except OSError as error:  # certificates that are not there
             raise RegistryError(f"{self.registry}: {error}") from None
         self.answered = True
-        if response.status_code in PASSING:
+        if response.status_code in RETRYABLE_STATUSES:
             after = retry_after(response.headers.get("Retry-After"))
-            raise PassingError(_told(response), after)
+            raise TransientError(_told(response), after)
         if response.status_code == 407:
             from images.http import transport_errors
 
@@ -220,7 +220,7 @@ class Exchange:
                 f"{self.registry}: no TLS: {failure.reason}",
                 remedy="if that registry is meant to be asked without TLS, add --plain-http",
             )
-        return PassingError(failure.reason)
+        return TransientError(failure.reason)
 
     @contextmanager
     def streaming(
@@ -229,7 +229,7 @@ class Exchange:
         """One GET whose body is read, in pieces, inside the context.
 
         Raises:
-            PassingError: as `once`, or the connection broke while the body was read.
+            TransientError: as `once`, or the connection broke while the body was read.
             LoginError, RegistryError: as `once`.
         """
         import requests
@@ -242,7 +242,7 @@ class Exchange:
             from images.http import transport_errors
 
             self.check_stopped()
-            raise PassingError(transport_errors.innermost(error)) from None
+            raise TransientError(transport_errors.innermost(error)) from None
         finally:
             response.close()
 
@@ -265,11 +265,11 @@ class Exchange:
             try:
                 made = (lambda: body) if body is not None else None
                 return self.once(method, url, scopes, body=made, headers=headers)
-            except PassingError as error:
+            except TransientError as error:
                 failures += 1
                 self.pause(failures, error, f"{method} {urlsplit(url).path}")
 
-    def pause(self, failures: int, error: PassingError, doing: str) -> None:
+    def pause(self, failures: int, error: TransientError, doing: str) -> None:
         """Wait before the next attempt.
 
         Args:
@@ -297,9 +297,9 @@ class Exchange:
         Returns:
             Whether to ask again; False, at once, when the policy's attempts are used up.
         """
-        if failures >= (self.policy.attempts if self.answered else self.policy.strangers):
+        if self.policy.is_exhausted(failures, reached=self.answered):
             return False
-        self._stop.wait(self.policy.pause(failures, after))
+        self._stop.wait(self.policy.delay(failures, after))
         self.check_stopped()
         return True
 

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from images.errors import IntegrityError, RegistryError, StoreError
-from images.http.retry import PassingError
-from images.oci.registry.client import LostError, Registry, TooLargeError
+from images.http.retry import TransientError
+from images.oci.registry.client import PayloadTooLargeError, Registry, UploadExpiredError
 
 if TYPE_CHECKING:
     from _typeshed import SupportsRead
@@ -118,11 +118,11 @@ class _Sender:
                 try:
                     self._attempt()
                     return self.sent
-                except PassingError as error:
+                except TransientError as error:
                     have = self._confirmed()
                     failures, most = (1, have) if have > most else (failures + 1, most)
                     doing = f"sending {self._source.digest[:19]}"
-                    self._registry.exchange.pause(failures, error, doing)
+                    self._registry.transport.pause(failures, error, doing)
                     if self._finishing and self._is_there():
                         return self.sent
         except BaseException:
@@ -187,7 +187,7 @@ class _Large(_Sender):
             self._check()
             self._finishing = True
             self._registry.finish(location, self._source.digest)
-        except LostError:
+        except UploadExpiredError:
             self._location, self._offset = None, 0
             raise
 
@@ -196,14 +196,14 @@ class _Large(_Sender):
         if self._torn and self._location is not None:
             try:
                 self._location, self._offset = self._registry.uploaded(self._location)
-            except LostError:
+            except UploadExpiredError:
                 self._location = None
         if self._location is None:
             self._location, self._least = self._registry.start_upload()
             self._offset = 0
         self._torn = False
         if self._offset > self._source.size:
-            raise LostError("the registry has more of an upload than there is")
+            raise UploadExpiredError("the registry has more of an upload than there is")
         self._catch_up()
         self._show(self._offset)
         return self._location
@@ -225,12 +225,12 @@ class _Large(_Sender):
                 lambda: cast("SupportsRead[bytes]", _Part(self, begin, end)),
                 None if whole else f"{begin}-{end - 1}",
             )
-        except TooLargeError as error:
+        except PayloadTooLargeError as error:
             self._torn = True
             if not self._sizes.shrink(end - begin):
                 raise RegistryError(str(error)) from None
             return self._begun()
-        except (PassingError, CancelledError):
+        except (TransientError, CancelledError):
             self._torn = True
             raise
         self._location, self._offset = following, end
@@ -250,7 +250,7 @@ class _Large(_Sender):
         self._show(begin)
         position = begin
         for piece in _pieces(self._source, begin, end):
-            self._registry.exchange.check_stopped()
+            self._registry.transport.check_stopped()
             if position + len(piece) > self._hashed:
                 self._hash.update(piece[max(0, self._hashed - position) :])
                 self._hashed = position + len(piece)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from images.errors import IntegrityError, StoreError
-from images.oci import image
+from images.oci.descriptor import digest_of
 from images.oci.store.files import Files, disk, finish
 from images.util import limits, untrusted_files
 
@@ -50,7 +50,7 @@ class Blobs(Files):
                 f"{self.path}: blob {digest} cannot be read: {error.strerror}",
                 remedy=f"python build.py verify --store {self.path}  # names all that is missing",
             ) from error
-        if image.digest(content) != digest:
+        if digest_of(content) != digest:
             raise IntegrityError(
                 f"{self.path}: blob {digest} has other bytes than its name says",
                 remedy=f"python build.py verify --store {self.path}  # names every damaged blob",
@@ -68,7 +68,7 @@ class Blobs(Files):
 
     def put(self, content: bytes) -> str:
         """Keep a small blob; gives its digest."""
-        digest = image.digest(content)
+        digest = digest_of(content)
         if not self.has(digest, len(content)):
             with self.new_file() as (out, commit):
                 out.write(content)

@@ -12,12 +12,11 @@ from typing import Any
 
 from images.errors import IntegrityError, StoreError
 from images.oci import referrer
-from images.oci.image import INDEX_TYPE
+from images.oci.descriptor import INDEX_TYPE, REF_NAME
 from images.oci.store import reachability
 from images.oci.store.blobs import NOT_A_DOCUMENT, Blobs
 from images.util import limits, untrusted_files, untrusted_json
 
-REF = "org.opencontainers.image.ref.name"
 EMPTY: dict[str, Any] = {"manifests": [], "mediaType": INDEX_TYPE, "schemaVersion": 2}
 
 
@@ -105,5 +104,5 @@ def _reason(error: BaseException) -> str:
 
 def name_of(item: dict[str, Any]) -> str | None:
     """The name that an entry of the index gives an image; documents about one have none."""
-    name = (item.get("annotations") or {}).get(REF)
+    name = (item.get("annotations") or {}).get(REF_NAME)
     return name if isinstance(name, str) else None

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from images.oci.layer.writer import Blob
+from images.oci.descriptor import Blob
 from images.oci.store import remote_layers
 from images.oci.store.blobs import NOT_A_DOCUMENT, Blobs
 from images.oci.store.files import disk

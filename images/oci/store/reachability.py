@@ -16,8 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from images.oci import image
-from images.oci.image import INDEX_TYPE, MANIFEST_TYPE
+from images.oci.descriptor import INDEX_TYPE, MANIFEST_TYPE, digest_of
 from images.oci.store.blobs import NOT_A_DOCUMENT, Blobs
 from images.util import limits, untrusted_files, untrusted_json
 
@@ -120,7 +119,7 @@ def reached(store: Blobs, items: Sequence[dict[str, Any]]) -> Reached:
         digest = todo.pop()
         content = _content(store, digest, digest in manifests)
         lost = content is None and digest in roots
-        if lost or (content and digest in manifests and image.digest(content) != digest):
+        if lost or (content and digest in manifests and digest_of(content) != digest):
             unread.append(digest)
         new = {name.decode() for name in _NAMED.findall(content or b"")} - found
         found |= new

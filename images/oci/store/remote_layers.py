@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from images.oci.layer.writer import Blob
+from images.oci.descriptor import Blob
 from images.oci.reference import Repository, canonical
 from images.util import untrusted_json
 

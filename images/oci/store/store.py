@@ -23,11 +23,12 @@ from pathlib import Path
 
 from images.errors import IntegrityError, StoreError, UsageError
 from images.oci import image, referrer
-from images.oci.image import MANIFEST_TYPE, Image
+from images.oci.descriptor import MANIFEST_TYPE, REF_NAME
+from images.oci.image import Image
 from images.oci.referrer import Referrer
 from images.oci.store.blobs import NOT_A_DOCUMENT
 from images.oci.store.files import disk
-from images.oci.store.index import EMPTY, REF, name_of
+from images.oci.store.index import EMPTY, name_of
 from images.oci.store.maintenance import Upkeep
 from images.util import limits, untrusted_json
 
@@ -46,7 +47,7 @@ class Store(Upkeep):
         self.put(value.config)
         self.put(value.manifest)
         descriptor = {
-            "annotations": {REF: value.ref},
+            "annotations": {REF_NAME: value.ref},
             "digest": value.manifest_digest,
             "mediaType": MANIFEST_TYPE,
             "platform": {"architecture": "amd64", "os": "linux"},

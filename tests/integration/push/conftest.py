@@ -17,10 +17,10 @@ import pytest
 from images.export.push import push
 from images.export.push.push import Pushed, Wishes
 from images.http.retry import Policy
+from images.oci.descriptor import Blob, Compression
 from images.oci.image import Image, Layer
 from images.oci.layer import writer
 from images.oci.layer.entry import Entry, of_bytes
-from images.oci.layer.writer import Blob, Compression
 from images.oci.reference import Repository
 from images.oci.registry.client import Registry
 from images.oci.store import store
@@ -31,7 +31,7 @@ from tests.integration.registries import PASSWORD, need
 
 MIB = 1 << 20
 BULK = 12 * MIB
-QUICK = Policy(first=0.01, longest=0.05)
+QUICK = Policy(base_delay=0.01, max_delay=0.05)
 
 Make = Callable[..., Image]
 

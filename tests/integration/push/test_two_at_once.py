@@ -18,7 +18,7 @@ from images.oci.store.store import Store
 from tests.integration.push.conftest import Make, digest_in, pushed, states, whole_in
 from tests.integration.registries import Proxy
 
-PATIENT = Policy(first=0.05, longest=1.0)
+PATIENT = Policy(base_delay=0.05, max_delay=1.0)
 INVALID, UNKNOWN = "DIGEST_INVALID", "MANIFEST_BLOB_UNKNOWN"
 
 

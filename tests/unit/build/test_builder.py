@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from images.build import builder
+from images.build import builder, titles
 from images.build.builder import Look, Made, Settings
-from images.build.layer_recipes import Recipe, Workshop
+from images.build.recipe import LayerContext, Recipe
 from images.content.python import interpreter
 from images.content.python.interpreter import Interpreter
 from images.errors import BuildError, FetchError, IntegrityError, StoreError
@@ -28,14 +28,14 @@ from images.http.retry import Policy
 from images.inputs.fetch import download_cache, needed
 from images.inputs.fetch.needed import Sources
 from images.inputs.lock.artifact import Artifact
-from images.inputs.lock.target_lock import Distribution
+from images.inputs.lock.distribution import Distribution
 from images.oci.layer.entry import Entry, of_bytes
 from images.oci.reference import Repository
 from images.oci.store.remote_layers import Place, Remote
 from images.oci.store.store import open_store
 from images.util import progress
 from images.util.progress import Progress
-from tests.unit.conftest import Faulty
+from tests.unit.faulty_server import Faulty
 
 BODY = b"content of a wheel" * 1000
 
@@ -63,17 +63,17 @@ class Kitchen:
         files: Sequence[Distribution] = (),
         extra: Callable[[], Iterator[Entry]] = lambda: iter(()),
     ) -> Recipe:
-        def entries(shop: Workshop, opened: ExitStack) -> Iterator[Entry]:
+        def entries(context: LayerContext, opened: ExitStack) -> Iterator[Entry]:
             self.made.append(title)
             yield of_bytes(f"{title}/own", title.encode())
             for item in files:
-                path = download_cache.checked(item.artifact, shop.cache)
+                path = download_cache.checked(item.artifact, context.cache)
                 yield of_bytes(f"{title}/{item.name}", path.read_bytes())
             yield from extra()
 
         weight = sum(item.artifact.size for item in files) or 10
         key = hashlib.sha256(title.encode()).hexdigest()
-        return Recipe(title, key, tuple(files), (), entries, weight)
+        return Recipe(titles.parse(title), key, tuple(files), (), entries, weight)
 
     def cook(self, recipes: Sequence[Recipe], look: Look | None = None) -> list[Made]:
         progress = Progress(self.out)
@@ -101,7 +101,7 @@ def kitchen(server: Faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(interpreter, "extracted", lambda *_: late(python))
     monkeypatch.setattr(download_cache.Downloads, "start", noted)
     monkeypatch.setattr(needed, "locate", locations)
-    monkeypatch.setattr(download_cache, "POLICY", Policy(first=0.0))
+    monkeypatch.setattr(download_cache, "POLICY", Policy(base_delay=0.0))
     return kitchen
 
 

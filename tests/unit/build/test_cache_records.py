@@ -9,8 +9,8 @@ import pytest
 
 from images.build import cache_records
 from images.errors import UsageError
+from images.oci.descriptor import COMPRESSIONS, Blob, Compression
 from images.oci.layer import writer
-from images.oci.layer.writer import Blob
 from images.oci.reference import Repository, parse
 from images.oci.store import remote_layers
 from images.oci.store.remote_layers import Place, Remote
@@ -43,8 +43,8 @@ def test_record_is_an_artifact_manifest_that_holds_on_to_its_blobs() -> None:
     assert all(isinstance(value, str) for value in document["annotations"].values())
 
 
-@pytest.mark.parametrize("compression", writer.COMPRESSIONS)
-def test_layers_as_they_are_made_can_be_recorded(compression: writer.Compression) -> None:
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_layers_as_they_are_made_can_be_recorded(compression: Compression) -> None:
     import io
 
     blob = writer.write([], io.BytesIO(), compression)

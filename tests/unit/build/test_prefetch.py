@@ -16,10 +16,10 @@ from images.inputs.fetch import download_cache, needed
 from images.inputs.fetch.needed import Sources
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.deb import Deb
-from images.inputs.lock.target_lock import Distribution
+from images.inputs.lock.distribution import Distribution
 from images.util import sha256
 from images.util.progress import Progress
-from tests.unit.conftest import Faulty
+from tests.unit.faulty_server import Faulty
 
 
 class Shop:
@@ -62,7 +62,7 @@ def shop(server: Faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sho
         return {file: server.url(f"/{file.filename}") for file in wanted.artifacts}
 
     monkeypatch.setattr(needed, "locate", locate)
-    monkeypatch.setattr(download_cache, "POLICY", Policy(first=0.0))
+    monkeypatch.setattr(download_cache, "POLICY", Policy(base_delay=0.0))
     return Shop(server, tmp_path / "cache")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -13,38 +12,19 @@ import pytest
 
 from images.attest import evidence, evidence_check
 from images.attest.evidence import Evidence, Gpu, ImageId, Machine, Outcome, Proof
+from images.oci.descriptor import Blob
 from images.oci.image import Image, Layer
 from images.oci.layer.entry import of_bytes
-from images.oci.layer.writer import Blob, write
+from images.oci.layer.writer import write
 from images.oci.store.store import Store, open_store
 from images.repository import ROOT
+from tests.unit.command_line import TARGET, cli, failed
 from tests.unit.outlines import Workplace, wheel
 
-TARGET = "torch280-sglang052"
 COMMANDS = (
     "build", "fetch", "list", "lock", "load", "bundle", "push", "promote", "pull", "sbom",
     "provenance", "test", "inspect", "plan", "diff", "sizes", "verify", "gc",
 )  # fmt: skip
-
-
-def cli(*arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "build.py"), *map(str, arguments)],
-        cwd="/",
-        env={**os.environ, **env},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    return done
-
-
-def failed(code: int, *arguments: object) -> str:
-    done = cli(*arguments)
-    assert done.returncode == code, done.stderr
-    assert done.stdout == ""
-    return done.stderr
 
 
 @pytest.fixture
@@ -434,7 +414,7 @@ def test_crossed_budget_fails_the_build_before_the_image_has_its_name(work: Work
     change(work.matrix.path, "why: a test}\n", "why: a test}\n    budget: {size: 1kB, why: so}\n")
     said = failed(13, *given)
     assert "scipy 1.0 -> 2.0" in said
-    assert "mend it: take out or pin what grew" in said
+    assert "fix: take out or pin what grew" in said
     assert work.store.images()[TARGET] == before.manifest_digest
     change(work.matrix.path, "size: 1kB", "size: 1GB")
     assert cli(*given).returncode == 0

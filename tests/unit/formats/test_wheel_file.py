@@ -20,7 +20,7 @@ from images.errors import IntegrityError
 from images.formats import wheel_file
 from images.inputs.lock import uv
 from images.oci.layer.entry import Entry
-from tests.unit.conftest import MakeWheel
+from tests.unit.wheels import MakeWheel
 
 SITE = "opt/venv/lib/python3.11/site-packages"
 INFO = "demo-1.0.dist-info"

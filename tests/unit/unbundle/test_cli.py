@@ -17,7 +17,7 @@ from images.oci.store import store
 from images.oci.store.store import Store
 from tests.places import open_to_all
 from tests.unit import bundles
-from tests.unit.bundles import make, parts, record, run, tree
+from tests.unit.bundles import make, old_python, parts, record, run, tree
 
 
 def test_rootfs_is_the_image(
@@ -116,14 +116,6 @@ def test_layout_takes_a_second_image(small: tuple[Store, Image], out: Path, tmp_
     options = ("--rootfs", tmp_path / "root", "--from", tmp_path / "layout")
     assert run(tmp_path / "second", *options).code == 0
     assert (tmp_path / "root" / "new").read_bytes() == bundles.noise(50_000, 9)
-
-
-def old_python() -> str:
-    places = [*Path.home().glob(".pyenv/versions/3.8.*/bin/python3"), shutil.which("python3.8")]
-    for place in map(str, filter(None, places)):
-        if subprocess.run([place, "-c", ""], capture_output=True, check=False).returncode == 0:
-            return place
-    pytest.skip("there is no Python 3.8 here")
 
 
 def test_with_the_oldest_python(out: Path, tmp_path: Path, expected: object) -> None:

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from images.export import unpack
 from images.oci.image import Image
 from images.oci.layer.entry import Entry, of_bytes
 from images.oci.store import store
 from images.oci.store.store import Store
 from images.util.progress import Progress
 from tests import places
+from tests.image import unpack
 from tests.unit import bundles
 from tests.unit.bundles import make, record, run, tree
 
@@ -118,7 +118,7 @@ def test_interrupted_by_a_person(out: Path, tmp_path: Path) -> None:
         running.send_signal(signal.SIGINT)
         _, said = running.communicate()
     assert running.returncode == 130
-    assert b"the same command goes on" in said
+    assert b"run the same command again to resume" in said
     assert b"Traceback" not in said
     assert run(out, "--rootfs", tmp_path / "root").code == 0
 

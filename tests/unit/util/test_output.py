@@ -80,7 +80,7 @@ def test_result_that_a_full_disk_takes_in_part_is_an_error(
     assert done.returncode == 7
     error, remedy = messages(done.stderr)
     assert error == "error: standard output: not written in full: No space left on device"
-    assert remedy.startswith("mend it: ")
+    assert remedy.startswith("fix: ")
 
 
 def test_closed_standard_output_is_an_error(filled: Store) -> None:

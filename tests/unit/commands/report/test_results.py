@@ -13,8 +13,8 @@ from images.build.layer_cache import Filled
 from images.commands.report import results
 from images.export.push.push import Pushed
 from images.export.push.transfer import PushedBlob, State
+from images.oci.descriptor import Blob
 from images.oci.image import Image, Layer
-from images.oci.layer.writer import Blob
 from images.oci.reference import Repository
 from images.oci.referrer import Referrer
 from images.oci.registry.referrers import Attached

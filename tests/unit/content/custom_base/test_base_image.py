@@ -15,17 +15,16 @@ import pytest
 
 from images.build import prepare
 from images.build.prepare import Inputs
-from images.content.cuda import toolkit
 from images.content.custom_base import base_image, fit
 from images.content.custom_base.base_image import Ground
 from images.content.custom_base.source import Place
-from images.content.debian import rootfs
 from images.errors import BuildError, FetchError, IntegrityError, MatrixError, UsageError
 from images.inputs.fetch import download_cache
-from images.inputs.lock import target_lock
+from images.inputs.lock import base_lock, cuda_lock, target_lock
 from images.inputs.matrix import base_reference
 from images.inputs.matrix.matrix import load
 from images.oci import image
+from images.oci.descriptor import INDEX_TYPE, MANIFEST_TYPE, digest_of
 from images.oci.store.store import Store, open_store
 from images.repository import ROOT
 from images.util.progress import Progress
@@ -53,7 +52,9 @@ def place(tmp_path: Path) -> Place:
 
 def inputs(reference: str) -> Inputs:
     target = dataclasses.replace(TARGET, base=reference)
-    return Inputs(target, target_lock.read(MATRIX, target), rootfs.locked(), toolkit.locked("12.4"))
+    return Inputs(
+        target, target_lock.read(MATRIX, target), base_lock.read(), cuda_lock.read("12.4")
+    )
 
 
 def ready(digest: str, place: Place, store: Store) -> tuple[Ground, list[str]]:
@@ -236,12 +237,12 @@ def test_index_gives_the_image_for_linux_amd64(layout: Layout, place: Place) -> 
             for name, digest in images.items()
         ],
     }
-    digest = layout.named(json.dumps(index).encode(), image.INDEX_TYPE, "both")
+    digest = layout.named(json.dumps(index).encode(), INDEX_TYPE, "both")
     found = described(digest, place)
     assert found.manifest_digest == images["amd64"]
     assert len(found.documents) == 3
     del index["manifests"][1]  # type: ignore[attr-defined]
-    digest = layout.named(json.dumps(index).encode(), image.INDEX_TYPE, "other")
+    digest = layout.named(json.dumps(index).encode(), INDEX_TYPE, "other")
     with pytest.raises(MatrixError, match="for linux/arm64, not for linux/amd64"):
         described(digest, place)
 
@@ -262,7 +263,7 @@ def test_history_that_does_not_tell_of_all_layers_is_made_up(
 
 
 def test_what_is_no_image_is_told(layout: Layout, place: Place) -> None:
-    digest = layout.named(b'{"layers": 7}', image.MANIFEST_TYPE, "x")
+    digest = layout.named(b'{"layers": 7}', MANIFEST_TYPE, "x")
     with pytest.raises(IntegrityError, match="not an OCI or Docker image"):
         described(digest, place)
 
@@ -292,7 +293,7 @@ def test_gzip_of_several_members_is_read_to_its_end(
     middle = len(tar) // 2
     packed = gzip.compress(tar[:middle]) + gzip.compress(tar[middle:])
     descriptor = {**layout.put(packed), "mediaType": GZIP}
-    ground, _ = ready(layout.image([(descriptor, image.digest(tar))]), place, store)
+    ground, _ = ready(layout.image([(descriptor, digest_of(tar))]), place, store)
     assert [layer.blob.unpacked for layer in ground.layers] == [len(tar)]
 
 

@@ -26,7 +26,7 @@ from images.unbundle import document
 from images.unbundle.sources import inventory
 from tests.damage import flip
 from tests.unit import bundles
-from tests.unit.commands.test_command_line import cli, failed
+from tests.unit.command_line import cli, failed
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from images.http.retry import Policy
 from images.inputs.fetch import download_cache
 from images.inputs.lock.artifact import Artifact
 from images.repository import ROOT
-from tests.unit.conftest import Faulty
+from tests.unit.faulty_server import Faulty
 
 MIB = 1 << 20
 BODY = bytes(range(256)) * (3 * MIB // 256) + b"end"
@@ -30,7 +30,7 @@ BODY = bytes(range(256)) * (3 * MIB // 256) + b"end"
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download_cache, "POLICY", Policy(first=0.0))
+    monkeypatch.setattr(download_cache, "POLICY", Policy(base_delay=0.0))
 
 
 @pytest.fixture

@@ -47,3 +47,16 @@ def test_login_of_a_mirror_that_is_not_understood_is_not_shown() -> None:
     with pytest.raises(UsageError, match=r"host\.example/mirror") as error:
         mirror.parse(f"https://{LOGIN}@host.example/mirror")
     assert "s3cr3t" not in error.value.message
+
+
+def test_packages_that_apt_would_replace_or_remove_are_read_from_its_simulation() -> None:
+    text = (
+        "Remv usrmerge [35]\n"
+        "Inst perl-base [5.36.0-7] (5.36.0-7+deb12u4 Debian:12.14/oldstable [amd64])\n"
+        "Inst perl (5.36.0-7+deb12u4 Debian:12.14/oldstable [amd64])\n"
+        "Conf perl-base (5.36.0-7+deb12u4 Debian:12.14/oldstable [amd64])\n"
+    )
+    assert apt._REPLACED.findall(text) == [
+        ("usrmerge", "35", ""),
+        ("perl-base", "5.36.0-7", "5.36.0-7+deb12u4"),
+    ]

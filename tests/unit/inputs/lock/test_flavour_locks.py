@@ -125,5 +125,5 @@ def test_real_flavour_changes_no_file_of_its_engine_and_fits_into_an_image(roll:
     added = grouping.added_groups(found.of_flavour(), roll.flavour, found.compiled)
     # Beside them: base, compiler, links, Debian packages, roll_runtime; and room for two more.
     assert len(groups) + len(added) + 5 <= MAX_LAYERS - 2
-    titles = [group.title for group in (*groups, *added)]
+    titles = [group.name.title for group in (*groups, *added)]
     assert len(set(titles)) == len(titles)

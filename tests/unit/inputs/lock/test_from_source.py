@@ -14,7 +14,7 @@ from images.errors import LockError
 from images.formats import sdist_metadata
 from images.inputs.lock import from_source, uv
 from tests.faults.index import Index, serving
-from tests.unit.conftest import write_wheel
+from tests.unit.wheels import write_wheel
 
 RAN = """
 import os

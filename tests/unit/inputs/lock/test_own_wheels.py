@@ -13,9 +13,9 @@ from images.inputs.fetch import needed
 from images.inputs.fetch.needed import Sources
 from images.inputs.lock import own_wheels, resolve, target_lock
 from images.inputs.lock.artifact import Artifact
-from images.inputs.lock.target_lock import Distribution
+from images.inputs.lock.distribution import Distribution
 from images.inputs.matrix.matrix import Matrix, OwnWheel, Target
-from tests.unit.conftest import write_wheel
+from tests.unit.wheels import write_wheel
 
 SIX = "six==1.17.0"
 

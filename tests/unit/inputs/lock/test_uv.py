@@ -17,8 +17,9 @@ from packaging.tags import sys_tags
 from images.errors import FetchError, LockError, StoreError, ToolError
 from images.inputs.lock import uv
 from images.inputs.lock.artifact import Artifact
-from tests.unit.conftest import Faulty, write_wheel
+from tests.unit.faulty_server import Faulty
 from tests.unit.servers import identity, serving
+from tests.unit.wheels import write_wheel
 
 JSON = "application/vnd.pypi.simple.v1+json"
 

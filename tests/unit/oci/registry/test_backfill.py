@@ -13,7 +13,7 @@ import pytest
 import zstandard
 
 from images.errors import RegistryError
-from images.oci.layer.writer import Blob
+from images.oci.descriptor import Blob
 from images.oci.reference import Repository
 from images.oci.registry import backfill
 from images.oci.store import store

@@ -9,7 +9,7 @@ import requests
 
 from images.errors import LoginError, RegistryError
 from images.oci.registry import refusals
-from images.oci.registry.refusals import MissingError, Refusal, UnfitError
+from images.oci.registry.refusals import NotFoundError, Refusal, UnsupportedError
 
 
 def answer(status: int, *errors: object, body: bytes | None = None) -> Refusal:
@@ -69,7 +69,7 @@ def test_kind_of_the_error() -> None:
     assert refusals.error_of(Refusal(403, words="immutable"), told, place, None) is told
     lacking = answer(404, error("BLOB_UNKNOWN", detail={"digest": digest}))
     missing = refusals.error_of(lacking, told, place, "v1")
-    assert isinstance(missing, MissingError)
+    assert isinstance(missing, NotFoundError)
     assert missing.lacking == {digest}
     unfit = refusals.error_of(Refusal(415), told, place, "v1")
-    assert isinstance(unfit, UnfitError)
+    assert isinstance(unfit, UnsupportedError)

@@ -17,13 +17,13 @@ from images.http.retry import Policy
 from images.oci.reference import Repository
 from images.oci.registry import download
 from images.oci.registry.client import Registry
-from images.oci.registry.transport import Exchange
+from images.oci.registry.transport import Transport
 from tests.unit.servers import Answer, Asked, Identity, Server, identity, serving
 
 BLOB = b"content of a blob"
 DIGEST = f"sha256:{hashlib.sha256(BLOB).hexdigest()}"
 LOGIN = "Basic " + base64.b64encode(b"user:s3cr3t").decode()
-QUICK = Policy(attempts=2, strangers=2, first=0.01)
+QUICK = Policy(max_attempts=2, max_attempts_unreached=2, base_delay=0.01)
 
 
 @pytest.fixture(autouse=True)
@@ -265,8 +265,8 @@ def test_post_does_not_become_a_get(status: int) -> None:
 def test_upload_is_sent_on_to_another_server_without_the_login(home: Path) -> None:
     with serving(lambda _: (201, {}, b"")) as there, serving(lambda _: to(there.url)) as front:
         log_in(home, front)
-        exchange = Exchange(front.host, plain_http=True, policy=QUICK)
-        done = exchange.once("PUT", exchange.url("x"), (), body=lambda: BLOB)
+        transport = Transport(front.host, plain_http=True, policy=QUICK)
+        done = transport.once("PUT", transport.url("x"), (), body=lambda: BLOB)
     assert done.status_code == 201
     assert [asked.body for asked in there.seen] == [BLOB]
     assert there.logins == []

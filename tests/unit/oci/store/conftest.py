@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from images.oci.image import Image, Layer, digest
-from images.oci.layer.writer import Blob
+from images.oci.descriptor import Blob, digest_of
+from images.oci.image import Image, Layer
 from images.oci.store.store import Store
 from images.repository import ROOT
 
@@ -17,7 +17,7 @@ PRELUDE = """
 import hashlib, os, sys, time
 from pathlib import Path
 from images.oci.image import Image, Layer
-from images.oci.layer.writer import Blob
+from images.oci.descriptor import Blob
 from images.oci.store.store import open_store
 
 def put(store, content):
@@ -34,14 +34,14 @@ def image(ref, *blobs):
 
 
 def blob_of(content: bytes) -> Blob:
-    name = digest(content)
+    name = digest_of(content)
     return Blob(name, name, len(content), len(content), "application/t")
 
 
 def add(store: Store, content: bytes) -> Blob:
     with store.new_file() as (out, commit):
         out.write(content)
-        commit(digest(content))
+        commit(digest_of(content))
     return blob_of(content)
 
 

@@ -7,18 +7,18 @@ from contextlib import suppress
 import pytest
 
 from images.errors import IntegrityError, StoreError
-from images.oci.image import digest
+from images.oci.descriptor import digest_of
 from images.oci.store.store import Store, open_store
 from tests.unit.oci.store.conftest import add, unfinished
 
 
 def test_blob_is_there_under_its_digest_with_its_size(store: Store) -> None:
-    assert store.put(b"small") == digest(b"small")
-    assert store.read(digest(b"small")) == b"small"
-    assert store.has(digest(b"small"), 5)
-    assert not store.has(digest(b"small"), 4)
-    assert not store.has(digest(b"other"), 5)
-    assert store.blob_path(digest(b"small")).stat().st_mode & 0o777 == 0o644
+    assert store.put(b"small") == digest_of(b"small")
+    assert store.read(digest_of(b"small")) == b"small"
+    assert store.has(digest_of(b"small"), 5)
+    assert not store.has(digest_of(b"small"), 4)
+    assert not store.has(digest_of(b"other"), 5)
+    assert store.blob_path(digest_of(b"small")).stat().st_mode & 0o777 == 0o644
 
 
 def test_file_without_a_name_leaves_nothing(store: Store) -> None:
@@ -36,18 +36,18 @@ def test_blob_is_not_visible_before_it_is_whole(store: Store) -> None:
         out.write(b"half")
         out.flush()
         assert store.size() == 0
-        commit(digest(b"half"))
-        assert store.has(digest(b"half"), 4)
-    assert store.has(digest(b"half"), 4)
+        commit(digest_of(b"half"))
+        assert store.has(digest_of(b"half"), 4)
+    assert store.has(digest_of(b"half"), 4)
 
 
 def test_read_tells_of_a_damaged_and_of_a_missing_blob(store: Store) -> None:
     store.blob_path(store.put(b"small")).write_bytes(b"smale")
     with pytest.raises(IntegrityError, match="other bytes") as damaged:
-        store.read(digest(b"small"))
+        store.read(digest_of(b"small"))
     assert "verify" in (damaged.value.remedy or "")
     with pytest.raises(StoreError, match="cannot be read"):
-        store.read(digest(b"none"))
+        store.read(digest_of(b"none"))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from images.errors import StoreError, UsageError
-from images.oci.image import digest
+from images.oci.descriptor import digest_of
 from images.oci.store.store import Store, open_store
 from tests.unit.oci.store.conftest import add, files, finish, image_of, process, unfinished
 
@@ -30,7 +30,7 @@ def test_relative_path_keeps_its_meaning(tmp_path: Path, monkeypatch: pytest.Mon
     store = open_store(Path("here"))
     monkeypatch.chdir("/")
     store.put(b"x")
-    assert (tmp_path / "here/blobs/sha256" / digest(b"x")[7:]).exists()
+    assert (tmp_path / "here/blobs/sha256" / digest_of(b"x")[7:]).exists()
 
 
 def foreign_directory(path: Path) -> None:

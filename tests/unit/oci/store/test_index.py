@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from images.errors import IntegrityError, StoreError
-from images.oci.image import digest
+from images.oci.descriptor import digest_of
 from images.oci.store.store import Store
 from tests.damage import flip
 
@@ -19,7 +19,7 @@ from tests.damage import flip
                                      b'{"manifests": [5]}', b'{"manifests": [{}]}',
                                      b'{"manifests": [{"digest": "x", "size": 1}]}'])  # fmt: skip
 def test_verify_lists_a_broken_index_beside_damaged_blobs(full: Store, content: bytes) -> None:
-    flip(full.blob_path(digest(b"base")))
+    flip(full.blob_path(digest_of(b"base")))
     (full.path / "index.json").write_bytes(content)
     faults = full.verify()
     assert len(faults) == 2
@@ -75,13 +75,13 @@ def test_foreign_documents_under_a_true_digest_break_nothing(store: Store, manif
     content = json.dumps(manifest).encode()
     store.put(content)
     entry = {
-        "digest": digest(content),
+        "digest": digest_of(content),
         "size": len(content),
         "annotations": {"org.opencontainers.image.ref.name": "foreign"},
     }
     (store.path / "index.json").write_text(json.dumps({"manifests": [entry]}))
     store.verify()
     store.gc()
-    assert store.read(digest(content)) == content
+    assert store.read(digest_of(content)) == content
     with pytest.raises((IntegrityError, StoreError)):
         store.load("foreign")

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from images.oci.image import digest
+from images.oci.descriptor import digest_of
 from images.oci.store.store import Store
 from tests.damage import flip
 
 
 def test_verify_finds_every_fault_at_once(full: Store) -> None:
     first, second = full.load("first"), full.load("second")
-    flip(full.blob_path(digest(b"base")))
-    full.blob_path(digest(b"one")).unlink()
-    full.blob_path(digest(b"two")).write_bytes(b"t")
+    flip(full.blob_path(digest_of(b"base")))
+    full.blob_path(digest_of(b"one")).unlink()
+    full.blob_path(digest_of(b"two")).write_bytes(b"t")
     flip(full.blob_path(first.config_digest))
     full.blob_path(second.config_digest).unlink()
     faults = "\n".join(full.verify())
     for fault in (
-        f"blob {digest(b'base')}: its bytes have the digest",
-        f"first: layer {digest(b'one')}: missing",
-        f"blob {digest(b'two')}: its bytes have the digest",
-        f"second: layer {digest(b'two')}: 1 bytes instead of 3",
+        f"blob {digest_of(b'base')}: its bytes have the digest",
+        f"first: layer {digest_of(b'one')}: missing",
+        f"blob {digest_of(b'two')}: its bytes have the digest",
+        f"second: layer {digest_of(b'two')}: 1 bytes instead of 3",
         f"blob {first.config_digest}: its bytes have the digest",
         f"second: config {second.config_digest}: missing",
     ):

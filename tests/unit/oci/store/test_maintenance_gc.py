@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from images.errors import StoreError
-from images.oci.image import digest
+from images.oci.descriptor import digest_of
 from images.oci.store.maintenance import Swept
 from images.oci.store.store import Store, open_store
 from tests.unit.oci.store.conftest import (
@@ -46,7 +46,7 @@ def test_gc_refuses_while_a_build_is_at_work_and_takes_nothing(store: Store) -> 
     wait_for_line(child)
     with pytest.raises(StoreError, match="a build or a push is at work"):
         store.gc()
-    assert store.has(digest(b"not named yet"), 13)
+    assert store.has(digest_of(b"not named yet"), 13)
     child.communicate("go on\n")
     assert store.gc().blobs == 2
 

@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 
 from images.errors import BuildError, IntegrityError, StoreError
-from images.oci.image import INDEX_TYPE, MANIFEST_TYPE, canonical, descriptor, digest
+from images.oci.descriptor import (
+    INDEX_TYPE,
+    MANIFEST_TYPE,
+    canonical_json,
+    descriptor_of,
+    digest_of,
+)
 from images.oci.referrer import Referrer
 from images.oci.store.store import ForeignError, Store, open_store
 from tests.damage import flip
@@ -22,9 +28,9 @@ CONFIG = b'{"os":"linux"}'
 
 def put(store: Store, kind: str, value: Any) -> dict[str, Any]:
     """A document in the store; gives its descriptor."""
-    content = value if isinstance(value, bytes) else canonical(value)
+    content = value if isinstance(value, bytes) else canonical_json(value)
     store.put(content)
-    return descriptor(kind, content)
+    return descriptor_of(kind, content)
 
 
 def manifest(store: Store, layer: bytes, **more: Any) -> dict[str, Any]:
@@ -33,8 +39,8 @@ def manifest(store: Store, layer: bytes, **more: Any) -> dict[str, Any]:
     value = {
         "schemaVersion": 2,
         "mediaType": MANIFEST_TYPE,
-        "config": descriptor("application/vnd.oci.image.config.v1+json", CONFIG),
-        "layers": [descriptor("application/vnd.oci.image.layer.v1.tar+gzip", layer)],
+        "config": descriptor_of("application/vnd.oci.image.config.v1+json", CONFIG),
+        "layers": [descriptor_of("application/vnd.oci.image.layer.v1.tar+gzip", layer)],
         **more,
     }
     return put(store, MANIFEST_TYPE, value)
@@ -69,7 +75,7 @@ def signature(store: Store) -> list[dict[str, Any]]:
 
 def to_come(store: Store) -> list[dict[str, Any]]:
     """A media type that nobody knows yet, which names a document of another one."""
-    inner = put(store, "application/new.inner", {"parts": [{"is": digest(b"a part")}]})
+    inner = put(store, "application/new.inner", {"parts": [{"is": digest_of(b"a part")}]})
     store.put(b"a part")
     return [put(store, "application/new", {"chapters": {"first": {"at": inner["digest"]}}})]
 
@@ -77,7 +83,7 @@ def to_come(store: Store) -> list[dict[str, Any]]:
 def noted(store: Store) -> list[dict[str, Any]]:
     """What only an annotation names, as an index for lazy pulling is."""
     store.put(b"lazy")
-    return [manifest(store, b"layer", annotations={"lazy.index": digest(b"lazy")})]
+    return [manifest(store, b"layer", annotations={"lazy.index": digest_of(b"lazy")})]
 
 
 def old_artifact(store: Store) -> list[dict[str, Any]]:
@@ -107,8 +113,8 @@ def test_gc_removes_nothing_that_the_index_reaches(full: Store, others: Any) -> 
 
 def test_verify_follows_an_index_in_the_index(full: Store) -> None:
     name(full, *two_platforms(full))
-    full.blob_path(digest(b"arm")).unlink()
-    assert full.verify() == [f"theirs: layer {digest(b'arm')}: missing"]
+    full.blob_path(digest_of(b"arm")).unlink()
+    assert full.verify() == [f"theirs: layer {digest_of(b'arm')}: missing"]
 
 
 def test_what_is_not_understood_is_reported(full: Store) -> None:
@@ -148,7 +154,7 @@ def test_a_nested_manifest_that_is_damaged_keeps_all(full: Store) -> None:
 
 def test_an_index_may_leave_platforms_out(full: Store) -> None:
     """A copy of one platform has the whole index, and the manifest of that platform alone."""
-    absent = descriptor(MANIFEST_TYPE, b"was never copied")
+    absent = descriptor_of(MANIFEST_TYPE, b"was never copied")
     name(full, index(full, absent, manifest(full, b"ours")))
     loose = add(full, b"loose")
     assert full.gc().unread == ()

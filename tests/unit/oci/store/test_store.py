@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from images.errors import UsageError
-from images.oci.image import digest
-from images.oci.layer.writer import Blob
+from images.oci.descriptor import Blob, digest_of
 from images.oci.store.store import Store, open_store
 from tests.unit.oci.store.conftest import add, image_of, unfinished
 
@@ -44,8 +43,8 @@ def test_saved_image_is_found_as_the_specification_says(store: Store) -> None:
     config = json.loads(
         (store.path / "blobs/sha256" / document["config"]["digest"][7:]).read_bytes()
     )
-    assert config["rootfs"]["diff_ids"] == [digest(b"layer")]
-    assert document["layers"][0]["digest"] == digest(b"layer")
+    assert config["rootfs"]["diff_ids"] == [digest_of(b"layer")]
+    assert document["layers"][0]["digest"] == digest_of(b"layer")
 
 
 @pytest.mark.skipif(not shutil.which("skopeo"), reason="skopeo is not installed")
@@ -54,7 +53,7 @@ def test_skopeo_reads_the_layout(store: Store) -> None:
     done = subprocess.run(
         ["skopeo", "inspect", "--raw", f"oci:{store.path}:one"], capture_output=True, check=True
     )
-    assert digest(done.stdout) == store.images()["one"]
+    assert digest_of(done.stdout) == store.images()["one"]
 
 
 def test_image_comes_back_as_it_was_saved(store: Store) -> None:

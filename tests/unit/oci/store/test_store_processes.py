@@ -8,7 +8,7 @@ import threading
 import time
 from pathlib import Path
 
-from images.oci.image import digest
+from images.oci.descriptor import digest_of
 from images.oci.store.store import Store, open_store
 from tests.unit.oci.store.conftest import HOLD_A_FILE, finish, process, unfinished, wait_for_line
 
@@ -55,7 +55,7 @@ def test_file_of_a_living_writer_is_left_alone(store: Store) -> None:
         assert len(unfinished(store)) == 1
     child.communicate("go on\n")
     assert child.returncode == 0
-    assert store.read(digest(b"slow")) == b"slow"
+    assert store.read(digest_of(b"slow")) == b"slow"
 
 
 WORK = """

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from images.oci.descriptor import Blob
 from images.oci.image import Image, Layer
-from images.oci.layer.writer import Blob
 from images.oci.store import store
 from images.oci.store.store import Store
 from images.unbundle import document

@@ -1,7 +1,6 @@
-"""An image of the store as a directory: the root file system that a container of it would see.
+"""Unpacks an image of the store into a directory, for tests where there is no Docker.
 
-For tests where there is no Docker. How layers become files is
-`images.unbundle.destinations.layer_tree`'s affair, as it is on the machine that a bundle is
+The layers are written by `images.unbundle.destinations`, as on the machine that a bundle is
 unpacked on.
 """
 
@@ -11,8 +10,8 @@ from contextlib import closing
 from pathlib import Path
 
 from images.errors import IntegrityError, StoreError, UsageError
-from images.export.docker.archive import unpacked
 from images.oci.image import Image
+from images.oci.layer.decompress import unpacked
 from images.oci.layer.read_ahead import ahead
 from images.oci.store.store import Store
 from images.unbundle.destinations.base_layers import Changes
@@ -31,14 +30,14 @@ def unpack(
         store: where the layers are.
         image: the image.
         destination: an empty directory, or one to make.
-        progress: told of the compressed bytes.
+        progress: shows the compressed bytes.
         setuid: whether set-uid and set-gid bits are kept: see
             `images.unbundle.destinations.member_files.Manner`.
 
     Raises:
         UsageError: the destination is not an empty directory.
-        IntegrityError: a layer is damaged, holds something that ours never hold and is no own
-            base's, or would write outside of the destination.
+        IntegrityError: a layer is damaged, would write outside of the destination, or has members
+            that only layers of a custom base may have.
         StoreError: the file system of the destination is full or read-only.
     """
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):

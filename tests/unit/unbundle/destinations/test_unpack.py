@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import os
 import stat
 import tarfile
@@ -13,14 +11,12 @@ from pathlib import Path
 import pytest
 
 from images.errors import IntegrityError, UsageError
-from images.export import unpack
-from images.oci.image import Image, Layer
+from images.oci.descriptor import COMPRESSIONS, Blob, Compression
 from images.oci.layer import tar_header, writer
 from images.oci.layer.entry import Entry, of_bytes, of_symlink
-from images.oci.layer.writer import Blob, Compression
 from images.oci.store import store
 from images.oci.store.store import Store
-from images.util.progress import Progress
+from tests.unit.layers import member, of_members, of_tar, unpacked
 
 
 @pytest.fixture
@@ -35,43 +31,7 @@ def of_entries(layout: Store, entries: Sequence[Entry], compression: Compression
     return blob
 
 
-def of_members(layout: Store, *members: tarfile.TarInfo) -> Blob:
-    """A layer that our own writer would never make."""
-    raw = io.BytesIO()
-    with tarfile.open(fileobj=raw, mode="w") as tar:
-        for member in members:
-            tar.addfile(member, io.BytesIO(bytes(member.size)))
-    return of_tar(layout, raw.getvalue())
-
-
-def of_tar(layout: Store, content: bytes) -> Blob:
-    compressed = writer.compressor("gzip")
-    data = compressed.compress(content) + compressed.flush()
-    digest = layout.put(data)
-    diff_id = f"sha256:{hashlib.sha256(content).hexdigest()}"
-    kind = "application/vnd.oci.image.layer.v1.tar+gzip"
-    return Blob(digest, diff_id, len(data), len(content), kind)
-
-
-def unpacked(layout: Store, *blobs: Blob) -> Path:
-    layers = tuple(Layer("layer", blob) for blob in blobs)
-    return unpacked_image(layout, Image("x", layers, {}, {}, "2025-01-01T00:00:00Z"))
-
-
-def unpacked_image(layout: Store, image: Image) -> Path:
-    root = layout.path.parent / "root"
-    with Path(os.devnull).open("w") as silent:
-        unpack.unpack(layout, image, root, Progress(silent))
-    return root
-
-
-def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:
-    info = tarfile.TarInfo(name)
-    info.type, info.linkname, info.mode = kind, target, 0o755
-    return info
-
-
-@pytest.mark.parametrize("compression", writer.COMPRESSIONS)
+@pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_files_links_modes_and_owners(layout: Store, compression: Compression) -> None:
     root = unpacked(
         layout,
