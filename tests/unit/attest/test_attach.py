@@ -53,7 +53,7 @@ def test_first_build_makes_both_and_the_next_changes_nothing(store: Store, image
 def test_they_are_found_by_their_image(store: Store, image: Image) -> None:
     other = image_in(store, content=b"other", ref="two")
     complete(store, image)
-    with pytest.raises(UsageError, match="holds no SBOM") as error:
+    with pytest.raises(UsageError, match="no SBOM of this image") as error:
         attach.find(store, other, attach.SBOM)
     assert error.value.remedy is not None
     assert "--target two" in error.value.remedy
