@@ -56,7 +56,7 @@ def judge(
         return judged
     at = now or datetime.now(timezone.utc)
     faults = list(_faults(found, since, at))
-    return Verdict(False, f"no ({faults[0]})", judged.roll) if faults else judged
+    return Verdict(False, fault=faults[0], roll=judged.roll) if faults else judged
 
 
 def _faults(found: Evidence, since: str, now: datetime) -> Iterator[str]:
