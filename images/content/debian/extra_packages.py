@@ -21,7 +21,7 @@ from images.inputs.lock.deb import Deb
 from images.oci.layer.entry import Entry
 from images.util import sha256
 
-_RECIPE = Path(__file__).with_name("extra_recipe")
+RECIPE = Path(__file__).with_name("extra_recipe")
 _WORKER = Path(__file__).with_name("extra_worker.py")
 
 # In the caller's directory.
@@ -37,7 +37,7 @@ def key(base_debs: Sequence[Deb], debs: Sequence[Deb]) -> str:
         base_debs: the locked base.
         debs: the locked packages beyond it.
     """
-    files = [*sorted(_RECIPE.iterdir()), _WORKER]
+    files = [*sorted(RECIPE.iterdir()), _WORKER]
     return sealed_text.digest_of(
         {
             "base": rootfs.key(base_debs),
@@ -81,7 +81,7 @@ def entries(
 
 
 def _hooks(place: Path) -> list[str]:
-    tidy = (_RECIPE / "tidy.sh").read_text(encoding="utf-8")
+    tidy = (RECIPE / "tidy.sh").read_text(encoding="utf-8")
     return [
         'mkdir -m 755 "$1/extra"',
         mmdebstrap.writing(_WORKER.read_text(encoding="utf-8"), "extra/worker.py"),

@@ -25,7 +25,7 @@ def image(store: Store) -> Image:
 
 
 def complete(store: Store, image: Image) -> list[Referrer]:
-    """What lies beside the image after a build."""
+    """What is attached to the image after a build."""
     attach.complete(store, image, MATERIALS, build_of(store.path.parent))
     return store.attached(image.manifest_digest)
 
@@ -90,7 +90,7 @@ def test_they_go_with_their_image(store: Store, image: Image) -> None:
 @pytest.mark.parametrize("part", ["manifest", "content"])
 @pytest.mark.parametrize("fault", ["damaged", "missing"])
 @pytest.mark.parametrize("which", [attach.SBOM, attach.PROVENANCE])
-def test_the_next_build_mends_one_that_is_damaged(
+def test_the_next_build_replaces_a_damaged_one(
     store: Store, image: Image, part: str, fault: str, which: str
 ) -> None:
     made = {item.artifact_type: item for item in complete(store, image)}

@@ -95,7 +95,9 @@ def test_user_without_a_range_of_ids_is_named(
     mmdebstrap_check.check_user()
 
 
-def test_missing_uidmap_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_uidmap_is_reported_with_the_command_that_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ToolError, match="newuidmap") as caught:
         mmdebstrap_check.check_user()
