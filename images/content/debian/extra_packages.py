@@ -80,19 +80,22 @@ def entries(
     return tar_entries.entries(workdir / _CHANGES)
 
 
-def _hooks(place: Path) -> list[str]:
+def _hooks(directory: Path) -> list[str]:
     tidy = (RECIPE / "tidy.sh").read_text(encoding="utf-8")
     return [
         'mkdir -m 755 "$1/extra"',
         mmdebstrap.writing(_WORKER.read_text(encoding="utf-8"), "extra/worker.py"),
         tidy,
         _worker("before /extra/before.json"),
-        *mmdebstrap.unpacking(place / _REPOSITORY),
+        *mmdebstrap.unpacking(directory / _REPOSITORY),
         (rootfs.RECIPE / "install.sh").read_text(encoding="utf-8"),
         (rootfs.RECIPE / "clean.sh").read_text(encoding="utf-8"),
         tidy,
         _worker(f"after /extra/before.json /extra/{_CHANGES} /extra/{_GONE}"),
-        *(f"download /extra/{name} {shlex.quote(str(place / name))}" for name in (_CHANGES, _GONE)),
+        *(
+            f"download /extra/{name} {shlex.quote(str(directory / name))}"
+            for name in (_CHANGES, _GONE)
+        ),
     ]
 
 

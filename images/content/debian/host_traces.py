@@ -14,7 +14,7 @@ from dataclasses import replace
 from images.errors import IntegrityError
 from images.oci.layer.entry import Entry, of_bytes, of_symlink
 
-_PLACES = ("dev/", "run/", "var/cache/apt/", "var/lib/apt/lists/")
+_DIRECTORIES = ("dev/", "run/", "var/cache/apt/", "var/lib/apt/lists/")
 _ACCOUNTS = "etc/passwd"
 _ARCHITECTURES = "var/lib/dpkg/arch"
 _SANDBOX = "_apt"
@@ -45,7 +45,7 @@ def replaced(entries: Iterable[Entry]) -> Iterator[Entry]:
     kept = {
         entry.path: entry
         for entry in entries
-        if not entry.path.startswith(_PLACES) and entry.path != _ARCHITECTURES
+        if not entry.path.startswith(_DIRECTORIES) and entry.path != _ARCHITECTURES
     }
     uid = _uid_of_sandbox(kept.get(_ACCOUNTS))
     partial = (replace(Entry(path, "dir", 0o700), uid=uid) for path in _OF_SANDBOX)

@@ -50,12 +50,12 @@ class _Workspace:
 
     Attributes:
         prefix: the command that makes it and runs mmdebstrap in it.
-        place: the path of the caller's directory in it.
+        directory: the path of the caller's directory in it.
         temporary: the directory for the new root.
     """
 
     prefix: Sequence[str]
-    place: Path
+    directory: Path
     temporary: str
 
 
@@ -123,7 +123,7 @@ def _start(workdir: Path, recipe: Path, epoch: int, hooks: Hooks | None) -> None
     log = workdir / "base.log"
     with log.open("wb") as stream:
         done = subprocess.run(
-            [*workspace.prefix, *_command(workspace.place, recipe, hooks)],
+            [*workspace.prefix, *_command(workspace.directory, recipe, hooks)],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=stream,
@@ -161,11 +161,11 @@ def _works(command: Sequence[str], path: str) -> bool:
     return done.returncode == 0
 
 
-def _command(place: Path, recipe: Path, hooks: Hooks | None) -> list[str]:
+def _command(directory: Path, recipe: Path, hooks: Hooks | None) -> list[str]:
     def text(name: str) -> str:
         return (recipe / name).read_text(encoding="utf-8")
 
-    later = [f"--customize-hook={hook}" for hook in hooks(place)] if hooks else []
+    later = [f"--customize-hook={hook}" for hook in hooks(directory)] if hooks else []
     return [
         "mmdebstrap",
         # By default it would use fakechroot where that is installed and ids are missing.
@@ -175,7 +175,7 @@ def _command(place: Path, recipe: Path, hooks: Hooks | None) -> list[str]:
         # With hooks no root is kept, so it need not be clean; and a hook that empties /tmp would
         # remove the file that keeps mmdebstrap's cleaning away from the host's apt.
         *(("--format=null", "--skip=cleanup") if hooks else ("--format=tar",)),
-        *(f"--setup-hook={hook}" for hook in unpacking(place / REPOSITORY)),
+        *(f"--setup-hook={hook}" for hook in unpacking(directory / REPOSITORY)),
         f"--setup-hook={writing(text('dpkg.cfg'), 'etc/dpkg/dpkg.cfg.d/roll-images')}",
         f"--setup-hook={text('setup.sh')}",
         f"--extract-hook={text('extract.sh')}",
@@ -185,7 +185,7 @@ def _command(place: Path, recipe: Path, hooks: Hooks | None) -> list[str]:
         f"--customize-hook={writing(text('sources.list'), 'etc/apt/sources.list')}",
         *later,
         "",
-        "-" if hooks else str(place / RESULT),
+        "-" if hooks else str(directory / RESULT),
         "deb [trusted=yes] copy:///packages ./",  # setup.sh replaces the path
     ]
 

@@ -72,27 +72,27 @@ def check_user() -> None:
             )
 
 
-def check_temporary(place: Path) -> None:
+def check_temporary(directory: Path) -> None:
     """Check that a root can be made in a directory for temporary files.
 
     Raises:
         ToolError: its name, its mount or its access control list does not permit it.
         StoreError: it has too little space, or is not writable.
     """
-    shown = f"TMPDIR={place}"
-    if _NOT_PLAIN.intersection(str(place)):
+    shown = f"TMPDIR={directory}"
+    if _NOT_PLAIN.intersection(str(directory)):
         raise ToolError(f"{shown!r}: apt does not support these characters", remedy=_CHOOSE)
-    if not os.access(place, os.W_OK | os.X_OK):
+    if not os.access(directory, os.W_OK | os.X_OK):
         raise StoreError(f"{shown}: cannot be written", remedy=_CHOOSE)
-    found = os.statvfs(place)
+    found = os.statvfs(directory)
     if found.f_flag & os.ST_NOEXEC:
         raise ToolError(
             f"{shown}: mounted noexec, but the base's programs must run there", remedy=_CHOOSE
         )
-    if _hands_down(place):
+    if _hands_down(directory):
         raise ToolError(
             f"{shown}: its default access control list would change modes of the image's files",
-            remedy=f"{_CHOOSE}, or remove the list: setfacl -k {place}",
+            remedy=f"{_CHOOSE}, or remove the list: setfacl -k {directory}",
         )
     if (free := found.f_bavail * found.f_frsize) < _ROOM:
         raise StoreError(
@@ -101,19 +101,19 @@ def check_temporary(place: Path) -> None:
         )
 
 
-def make_plain(place: Path) -> None:
+def make_plain(directory: Path) -> None:
     """Let files in a directory of the caller's keep their own groups and modes.
 
     A setgid bit or a default access control list would be inherited by all files below.
     """
-    if _hands_down(place):
-        os.removexattr(place, _ACL)
-    place.chmod(place.stat().st_mode & 0o777)
+    if _hands_down(directory):
+        os.removexattr(directory, _ACL)
+    directory.chmod(directory.stat().st_mode & 0o777)
 
 
-def _hands_down(place: Path) -> bool:
+def _hands_down(directory: Path) -> bool:
     try:
-        return _ACL in os.listxattr(place)
+        return _ACL in os.listxattr(directory)
     except OSError:  # a file system without such lists
         return False
 
