@@ -307,13 +307,13 @@ def test_path_that_is_not_inside_the_image_is_refused(path: str, kind: Kind) -> 
 
 @pytest.mark.parametrize("second", ["file", "symlink", "hardlink", "dir"])
 def test_path_that_comes_twice_is_refused(second: Kind) -> None:
-    with pytest.raises(IntegrityError, match="a/f: comes twice"):
+    with pytest.raises(IntegrityError, match="a/f: occurs twice"):
         written([of_bytes("a/f", b"1"), Entry("a/f", second, target="a/f")])
 
 
 @pytest.mark.parametrize("second", ["file", "symlink", "hardlink"])
 def test_file_in_place_of_a_directory_is_refused(second: Kind) -> None:
-    with pytest.raises(IntegrityError, match="a: comes twice"):
+    with pytest.raises(IntegrityError, match="a: occurs twice"):
         written([of_bytes("a/f", b"1"), Entry("a", second, target="a/f")])
 
 
@@ -321,7 +321,7 @@ def test_file_in_place_of_a_directory_is_refused(second: Kind) -> None:
     "again", [Entry("a", "dir", 0o700), Entry("a", "dir", 0o755, uid=1), Entry("a", "dir", gid=1)]
 )
 def test_directory_that_says_something_else_the_second_time_is_refused(again: Entry) -> None:
-    with pytest.raises(IntegrityError, match="a: comes twice"):
+    with pytest.raises(IntegrityError, match="a: occurs twice"):
         written([of_bytes("a/f", b""), again])
 
 
