@@ -48,7 +48,7 @@ def of(entry: Entry) -> bytes:
         and 0 <= entry.gid < _OWNER
         and 0 <= size < _SIZE
     ):
-        return _by_tarfile(entry)
+        return by_tarfile(entry)
     path, target = name.encode(), entry.target.encode()
     numbers = b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (mode, entry.uid, entry.gid, size, MTIME)
     own = _block(path[:_NAME], numbers, _TYPES[entry.kind], target[:_NAME])
@@ -78,7 +78,8 @@ def _record(key: bytes, value: bytes) -> bytes:
     return b"%d %b=%b\n" % (length, key, value)
 
 
-def _by_tarfile(entry: Entry) -> bytes:
+def by_tarfile(entry: Entry) -> bytes:
+    """Return the header of an entry as `tarfile` makes it."""
     info = tarfile.TarInfo(entry.path)
     info.type = _TYPES[entry.kind]
     info.mode = 0o777 if entry.kind == "symlink" else entry.mode
