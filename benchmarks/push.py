@@ -29,6 +29,7 @@ from benchmarks.loopback import registry, relay  # noqa: E402
 from benchmarks.processes import Run, timed  # noqa: E402
 from images.attest import attach  # noqa: E402
 from images.attest.provenance import Build  # noqa: E402
+from images.build.prepare import Prepared  # noqa: E402
 from images.commands.selection import inputs_of  # noqa: E402
 from images.inputs.lock import base_lock, cuda_lock  # noqa: E402
 from images.inputs.matrix import matrix as matrices  # noqa: E402
@@ -83,7 +84,7 @@ def change_top(store: Store, image: Image, target: Target, matrix: Matrix) -> No
     )
     parameters, now = {"target": target.id, "compression": "zstd"}, datetime.now(timezone.utc)
     run = Build(ROOT, files, parameters, now, now, 1, len(image.layers) - 1, os.environ)
-    attach.complete(store, changed, inputs.materials(None), run)
+    attach.complete(store, changed, Prepared(inputs, inputs.debian_base()).materials, run)
 
 
 def main() -> None:

@@ -21,10 +21,12 @@ from images.content.python import interpreter
 from images.content.python.bytecode import Compiler
 from images.content.python.interpreter import Interpreter
 from images.errors import BuildError, IntegrityError, StoreError
-from images.inputs.fetch import download_cache, needed
-from images.inputs.fetch.needed import Arriving
+from images.inputs.fetch import needed_files
+from images.inputs.fetch.downloads import CONNECTIONS, Downloads
+from images.inputs.fetch.needed_files import Arriving
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.deb import Deb
+from images.inputs.resolve import file_urls
 from images.oci.descriptor import Blob, Compression
 from images.oci.image import MAX_LAYERS, Layer
 from images.oci.layer import writer
@@ -194,16 +196,14 @@ def _start_downloads(
     cache = settings.cache
     absent = files_of(lacking, interpreter.missing(base_debs, cache)).absent(cache)
     if absent.artifacts and settings.offline:
-        raise needed.not_here(absent, cache, settings.offline)
+        raise needed_files.not_here(absent, cache, settings.offline)
     preflight.check(lacking, absent.size, cache, settings.store.path)
     if not absent.artifacts:
         return {}
     with progress.timed("index"):
-        urls = needed.locate(absent, settings.mirror, cache)
+        urls = file_urls.locate(absent, settings.mirror, cache)
     meter = stack.enter_context(progress.stage("fetch", absent.size))
-    downloads = stack.enter_context(
-        download_cache.Downloads(cache, jobs=download_cache.CONNECTIONS, advance=meter.advance)
-    )
+    downloads = stack.enter_context(Downloads(cache, jobs=CONNECTIONS, advance=meter.advance))
     arriving = {file: downloads.start(file, urls[file]) for file in absent.artifacts}
     _when_all_done(arriving, meter.end)
     return arriving
@@ -317,7 +317,7 @@ class _Maker:
         for what, future in arriving.items():
             if future.done() and (error := future.exception()):
                 self._meter.say(f"  {what.filename}: {error}; the other downloads go on")
-                raise needed.lost(arriving, self._debs, self._settings.cache) or error
+                raise needed_files.lost(arriving, self._debs, self._settings.cache) or error
 
     def _one(self, recipe: Recipe, python: Interpreter, compiler: Compiler) -> Blob:
         store = self._settings.store

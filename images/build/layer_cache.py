@@ -17,14 +17,14 @@ from images.build import cache_records
 from images.build.builder import Look, Made
 from images.build.recipe import Recipe
 from images.errors import IntegrityError, RegistryError, UsageError
-from images.export.push import history
-from images.export.push import transfer as push_blobs
+from images.export.push import history, transfer
+from images.export.push.transfer import Route
 from images.http.retry import Policy
 from images.oci.descriptor import digest_of
 from images.oci.reference import parse
 from images.oci.referrer import EMPTY
 from images.oci.registry.client import Registry
-from images.oci.registry.upload import Source
+from images.oci.registry.upload import StoredBlob
 from images.oci.store.remote_layers import Location, RemoteLayer
 from images.oci.store.store import Store
 from images.util.parallel import QUESTIONS, at_once
@@ -201,7 +201,7 @@ def fill(
             sent = _write(store, registry, new, jobs, progress) if new else 0
         except (RegistryError, IntegrityError) as error:
             message = f"the image is in the store, but not all of it in the cache: {error.message}"
-            raise type(error)(message, remedy=error.remedy) from error
+            raise error.reworded(message) from error
     return Filled(where, len(new), sent)
 
 
@@ -209,10 +209,10 @@ def _write(
     store: Store, registry: Registry, new: Sequence[Made], jobs: int, progress: Progress
 ) -> int:
     sizes = {item.layer.blob.digest: item.layer.blob.size for item in new}
-    blobs = [Source(store.blobs.path(digest), digest, size) for digest, size in sizes.items()]
+    blobs = [StoredBlob(store.blobs.path(digest), digest, size) for digest, size in sizes.items()]
     with store.workdir() as workdir:
         blobs.append(_empty_config(workdir / "config"))
-        sent = push_blobs.bring(store, registry, blobs, jobs, progress)
+        sent = transfer.transfer(Route(store, registry, jobs, progress), blobs)
     history.note(store, registry.canonical, sizes)
     with progress.timed("records"):
         at_once(
@@ -224,7 +224,7 @@ def _write(
     return sent
 
 
-def _empty_config(path: Path) -> Source:
+def _empty_config(path: Path) -> StoredBlob:
     path.write_bytes(EMPTY)
     digest = digest_of(EMPTY)
-    return Source(path, digest, len(EMPTY))
+    return StoredBlob(path, digest, len(EMPTY))

@@ -40,9 +40,9 @@ def chosen(options: argparse.Namespace) -> tuple[Matrix, list[Target]]:
 def bring_wheels(targets: Sequence[Target], options: argparse.Namespace) -> None:
     """Copy the targets' own wheels into the download cache, if the options say from where."""
     if options.wheels is not None:
-        from images.inputs.lock import own_wheels
+        from images.inputs.fetch import custom_wheels
 
-        own_wheels.bring(targets, options.wheels, options.cache)
+        custom_wheels.bring(targets, options.wheels, options.cache)
 
 
 def store_if_there(options: argparse.Namespace) -> Store | None:
@@ -167,4 +167,4 @@ def completed(source: Store, image: Image, progress: Progress) -> None:
     if source.remote_layers.missing_here():
         from images.oci.registry import backfill
 
-        backfill.complete(source, [layer.blob.digest for layer in image.layers], progress=progress)
+        backfill.fetch(source, [layer.blob.digest for layer in image.layers], progress=progress)

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from images.content.python import interpreter
-from images.inputs.lock import base_lock, cuda_lock, deb, extra_lock, python_lock
-from images.inputs.lock.mirror import Mirror
+from images.inputs.fetch import deb_files
+from images.inputs.fetch.mirror import Mirror
+from images.inputs.lock import base_lock, cuda_lock, extra_lock, python_lock
 from images.inputs.matrix.matrix import Matrix
+from images.inputs.resolve import shared_locks
 
 
 class SharedLock(NamedTuple):
@@ -27,11 +29,11 @@ def of_matrix(matrix: Matrix, cache: Path) -> list[SharedLock]:
 
     def lock_python(where: Mirror) -> str:
         debs = python_lock.packages(base_lock.read())
-        deb.download(debs, where, cache, jobs=6, advance=lambda _: None, renew=base_lock.RENEW)
+        deb_files.download(debs, where, cache)
         return python_lock.text_of(debs, interpreter.fresh_digest(debs, cache))
 
     def lock_debian(packages: Sequence[str], where: Mirror) -> str:
-        return extra_lock.resolve(packages, base_lock.read(), where, cache)
+        return shared_locks.of_packages(packages, base_lock.read(), where, cache)
 
     def read_debian(path: Path, packages: Sequence[str]) -> object:
         return extra_lock.read(path, packages, base_lock.read())
@@ -40,7 +42,7 @@ def of_matrix(matrix: Matrix, cache: Path) -> list[SharedLock]:
         SharedLock(
             f"CUDA compiler {version}",
             cuda_lock.path_of(version),
-            partial(cuda_lock.resolve, version),
+            partial(shared_locks.of_compiler, version),
             partial(cuda_lock.read, version),
         )
         for version in matrix.toolkits
@@ -61,7 +63,7 @@ def of_matrix(matrix: Matrix, cache: Path) -> list[SharedLock]:
         lambda: python_lock.read(base_lock.read()),
     )
     return [
-        SharedLock("base", base_lock.PATH, base_lock.resolve, base_lock.read),
+        SharedLock("base", base_lock.PATH, shared_locks.of_base, base_lock.read),
         python,
         *compilers,
         *flavours,

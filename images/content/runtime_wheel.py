@@ -57,7 +57,7 @@ def build(workdir: Path) -> Path:
     Raises:
         ToolError: uv cannot build it; the message is uv's.
     """
-    from images.inputs.lock import uv
+    from images.inputs.resolve import uv
 
     source, output = workdir / "source", workdir / "wheel"
     for path in source_files():

@@ -17,7 +17,7 @@ from images.build.layer_cache import CacheFrom
 from images.build.recipe import Recipe
 from images.errors import RegistryError
 from images.export.push import push
-from images.export.push.push import Wishes
+from images.export.push.push import PushOptions
 from images.http.retry import Policy
 from images.oci.descriptor import INDEX_TYPE, MANIFEST_TYPE
 from images.oci.image import Image, Layer
@@ -73,7 +73,9 @@ def pushed(layout: Store, image: Image, faulty: Proxy, chance: random.Random) ->
     with Registry(repository, plain_http=True, policy=QUICK) as connected:
         progress = Progress(Path("/dev/null").open("w"))  # noqa: SIM115
         try:
-            done = push.push(layout, image, connected, image.ref, Wishes(jobs=3), progress=progress)
+            done = push.push(
+                layout, image, connected, image.ref, PushOptions(jobs=3), progress=progress
+            )
         except RegistryError:
             return False
         assert done.manifest_digest == image.manifest_digest
@@ -177,7 +179,7 @@ def test_odd_answers_to_what_only_saves_work(tmp_path: Path, chance: random.Rand
             repository = Repository(faulty.address, chance.choice(["team/one", "team/two"]))
             with Registry(repository, plain_http=True, policy=QUICK) as connected:
                 progress = Progress(Path("/dev/null").open("w"))  # noqa: SIM115
-                wishes = Wishes(referrers=[document], jobs=3)
+                wishes = PushOptions(referrers=[document], jobs=3)
                 push.push(layout, image, connected, image.ref, wishes, progress=progress)
             there = Repository(address, repository.name)
             with Registry(there, plain_http=True) as found:

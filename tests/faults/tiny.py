@@ -20,11 +20,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from images.build import layer_recipes
+from images.build import base, layer_recipes
 from images.build.recipe import Recipe
 from images.content.python import interpreter
-from images.inputs.fetch import download_cache
-from images.inputs.lock import base_lock, cuda_lock, deb, mirror, target_lock
+from images.inputs.fetch import deb_files, download_cache, mirror
+from images.inputs.lock import base_lock, cuda_lock, target_lock
 from images.inputs.lock.distribution import Distribution
 from images.inputs.lock.target_lock import Lock
 from images.inputs.matrix import matrix
@@ -217,8 +217,9 @@ class Tiny:
 
     def recipes(self, compression: Compression = "zstd") -> list[Recipe]:
         """The target's layers."""
+        debs = base_lock.read()
         return layer_recipes.recipes(
-            self._lock(), base_lock.read(), cuda_lock.read("12.4"), compression
+            self._lock(), debs, cuda_lock.read("12.4"), compression, base.debian(debs)
         )
 
     def keep(self, recipes: Sequence[Recipe], compression: Compression = "zstd") -> None:
@@ -270,9 +271,7 @@ def _interpreter() -> None:
     debs = base_lock.read()
     wanted = interpreter.missing(debs, CACHE)
     if download_cache.missing([item.artifact for item in wanted], CACHE):
-        deb.download(
-            wanted, mirror.find(), CACHE, jobs=6, advance=lambda _: None, renew=base_lock.RENEW
-        )
+        deb_files.download(wanted, mirror.find(), CACHE)
     interpreter.extracted(debs, CACHE)
 
 

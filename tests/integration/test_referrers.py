@@ -16,7 +16,7 @@ from images.attest import attach
 from images.attest.materials import Materials
 from images.errors import RegistryError
 from images.export.push import push
-from images.export.push.push import Pushed, Wishes
+from images.export.push.push import Pushed, PushOptions
 from images.http.retry import Policy
 from images.inputs.lock import base_lock, cuda_lock, target_lock
 from images.inputs.matrix import matrix
@@ -26,6 +26,7 @@ from images.oci.reference import Repository
 from images.oci.referrer import Referrer
 from images.oci.registry import manifests
 from images.oci.registry.client import Registry
+from images.oci.registry.upload_session import UploadSession
 from images.oci.store.store import Store
 from images.util.progress import Progress
 from tests.integration.conftest import ROOT, TARGET, Cli
@@ -60,7 +61,7 @@ def pushed(
 ) -> Pushed:
     referrers = options.pop("referrers", layout.attached(made.manifest_digest))
     with Registry(Repository(address, NAME), plain_http=True, policy=policy) as connected:
-        wishes = Wishes(referrers=referrers, jobs=2, **options)
+        wishes = PushOptions(referrers=referrers, jobs=2, **options)
         return push.push(layout, made, connected, tag, wishes, progress=Progress())
 
 
@@ -104,8 +105,7 @@ def others(layout: Store, made: Image, address: str, text: bytes = b"sig") -> Re
     item = Referrer("application/vnd.example.sig", "sig", text, made.descriptor, {"by": "others"})
     with Registry(Repository(address, NAME), plain_http=True, policy=QUICK) as connected:
         for content in (text, b"{}"):
-            location, _ = connected.start_upload()
-            connected.finish(location, digest_of(content), content)
+            UploadSession.begin(connected).finish(digest_of(content), content)
         manifests.put(connected, item.digest, item.manifest)
     return item
 

@@ -120,7 +120,7 @@ class Builder:
 
     def complete(self, value: Image) -> int:
         digests = [item.blob.digest for item in value.layers]
-        return len(backfill.complete(self.store, digests, progress=Shown()))
+        return len(backfill.fetch(self.store, digests, progress=Shown()))
 
 
 def _no_entries(*_: object) -> Any:

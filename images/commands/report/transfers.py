@@ -14,7 +14,7 @@ from images.util.progress import size
 
 if TYPE_CHECKING:
     from images.build.prefetch import Outcome
-    from images.export.bundle.bundle import Made
+    from images.export.bundle.bundle import WrittenBundle
     from images.export.promote import Promoted
     from images.export.push.push import Pushed
     from images.inputs.lock.artifact import Artifact
@@ -22,36 +22,36 @@ if TYPE_CHECKING:
     from images.unbundle.document import Bundle
 
 
-def bundle_document(made: Made) -> dict[str, Any]:
+def bundle_document(written: WrittenBundle) -> dict[str, Any]:
     """A bundle as one JSON object."""
     return {
-        "target": made.bundle.ref,
-        "manifest_digest": made.bundle.manifest_digest,
-        "out": str(made.path),
-        "parts": [asdict(part) for part in made.bundle.parts],
-        "bytes": made.bytes,
-        "unpack": " ".join(line.strip() for line in unpack_commands(made.bundle)),
-        "left_out": made.left_out,
-        "left_out_layers": list(made.left_out_layers),
-        "recipes": list(made.recipes),
+        "target": written.bundle.ref,
+        "manifest_digest": written.bundle.manifest_digest,
+        "out": str(written.path),
+        "parts": [asdict(part) for part in written.bundle.parts],
+        "bytes": written.bytes,
+        "unpack": " ".join(line.strip() for line in unpack_commands(written.bundle)),
+        "left_out": written.left_out,
+        "left_out_layers": list(written.left_out_layers),
+        "recipes": list(written.recipes),
     }
 
 
-def bundle_summary(made: Made) -> str:
+def bundle_summary(written: WrittenBundle) -> str:
     """What a bundle holds, what it lacks and why, and the command for the destination."""
-    parts = len(made.bundle.parts)
+    parts = len(written.bundle.parts)
     rows = [
-        ("parts", str(parts), size(made.bytes)),
-        ("left out", f"{len(made.left_out_layers)} layers, {len(made.recipes)} in part",
-         size(made.left_out)),
+        ("parts", str(parts), size(written.bytes)),
+        ("left out", f"{len(written.left_out_layers)} layers, {len(written.recipes)} in part",
+         size(written.left_out)),
     ]  # fmt: skip
-    lines = [made.bundle.ref, table(rows, indent=2), f"  {made.bundle.manifest_digest}"]
-    if made.left_out:
+    lines = [written.bundle.ref, table(rows, indent=2), f"  {written.bundle.manifest_digest}"]
+    if written.left_out:
         lines.append("  left out is what the inventories and --since say the destination has")
-    if made.recipes:
-        some = ", ".join(made.recipes[:3]) + (", …" if len(made.recipes) > 3 else "")
+    if written.recipes:
+        some = ", ".join(written.recipes[:3]) + (", …" if len(written.recipes) > 3 else "")
         lines.append(f"  in part: their tars are put together there from its files: {some}")
-    lines += [f"  send {made.path}, in any order, and there:", *unpack_commands(made.bundle)]
+    lines += [f"  send {written.path}, in any order, and there:", *unpack_commands(written.bundle)]
     return printable.lines("\n".join(lines))
 
 

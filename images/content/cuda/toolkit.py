@@ -24,8 +24,8 @@ from images.oci.layer.entry import Entry, of_bytes
 from images.util import sha256
 
 _HOME = image_paths.CUDA_HOME
-# nvcc links the static runtime unless told otherwise, which FlashInfer does not do. A linker script
-# in its place links the shared one, of which the image has exactly one.
+# nvcc links the static runtime by default, and FlashInfer does not change that. A linker script in
+# its place links the shared one, of which the image has exactly one.
 _STATIC_RUNTIME = (
     b"/* GNU ld script: the shared runtime in the static one's place. */\nINPUT(-lcudart)\n"
 )

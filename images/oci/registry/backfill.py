@@ -1,8 +1,8 @@
-"""Brings layers into a store that it knows and does not hold, each one checked.
+"""Download of a store's remote layers: those that it has a record of, but not the bytes.
 
-What needs the bytes of an image (Docker, a bundle, tests, another registry, skopeo and podman on
-the layout) asks for them here first. Their key is not noted as that of a layer that the store has
-made: only making it proves what it is made from, so a build without the cache makes it.
+Whatever needs the bytes of an image (Docker, a bundle, tests, another registry, skopeo and podman
+on the layout) fetches them here first. Their key is not recorded as that of a layer that the store
+has made: only making it proves what it is made from, so a build without the cache makes it.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from images.util.progress import Meter, Progress
 _MAKE_IT = "python build.py --target ID  # without --cache-from, it makes what the store lacks"
 
 
-def complete(
+def fetch(
     store: Store, digests: Iterable[str], *, progress: Progress, jobs: int = TRANSFERS
 ) -> list[RemoteLayer]:
-    """Fetch those blobs that lie elsewhere; gives what was fetched.
+    """Download the remote ones among those blobs, and return them.
 
     Args:
-        store: where they go.
-        digests: of layers; what the store holds is left alone, and so is what nobody has.
-        progress: told of the bytes that arrive.
-        jobs: blobs at a time.
+        store: the store.
+        digests: of layers; those in the store and those without a record are left alone.
+        progress: shows the bytes received.
+        jobs: parallel downloads.
 
     Raises:
-        RegistryError: a registry has the blob no more, or cannot be reached.
-        IntegrityError: it gave other bytes, or a layer whose tar is not the one of the record.
+        RegistryError: a registry no longer has the blob, or cannot be reached.
+        IntegrityError: it sent other bytes, or a layer whose tar is not the one of the record.
         StoreError: the disk is full.
     """
     elsewhere = store.remote_layers.missing_here()
     wanted = [elsewhere[digest] for digest in dict.fromkeys(digests) if digest in elsewhere]
     if not wanted:
         return []
-    # The largest first: a large one that begins last would be alone at the end.
+    # Largest first, so that no large blob runs alone at the end.
     wanted.sort(key=lambda remote: -remote.blob.size)
     total = sum(remote.blob.size for remote in wanted)
     with ExitStack() as stack:
@@ -57,7 +57,7 @@ def complete(
         }
         meter = stack.enter_context(progress.stage("pull", total))
 
-        def break_off() -> None:
+        def cancel() -> None:
             for registry in connected.values():
                 registry.transport.close()
 
@@ -65,7 +65,7 @@ def complete(
             lambda remote: _fetch(store, remote, connected[remote.location], meter),
             wanted,
             jobs,
-            break_off,
+            cancel,
         )
     return wanted
 
@@ -95,15 +95,15 @@ def _fetch(store: Store, remote: RemoteLayer, registry: Registry, meter: Meter) 
 
 
 def _check_tar(path: Path, remote: RemoteLayer, check_stopped: Callable[[], None]) -> None:
-    """Hold a layer's tar against what the cache's record says: images were made with that.
+    """Check a layer's tar against the cache's record, which images were made with.
 
     Args:
         path: of the blob.
-        remote: the layer, as the record tells of it.
-        check_stopped: raises once the work is to be broken off; a large tar takes a minute.
+        remote: the layer as recorded.
+        check_stopped: raises an exception after cancellation; a large tar takes a minute.
 
     Raises:
-        IntegrityError: it is another one.
+        IntegrityError: it is another tar.
     """
     blob, found, left = remote.blob, hashlib.sha256(), remote.blob.unpacked
     for piece in decompress.tar(path, blob):
@@ -114,7 +114,7 @@ def _check_tar(path: Path, remote: RemoteLayer, check_stopped: Callable[[], None
             break
     if left or f"sha256:{found.hexdigest()}" != blob.diff_id:
         raise IntegrityError(
-            f"{remote.location}: the layer {blob.digest} does not hold the tar that its record "
-            f"there tells of ({blob.diff_id}, {blob.unpacked} bytes): every image that was made "
-            "with it is broken, and so is the record"
+            f"{remote.location}: the layer {blob.digest} does not contain the tar of its record "
+            f"there ({blob.diff_id}, {blob.unpacked} bytes): every image that was made with it is "
+            "broken, and so is the record"
         )

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from images.export.push import push
-from images.export.push.push import Pushed, Wishes
+from images.export.push.push import Pushed, PushOptions
 from images.http.retry import Policy
 from images.oci.descriptor import Blob, Compression
 from images.oci.image import Image, Layer
@@ -107,8 +107,8 @@ def pushed(
 ) -> Pushed:
     repository = Repository(address, name)
     with Registry(repository, plain_http=True, policy=policy) as connected:
-        wishes = Wishes(**{"jobs": 3, **options})
-        return push.push(layout, image, connected, tag, wishes, progress=progress or Shown())
+        chosen = PushOptions(**{"jobs": 3, **options})
+        return push.push(layout, image, connected, tag, chosen, progress=progress or Shown())
 
 
 def states(done: Pushed) -> list[str]:

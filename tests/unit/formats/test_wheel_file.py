@@ -18,7 +18,7 @@ import pytest
 
 from images.errors import IntegrityError
 from images.formats import wheel_file
-from images.inputs.lock import uv
+from images.inputs.resolve import uv
 from images.oci.layer.entry import Entry
 from tests.unit.wheels import MakeWheel
 

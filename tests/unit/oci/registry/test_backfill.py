@@ -73,6 +73,6 @@ def test_a_large_tar_is_not_checked_to_its_end_after_a_failure(
     begin = time.monotonic()
     digests, progress = [blob.digest for blob in blobs], Progress(StringIO())
     with pytest.raises(RegistryError, match="has no blob"):
-        backfill.complete(target, digests, progress=progress)
+        backfill.fetch(target, digests, progress=progress)
     assert time.monotonic() - begin < 10
     assert not target.blobs.path(large.digest).exists()

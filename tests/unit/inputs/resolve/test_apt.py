@@ -10,10 +10,20 @@ from pathlib import Path
 import pytest
 
 from images.errors import ToolError, UsageError
-from images.inputs.lock import apt, mirror
-from images.inputs.lock.apt import Suite
+from images.inputs.fetch import mirror
+from images.inputs.fetch.mirror import Mirror
+from images.inputs.lock.artifact import Artifact
+from images.inputs.lock.deb import Deb, Suite
+from images.inputs.resolve import apt
 from tests.unit.servers import Answer, Asked, serving
 
+GCC = Deb(
+    "gcc-12",
+    "12.2.0-14+deb12u1",
+    "debian",
+    "pool/main/g/gcc-12/gcc-12_12.2.0-14+deb12u1_amd64.deb",
+    Artifact("gcc-12_12.2.0-14+deb12u1_amd64.deb", "ab" * 32, 123),
+)
 LOGIN = "me:s3cr3t-p%40ss"
 
 
@@ -59,4 +69,39 @@ def test_packages_that_apt_would_replace_or_remove_are_read_from_its_simulation(
     assert apt._REPLACED.findall(text) == [
         ("usrmerge", "35", ""),
         ("perl-base", "5.36.0-7", "5.36.0-7+deb12u4"),
+    ]
+
+
+def test_temporary_directory_that_apts_settings_cannot_name_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / 'say "x"'
+    place.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    monkeypatch.setattr(apt, "KEYRING", Path(__file__))
+    with pytest.raises(ToolError, match="double quote") as caught:
+        apt.exactly((), {}, Mirror("http://a.example/debian", "http://a.example/security"))
+    assert "TMPDIR" in (caught.value.remedy or "")
+    assert not list(place.iterdir())
+
+
+def test_a_stanza_of_the_index_becomes_a_record() -> None:
+    stanza = (
+        "Package: gcc-12\nVersion: 12.2.0-14+deb12u1\nDescription: C compiler\n Filename: no\n"
+        f"Filename: {GCC.path}\nSize: 123\nSHA256: {'ab' * 32}"
+    )
+    assert apt._deb_of(stanza, "debian") == GCC
+    assert apt._deb_of("", "debian") is None
+
+
+def test_apts_choice_is_read_from_its_simulation() -> None:
+    text = (
+        "NOTE: This is only a simulation!\n"
+        "Inst libc6 (2.36-9+deb12u14 Debian:12.14/oldstable [amd64])\n"
+        "Inst tzdata (2026f-0+deb12u1 Debian-Security:12/oldstable-security [all]) []\n"
+        "Conf libc6 (2.36-9+deb12u14 Debian:12.14/oldstable [amd64])\n"
+    )
+    assert apt._CHOSEN.findall(text) == [
+        ("libc6", "2.36-9+deb12u14"),
+        ("tzdata", "2026f-0+deb12u1"),
     ]
