@@ -131,7 +131,7 @@ def test_what_is_not_understood_is_reported(full: Store) -> None:
 @pytest.mark.parametrize("others", [two_platforms, noted, to_come])
 def test_images_of_other_programs_are_listed_and_not_loaded(full: Store, others: Any) -> None:
     name(full, *others(full))
-    found, names = full.load_every()
+    found, names = full.load_all()
     assert [image.ref for image in found] == ["first", "second"]
     assert names == ["theirs"]
     with pytest.raises(ForeignError, match="theirs: not an image of this builder") as error:

@@ -137,8 +137,8 @@ def test_several_images_are_loaded_with_each_key_read_once(
         return known(key)
 
     monkeypatch.setattr(full.layer_keys, "known", counted)
-    assert [image.ref for image in full.load_all(["second", "first"])] == ["second", "first"]
-    assert [image.layers[1].blob.unpacked for image in full.load_every()[0]] == [3, 3]
+    assert [image.ref for image in full.load_several(["second", "first"])] == ["second", "first"]
+    assert [image.layers[1].blob.unpacked for image in full.load_all()[0]] == [3, 3]
     assert len(read) == 2 * 3
 
 
