@@ -1,4 +1,4 @@
-"""Bundles that arrived whole: the unpacker as a program, in a Python that has nothing of ours."""
+"""Complete bundles: the unpacker as a program, in a Python that has no module of the project."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_layout_and_rootfs_at_once(
     assert tree(tmp_path / "more") == expected
 
 
-def test_layout_without_layers_tells_what_the_image_is(
+def test_layout_without_layers_describes_the_image(
     small: tuple[Store, Image], out: Path, tmp_path: Path
 ) -> None:
     for path in parts(out):

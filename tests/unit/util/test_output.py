@@ -92,7 +92,7 @@ def test_closed_standard_output_is_an_error(filled: Store) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["list"], ["inspect", "--target", "none"], ["nonsense"]])
-def test_message_that_nobody_can_read_changes_no_exit_code(
+def test_message_that_cannot_be_written_changes_no_exit_code(
     arguments: list[str], filled: Store
 ) -> None:
     whole = subprocess.run(command(arguments, filled), capture_output=True, check=False)

@@ -164,7 +164,7 @@ def test_stages_one_after_the_other_each_have_a_display(terminal: Terminal) -> N
     assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 2
 
 
-# -- what bytes do not tell ------------------------------------------------------------------------
+# -- activities without bytes ----------------------------------------------------------------------
 
 
 def test_terminal_shows_what_is_done_while_no_byte_comes(terminal: Terminal) -> None:
@@ -177,7 +177,7 @@ def test_terminal_shows_what_is_done_while_no_byte_comes(terminal: Terminal) -> 
     assert "writing" not in shown.rstrip().rpartition("layers")[2]
 
 
-def test_log_says_what_is_done_behind_the_last_byte() -> None:
+def test_log_reports_activity_after_the_last_byte() -> None:
     out = io.StringIO()
     with Progress(out).stage("docker load", 3000) as meter:
         with meter.busy("not worth a line"):
@@ -208,7 +208,7 @@ def test_terminal_that_moves_no_cursor_gets_lines(
     assert [line.split(" in ")[0] for line in text.splitlines()] == ["made one", "layers: 4 kB"]
 
 
-def test_progress_goes_on_where_nobody_sees_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_works_without_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", None)
     shown = Progress()
     with shown.stage("one", 1) as meter:

@@ -29,7 +29,7 @@ def host_files(*programs: str) -> list[Entry]:
 
 
 DRIVER = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x03\x00\x3e\x00 the driver"
-"""The head of a library for x86-64 (ELF), and what tells it from others."""
+"""The head of a library for x86-64 (ELF), and what distinguishes it from others."""
 
 ODD = "a@COMMAND@ @ENV@ $HOME `id` 'b'"
 
@@ -188,7 +188,7 @@ def test_processes_of_its_own_end_with_it(root: Path, options: list[str]) -> Non
         assert process.stdout
         assert process.stdout.readline() == b"ready\n"
         process.kill()
-        assert process.stdout.read() == b""  # nobody has it open any more
+        assert process.stdout.read() == b""  # no process has it open any more
 
 
 @pytest.mark.parametrize(
