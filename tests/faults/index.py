@@ -25,8 +25,8 @@ class Index:
 
     Attributes:
         files: content by file name.
-        login: `user:password` that every request must bring; empty for none.
-        pages: pages by distribution that do not tell the truth.
+        login: `user:password` that every request needs; empty for none.
+        pages: pages by distribution that differ from the files.
         status: what every request is answered with; 0 for the truth.
         seen: paths that were asked for.
     """

@@ -1,6 +1,6 @@
 """Many pushes of small images through a proxy that breaks requests at random.
 
-Each kind of fault on its own, with what is told and what is sent again: tests/integration/
+Each kind of fault on its own, with what is reported and what is sent again: tests/integration/
 push/test_broken.py.
 """
 
@@ -196,4 +196,4 @@ def test_odd_answers_of_a_cache_end_no_build(
                 "x", f"{chance.getrandbits(256):064x}", (), (), lambda _, __: iter(()), 0
             )
             assert CacheFrom(where, said.append, quick).look([recipe]) == {}
-    assert said, "a cache that cannot be read is told"
+    assert said, "a cache that cannot be read is reported"

@@ -109,7 +109,7 @@ class Tiny:
 
     Attributes:
         index: the package index.
-        place: where matrix, lock, `seed` (a store) and uv's cache lie.
+        place: the directory of matrix, lock, `seed` (a store) and uv's cache.
         store: the store of this copy.
         cache: its download cache.
         env: more environment of the commands.
@@ -172,7 +172,7 @@ class Tiny:
         return Done(process.returncode, out, said)
 
     def build(self, *options: str, **settings: Any) -> str:
-        """Build the target, which must succeed; gives the manifest's digest."""
+        """Build the target, which must succeed; return the manifest's digest."""
         done = self.run("build", "--json", *options, **settings)
         assert done.code == 0, done.said
         return str(json.loads(done.out)["manifest_digest"])

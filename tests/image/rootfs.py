@@ -39,7 +39,7 @@ done
 """
 
 
-class _Backend(ChrootBackend):  # type: ignore[misc]  # testinfra tells no types
+class _Backend(ChrootBackend):  # type: ignore[misc]  # testinfra has no types
     """Testinfra's chroot backend inside the namespaces of a process."""
 
     def __init__(self, pid: int, env: Mapping[str, str], user: str | None) -> None:

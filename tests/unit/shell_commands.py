@@ -1,4 +1,4 @@
-"""Command lines of this repository in prose and scripts, held against the real parsers."""
+"""Command lines of this repository in prose and scripts, checked by the real parsers."""
 
 from __future__ import annotations
 
@@ -71,14 +71,14 @@ def fault(command: Sequence[str]) -> str | None:
         parser = _runtime_parser()
     if any("[" in word for word in arguments):
         return _usage_fault(parser, arguments)
-    told = StringIO()
+    printed = StringIO()
     try:
-        with redirect_stderr(told), redirect_stdout(StringIO()):
+        with redirect_stderr(printed), redirect_stdout(StringIO()):
             parsed = parser.parse_args(arguments)
     except UsageError as error:
         return error.message
     except SystemExit:
-        return told.getvalue().strip().rpartition("\n")[2] or "asks for help only"
+        return printed.getvalue().strip().rpartition("\n")[2] or "asks for help only"
     targets = getattr(parsed, "target", None) or []
     for target in [targets] if isinstance(targets, str) else targets:
         if re.match(r"torch\d", target) and target not in _targets():
