@@ -77,10 +77,10 @@ def message(text: str, end: str = "\n") -> None:
     Raises:
         BrokenPipeError: its reader has closed it.
     """
-    say(sys.stderr, text, end)
+    write_line(sys.stderr, text, end)
 
 
-def say(stream: TextIO | None, text: str, end: str = "\n") -> None:
+def write_line(stream: TextIO | None, text: str, end: str = "\n") -> None:
     """Write a message to a stream, if that is possible.
 
     Raises:

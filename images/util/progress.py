@@ -29,7 +29,7 @@ class Meter(Protocol):
     def advance(self, amount: int) -> None:
         """Count `amount` more bytes as done; negative if some must be done again."""
 
-    def say(self, line: str) -> None:
+    def log(self, line: str) -> None:
         """Log a line."""
 
     def busy(self, doing: str) -> AbstractContextManager[None]:
@@ -125,16 +125,16 @@ class _Lines:
             if now - self._last >= _QUIET:
                 self._last = now
                 at = f"; {self._busy}" if str(self._busy) else ""
-                self.say(f"{self._name}: {size(self._done)} of {size(self._total)}{at}")
+                self.log(f"{self._name}: {size(self._done)} of {size(self._total)}{at}")
 
-    def say(self, line: str) -> None:
-        output.say(self._stream, line)
+    def log(self, line: str) -> None:
+        output.write_line(self._stream, line)
 
     @contextmanager
     def busy(self, doing: str) -> Iterator[None]:
         # After the last byte no other line would be logged during the activity.
         if self._done >= self._total:
-            self.say(f"{self._name}: {doing}")
+            self.log(f"{self._name}: {doing}")
         with self._busy(doing):
             yield
 
@@ -145,7 +145,7 @@ class _Lines:
             self._ended = True
         self._note()
         seconds = time.monotonic() - self._begin
-        self.say(f"{self._name}: {size(self._done)} in {seconds:.1f} s")
+        self.log(f"{self._name}: {size(self._done)} in {seconds:.1f} s")
 
 
 class _Bars:
@@ -187,7 +187,7 @@ class _Bar:
     def advance(self, amount: int) -> None:
         self._display.advance(self._task, amount)
 
-    def say(self, line: str) -> None:
+    def log(self, line: str) -> None:
         self._display.console.print(printable.lines(line), highlight=False, markup=False)
 
     def end(self) -> None:
