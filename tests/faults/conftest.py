@@ -1,4 +1,4 @@
-"""The tiny target for all tests of faults, and how long they go on."""
+"""The tiny target for all tests of faults."""
 
 from __future__ import annotations
 
@@ -12,13 +12,7 @@ import pytest
 from tests.faults import index, tiny
 from tests.faults.tiny import Tiny
 
-LONG = "ROLL_IMAGES_FAULTS"
 SEED = "ROLL_IMAGES_SEED"
-
-
-def times(few: int, many: int) -> int:
-    """How often something is tried: `few`, or `many` where ROLL_IMAGES_FAULTS=long."""
-    return many if os.environ.get(LONG) == "long" else few
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import LONG, times
+from tests.faults.effort import LONG, times
 from tests.faults.tiny import CACHE, KEPT, Tiny
 
 

@@ -28,7 +28,7 @@ from images.oci.store import store
 from images.oci.store.remote_layers import Place
 from images.oci.store.store import Store
 from images.util.progress import Progress
-from tests.faults.conftest import times
+from tests.faults.effort import times
 from tests.integration.registries import Fault, Proxy, proxy, registry
 
 QUICK = Policy(first=0.001, longest=0.01)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import times
+from tests.faults.effort import times
 from tests.faults.tiny import Tiny
 
 
