@@ -21,7 +21,7 @@ _JSON = "application/vnd.pypi.simple.v1+json"
 
 @dataclass
 class Index:
-    """What the index publishes.
+    """The files and pages that the index publishes.
 
     Attributes:
         files: content by file name.

@@ -27,7 +27,7 @@ BIG = random.Random(1).randbytes(1_200_000)  # a layer of its own
 def with_wheels(
     target: Tiny, place: Path, files: Mapping[str, Mapping[str, bytes]], rules: str = ""
 ) -> tuple[Tiny, Done]:
-    """The target with more wheels; gives it and how `lock` ended."""
+    """Return the target with more wheels, and the result of `lock`."""
     (place / "wheels").mkdir()
     work = place / "work"
     work.mkdir()

@@ -79,7 +79,7 @@ class Flavoured:
         return Done(done.returncode, done.stdout, done.stderr)
 
     def change(self, old: str, new: str) -> int:
-        """Change the matrix; gives the line of what is new."""
+        """Change the matrix; return the line of the change."""
         text = self.matrix.read_text()
         assert text.count(old) == 1
         text = text.replace(old, new)

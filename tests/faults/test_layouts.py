@@ -66,7 +66,7 @@ class Layout:
         return self.path / "blobs" / "sha256" / digest.removeprefix("sha256:")
 
     def put(self, content: bytes) -> dict[str, Any]:
-        """A blob under its true digest; gives digest and size."""
+        """Add a blob under its true digest; return digest and size."""
         digest = hashlib.sha256(content).hexdigest()
         self._write(self.blob(f"sha256:{digest}"), content)
         return {"digest": f"sha256:{digest}", "size": len(content)}
@@ -90,7 +90,7 @@ class Layout:
         self.put_manifest(json.dumps(manifest).encode())
 
     def commands(self) -> dict[str, tuple[int, str]]:
-        """What each command that reads a store says."""
+        """Return the messages of each command that reads a store."""
         place = ["--store", self.path]
         named = [*place, "--target", TARGET]
         out = self.place / "out"

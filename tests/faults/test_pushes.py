@@ -123,7 +123,7 @@ GARBAGE = (b"", b"garbage\r\n\r\n", b"HTTP/1.1 99999 x\r\n\r\n")
 
 
 def saves(request: Any, subject: str) -> bool:
-    """Whether a request only saves work, or is of documents about the image."""
+    """Return whether a request only saves work, or is for documents about the image."""
     path = request.path
     asks = request.command in ("HEAD", "GET") and "/uploads/" not in path
     return asks or "mount=" in path or subject.replace(":", "-") in path

@@ -96,7 +96,7 @@ def build_wheel(directory, config_settings=None, metadata_directory=None):
 
 @dataclass(frozen=True)
 class Done:
-    """How a command ended."""
+    """The result of a command."""
 
     code: int
     out: str
@@ -132,7 +132,7 @@ class Tiny:
         return self.place / f"{TARGET}.txt"
 
     def environment(self) -> dict[str, str]:
-        """What the commands run with: nothing but the tiny index, and a uv cache of its own."""
+        """Return the environment of commands: only the tiny index, and a uv cache of its own."""
         own = {
             "UV_DEFAULT_INDEX": self.index.url(),
             "UV_CACHE_DIR": str(self.place / "uv"),
@@ -178,7 +178,7 @@ class Tiny:
         return str(json.loads(done.out)["manifest_digest"])
 
     def verified(self) -> bool:
-        """Whether the store has no fault, by what `verify` calls."""
+        """Return whether `verify` finds no fault in the store."""
         return not stores.open_store(self.store, create=False).verify()
 
     def fresh(self, place: Path, *, warm: bool = False) -> Tiny:

@@ -96,7 +96,7 @@ class RootfsBox(Box):
 
     @contextmanager
     def _script(self) -> Iterator[Path]:
-        """What people enter the directory with."""
+        """The script by which users enter the directory."""
         beside = Path(f"{self._root}.enter")
         if beside.exists():
             if _SCRATCH not in beside.read_text():

@@ -1,4 +1,4 @@
-"""What is installed is what is locked."""
+"""The installed distributions are the locked ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be tried of torch and SGLang without a GPU."""
+"""Tests of torch and SGLang that need no GPU."""
 
 from __future__ import annotations
 

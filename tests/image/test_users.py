@@ -126,7 +126,7 @@ def test_set_user_id_programs_are_debians_own(box: Box) -> None:
 
 
 def test_all_can_read_all(box: Box) -> None:
-    """What root alone can read or enter would be missing for everyone else."""
+    """Files that only root can read would be missing for all other users."""
     command = f"find /{image_paths.PREFIX} /{image_paths.CUDA_HOME} "
     command += "\\( -type f ! -perm -444 -o -type d ! -perm -555 \\) -print"
     assert box.run(command).split() == []

@@ -40,7 +40,7 @@ FIT: Mapping[str, bytes | str] = {
     "usr/bin/gcc-12": ELF_X86_64,
     "usr/bin/g++": ELF_X86_64,
 }
-"""What a base that every target can stand on has: files by content, links by target (a str)."""
+"""The files of a base that fits every target: files by content, links by target (a str)."""
 
 
 def tar_of(files: Mapping[str, bytes | str | None]) -> bytes:

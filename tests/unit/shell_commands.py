@@ -59,7 +59,7 @@ def _named(command: Sequence[str]) -> list[str] | None:
 
 
 def fault(command: Sequence[str]) -> str | None:
-    """What is wrong with a command, None if nothing is."""
+    """Return the fault of a command; None if it has none."""
     program, *arguments = command
     if not arguments:
         return None  # the program's name alone

@@ -63,7 +63,7 @@ class Expected:
 
     @property
     def as_root(self) -> bool:
-        """Whether owners are those of the layers."""
+        """True if owners are those of the layers."""
         return self._manner.as_root
 
     def apply(self, pieces: Iterator[bytes | memoryview]) -> None:

@@ -23,7 +23,7 @@ from tests.unit.layers import LOWER, Member, cut_off, directory, hard, link, pie
 
 
 def applied(root: Path, *layers: Sequence[Member]) -> dict[str, object]:
-    """What the layers leave: of a file its content, of a link its target, of a directory None."""
+    """Return what the layers leave: content of files, target of links, None for directories."""
     root.mkdir(exist_ok=True)
     changes = Changes(root)
     for members in layers:

@@ -1,4 +1,4 @@
-"""What the destination has does not travel, and is taken from there."""
+"""Files that the destination has do not travel, and are taken from there."""
 
 from __future__ import annotations
 
