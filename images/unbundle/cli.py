@@ -21,10 +21,10 @@ from images.unbundle.destinations.root_directory import Rootfs
 from images.unbundle.document import Bundle, IncompleteError
 from images.unbundle.sources import inventory, zstd
 from images.unbundle.sources.holdings import Holdings
-from images.unbundle.sources.layer_source import Sources
+from images.unbundle.sources.layer_source import LayerSources
 from images.unbundle.sources.parts import Parts
 from images.unbundle.sources.zstd import Decompress
-from images.unbundle.work import Destination, Outcome, Work
+from images.unbundle.work import Destination, Shortfall, Work
 from images.util import limits, untrusted_files
 
 INTERRUPTED = 130
@@ -210,10 +210,10 @@ def _unpack(options: argparse.Namespace) -> int:
         if isinstance(destination, Rootfs) and destination.complete:
             _check_again(destination, sources)
     work = Work(bundle, parts, sources, destinations, _log)
-    outcome = work.run(max(1, options.jobs), remove_parts=options.remove_parts)
+    shortfall = work.run(max(1, options.jobs), remove_parts=options.remove_parts)
     todo = work.todo()
     if todo:
-        raise _unfinished(bundle, outcome, len(todo), parts.unknown_files())
+        raise _unfinished(bundle, shortfall, len(todo), parts.unknown_files())
     for destination in destinations:
         destination.finish()
     _log(f"{bundle.ref} is complete, {time.monotonic() - begin:.1f} s: {bundle.manifest_digest}")
@@ -254,7 +254,7 @@ def _check(options: argparse.Namespace) -> int:
     return IncompleteError.exit_code if missing else 0
 
 
-def _check_again(rootfs: Rootfs, sources: Sources) -> None:
+def _check_again(rootfs: Rootfs, sources: LayerSources) -> None:
     """Check a directory whose record says that it is complete, as far as layers are available."""
     path = rootfs.path
     try:
@@ -291,8 +291,8 @@ def _differs(path: Path, faults: Sequence[str]) -> IntegrityError:
 
 def _sources(
     options: argparse.Namespace, bundle: Bundle, parts: Parts, directories: Sequence[Path]
-) -> Sources:
-    return Sources(parts, Holdings(directories), _Zstd(options.bundle, bundle, options.zstd))
+) -> LayerSources:
+    return LayerSources(parts, Holdings(directories), _Zstd(options.bundle, bundle, options.zstd))
 
 
 def _read(options: argparse.Namespace) -> Bundle:
@@ -332,22 +332,22 @@ class _Zstd:
 
 
 def _unfinished(
-    bundle: Bundle, outcome: Outcome, todo: int, unknown: Sequence[tuple[str, str]]
+    bundle: Bundle, shortfall: Shortfall, todo: int, unknown: Sequence[tuple[str, str]]
 ) -> BuildError:
     """Return the one error for everything that a run could not do."""
     done = f"{bundle.ref}: {len(bundle.layers) - todo} of {len(bundle.layers)} layers are in place"
     lines, remedies = [done], []
-    for fault in outcome.faults.values():
+    for fault in shortfall.faults.values():
         lines.append(fault.message)
         if fault.remedy:
             remedies.append(fault.remedy)
-    if outcome.missing:
-        lines.append(f"{len(outcome.missing)} parts missing: {_names(list(outcome.missing))}")
+    if shortfall.missing:
+        lines.append(f"{len(shortfall.missing)} parts missing: {_names(list(shortfall.missing))}")
         remedies.append("run the same command again when they have arrived")
     for line, remedy in unknown:
         lines.append(line)
         remedies.append(remedy)
-    damaged = any(isinstance(fault, IntegrityError) for fault in outcome.faults.values())
+    damaged = any(isinstance(fault, IntegrityError) for fault in shortfall.faults.values())
     kind = IntegrityError if damaged else IncompleteError
     return kind("\n  ".join(lines), remedy="\n     ".join(dict.fromkeys(remedies)))
 

@@ -10,7 +10,7 @@ from typing import Callable, Protocol, Sequence
 from images.errors import BuildError, IntegrityError, StoreError, ToolError
 from images.unbundle.destinations import disk
 from images.unbundle.document import Bundle, Layer
-from images.unbundle.sources.layer_source import PartsMissingError, Source, Sources
+from images.unbundle.sources.layer_source import LayerSource, LayerSources, PartsMissingError
 from images.unbundle.sources.parts import DamagedPartError, Parts
 
 
@@ -23,7 +23,7 @@ class Destination(Protocol):
     def ready(self, layer: Layer) -> bool:
         """Return whether it can take a layer yet."""
 
-    def take(self, layer: Layer, source: Source) -> None:
+    def take(self, layer: Layer, source: LayerSource) -> None:
         """Take a layer; afterwards `has` is true, in later runs as well."""
 
     def flush(self) -> None:
@@ -37,7 +37,7 @@ class Destination(Protocol):
 
 
 @dataclass
-class Outcome:
+class Shortfall:
     """The parts and layers that a run lacked.
 
     Attributes:
@@ -59,7 +59,7 @@ class Work:
         self,
         bundle: Bundle,
         parts: Parts,
-        sources: Sources,
+        sources: LayerSources,
         destinations: Sequence[Destination],
         log: Callable[[str], None],
     ) -> None:
@@ -77,29 +77,29 @@ class Work:
             if not all(destination.has(layer) for destination in self._destinations)
         ]
 
-    def run(self, jobs: int, *, remove_parts: bool = False) -> Outcome:
+    def run(self, jobs: int, *, remove_parts: bool = False) -> Shortfall:
         """Do what is possible now.
 
         Args:
             jobs: layers at a time.
             remove_parts: remove each part that no layer needs any more.
         """
-        outcome, todo = Outcome(), self.todo()
+        shortfall, todo = Shortfall(), self.todo()
         base = [layer for layer in todo if layer.number < self._bundle.base]
-        self._all(base, 1, outcome, remove_parts)
-        self._all(todo[len(base) :], jobs, outcome, remove_parts)
+        self._all(base, 1, shortfall, remove_parts)
+        self._all(todo[len(base) :], jobs, shortfall, remove_parts)
         if remove_parts:
             self._remove()  # also the parts that an earlier run used
-        return outcome
+        return shortfall
 
     def _all(
-        self, layers: Sequence[Layer], jobs: int, outcome: Outcome, remove_parts: bool
+        self, layers: Sequence[Layer], jobs: int, shortfall: Shortfall, remove_parts: bool
     ) -> None:
         waiting = deque(layers)
         workers = [
             # Daemon threads: an interrupted run does not wait for them; they may end anywhere.
             threading.Thread(
-                target=self._worker, args=(waiting, outcome, remove_parts), daemon=True
+                target=self._worker, args=(waiting, shortfall, remove_parts), daemon=True
             )
             for _ in range(min(jobs, len(waiting)))
         ]
@@ -110,7 +110,7 @@ class Work:
         if self._crash:
             raise self._crash[0]
 
-    def _worker(self, waiting: deque[Layer], outcome: Outcome, remove_parts: bool) -> None:
+    def _worker(self, waiting: deque[Layer], shortfall: Shortfall, remove_parts: bool) -> None:
         while not self._crash:
             try:
                 layer = waiting.popleft()
@@ -120,7 +120,7 @@ class Work:
                 self._take(layer)
             except PartsMissingError as error:
                 with self._lock:
-                    outcome.missing.update(dict.fromkeys(error.missing))
+                    shortfall.missing.update(dict.fromkeys(error.missing))
                 continue
             except (StoreError, ToolError) as error:
                 # The next layer would fail as well.
@@ -128,7 +128,7 @@ class Work:
                 return
             except BuildError as error:
                 with self._lock:
-                    outcome.faults[error.message] = error
+                    shortfall.faults[error.message] = error
                 continue
             except BaseException as error:
                 self._crash.append(error)

@@ -13,7 +13,7 @@ from typing import Any, Sequence
 from images.errors import UsageError
 from images.unbundle.destinations import disk
 from images.unbundle.document import Bundle, Layer, digest
-from images.unbundle.sources.layer_source import Source
+from images.unbundle.sources.layer_source import LayerSource
 from images.util import limits, untrusted_files
 
 ORIGINAL = "roll.bundle.manifest"
@@ -60,7 +60,7 @@ class Layout:
         """Return true: a blob needs no other."""
         return True
 
-    def take(self, layer: Layer, source: Source) -> None:
+    def take(self, layer: Layer, source: LayerSource) -> None:
         """Write a layer: its blob or, if that is not available, its tar."""
         pieces = source.tar() if source.blob is None else source.blob()
         name = layer.diff_id if source.blob is None else layer.digest

@@ -23,7 +23,7 @@ from images.unbundle.destinations.expected import Expected
 from images.unbundle.destinations.layer_tree import Tree
 from images.unbundle.destinations.member_files import Record
 from images.unbundle.document import Bundle, Layer
-from images.unbundle.sources.layer_source import Pieces, Source, Sources
+from images.unbundle.sources.layer_source import LayerSource, LayerSources, Pieces
 from images.util import limits, untrusted_files
 
 
@@ -68,7 +68,7 @@ class Rootfs:
         below = range(min(layer.number, self._bundle.base))
         return self.complete or all(number in self._done for number in below)
 
-    def take(self, layer: Layer, source: Source) -> None:
+    def take(self, layer: Layer, source: LayerSource) -> None:
         """Write the files of a layer, and record it."""
         pieces = source.tar()
         try:
@@ -99,7 +99,7 @@ class Rootfs:
         self.complete = True
         shutil.rmtree(self._work)
 
-    def faults(self, sources: Sources, *, thorough: bool) -> list[str]:
+    def faults(self, sources: LayerSources, *, thorough: bool) -> list[str]:
         """Return the differences from the layers, each of which is read again.
 
         Args:

@@ -32,7 +32,7 @@ class PartsMissingError(IncompleteError):
 
 
 @dataclass(frozen=True)
-class Source:
+class LayerSource:
     """An available layer.
 
     Attributes:
@@ -46,13 +46,13 @@ class Source:
     blob: Callable[[], Iterator[bytes]] | None
 
 
-class Sources:
+class LayerSources:
     """Layers in the parts and on the destination."""
 
     def __init__(self, parts: Parts, holdings: Holdings, zstd: Callable[[], Decompress]) -> None:
         self._parts, self._holdings, self._zstd = parts, holdings, zstd
 
-    def find(self, layer: Layer) -> Source:
+    def find(self, layer: Layer) -> LayerSource:
         """Find a layer.
 
         Raises:
@@ -71,7 +71,7 @@ class Sources:
         tar = self._holdings.find(layer.diff_id[7:], 0, layer.path)
         if tar is not None:
             plain = tar
-            return Source(lambda: _verified(_content(plain), layer.diff_id), None)
+            return LayerSource(lambda: _verified(_content(plain), layer.diff_id), None)
         if missing:
             raise PartsMissingError(missing)
         raise IncompleteError(
@@ -82,7 +82,7 @@ class Sources:
             "with this layer",
         )
 
-    def _of_blob(self, layer: Layer, read: Callable[[], Iterator[bytes]]) -> Source:
+    def _of_blob(self, layer: Layer, read: Callable[[], Iterator[bytes]]) -> LayerSource:
         def blob() -> Iterator[bytes]:
             return _verified(read(), layer.digest)
 
@@ -90,15 +90,15 @@ class Sources:
             plain = self._decompress(layer)(ahead(blob()))
             return ahead(_verified(plain, layer.diff_id))
 
-        return Source(tar, blob)
+        return LayerSource(tar, blob)
 
-    def _of_recipe(self, layer: Layer) -> Source:
+    def _of_recipe(self, layer: Layer) -> LayerSource:
         def tar() -> Pieces:
             plain = self._decompress(layer)(ahead(self._parts.read(layer)))
             made = recipe.read(plain, self._holdings.file)
             return ahead(_verified(made, layer.diff_id))
 
-        return Source(tar, None)
+        return LayerSource(tar, None)
 
     def _decompress(self, layer: Layer) -> Decompress:
         if layer.media_type.endswith("zstd"):

@@ -145,7 +145,7 @@ from images.unbundle.sources import layer_source
 def find(self, layer):
     os.write(1, b"at work\\n")  # unbuffered: several threads take layers
     time.sleep(1000)
-layer_source.Sources.find = find
+layer_source.LayerSources.find = find
 sys.exit(cli.main())
 """
 
