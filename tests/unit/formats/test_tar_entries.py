@@ -10,6 +10,7 @@ import pytest
 
 from images.errors import IntegrityError
 from images.formats import tar_entries
+from images.oci.layer import writer
 from images.oci.layer.entry import Entry
 
 
@@ -91,3 +92,36 @@ def test_a_broken_tar_is_an_integrity_error(tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_bytes(b"no tar" * 200)
     with pytest.raises(IntegrityError, match="cannot be read"):
         list(tar_entries.entries(tmp_path / "x.tar"))
+
+
+def hostile_tar(*members: tuple[str, bytes, str]) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for name, kind, link in members:
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, link
+            tar.addfile(info)
+    return out.getvalue()
+
+
+HOSTILE = {
+    "dots": hostile_tar(("../../evil", tarfile.REGTYPE, "")),
+    "absolute": hostile_tar(("/etc/evil", tarfile.REGTYPE, "")),
+    "link to nothing": hostile_tar(("a", tarfile.LNKTYPE, "nothing")),
+    "link out": hostile_tar(("a", tarfile.LNKTYPE, "../../etc/passwd")),
+    "link to itself": hostile_tar(("a", tarfile.LNKTYPE, "a")),
+    "link to a link": hostile_tar(("a", tarfile.LNKTYPE, "b"), ("b", tarfile.SYMTYPE, "/etc")),
+    "twice": hostile_tar(("a", tarfile.REGTYPE, ""), ("./a", tarfile.REGTYPE, "")),
+    "below a file": hostile_tar(("a", tarfile.REGTYPE, ""), ("a/b", tarfile.REGTYPE, "")),
+    "fifo": hostile_tar(("a", tarfile.FIFOTYPE, "")),
+    "sparse": hostile_tar(("a", tarfile.GNUTYPE_SPARSE, "")),
+    "no name": hostile_tar(("", tarfile.REGTYPE, "")),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_tar_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "base.tar"
+    path.write_bytes(HOSTILE[name])
+    with pytest.raises(IntegrityError):
+        writer.write(tar_entries.entries(path), io.BytesIO(), "gzip")
