@@ -174,7 +174,7 @@ def test_second_builder_gets_the_same_image_without_its_bytes(
     assert second.said == []
 
 
-def test_layer_that_only_one_of_them_has_is_told_apart(
+def test_layer_that_only_one_of_them_has_is_distinguished(
     first: Builder, second: Builder, server: str
 ) -> None:
     _, made = first.build()
@@ -204,7 +204,7 @@ def test_only_what_is_new_is_written(first: Builder, faulty: Proxy) -> None:
     assert faulty.count("PUT", "manifests/layer-") == 1
 
 
-def test_cache_that_a_build_reads_is_not_asked_twice(
+def test_cache_that_a_build_reads_is_queried_once(
     first: Builder, second: Builder, faulty: Proxy
 ) -> None:
     first.fill(first.build()[1], faulty.address)
@@ -286,7 +286,7 @@ def test_one_cache_fills_another(first: Builder, second: Builder, server: str) -
     assert len(second.store.remotes()) == 3
 
 
-def test_completed_layout_is_one_for_other_programs(
+def test_complete_layout_works_with_other_programs(
     first: Builder, second: Builder, server: str, tmp_path: Path
 ) -> None:
     _, made = first.build()
@@ -331,7 +331,7 @@ def test_layer_that_is_not_what_its_record_says_does_not_get_into_the_store(
     with Registry(Repository(server, "roll/cache"), plain_http=True) as connected:
         cache_records.add(connected, bulk.key, "bulk", blob)
     value, _ = second.build(server)
-    with pytest.raises(IntegrityError, match="does not hold the tar") as error:
+    with pytest.raises(IntegrityError, match="does not contain the tar") as error:
         second.complete(value)
     assert f"{server}/roll/cache" in error.value.message
     assert "without --cache-from" in str(error.value.remedy)
@@ -386,7 +386,7 @@ def test_repository_that_is_no_cache_is_reported(second: Builder, server: str) -
     assert second.said == [f"cache: {server}/roll/cache: knows 0 of 3 layers"]
 
 
-def test_blob_that_the_cache_lost_is_told(
+def test_blob_that_the_cache_lost_is_reported(
     first: Builder, second: Builder, server: str, data: Path
 ) -> None:
     value, made = first.build()
@@ -398,7 +398,7 @@ def test_blob_that_the_cache_lost_is_told(
     assert "without --cache-from" in str(error.value.remedy)
 
 
-def test_torn_connections_do_not_matter(first: Builder, second: Builder, faulty: Proxy) -> None:
+def test_broken_connections_do_not_matter(first: Builder, second: Builder, faulty: Proxy) -> None:
     _, made = first.build()
     faulty.faults += [Fault("lost", "PUT", "manifests"), Fault("cut", "GET", "manifests")]
     first.fill(made, faulty.address)
@@ -421,7 +421,7 @@ def blob_in(data: Path, digest: str) -> Path:
 
 
 @pytest.mark.parametrize("fault", ["malformed", "of another key", "without its blob"])
-def test_useless_record_is_ignored_with_one_line_and_mended(
+def test_unusable_record_is_reported_ignored_and_replaced(
     first: Builder, second: Builder, server: str, data: Path, fault: str
 ) -> None:
     _, made = first.build()
@@ -468,7 +468,7 @@ def test_manifest_with_other_bytes_than_its_digest_is_no_record(
     assert "its bytes have the digest" in second.said[0]
 
 
-def test_cache_that_cannot_be_reached_is_a_warning_and_not_asked_again(second: Builder) -> None:
+def test_unreachable_cache_is_a_warning_and_not_queried_again(second: Builder) -> None:
     recipe = Recipe(titles.parse("bulk"), "a" * 64, (), (), _no_entries, 1)
     cache = CacheFrom(cache_at("127.0.0.1:1"), second.said.append, QUICK)
     assert cache.look([recipe]) == {}
@@ -477,7 +477,7 @@ def test_cache_that_cannot_be_reached_is_a_warning_and_not_asked_again(second: B
     assert line.startswith("warning: no cache at 127.0.0.1:1/roll/cache, so layers are made")
 
 
-def test_first_cache_that_has_a_layer_gives_it(
+def test_first_cache_that_has_a_layer_is_used(
     first: Builder, second: Builder, tmp_path: Path, server: str, faulty: Proxy
 ) -> None:
     """The second is asked for the rest alone, and one that is down stands in nobody's way."""

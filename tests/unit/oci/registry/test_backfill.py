@@ -60,7 +60,7 @@ def server() -> Iterator[tuple[str, Blob]]:
         yield f"127.0.0.1:{port}", blob
 
 
-def test_a_large_tar_is_not_checked_to_its_end_after_a_failure(
+def test_check_of_a_large_tar_ends_after_a_failure(
     tmp_path: Path, server: tuple[str, Blob]
 ) -> None:
     address, large = server
