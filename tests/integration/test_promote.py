@@ -56,7 +56,7 @@ def kept(tmp_path: Path) -> Path:
 
 
 def pushed(layout: Store, address: str, content: str) -> str:
-    """An image in the registry, under a tag made from what it holds; gives its digest."""
+    """An image in the registry, under a tag made from its content; returns its digest."""
     with layout.new_file() as (out, commit):
         blob = writer.write([of_bytes("opt/top", content.encode())], out, "gzip")
         commit(blob.digest)

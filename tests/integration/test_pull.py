@@ -36,7 +36,7 @@ def own_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A registry that holds `CONTENT` and a manifest of it, tagged `v1`."""
+    """A registry that contains `CONTENT` and a manifest of it, tagged `v1`."""
     with registry(tmp_path_factory.mktemp("pull")) as address:
         with connect(address) as connected:
             put(connected, CONTENT)
@@ -69,7 +69,7 @@ MANIFEST = json.dumps(
 
 
 class Arrived:
-    """Adds up what is told of progress."""
+    """Adds up the progress."""
 
     def __init__(self) -> None:
         self.bytes = self.most = 0
@@ -110,12 +110,12 @@ def test_manifest_over_a_broken_connection(faulty: Proxy, kind: str) -> None:
 
 @pytest.mark.parametrize("reference", ["v1", digest_of(MANIFEST)])
 def test_manifest_with_other_bytes_than_its_digest(faulty: Proxy, reference: str) -> None:
-    def lie(request: Any) -> bool:
+    def falsify(request: Any) -> bool:
         headers = {"Docker-Content-Digest": digest_of(MANIFEST)}
         request.answer(200, headers, b"{}")
         return True
 
-    faulty.guard = lie
+    faulty.guard = falsify
     with (
         reader(faulty.address) as connected,
         pytest.raises(IntegrityError, match="its bytes"),
@@ -177,11 +177,11 @@ def test_blob_not_found(faulty: Proxy) -> None:
 
 @pytest.mark.parametrize("sent", [CONTENT[:-1] + b"x", CONTENT + b"x"], ids=["other", "longer"])
 def test_other_bytes_are_refused(faulty: Proxy, sent: bytes) -> None:
-    def lie(request: Any) -> bool:
+    def falsify(request: Any) -> bool:
         request.answer(200, {}, sent)
         return True
 
-    faulty.guard = lie
+    faulty.guard = falsify
     with pytest.raises(IntegrityError, match=DIGEST):
         fetched(faulty.address)
 

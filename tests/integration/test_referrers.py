@@ -1,4 +1,4 @@
-"""SBOM and provenance into a real registry, found again as the specification says."""
+"""SBOM and provenance in a real registry, found as the specification defines."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def states(done: Pushed) -> list[str]:
 def asked(
     address: str, method: str, path: str, body: bytes | None = None, kind: str = INDEX_TYPE
 ) -> tuple[int, bytes]:
-    """A request to the registry, by nothing of ours."""
+    """A request to the registry, without the project's client."""
     connection = HTTPConnection(address)
     headers = {"Accept": kind, **({"Content-Type": kind} if body else {})}
     connection.request(method, f"/v2/{NAME}/{path}", body, headers)
@@ -101,7 +101,7 @@ def wanted(layout: Store, made: Image) -> list[dict[str, Any]]:
 
 
 def others(layout: Store, made: Image, address: str, text: bytes = b"sig") -> Referrer:
-    """A document that somebody else's tool put there, without entering it in the index."""
+    """A document that another tool pushed, without adding it to the index."""
     item = Referrer("application/vnd.example.sig", "sig", text, made.descriptor, {"by": "others"})
     with Registry(Repository(address, NAME), plain_http=True, policy=QUICK) as connected:
         for content in (text, b"{}"):
@@ -201,7 +201,7 @@ def test_entry_that_was_lost_comes_back_with_the_next_push(
 def test_other_client_that_changes_the_index_at_the_same_time(
     layout: Store, made: Image, faulty: Proxy, when: str
 ) -> None:
-    """What it overwrites of ours comes back; what we overwrite of its own is its own to check."""
+    """Our overwritten entries are restored; the other client must check its own."""
     pushed(layout, made, faulty.address, referrers=())
     theirs = others(layout, made, faulty.upstream).descriptor
     at = f"manifests/{tag_of(made)}"
@@ -302,14 +302,14 @@ def test_eight_pushes_at_once_all_list_the_documents(
 
 
 def test_index_that_is_refused_for_a_moment(layout: Store, made: Image, faulty: Proxy) -> None:
-    """Distribution says of one of two clients that its digest is invalid, and blobs unknown."""
-    said = {"errors": [{"code": "DIGEST_INVALID"}, {"code": "MANIFEST_BLOB_UNKNOWN"}]}
+    """Distribution tells one of two clients that its digest is invalid, and blobs unknown."""
+    errors = {"errors": [{"code": "DIGEST_INVALID"}, {"code": "MANIFEST_BLOB_UNKNOWN"}]}
     left = [2]
 
     def guard(request: Any) -> bool:
         if request.command == "PUT" and "/manifests/sha256-" in request.path and left[0]:
             left[0] -= 1
-            request.answer(400, {"Content-Type": "application/json"}, json.dumps(said).encode())
+            request.answer(400, {"Content-Type": "application/json"}, json.dumps(errors).encode())
             return True
         return False
 

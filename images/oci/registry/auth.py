@@ -43,11 +43,19 @@ _TOKEN_USER = "<token>"  # noqa: S105  # a name
 
 
 @dataclass(frozen=True, slots=True)
-class _Token:
+class Token:
+    """A token for the Authorization header.
+
+    Attributes:
+        header: the header's value.
+        until: when it is no longer used, on the monotonic clock.
+    """
+
     header: str
-    until: float  # on the monotonic clock
+    until: float
 
     def is_fresh(self) -> bool:
+        """Return whether the token may still be used."""
         return time.monotonic() < self.until
 
 
@@ -81,7 +89,7 @@ class Authorization:
         self._lock = threading.Lock()
         self._challenge: Challenge | None = None
         self._reported = False
-        self._tokens: dict[Scopes, _Token] = {}
+        self._tokens: dict[Scopes, Token] = {}
         self._basic: str | None = None
 
     def header(self, scopes: Scopes, *, own: bool = False) -> str | None:
@@ -144,7 +152,7 @@ class Authorization:
             found = self._tokens[scopes] = self._fetch(scopes)
         return found.header
 
-    def _fetch(self, scopes: Scopes) -> _Token:
+    def _fetch(self, scopes: Scopes) -> Token:
         from images.oci.registry import realm
 
         parameters = self._challenge.parameters if self._challenge else {}
@@ -163,7 +171,7 @@ class Authorization:
             raise TransientError(f"HTTP {response.status_code} from {public_url(where)}", after)
         if response.status_code in (400, 401, 403):
             raise self._refused()
-        return _token_of(response, begin, public_url(where))
+        return parse_token(response, begin, public_url(where))
 
     def _report(self, where: str) -> None:
         """Report once where the login is sent, if that is another domain than the registry's."""
@@ -245,7 +253,17 @@ def _printable(token: Any) -> str:
     return token
 
 
-def _token_of(response: requests.Response, begin: float, where: str) -> _Token:
+def parse_token(response: requests.Response, begin: float, where: str) -> Token:
+    """Parse the response of a token server.
+
+    Args:
+        response: the response.
+        begin: when the request was made, on the monotonic clock.
+        where: the token server, for messages.
+
+    Raises:
+        RegistryError: it contains no token.
+    """
     try:
         document: dict[str, Any] = untrusted_json.loads(response.content)
         value = _printable(document.get("token") or document["access_token"])
@@ -256,4 +274,4 @@ def _token_of(response: requests.Response, begin: float, where: str) -> _Token:
             remedy="fix the registry's token server",
         ) from None
     # A token with hardly more lifetime than the margin is used for half of it.
-    return _Token(f"Bearer {value}", begin + max(lifetime - _MARGIN, lifetime / 2))
+    return Token(f"Bearer {value}", begin + max(lifetime - _MARGIN, lifetime / 2))

@@ -77,7 +77,7 @@ def test_interrupted_upload_resumes_where_the_registry_got_to(
 
 
 def test_progress_resets_the_attempts(layout: Store, make: Make, faulty: Proxy) -> None:
-    """More failures than the policy allows, but each attempt brought something."""
+    """More failures than the policy allows, but each attempt made progress."""
     faulty.faults += [Fault("kept", "PATCH", after=MIB) for _ in range(9)]
     pushed(
         layout,
@@ -199,13 +199,13 @@ def test_registry_that_alters_the_manifest_is_detected(
 ) -> None:
     image = make()
 
-    def lie(request: Any) -> bool:
+    def falsify(request: Any) -> bool:
         if request.command == "HEAD" and "manifests/sha256" in request.path:
             request.answer(200, {"Docker-Content-Digest": "sha256:" + "0" * 64}, b"")
             return True
         return False
 
-    faulty.guard = lie
+    faulty.guard = falsify
     with pytest.raises(RegistryError, match=f"instead of {image.manifest_digest}"):
         pushed(layout, image, faulty.address)
     faulty.guard = None

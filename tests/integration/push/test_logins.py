@@ -1,4 +1,4 @@
-"""Logins, tokens and their helpers; no secret is told."""
+"""Logins, tokens and credential helpers; no secret is printed."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ def test_wrong_login_is_reported_without_its_secret(
     done = subprocess.run(run, capture_output=True, text=True, check=False)
     assert done.returncode == 12
     assert f"docker login {address}" in done.stderr
-    told = "refuses the login" if login else "contains none for it"
-    assert told in done.stderr
+    message = "refuses the login" if login else "contains none for it"
+    assert message in done.stderr
     secret = base64.b64encode(f"user:{login}".encode()).decode()
     assert "s3cr3t" not in done.stderr
     assert secret not in done.stderr
@@ -127,7 +127,7 @@ def test_token_about_to_expire_is_renewed_before_it_is_used(
     layout: Store, make: Make, faulty: Proxy, own_config: Path
 ) -> None:
     log_in(own_config, faulty.address)
-    tokens = TokenServer(faulty, lifetime=0)  # tells 0: the protocol's 60 s
+    tokens = TokenServer(faulty, lifetime=0)  # reports 0: the protocol's 60 s
     pushed(layout, make(), faulty.address)
     assert len(tokens.issued) == 1
     assert faulty.count("GET", "/token") == 1
@@ -164,14 +164,14 @@ def test_token_server_that_is_down_for_a_moment(
 def test_manifest_that_another_client_pushes_at_the_same_time(
     layout: Store, make: Make, faulty: Proxy
 ) -> None:
-    """Distribution 2.8 tells one of two clients that what both bring has another digest."""
-    said = {"errors": [{"code": "DIGEST_INVALID", "message": "provided digest did not match"}]}
+    """Distribution 2.8 tells one of two clients that the manifest of both has another digest."""
+    errors = {"errors": [{"code": "DIGEST_INVALID", "message": "provided digest did not match"}]}
     left = [1]
 
     def guard(request: Any) -> bool:
         if request.command == "PUT" and "/manifests/" in request.path and left[0]:
             left[0] -= 1
-            request.answer(400, {"Content-Type": "application/json"}, json.dumps(said).encode())
+            request.answer(400, {"Content-Type": "application/json"}, json.dumps(errors).encode())
             return True
         return False
 

@@ -30,9 +30,9 @@ def test_interrupted_push_leaves_no_tag_and_resumes(
             time.sleep(0.05)
         time.sleep(0.5)  # the answers
         child.send_signal(how)
-        _, said = child.communicate(timeout=30)
+        _, stderr = child.communicate(timeout=30)
     assert child.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL)
-    assert b"Traceback" not in said
+    assert b"Traceback" not in stderr
     assert digest_in(faulty.address) is None
     faulty.seen.clear()
     done = pushed(layout, image, faulty.address)

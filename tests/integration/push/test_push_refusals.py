@@ -18,8 +18,8 @@ from tests.integration.registries import Fault, Proxy
 ZSTD = "application/vnd.oci.image.layer.v1.tar+zstd"
 
 
-def refuse(request: Any, status: int, code: str, words: str) -> bool:
-    body = json.dumps({"errors": [{"code": code, "message": words}]}).encode()
+def refuse(request: Any, status: int, code: str, text: str) -> bool:
+    body = json.dumps({"errors": [{"code": code, "message": text}]}).encode()
     request.answer(status, {"Content-Type": "application/json"}, body)
     return True
 
@@ -85,7 +85,7 @@ def test_zstd_probe_is_made_once_and_never_stops_a_push(
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "words"),
+    ("status", "code", "text"),
     [
         (400, "TAG_INVALID", "The image tag 'v1' already exists and cannot be overwritten because "
          "the tag is immutable."),
@@ -95,14 +95,14 @@ def test_zstd_probe_is_made_once_and_never_stops_a_push(
     ],
 )  # fmt: skip
 def test_immutable_tag_suggests_another(
-    layout: Store, make: Make, faulty: Proxy, status: int, code: str, words: str
+    layout: Store, make: Make, faulty: Proxy, status: int, code: str, text: str
 ) -> None:
     before = make()
     pushed(layout, before, faulty.address)
     faulty.guard = lambda request: (
         request.command == "PUT"
         and request.path.endswith("/manifests/v1")
-        and refuse(request, status, code, words)
+        and refuse(request, status, code, text)
     )
     with pytest.raises(RegistryError, match="immutable") as error:
         pushed(layout, make(top="2"), faulty.address)

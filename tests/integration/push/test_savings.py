@@ -121,7 +121,7 @@ def test_no_mounts_where_they_are_turned_off(layout: Store, make: Make, faulty: 
 def test_blobs_without_existence_check_are_sent(
     layout: Store, make: Make, faulty: Proxy, tmp_path: Path, status: int
 ) -> None:
-    """Also where the registry says of each that it is there, and it is not."""
+    """Also where the registry reports each as present, and it is not."""
     faulty.guard = answering(heads, status, {})
     done = pushed(layout, make(), faulty.address)
     assert states(done) == ["sent"] * 4
@@ -135,7 +135,7 @@ def test_blobs_falsely_reported_as_present_are_sent_once(
     sizes = {image.config_digest: len(image.config)}
     sizes |= {item.blob.digest: item.blob.size for item in image.layers}
 
-    def lie(request: Any) -> bool:
+    def falsify(request: Any) -> bool:
         if heads(request):
             size = sizes[request.path.rpartition("/")[2]]
             request.send_response(200)
@@ -144,7 +144,7 @@ def test_blobs_falsely_reported_as_present_are_sent_once(
             return True
         return False
 
-    faulty.guard = lie
+    faulty.guard = falsify
     assert states(pushed(layout, image, faulty.address)) == ["sent"] * 4
     assert faulty.count("PUT", "/uploads/") == 4
     whole_in(faulty.upstream, tmp_path / "back")

@@ -151,7 +151,7 @@ def test_tag_comes_last(layout: Store, make: Make, faulty: Proxy) -> None:
 @pytest.mark.parametrize(
     "statuses",
     [{201: 200}, {201: 202}, {201: 204, 202: 200}, {200: 203, 202: 201}],
-    ids=lambda item: " ".join(f"{own}-{told}" for own, told in item.items()),
+    ids=lambda item: " ".join(f"{own}-{sent}" for own, sent in item.items()),
 )
 def test_any_success_counts(
     layout: Store, make: Make, faulty: Proxy, tmp_path: Path, statuses: dict[int, int]

@@ -73,7 +73,7 @@ def refusing(
 def test_manifest_whose_blobs_are_unknown_for_a_moment(
     layout: Store, make: Make, faulty: Proxy, status: int, codes: list[str], path: str
 ) -> None:
-    """Distribution says so while another client writes the very same."""
+    """Distribution returns that while another client writes the same one."""
     refusing(faulty, "PUT", path, 3, status, codes)
     image = make()
     done = pushed(layout, image, faulty.address)
@@ -124,7 +124,7 @@ def test_blob_that_stays_unknown_is_sent_once_more_only(
 def test_only_the_named_blobs_are_sent_again(
     layout: Store, make: Make, faulty: Proxy, status: int
 ) -> None:
-    """The registry says of one that it is there, and of the same that it is unknown."""
+    """The registry reports one blob as present, and the same one as unknown."""
     pushed(layout, make(), faulty.address)
     image = make(top="2")
     lost = image.layers[1].blob.digest

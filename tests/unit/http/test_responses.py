@@ -21,7 +21,7 @@ LARGE = 256 * MB
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers what `case` says, in more bytes than anybody needs."""
+    """Sends the response of `case`, with too many bytes."""
 
     case = ""
 

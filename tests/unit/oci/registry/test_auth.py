@@ -17,14 +17,14 @@ from tests.unit.servers import serving
 
 
 def authorization(
-    login: Login | None, home: str = "https://host.example", said: list[str] | None = None
+    login: Login | None, home: str = "https://host.example", lines: list[str] | None = None
 ) -> Authorization:
     return Authorization(
         home.partition("://")[2],
         session.session(),
         home=origin.of(home),
         login_for=lambda _: login,
-        log=(said if said is not None else []).append,
+        log=(lines if lines is not None else []).append,
     )
 
 
@@ -121,24 +121,24 @@ def test_token_server_may_redirect_to_its_own_paths() -> None:
 def test_login_for_another_domain_is_reported_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    said: list[str] = []
+    lines: list[str] = []
     realm = "http://auth.elsewhere.example/token"
     with serving(lambda _: TOKEN) as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)
         monkeypatch.setenv("no_proxy", "")
-        tried = authorization(Login("user", "pass"), "http://registry.example.com", said)
+        tried = authorization(Login("user", "pass"), "http://registry.example.com", lines)
         assert token_of(tried, realm) == "Bearer t"
         assert tried.header(("another scope",)) == "Bearer t"
-    assert said == [f"registry.example.com: its login is sent to the token server {realm}"]
+    assert lines == [f"registry.example.com: its login is sent to the token server {realm}"]
 
 
 def test_nothing_is_reported_where_no_login_is_sent() -> None:
-    said: list[str] = []
+    lines: list[str] = []
     with serving(lambda _: TOKEN) as server:
-        assert token_of(authorization(None, server.url, said), f"{server.url}/token")
-        tried = authorization(Login("user", "pass"), server.url, said)
+        assert token_of(authorization(None, server.url, lines), f"{server.url}/token")
+        tried = authorization(Login("user", "pass"), server.url, lines)
         assert token_of(tried, f"{server.url}/token")
-    assert said == []
+    assert lines == []
 
 
 @pytest.mark.parametrize("realm", ["file:///etc/passwd", "gopher://x/", "http://127.0.0.1.:x/"])
@@ -163,7 +163,7 @@ def test_unusable_realm_is_an_error_at_once(realm: str) -> None:
 def test_tokens_are_used_until_shortly_before_they_expire(
     body: dict[str, object], fresh: float
 ) -> None:
-    found = auth._token_of(answer(body), 1000.0, "https://a/t")
+    found = auth.parse_token(answer(body), 1000.0, "https://a/t")
     assert (found.header, found.until) == ("Bearer t", 1000.0 + fresh)
     assert found.is_fresh() is (time.monotonic() < found.until)
 
@@ -182,7 +182,7 @@ def test_tokens_are_used_until_shortly_before_they_expire(
 )
 def test_responses_without_a_token(body: object) -> None:
     with pytest.raises(RegistryError, match="without a token") as error:
-        auth._token_of(answer(body), 0.0, "https://a/t")
+        auth.parse_token(answer(body), 0.0, "https://a/t")
     assert "s3cr3t" not in error.value.message
 
 

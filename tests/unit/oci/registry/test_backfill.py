@@ -1,4 +1,4 @@
-"""Layers that a cache gives: what ends soon when the work is broken off."""
+"""Download of remote layers: cancellation."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def layer(content: bytes) -> Blob:
 
 @pytest.fixture
 def server() -> Iterator[tuple[str, Blob]]:
-    """A registry that has one blob, and takes a while to say that it has no other."""
+    """A registry that has one blob, and is slow to answer that it has no other."""
     content = packed()
     blob = layer(content)
 

@@ -184,7 +184,7 @@ def test_registry_that_names_itself_without_tls_is_used_with_it(tls: Identity, h
 
 
 def test_login_is_not_sent_along_from_http_to_https(tls: Identity, home: Path) -> None:
-    """It is another origin; the message says by which way the registry wants to be asked."""
+    """It is another origin; the message names the scheme that the registry wants."""
     with (
         serving(lambda asked: basic(asked, (200, {}, BLOB)), tls=tls.context()) as secure,
         serving(lambda asked: basic(asked, to(f"{secure.url}{asked.path}"))) as front,
@@ -204,8 +204,8 @@ def test_untrusted_certificate_of_a_storage_is_an_error_at_once(
     stranger = identity(tmp_path).context()
     with serving(lambda _: (200, {}, BLOB), tls=stranger) as there:
         with serving(lambda _: to(there.url)) as front:
-            told = f"{there.url}: its certificate is not trusted"
-            with pytest.raises(RegistryError, match=told) as error:
+            message = f"{there.url}: its certificate is not trusted"
+            with pytest.raises(RegistryError, match=message) as error:
                 fetch(front)
         assert len(front.seen) == 1
     assert "SSL_CERT_FILE" in (error.value.remedy or "")
