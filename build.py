@@ -13,44 +13,20 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
     # While modules are imported, Ctrl-C has nothing to clean up: it ends the process silently.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from images import requirements
 
 if reason := requirements.missing():
     requirements.refuse(reason)
 
-from images.commands import build, documents, export, lock, show, test, verify
+from images.commands import parser as command_line
 from images.commands.arguments import Parser
 from images.errors import BuildError
+from images.repository import ROOT
 from images.util import interrupts, output
-
-HERE = Path(__file__).resolve().parent
-
-COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
-    "build": build.build,
-    "fetch": build.fetch,
-    "list": show.list_targets,
-    "lock": lock.lock_targets,
-    "load": export.load,
-    "bundle": export.bundle,
-    "push": export.push,
-    "promote": export.promote,
-    "pull": export.pull,
-    "sbom": documents.sbom,
-    "provenance": documents.provenance,
-    "test": test.test,
-    "inspect": show.inspect,
-    "plan": show.plan,
-    "diff": show.diff,
-    "sizes": show.sizes,
-    "verify": verify.verify,
-    "gc": verify.gc,
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,18 +39,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         output.finish()
 
 
-def parser() -> Parser:
-    """Return the parser of the command line."""
-    from images.commands import options
-
-    return options.parser(HERE, (__doc__ or "").partition("\n")[0], COMMANDS)
+def parser(only: str | None = None) -> Parser:
+    """Return the parser of the command line, with the options of all commands or of one only."""
+    return command_line.parser(ROOT, (__doc__ or "").partition("\n")[0], only)
 
 
 def _run(given: list[str]) -> int:
     if given and given[0].startswith("-") and given[0] not in ("-h", "--help"):
         given.insert(0, "build")
     try:
-        options = parser().read(given)
+        options = parser(given[0] if given else None).read(given)
         code: int = options.run(options)
         return code
     except BuildError as error:

@@ -72,7 +72,7 @@ def compress(item: Layer, store: Store) -> float:
     compressor = zstandard.ZstdCompressor(level=3, write_checksum=True).compressobj()
     tar_hash, blob_hash = hashlib.sha256(), hashlib.sha256()
     spent = 0.0
-    with store.blob_path(item.blob.digest).open("rb") as blob:
+    with store.blobs.path(item.blob.digest).open("rb") as blob:
         for piece in zstandard.ZstdDecompressor().read_to_iter(blob, write_size=CHUNK):
             begin = time.thread_time()
             tar_hash.update(piece)

@@ -61,7 +61,8 @@ class MatrixError(BuildError):
 
     exit_code = 3
     usual = (
-        "correct the matrix; README.md explains its keys, and `python build.py list` reads it again"
+        "correct the matrix; docs/matrix.md explains its keys, and `python build.py list` reads it "
+        "again"
     )
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from benchmarks.checkout import Checkout, Variant
 from images.build import grouping
-from images.inputs.lock import distribution, target_lock, uv
+from images.inputs.lock import distribution, target_lock
 from images.inputs.lock.distribution import Distribution
 from images.inputs.lock.target_lock import Lock
 from images.inputs.matrix import matrix
+from images.inputs.resolve import uv
 
 BASE = "bench-base:latest"
 """The image of our own lowest layers, Debian and the CUDA compiler, in each engine."""

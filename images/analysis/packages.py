@@ -57,7 +57,7 @@ def _inside(store: Store, blob: Blob) -> Iterator[Package]:
     from images.oci.layer.read_ahead import ahead
     from images.oci.layer.tar_stream import TarStream
 
-    with closing(ahead(unpacked(store, blob))) as pieces:
+    with closing(ahead(unpacked(store.blobs, blob))) as pieces:
         tar = TarStream(pieces)
         installed: set[str] = set()
         status = b""

@@ -123,9 +123,7 @@ def of_target(
     """
     shared = shared or Shared(store)
     inputs = prepare.inputs_of(matrix, target, compression, shared)
-    parts = (
-        _of_recipe(recipe, inputs, shared.known(recipe.key)) for recipe in inputs.recipes(None)
-    )
+    parts = (_of_recipe(recipe, inputs, shared.known(recipe.key)) for recipe in inputs.recipes())
     return Outline(target.id, None, tuple(parts))
 
 

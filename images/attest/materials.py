@@ -19,7 +19,8 @@ class Materials:
     Attributes:
         lock: the target's.
         base: the Debian packages of the root file system.
-        tools: the CUDA compiler's sources; of these only parts are in the image.
+        tools: the CUDA compiler's sources; of these only parts are in the image. None where the
+            base has a compiler of its own.
         custom_base: the digest of the custom base's manifest; "" if the base is Debian's.
         base_repository: where that base is in a registry, e.g. `registry.example.com/team/base`;
             "" if it is in a layout.
@@ -27,15 +28,17 @@ class Materials:
 
     lock: Lock
     base: Sequence[Deb]
-    tools: Toolkit
+    tools: Toolkit | None
     custom_base: str = ""
     base_repository: str = ""
 
     def distributions(self) -> Iterator[Distribution]:
         """Return the distributions in the image, each file once, those of the compiler last."""
-        return iter(dict.fromkeys([*self.lock.distributions, *self.tools.wheels]))
+        wheels = self.tools.wheels if self.tools else ()
+        return iter(dict.fromkeys([*self.lock.distributions, *wheels]))
 
     def debs(self) -> Iterator[tuple[Deb, str]]:
         """Yield the Debian packages, each with its release, those of the compiler last."""
         yield from ((item, base_lock.DISTRO) for item in self.base)
-        yield from ((item, cuda_lock.DISTRO) for item in self.tools.debs)
+        debs = self.tools.debs if self.tools else ()
+        yield from ((item, cuda_lock.DISTRO) for item in debs)

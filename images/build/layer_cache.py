@@ -25,7 +25,7 @@ from images.oci.reference import parse
 from images.oci.referrer import EMPTY
 from images.oci.registry.client import Registry
 from images.oci.registry.upload import StoredBlob
-from images.oci.store.remote_layers import Place, Remote
+from images.oci.store.remote_layers import Location, RemoteLayer
 from images.oci.store.store import Store
 from images.util.parallel import QUESTIONS, at_once
 from images.util.progress import Progress
@@ -40,7 +40,7 @@ then."""
 _AGAIN = 0.5  # seconds; what was only connecting when it was broken off is broken off then
 
 
-def place(text: str, *, plain_http: bool) -> Place:
+def place(text: str, *, plain_http: bool) -> Location:
     """The cache that an option names.
 
     Raises:
@@ -51,7 +51,7 @@ def place(text: str, *, plain_http: bool) -> Place:
         raise UsageError(
             f"{text}: a cache has no tag", remedy=f"name the repository alone: {repository}"
         )
-    return Place(repository, plain_http)
+    return Location(repository, plain_http)
 
 
 @dataclass
@@ -66,14 +66,14 @@ class CacheFrom:
         patience: seconds for all questions of a build.
     """
 
-    place: Place
+    place: Location
     say: Callable[[str], None]
     policy: Policy = _IMPATIENT
     otherwise: str = "layers are made"
     patience: float = PATIENCE
     _given_up: bool = field(default=False, init=False)
 
-    def look(self, recipes: Sequence[Recipe]) -> dict[str, Remote]:
+    def look(self, recipes: Sequence[Recipe]) -> dict[str, RemoteLayer]:
         """The layers that it has, by key; none where it cannot be read."""
         if self._given_up:
             return {}
@@ -88,7 +88,7 @@ class CacheFrom:
             self.say(f"cache: {fault}")
         if not found.blobs:  # it may be no cache at all
             self.say(f"cache: {self.place}: knows 0 of {len(recipes)} layers")
-        return {key: Remote(key, blob, self.place) for key, blob in found.blobs.items()}
+        return {key: RemoteLayer(key, blob, self.place) for key, blob in found.blobs.items()}
 
     def _find(self, keys: Sequence[str]) -> cache_records.Found:
         late = threading.Event()
@@ -131,7 +131,7 @@ def _broken_off(cut: Callable[[], None], after: float, late: threading.Event) ->
 
 
 def read_all(
-    places: Sequence[Place], say: Callable[[str], None], policy: Policy = _IMPATIENT
+    places: Sequence[Location], say: Callable[[str], None], policy: Policy = _IMPATIENT
 ) -> Look:
     """Look layers up in several caches: the first that has one gives it.
 
@@ -149,8 +149,8 @@ def read_all(
         for number, place in enumerate(places)
     ]
 
-    def look(recipes: Sequence[Recipe]) -> dict[str, Remote]:
-        found: dict[str, Remote] = {}
+    def look(recipes: Sequence[Recipe]) -> dict[str, RemoteLayer]:
+        found: dict[str, RemoteLayer] = {}
         for cache in caches:
             lacking = [recipe for recipe in recipes if recipe.key not in found]
             found |= cache.look(lacking) if lacking else {}
@@ -169,13 +169,13 @@ class Filled:
         bytes_sent: bodies of requests, as far as they were blobs.
     """
 
-    place: Place
+    place: Location
     records: int
     bytes_sent: int
 
 
 def fill(
-    store: Store, made: Sequence[Made], where: Place, *, jobs: int, progress: Progress
+    store: Store, made: Sequence[Made], where: Location, *, jobs: int, progress: Progress
 ) -> Filled:
     """Bring layers that a cache lacks into it: the blobs first, then the records.
 
@@ -209,7 +209,7 @@ def _write(
     store: Store, registry: Registry, new: Sequence[Made], jobs: int, progress: Progress
 ) -> int:
     sizes = {item.layer.blob.digest: item.layer.blob.size for item in new}
-    blobs = [StoredBlob(store.blob_path(digest), digest, size) for digest, size in sizes.items()]
+    blobs = [StoredBlob(store.blobs.path(digest), digest, size) for digest, size in sizes.items()]
     with store.workdir() as workdir:
         blobs.append(_empty_config(workdir / "config"))
         sent = transfer.transfer(Route(store, registry, jobs, progress), blobs)

@@ -11,6 +11,17 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING
 
+from images.commands.arguments import Command, Parser
+from images.commands.options import (
+    add_cache,
+    add_compression,
+    add_jobs,
+    add_json,
+    add_mirror,
+    add_plain_http,
+    add_targets,
+)
+from images.commands.report.printing import print_documents, print_summary
 from images.commands.selection import (
     base_place,
     bring_wheels,
@@ -19,8 +30,6 @@ from images.commands.selection import (
     elsewhere_of,
     fetch_command,
     inputs_of,
-    print_documents,
-    print_summary,
 )
 from images.errors import UsageError
 from images.repository import ROOT
@@ -32,11 +41,11 @@ if TYPE_CHECKING:
     from images.build.builder import Look, Made, Settings
     from images.build.conflicts.comparison import Comparison
     from images.build.layer_cache import Filled
-    from images.build.prepare import Inputs
+    from images.build.prepare import Inputs, Prepared
     from images.content.custom_base.source import Place as BasePlace
     from images.inputs.matrix.matrix import Matrix
     from images.oci.image import Image
-    from images.oci.store.remote_layers import Place
+    from images.oci.store.remote_layers import Location
     from images.oci.store.store import Store
 
 
@@ -49,10 +58,49 @@ class _Built:
     filled: Filled | None
 
 
+def _build_options(parser: Parser) -> None:
+    add_targets(parser)
+    add_cache(parser)
+    parser.add_argument(
+        "--offline",
+        action="store_true",
+        help="touch no network; fail, with the command that mends it, when a file is missing",
+    )
+    parser.add_argument(
+        "--only-known",
+        action="store_true",
+        help="make no layer; fail when neither the store nor a cache has one. Nothing of any "
+        "package runs then, as it should be where a login is that may write",
+    )
+    add_compression(
+        parser, "of layers: gzip for registries and engines without zstd, such as Docker before 23"
+    )
+    add = parser.add_argument
+    add(
+        "--cache-from",
+        action="append",
+        default=[],
+        metavar="REGISTRY/REPO",
+        help="take layers that it has from there; their bytes come when they are needed; "
+        "repeatable, the first that has a layer gives it. Whoever may write there decides what is "
+        "in them",
+    )
+    add(
+        "--cache-to",
+        metavar="REGISTRY/REPO",
+        help="bring the layers that it lacks there after the build; login from `docker login`",
+    )
+    add_plain_http(parser)
+    add_jobs(parser, "layers at a time")
+    add_mirror(parser)
+    add_json(parser)
+
+
 def build(options: argparse.Namespace) -> int:
     """Build images into the store."""
     from images.build import builder
-    from images.commands.report import proof, results
+    from images.commands.report import images as report
+    from images.commands.report import proof
     from images.oci.store import store
 
     matrix, targets = chosen(options)
@@ -71,18 +119,16 @@ def build(options: argparse.Namespace) -> int:
     caches = _caches(options)
     documents = []
     with settings.store.building():
-        # And every own base is held against its target, for the same reason.
+        # And every custom base is checked against its target, for the same reason.
         place = base_place(options, settings.store, offline=options.offline)
-        for one in inputs:
-            if one.target.base:
-                _hold(one, place, settings.store)
-        for one in inputs:
+        prepared = [_prepared(one, place, settings.store) for one in inputs]
+        for one in prepared:
             progress = Progress()
             with progress.timed("total"):
-                built = _build(one, matrix, place, settings, caches, progress)
+                built = _build(one, matrix, settings, caches, progress)
             path, elsewhere = settings.store.path, elsewhere_of(settings.store)
-            documents.append(results.image_document(built.image, path, built.reused, elsewhere))
-            summary = results.build_summary(
+            documents.append(report.image_document(built.image, path, built.reused, elsewhere))
+            summary = report.build_summary(
                 built.image, built.reused, progress.seconds, path, elsewhere, built.filled
             )
             proven = proof.line(matrix.path, one.target, built.image.manifest_digest)
@@ -92,23 +138,25 @@ def build(options: argparse.Namespace) -> int:
     return 0
 
 
-def _hold(one: Inputs, place: BasePlace, store: Store) -> None:
-    """Hold an own base against its target, and report what it lacks of the target's flavour."""
-    from images.build import prepare
-    from images.commands.report import results
-    from images.content.custom_base import fit
+BUILD = Command("build", build, _build_options)
 
-    ground, _ = prepare.ready(one, place, store, Progress())
-    if ground and (names := fit.lacking_debs(one.target, ground.facts)):
-        output.message(results.lacking_debs(one.target, names))
+
+def _prepared(inputs: Inputs, place: BasePlace, store: Store) -> Prepared:
+    """Make a target's base ready, and report what it lacks of the target's flavour."""
+    from images.build import prepare
+    from images.commands.report import images as report
+
+    found = prepare.ready(inputs, place, Progress(), store)
+    if found.base.lacking_debs:
+        output.message(report.lacking_debs(inputs.target, found.base.lacking_debs))
+    return found
 
 
 def _build(
-    one: Inputs,
+    one: Prepared,
     matrix: Matrix,
-    place: BasePlace,
     settings: Settings,
-    caches: tuple[Look | None, Place | None],
+    caches: tuple[Look | None, Location | None],
     progress: Progress,
 ) -> _Built:
     """Make one target's image, name it, and put beside it what is said about it."""
@@ -120,23 +168,23 @@ def _build(
 
     started = datetime.now(timezone.utc)
     look, cache_to = caches
-    ground, recipes = prepare.ready(one, place, settings.store, progress)
-    compare = target_files.pending(one.target, one.lock, recipes, settings.store)
-    ours = builder.make(recipes, one.debs, settings, progress, look, compare)
+    inputs = one.inputs
+    compare = target_files.pending(one.target, inputs.lock, one.recipes, settings.store)
+    ours = builder.make(one.recipes, inputs.debs, settings, progress, look, compare)
     if compare is not None:
         _note(compare, one.target.id, settings.store)
-    made = [*(prepare.put(ground, settings) if ground else ()), *ours]
+    made = [*prepare.put(one.base, settings), *ours]
     image = assemble.assemble(
         one.target,
         sealed_text.digest_of_file(matrix.lock_path(one.target.id)),
         [item.layer for item in made],
-        ground.image if ground else None,
+        one.base.inherited,
     )
     budget.check(one.target, image, settings.store)
     settings.store.save(image)
     reused = [item.reused for item in made]
-    run = _run(one, matrix, settings, started, ours, reused)
-    attach.complete(settings.store, image, one.materials(ground), run)
+    run = _run(inputs, matrix, settings, started, ours, reused)
+    attach.complete(settings.store, image, one.materials, run)
     return _Built(image, reused, _fill(settings, ours, cache_to, progress) if cache_to else None)
 
 
@@ -176,10 +224,29 @@ def _run(
     )
 
 
+def _fetch_options(parser: Parser) -> None:
+    add_targets(parser)
+    add_cache(parser)
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
+        "--check", action="store_true", help="fetch nothing; fail when something is missing"
+    )
+    how.add_argument(
+        "--list",
+        action="store_true",
+        dest="paths_only",
+        help="print the files' paths below the cache, for tar -T - or rsync --files-from=-",
+    )
+    add_jobs(parser, "files to hash at a time")
+    add_plain_http(parser)
+    add_mirror(parser)
+    add_json(parser)
+
+
 def fetch(options: argparse.Namespace) -> int:
     """Bring all that builds need into the download cache: they then need no network."""
     from images.build import prefetch, prepare
-    from images.commands.report import results
+    from images.commands.report import transfers
 
     looking = options.check or options.paths_only
     matrix, targets = chosen(options)
@@ -187,7 +254,9 @@ def fetch(options: argparse.Namespace) -> int:
         bring_wheels(targets, options)
     place = base_place(options, offline=looking)
     wanted = {
-        one.target.id: prepare.wanted(one, place, Progress(), bring=not looking)
+        one.target.id: prepare.ready(
+            one, place, Progress(), fetch=not looking, verify=not looking
+        ).needed
         for one in inputs_of(matrix, targets)
     }
     if options.paths_only:
@@ -202,10 +271,10 @@ def fetch(options: argparse.Namespace) -> int:
             outcomes[target] = prefetch.fill(
                 needs, options.cache, options.debian_mirror, options.jobs, Progress()
             )
-    summary = f"{results.fetch_summary(outcomes)}\n{options.cache}"
+    summary = f"{transfers.fetch_summary(outcomes)}\n{options.cache}"
     print_summary(options, summary)
     if options.json:
-        documents = [results.fetch_document(*item) for item in outcomes.items()]
+        documents = [transfers.fetch_document(*item) for item in outcomes.items()]
         print_documents(documents, "targets")
     if error := prefetch.failure(outcomes, fetch_command(options)):
         raise error
@@ -213,7 +282,10 @@ def fetch(options: argparse.Namespace) -> int:
     return 0
 
 
-def _caches(options: argparse.Namespace) -> tuple[Look | None, Place | None]:
+FETCH = Command("fetch", fetch, _fetch_options)
+
+
+def _caches(options: argparse.Namespace) -> tuple[Look | None, Location | None]:
     """The caches that a build reads, and the one that it fills.
 
     Without them no code for registries is loaded.
@@ -234,8 +306,10 @@ def _caches(options: argparse.Namespace) -> tuple[Look | None, Place | None]:
     return look, target
 
 
-def _fill(settings: Settings, made: Sequence[Made], cache_to: Place, progress: Progress) -> Filled:
+def _fill(
+    settings: Settings, made: Sequence[Made], cache_to: Location, progress: Progress
+) -> Filled:
     from images.build import layer_cache
-    from images.commands.options import UPLOADS
+    from images.oci.registry.limits import TRANSFERS
 
-    return layer_cache.fill(settings.store, made, cache_to, jobs=UPLOADS, progress=progress)
+    return layer_cache.fill(settings.store, made, cache_to, jobs=TRANSFERS, progress=progress)

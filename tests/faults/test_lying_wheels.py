@@ -138,7 +138,7 @@ def large_source(place: Path) -> Path:
 
 
 def hidden_bomb(place: Path) -> Path:
-    """The zip's directory tells of 10 bytes, and 60 MB come out."""
+    """The zip's directory names 10 bytes, and 60 MB come out."""
     content = bytes(60 << 20)
     path = write_wheel(place, {"one/data": content}, name="one")
     raw = bytearray(path.read_bytes())
@@ -188,7 +188,7 @@ LIES: dict[str, tuple[Lie, str]] = {
     "100,000 files": (many_files, "files; 50000 are the limit"),
     "zip bomb": (bomb, "a zip bomb"),
     "large source": (large_source, "are the limit of a source"),
-    "hidden bomb": (hidden_bomb, "more than the 10 bytes that it tells of"),
+    "hidden bomb": (hidden_bomb, "more than its 10 bytes"),
     "overlapping bomb": (overlapping, "a zip bomb"),
 }
 

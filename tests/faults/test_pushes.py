@@ -27,7 +27,7 @@ from images.oci.reference import Repository
 from images.oci.referrer import Referrer
 from images.oci.registry.client import Registry
 from images.oci.store import store
-from images.oci.store.remote_layers import Place
+from images.oci.store.remote_layers import Location
 from images.oci.store.store import Store
 from images.util.progress import Progress
 from tests.faults.conftest import times
@@ -44,7 +44,7 @@ def an_image(layout: Store, number: int, chance: random.Random) -> Image:
     for title in range(chance.randint(1, 4)):
         seed = number if chance.random() < 0.5 else title
         content = random.Random(seed).randbytes(chance.choice([0, 10, 5000]) + title)
-        with layout.new_file() as (out, commit):
+        with layout.blobs.new_file() as (out, commit):
             blob = writer.write([of_bytes(f"opt/{title}", content)], out, "gzip")
             commit(blob.digest)
         layers.append(Layer(f"layer {title}", blob))
@@ -194,7 +194,7 @@ def test_odd_answers_of_a_cache_end_no_build(
     quick = Policy(max_attempts=2, max_attempts_unreached=2, base_delay=0.001, max_delay=0.01)
     with registry(tmp_path) as address, proxy(address) as faulty:
         faulty.guard = Odd(chance, "sha256:x")
-        where = Place(Repository(faulty.address, "team/cache"), plain_http=True)
+        where = Location(Repository(faulty.address, "team/cache"), plain_http=True)
         for _ in range(times(60, 2000)):
             recipe = Recipe(
                 titles.parse("x"),

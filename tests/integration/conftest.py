@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from images.content.debian import rootfs
-from images.inputs.fetch import download_cache
-from images.inputs.lock import base_lock, deb, mirror
+from images.inputs.fetch import deb_files, download_cache, mirror
+from images.inputs.lock import base_lock
 from images.oci.store import store
 from images.oci.store.store import Store
 from tests.integration.registries import Proxy, proxy, registry
@@ -145,7 +145,5 @@ def base_tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("needs mmdebstrap")
     debs = base_lock.read()
     if download_cache.missing([package.artifact for package in debs], CACHE):
-        deb.download(
-            debs, mirror.find(), CACHE, jobs=6, advance=lambda _: None, renew=base_lock.RENEW
-        )
+        deb_files.download(debs, mirror.find(), CACHE)
     return rootfs.build(debs, CACHE, tmp_path_factory.mktemp("base"))

@@ -23,7 +23,8 @@ import pytest
 
 from images.content.debian import rootfs
 from images.content.python import interpreter
-from images.inputs.lock import base_lock, mirror
+from images.inputs.fetch import mirror
+from images.inputs.lock import base_lock
 from images.oci.layer import writer
 from tests.integration import ordinary
 from tests.integration.conftest import CACHE

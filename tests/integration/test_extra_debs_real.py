@@ -18,9 +18,10 @@ import pytest
 from images.content.debian import extra_packages
 from images.errors import IntegrityError, LockError, ToolError
 from images.formats import deb_file
-from images.inputs.fetch import download_cache
-from images.inputs.lock import base_lock, deb, extra_lock, mirror
+from images.inputs.fetch import deb_files, download_cache, mirror
+from images.inputs.lock import base_lock, deb
 from images.inputs.lock.deb import Deb
+from images.inputs.resolve import shared_locks
 from images.oci.layer import writer
 from images.oci.layer.entry import Entry
 from tests.integration import ordinary
@@ -65,9 +66,7 @@ def small_base() -> list[Deb]:
     """The essential packages and what the worker and the scripts need."""
     debs = base_lock.read()
     if download_cache.missing([package.artifact for package in debs], CACHE):
-        deb.download(
-            debs, mirror.find(), CACHE, jobs=6, advance=lambda _: None, renew=base_lock.RENEW
-        )
+        deb_files.download(debs, mirror.find(), CACHE)
     texts = {
         item.package: deb_file.control(download_cache.cached(item.artifact, CACHE)) for item in debs
     }
@@ -176,7 +175,7 @@ def test_files_of_the_base_stay(small_base: list[Deb], cache: Path, tmp_path: Pa
 
 def test_lock_has_what_the_base_lacks_at_the_versions_that_fit() -> None:
     debs = base_lock.read()
-    text = extra_lock.resolve(["git", "curl"], debs, mirror.find(), CACHE)
+    text = shared_locks.of_packages(["git", "curl"], debs, mirror.find(), CACHE)
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     found = {item.package: item for item in map(deb.parse_line, lines)}
     present = {item.package: item for item in debs}
@@ -194,5 +193,5 @@ def test_base_that_is_too_old_is_named_with_both_versions(tmp_path: Path) -> Non
         copy.parent.mkdir()
         copy.symlink_to(download_cache.cached(item.artifact, CACHE))
     with pytest.raises(LockError, match=r"\n  perl-base: 5\.36\.0-1 -> 5\.36\.0-7") as caught:
-        extra_lock.resolve(["git"], debs, mirror.find(), tmp_path)
+        shared_locks.of_packages(["git"], debs, mirror.find(), tmp_path)
     assert caught.value.remedy == "python build.py lock --base"

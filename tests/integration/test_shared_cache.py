@@ -37,7 +37,8 @@ from images.oci.reference import Repository
 from images.oci.registry import backfill, manifests
 from images.oci.registry.client import Registry
 from images.oci.store import store
-from images.oci.store.remote_layers import Place
+from images.oci.store.maintenance import verify
+from images.oci.store.remote_layers import Location
 from images.oci.store.store import Store
 from tests.integration.conftest import TARGET, Cli, SmallImage
 from tests.integration.push.conftest import Shown
@@ -84,10 +85,10 @@ class Builder:
     def make(self, content: Mapping[str, bytes] = CONTENT) -> None:
         """Make the layers, as a build with no cache does."""
         for title, body in content.items():
-            with self.store.new_file() as (out, commit):
+            with self.store.blobs.new_file() as (out, commit):
                 blob = writer.write([of_bytes(f"opt/{title}", body)], out, "zstd")
                 commit(blob.digest)
-            self.store.remember(key_of(title, body), blob)
+            self.store.layer_keys.remember(key_of(title, body), blob)
 
     def build(
         self,
@@ -126,8 +127,8 @@ def _no_entries(*_: object) -> Any:
     raise AssertionError("a layer is made")
 
 
-def cache_at(address: str, name: str = "roll/cache") -> Place:
-    return Place(Repository(address, name), plain_http=True)
+def cache_at(address: str, name: str = "roll/cache") -> Location:
+    return Location(Repository(address, name), plain_http=True)
 
 
 @pytest.fixture
@@ -170,7 +171,7 @@ def test_second_builder_gets_the_same_image_without_its_bytes(
     assert [item.layer for item in found] == [item.layer for item in made], "with unpacked sizes"
     assert {item.place for item in found} == {cache_at(faulty.address)}
     assert not faulty.requests("GET", "blobs")
-    assert second.store.verify() == []
+    assert verify(second.store) == []
     assert second.lines == []
 
 
@@ -261,7 +262,7 @@ def test_push_beside_the_cache_never_needs_the_bytes(
     assert states(second.push(value, faulty.address)) == ["mounted"] * 3 + ["sent"]
     assert states(second.push(value, faulty.address, "roll/cache")) == ["present"] * 3 + ["mounted"]
     assert not faulty.requests("GET", "blobs")
-    assert len(second.store.remotes()) == 3
+    assert len(second.store.remote_layers.missing_here()) == 3
 
 
 def test_push_to_another_registry_fetches_what_it_sends(
@@ -273,8 +274,8 @@ def test_push_to_another_registry_fetches_what_it_sends(
     place.mkdir()
     with registry(place) as other:
         assert states(second.push(value, other)) == ["sent"] * 4
-    assert second.store.remotes() == {}
-    assert second.store.verify() == []
+    assert second.store.remote_layers.missing_here() == {}
+    assert verify(second.store) == []
 
 
 def test_one_cache_fills_another(first: Builder, second: Builder, server: str) -> None:
@@ -283,7 +284,7 @@ def test_one_cache_fills_another(first: Builder, second: Builder, server: str) -
     _, found = second.build(server)
     filled = second.fill(found, server, "roll/copy")
     assert (filled.records, filled.bytes_sent) == (3, len(referrer.EMPTY))
-    assert len(second.store.remotes()) == 3
+    assert len(second.store.remote_layers.missing_here()) == 3
 
 
 def test_complete_layout_works_with_other_programs(
@@ -298,7 +299,7 @@ def test_complete_layout_works_with_other_programs(
     assert skopeo_copies(second.store, tmp_path / "after")
     assert second.complete(value) == 0
     # Only making them would prove what they are made of: without the cache they are made.
-    assert [second.store.known(key) for key in keys] == [None, None, None]
+    assert [second.store.layer_keys.known(key) for key in keys] == [None, None, None]
 
 
 def test_damaged_blob_of_the_cache_does_not_get_into_the_store(
@@ -313,8 +314,8 @@ def test_damaged_blob_of_the_cache_does_not_get_into_the_store(
     with pytest.raises(IntegrityError, match=digest) as error:
         second.complete(value)
     assert "without --cache-from" in str(error.value.remedy)
-    assert digest in second.store.remotes()
-    assert not second.store.blob_path(digest).exists()
+    assert digest in second.store.remote_layers.missing_here()
+    assert not second.store.blobs.path(digest).exists()
 
 
 @pytest.mark.parametrize("fault", ["diff_id", "unpacked"])
@@ -335,7 +336,7 @@ def test_layer_that_is_not_what_its_record_says_does_not_get_into_the_store(
         second.complete(value)
     assert f"{server}/roll/cache" in error.value.message
     assert "without --cache-from" in str(error.value.remedy)
-    assert not second.store.blob_path(blob.digest).exists()
+    assert not second.store.blobs.path(blob.digest).exists()
 
 
 @contextmanager
@@ -407,7 +408,7 @@ def test_broken_connections_do_not_matter(first: Builder, second: Builder, fault
     assert not faulty.faults
     faulty.faults += [Fault("cut", "GET", "blobs", times=3)]
     assert second.complete(value) == 3
-    assert second.store.verify() == []
+    assert verify(second.store) == []
     assert second.lines == []
 
 
@@ -493,7 +494,7 @@ def test_first_cache_that_has_a_layer_is_used(
     (line,) = second.lines
     assert line.startswith("warning: no cache at 127.0.0.1:1/roll/cache, so the next one is asked")
     assert second.complete(value) == 3
-    assert second.store.verify() == []
+    assert verify(second.store) == []
 
 
 def test_cache_that_is_down_is_a_warning(second: Builder, faulty: Proxy) -> None:
@@ -552,7 +553,7 @@ def test_bundle_fetches_what_it_writes(
     cli = Cli(second.store.path)
     done = cli.run("bundle", "--target", TARGET, "--out", str(tmp_path / "bundle"))
     assert done.returncode == 0, done.stderr
-    assert second.store.remotes() == {}
+    assert second.store.remote_layers.missing_here() == {}
 
 
 def without_network(small: SmallImage, place: Path) -> Path:

@@ -67,7 +67,7 @@ MATERIALS = Materials(
 
 def image_in(store: Store, *, content: bytes = b"a layer", ref: str = "one") -> Image:
     """An image of one layer, in the store."""
-    digest = store.put(content)
+    digest = store.blobs.put(content)
     layer = Layer("all", Blob(digest, digest, len(content), len(content), "application/t"))
     image = Image(ref, (layer,), {}, {}, "2025-09-20T00:00:00Z")
     store.save(image)

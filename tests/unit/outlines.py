@@ -90,10 +90,10 @@ class Workplace:
         for part in summary.of_target(self.matrix, target, self.store, compression).parts:
             blob = part.blob
             if blob is None:
-                with self.store.new_file() as (out, commit):
+                with self.store.blobs.new_file() as (out, commit):
                     blob = writer.write(_entries(part), out, compression)
                     commit(blob.digest)
-                self.store.remember(part.key, blob)
+                self.store.layer_keys.remember(part.key, blob)
             layers.append(Layer(part.title, blob))
         digest = sealed_text.digest_of_file(self.matrix.lock_path(target.id))
         image = assemble.assemble(target, digest, layers)

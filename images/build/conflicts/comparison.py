@@ -47,7 +47,7 @@ class Comparison:
     def note(self, store: Store) -> None:
         """Note that all was compared, and is well."""
         if self._note and not self._absent:
-            store.note(*self._note)
+            store.files.write(*self._note)
 
     def wants(self, items: Iterable[Distribution]) -> bool:
         """Whether one of some files was not compared yet."""

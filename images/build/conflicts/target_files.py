@@ -28,7 +28,7 @@ def pending(
 ) -> Comparison | None:
     """The comparison that a build has to make; None where it was made of the same inputs before."""
     note = f"compared-{target.id}", _key(target, lock, recipes).encode()
-    if store.noted(note[0]) == note[1]:
+    if store.files.read(note[0]) == note[1]:
         return None
     from images.build.conflicts.comparison import Comparison
 

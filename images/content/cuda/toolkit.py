@@ -1,7 +1,7 @@
-"""The CUDA compiler under /usr/local/cuda: SGLang's kernels are compiled when they are first used.
+"""The CUDA compiler below /usr/local/cuda: SGLang compiles kernels when they are first used.
 
-A layer that is the same for every target of one CUDA major version: the programs and the headers
-that must fit them. What else compiling needs are links to the target's own wheels
+Its layer is the same for every target of one CUDA major version: the programs and the headers that
+must fit them. The other files that compiling needs are links to the target's own wheels
 (`images.content.cuda.links`).
 """
 
@@ -24,15 +24,15 @@ from images.oci.layer.entry import Entry, of_bytes
 from images.util import sha256
 
 _HOME = image_paths.CUDA_HOME
-# nvcc links the static runtime unless told otherwise, which FlashInfer does not do. A linker script
-# in its place links the shared one, of which the image has exactly one.
+# nvcc links the static runtime by default, and FlashInfer does not change that. A linker script in
+# its place links the shared one, of which the image has exactly one.
 _STATIC_RUNTIME = (
     b"/* GNU ld script: the shared runtime in the static one's place. */\nINPUT(-lcudart)\n"
 )
 
 
 def key(tools: Toolkit) -> str:
-    """The digest of all that decides about the compiler layer; hexadecimal SHA-256."""
+    """Return the digest of all inputs of the compiler layer; hexadecimal SHA-256."""
     artifacts = [item.artifact for item in tools.debs] + [item.artifact for item in tools.wheels]
     inputs = {
         "files": sorted(artifact.sha256 for artifact in artifacts),
@@ -44,14 +44,14 @@ def key(tools: Toolkit) -> str:
 
 
 def entries(tools: Toolkit, cache: Path) -> Iterator[Entry]:
-    """The compiler, its headers and what it links by default, in a fixed order.
+    """Yield the compiler, its headers and what it links by default, in a fixed order.
 
     Args:
         tools: the locked sources; all of them are in `cache` already.
         cache: the download cache.
 
     Raises:
-        IntegrityError: a source is broken or lacks a file that it should have.
+        IntegrityError: a source is damaged or lacks a file that it should have.
     """
     if tools.sources.profile:
         yield of_bytes(f"{_HOME}/bin/nvcc.profile", _profile(tools.version).read_bytes())
@@ -78,16 +78,16 @@ def entries(tools: Toolkit, cache: Path) -> Iterator[Entry]:
 
 
 def driver_stub(header: str) -> bytes:
-    """A library to link `-lcuda` against, from the names in `cuda.h`.
+    """Return a library to link `-lcuda` against, from the names in `cuda.h`.
 
     A link to the driver's own library would break wherever the driver is mounted elsewhere or not
-    at all. What is linked with the stub asks for `libcuda.so.1` when it is started.
+    at all. A program that is linked with the stub loads `libcuda.so.1` when it starts.
     """
     return stub_library.shared_library("libcuda.so.1", _driver_functions(header))
 
 
 def _driver_functions(header: str) -> list[str]:
-    """The functions that `cuda.h` declares, and the versions that its macros turn them into."""
+    """Return the functions that `cuda.h` declares, and those that its macros rename them to."""
     names = set(re.findall(r"\bCUDAAPI\s+(cu[A-Z]\w*)\s*\(", header))
     for name, value in re.findall(r"#\s*define\s+(cu[A-Z]\w*)\s+(.+)", header):
         # `__CUDA_API_PTDS(cuX)` is cuX or, with a default stream for each thread, cuX_ptds.
@@ -102,7 +102,7 @@ def _profile(version: str) -> Path:
 
 
 def _headers(wheel: Path) -> Iterator[tuple[str, bytes]]:
-    """The headers in a wheel of NVIDIA's, by their path below `include`."""
+    """Yield the headers in a wheel of NVIDIA's, by their path below `include`."""
     with _opened(wheel) as archive:
         for member in sorted(archive.namelist()):
             name = links.header(member)
@@ -111,7 +111,7 @@ def _headers(wheel: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _files(tools: Toolkit, wheels: Collection[Path], cache: Path) -> Iterator[Entry]:
-    """The compiler's own files; each must be somewhere."""
+    """Yield the compiler's own files, each of which must be in one of the sources."""
     missing = dict(tools.sources.files)
     debs = [download_cache.checked(item.artifact, cache) for item in tools.debs]
     for path in debs:
@@ -127,7 +127,7 @@ def _files(tools: Toolkit, wheels: Collection[Path], cache: Path) -> Iterator[En
                     yield _file(place, archive.read(info), info.external_attr >> 16)
     if missing:
         names = ", ".join(path.name for path in (*debs, *wheels))
-        raise IntegrityError(f"{names}: without {', '.join(sorted(missing))}")
+        raise IntegrityError(f"{names}: missing {', '.join(sorted(missing))}")
 
 
 def _file(place: str, content: bytes, mode: int) -> Entry:

@@ -14,12 +14,11 @@ import json
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from images.errors import StoreError
 from images.oci.reference import Repository
 from images.oci.store.store import Store
-from images.util import limits, untrusted_files, untrusted_json
+from images.util import untrusted_json
 
 _DIRECTORY = "pushed"
 
@@ -36,8 +35,8 @@ class _Record:
 
 def known(store: Store, registry: str) -> dict[str, frozenset[str]]:
     """Return the digests that this store pushed to that registry, by repository."""
-    paths = sorted((store.path / ".roll" / _DIRECTORY).glob("*.json"))
-    records = [record for path in paths if (record := _read(path))]
+    names = store.files.names(_DIRECTORY)
+    records = [record for name in names if (record := _read(store, name))]
     return {record.repository: record.blobs for record in records if record.registry == registry}
 
 
@@ -68,17 +67,17 @@ def note(
     }
     # Of two pushes at once, the file of the last one stays, whole.
     with suppress(StoreError):
-        store.note(_name(repository), json.dumps(document, indent=1).encode())
+        store.files.write(_name(repository), json.dumps(document, indent=1).encode())
 
 
 def _own(store: Store, repository: Repository) -> _Record | None:
-    return _read(store.path / ".roll" / _name(repository))
+    return _read(store, _name(repository))
 
 
-def _read(path: Path) -> _Record | None:
+def _read(store: Store, name: str) -> _Record | None:
     """Read a file; None if there is none, or it is damaged."""
-    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-        document = untrusted_json.loads(untrusted_files.whole(path, limits.LIST))
+    with suppress(ValueError, KeyError, TypeError, AttributeError):
+        document = untrusted_json.loads(store.files.read(name) or b"")
         last = document.get("last")  # files of earlier versions have none
         return _Record(
             str(document["registry"]),
@@ -91,7 +90,7 @@ def _read(path: Path) -> _Record | None:
 
 def _has(store: Store, digest: str) -> bool:
     try:
-        return store.blob_path(digest).exists()
+        return store.blobs.path(digest).exists()
     except StoreError:
         return False
 

@@ -146,7 +146,7 @@ def _known(store: Store, registry: Registry) -> dict[str, set[str]]:
     """Return the digests of blobs by the repository of that registry that had them."""
     own = registry.canonical.registry
     found = {name: set(digests) for name, digests in history.known(store, own).items()}
-    for digest, remote in store.remotes().items():
-        if (there := remote.place.canonical).registry == own:
+    for digest, remote in store.remote_layers.missing_here().items():
+        if (there := remote.location.canonical).registry == own:
             found.setdefault(there.name, set()).add(digest)
     return found

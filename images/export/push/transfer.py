@@ -36,7 +36,7 @@ def blobs_of(store: Store, image: Image) -> dict[str, StoredBlob]:
     sizes = {layer.blob.digest: layer.blob.size for layer in image.layers}
     sizes[image.config_digest] = len(image.config)
     return {
-        digest: StoredBlob(store.blob_path(digest), digest, size) for digest, size in sizes.items()
+        digest: StoredBlob(store.blobs.path(digest), digest, size) for digest, size in sizes.items()
     }
 
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from images.inputs.lock import apt, deb, sealed_text
-from images.inputs.lock.deb import Deb
-from images.inputs.lock.mirror import DEBIAN, SECURITY, Mirror
+from images.inputs.lock import deb, sealed_text
+from images.inputs.lock.deb import DEBIAN, SECURITY, Deb, Suite
 from images.repository import LOCKS
 
 PATH = LOCKS / "base-bookworm.txt"
 RENEW = "python build.py lock --base"
 
 SUITES = (
-    apt.Suite(DEBIAN, "bookworm", "main"),
-    apt.Suite(DEBIAN, "bookworm-updates", "main"),
-    apt.Suite(SECURITY, "bookworm-security", "main"),
+    Suite(DEBIAN, "bookworm", "main"),
+    Suite(DEBIAN, "bookworm-updates", "main"),
+    Suite(SECURITY, "bookworm-security", "main"),
 )
 DISTRO = "debian-12"
 """The release of those suites, as package URLs name it."""
@@ -35,16 +34,6 @@ def inputs_digest() -> str:
     """Return the digest of the lock's inputs, for its seal; hexadecimal SHA-256."""
     suites = [[suite.archive, suite.name, suite.component] for suite in SUITES]
     return sealed_text.digest_of({"packages": packages(), "suites": suites})
-
-
-def resolve(mirror: Mirror) -> str:
-    """Return the text of a fresh lock: the newest packages that the mirror has.
-
-    Raises:
-        ToolError: apt, its keyring or the mirror's signed indices are unavailable.
-        LockError: the listed packages do not exist or do not fit together.
-    """
-    return deb.seal(apt.closure(SUITES, packages(), mirror), inputs_digest())
 
 
 def read(path: Path = PATH) -> list[Deb]:

@@ -7,15 +7,14 @@ from pathlib import Path
 
 from images.errors import LockError
 from images.inputs.compilers import BY_VERSION, Sources
-from images.inputs.lock import apt, base_lock, deb, distribution, sealed_text
-from images.inputs.lock.deb import Deb
+from images.inputs.lock import base_lock, deb, distribution, sealed_text
+from images.inputs.lock.deb import DEBIAN, Deb, Suite
 from images.inputs.lock.distribution import Distribution
-from images.inputs.lock.mirror import DEBIAN, Mirror
 from images.repository import LOCKS
 
 RENEW = base_lock.RENEW
 
-_SUITES = (apt.Suite(DEBIAN, "trixie", "non-free"),)
+SUITES = (Suite(DEBIAN, "trixie", "non-free"),)
 DISTRO = "debian-13"
 """The release of that suite, as package URLs name it."""
 
@@ -53,27 +52,8 @@ def path_of(version: str) -> Path:
 def inputs_digest(version: str) -> str:
     """Return the digest of the lock's inputs, for its seal; hexadecimal SHA-256."""
     sources = BY_VERSION[version]
-    suites = [[suite.archive, suite.name, suite.component] for suite in _SUITES]
+    suites = [[suite.archive, suite.name, suite.component] for suite in SUITES]
     return sealed_text.digest_of({"suites": suites, "debs": sources.debs, "wheels": sources.wheels})
-
-
-def resolve(version: str, mirror: Mirror) -> str:
-    """Return the text of a fresh lock.
-
-    Raises:
-        ToolError: apt, its keyring, the mirror's signed indices or uv are unavailable.
-        LockError: the mirror or the package index does not have one of the versions.
-    """
-    from images.inputs.lock import uv
-
-    sources = BY_VERSION[version]
-    debs = apt.exactly(_SUITES, sources.debs, mirror) if sources.debs else []
-    wheels = [
-        Distribution(found.name, found.version, found.artifact)
-        for found in uv.resolve(uv.Request(sources.wheels, dependencies=False))
-    ]
-    lines = [deb.line_of(item) for item in debs] + [distribution.line_of(item) for item in wheels]
-    return sealed_text.seal(inputs_digest(version), sorted(lines))
 
 
 def read(version: str, path: Path | None = None) -> Toolkit:

@@ -16,21 +16,19 @@ from images.errors import IntegrityError, RegistryError
 from images.oci.layer import decompress
 from images.oci.registry import download
 from images.oci.registry.client import Registry
+from images.oci.registry.limits import TRANSFERS
 from images.oci.registry.refusals import NotFoundError
-from images.oci.store.remote_layers import Place, Remote
+from images.oci.store.remote_layers import Location, RemoteLayer
 from images.oci.store.store import Store
 from images.util.parallel import at_once
 from images.util.progress import Meter, Progress
 
 _MAKE_IT = "python build.py --target ID  # without --cache-from, it makes what the store lacks"
 
-JOBS = 4
-"""Parallel downloads: enough to use the whole bandwidth, few enough for one disk."""
-
 
 def fetch(
-    store: Store, digests: Iterable[str], *, progress: Progress, jobs: int = JOBS
-) -> list[Remote]:
+    store: Store, digests: Iterable[str], *, progress: Progress, jobs: int = TRANSFERS
+) -> list[RemoteLayer]:
     """Download the remote ones among those blobs, and return them.
 
     Args:
@@ -44,8 +42,8 @@ def fetch(
         IntegrityError: it sent other bytes, or a layer whose tar is not the one of the record.
         StoreError: the disk is full.
     """
-    remotes = store.remotes()
-    wanted = [remotes[digest] for digest in dict.fromkeys(digests) if digest in remotes]
+    elsewhere = store.remote_layers.missing_here()
+    wanted = [elsewhere[digest] for digest in dict.fromkeys(digests) if digest in elsewhere]
     if not wanted:
         return []
     # Largest first, so that no large blob runs alone at the end.
@@ -54,8 +52,8 @@ def fetch(
     with ExitStack() as stack:
         stack.enter_context(store.building())
         connected = {
-            place: stack.enter_context(_connected(place))
-            for place in dict.fromkeys(remote.place for remote in wanted)
+            location: stack.enter_context(_connected(location))
+            for location in dict.fromkeys(remote.location for remote in wanted)
         }
         meter = stack.enter_context(progress.stage("pull", total))
 
@@ -64,7 +62,7 @@ def fetch(
                 registry.transport.close()
 
         at_once(
-            lambda remote: _fetch(store, remote, connected[remote.place], meter),
+            lambda remote: _fetch(store, remote, connected[remote.location], meter),
             wanted,
             jobs,
             cancel,
@@ -72,18 +70,18 @@ def fetch(
     return wanted
 
 
-def _connected(place: Place) -> Registry:
-    return Registry(place.repository, plain_http=place.plain_http, actions="pull")
+def _connected(location: Location) -> Registry:
+    return Registry(location.repository, plain_http=location.plain_http, actions="pull")
 
 
-def _fetch(store: Store, remote: Remote, registry: Registry, meter: Meter) -> None:
+def _fetch(store: Store, remote: RemoteLayer, registry: Registry, meter: Meter) -> None:
     blob = remote.blob
-    with store.making(remote.key):
-        if store.has(blob.digest, blob.size):  # another process has just fetched or made it
+    with store.layer_keys.making(remote.key):
+        if store.blobs.has(blob.digest, blob.size):  # another process has just fetched or made it
             meter.advance(blob.size)
             return
         try:
-            with store.new_file() as (out, commit):
+            with store.blobs.new_file() as (out, commit):
                 download.blob(registry, blob.digest, blob.size, out, meter.advance)
                 with meter.busy(f"checking {blob.digest[:19]}"):
                     out.flush()
@@ -96,7 +94,7 @@ def _fetch(store: Store, remote: Remote, registry: Registry, meter: Meter) -> No
             raise IntegrityError(error.message, remedy=_MAKE_IT) from None
 
 
-def _check_tar(path: Path, remote: Remote, check_stopped: Callable[[], None]) -> None:
+def _check_tar(path: Path, remote: RemoteLayer, check_stopped: Callable[[], None]) -> None:
     """Check a layer's tar against the cache's record, which images were made with.
 
     Args:
@@ -116,7 +114,7 @@ def _check_tar(path: Path, remote: Remote, check_stopped: Callable[[], None]) ->
             break
     if left or f"sha256:{found.hexdigest()}" != blob.diff_id:
         raise IntegrityError(
-            f"{remote.place}: the layer {blob.digest} does not contain the tar of its record there "
-            f"({blob.diff_id}, {blob.unpacked} bytes): every image that was made with it is "
+            f"{remote.location}: the layer {blob.digest} does not contain the tar of its record "
+            f"there ({blob.diff_id}, {blob.unpacked} bytes): every image that was made with it is "
             "broken, and so is the record"
         )

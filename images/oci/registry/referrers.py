@@ -142,7 +142,7 @@ def _push_blob(registry: Registry, store: Store, content: bytes) -> int:
     digest, size = digest_of(content), len(content)
     if registry.has_blob(digest, size):
         return 0
-    blob = StoredBlob(store.blob_path(digest), digest, size)
+    blob = StoredBlob(store.blobs.path(digest), digest, size)
     return upload.send(registry, blob, lambda _: None, BodyLimit())
 
 

@@ -116,7 +116,7 @@ def test_names_that_stand_for_nothing(work: Workplace) -> None:
 
 def test_digest_of_a_layer_is_no_image(work: Workplace) -> None:
     digest = next(layer.blob.digest for layer in work.build("052").layers)
-    with pytest.raises(IntegrityError, match="not a manifest of ours"):
+    with pytest.raises(IntegrityError, match="not an image of this builder"):
         find(work, digest)
 
 
@@ -145,7 +145,7 @@ def test_damaged_layer_that_must_be_looked_into_is_told(work: Workplace) -> None
     work.build("052")
     bucket = next(part for part in find(work, A).parts if part.name.kind is Kind.BUCKET)
     assert bucket.blob
-    work.store.blob_path(bucket.identity).write_bytes(b"x" * bucket.size)
+    work.store.blobs.path(bucket.identity).write_bytes(b"x" * bucket.size)
     with pytest.raises(IntegrityError, match="a layer cannot be read"):
         packages.packages(bucket, work.store)
 

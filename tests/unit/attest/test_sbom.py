@@ -96,10 +96,10 @@ def test_other_inputs_give_another_serial_number(
 
 
 def test_each_locked_file_is_a_component_once(image: Image) -> None:
-    document = parsed(image)
-    locked = [*MATERIALS.lock.distributions, *MATERIALS.tools.wheels]
-    files = {item.artifact.sha256 for item in locked}
-    files |= {item.artifact.sha256 for item in [*MATERIALS.base, *MATERIALS.tools.debs]}
+    document, tools = parsed(image), MATERIALS.tools
+    assert tools
+    files = {item.artifact.sha256 for item in [*MATERIALS.lock.distributions, *tools.wheels]}
+    files |= {item.artifact.sha256 for item in [*MATERIALS.base, *tools.debs]}
     hashes = [item["hashes"][0]["content"] for item in document["components"] if "hashes" in item]
     assert sorted(hashes) == sorted(files)
     whole, *_ = [item for item in document["dependencies"] if "dependsOn" in item]

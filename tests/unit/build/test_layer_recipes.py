@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from images import format_numbers
-from images.build import grouping, layer_recipes
+from images.build import base, grouping, layer_recipes
 from images.build.recipe import Recipe
 from images.inputs.lock import base_lock, cuda_lock, distribution, sealed_text
 from images.inputs.lock.artifact import Artifact
@@ -39,7 +39,8 @@ def read(path: Path) -> Lock:
 def recipes(
     value: Lock, compression: Compression = "zstd", debs: list[Deb] | None = None
 ) -> list[Recipe]:
-    return layer_recipes.recipes(value, debs or base_lock.read(), compiler(value), compression)
+    debs = debs or base_lock.read()
+    return layer_recipes.recipes(value, debs, compiler(value), compression, base.debian(debs))
 
 
 def compiler(value: Lock) -> Toolkit:
@@ -189,7 +190,7 @@ def test_other_content_of_the_virtual_environment_changes_the_base(
     value: Lock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = keys(value)
-    monkeypatch.setattr(layer_recipes, "_VENV_CONFIG", "include-system-site-packages = true\n")
+    monkeypatch.setattr(base, "VENV_CONFIG", "include-system-site-packages = true\n")
     assert set(before) - set(keys(value)) == {before[0]}
 
 

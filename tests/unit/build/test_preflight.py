@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from images.build import layer_recipes, preflight, titles
+from images.build import preflight, prepare, titles
 from images.build.preflight import Needs
 from images.build.recipe import Recipe
 from images.build.titles import Kind
 from images.commands import options
 from images.errors import StoreError, ToolError
-from images.inputs.lock import base_lock, cuda_lock, target_lock
 from images.inputs.matrix import matrix
 from images.repository import ROOT
 from tests.faults.disks import disk, remount
@@ -27,9 +26,7 @@ GIB = 1 << 30
 def recipes() -> list[Recipe]:
     found = matrix.load(ROOT / "matrix.yaml")
     target = found.target(TARGET)
-    return layer_recipes.recipes(
-        target_lock.read(found, target), base_lock.read(), cuda_lock.read(target.toolkit), "zstd"
-    )
+    return prepare.inputs_of(found, target).recipes()
 
 
 def test_a_whole_build_needs_less_than_it_makes_and_most_of_it() -> None:

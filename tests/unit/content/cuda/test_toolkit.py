@@ -110,7 +110,7 @@ def test_a_package_without_a_program_is_refused(tmp_path: Path) -> None:
 
 def test_wheels_without_a_program_are_refused(tmp_path: Path) -> None:
     tools = fake_13(tmp_path)
-    with pytest.raises(IntegrityError, match=r"without .*cicc"):
+    with pytest.raises(IntegrityError, match=r"missing .*cicc"):
         list(toolkit.entries(replace(tools, wheels=tools.wheels[:-1]), tmp_path))
 
 

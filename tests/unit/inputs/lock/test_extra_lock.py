@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from images.errors import LockError
+from images.inputs.fetch.mirror import Mirror
 from images.inputs.lock import base_lock, extra_lock, sealed_text
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.deb import Deb, seal
-from images.inputs.lock.mirror import Mirror
+from images.inputs.resolve import shared_locks
 
 NOWHERE = Mirror("http://127.0.0.1:9/debian", "http://127.0.0.1:9/debian-security")
 BASE = base_lock.read()
@@ -51,5 +52,5 @@ def test_edited_and_missing_locks_are_refused(lock: Path) -> None:
 
 
 def test_what_the_base_has_is_asked_of_nobody(tmp_path: Path) -> None:
-    text = extra_lock.resolve(["iproute2", "curl"], BASE, NOWHERE, tmp_path)
+    text = shared_locks.of_packages(["iproute2", "curl"], BASE, NOWHERE, tmp_path)
     assert [line for line in text.splitlines() if not line.startswith("#")] == []

@@ -1,0 +1,4 @@
+"""Limits of transfers between a store and a registry."""
+
+TRANSFERS = 4
+"""Parallel uploads or downloads: enough for the whole bandwidth, few enough for one disk."""
