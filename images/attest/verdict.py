@@ -83,7 +83,7 @@ def _roll_lacks(run: RollRun | None) -> str:
 
 
 def _roll_words(run: RollRun) -> str:
-    """Return ROLL's commit, with the number of tests that were not run."""
+    """Return ROLL's commit, and how many of its tests were not run."""
     missing = run.count(NOT_RUN)
     return f"{run.name} ({missing} not run)" if missing else run.name
 

@@ -69,7 +69,8 @@ def _resolved(
     try:
         return sdists.resolve(request, [sdist.name for sdist in target.sdists], cache)
     except LockError as error:
-        if not any(pin in error.message for pin in kept):
+        output = error.output if isinstance(error, uv.UvError) else ""
+        if not any(pin in output for pin in kept):
             raise LockError(f"{target.id}: {error.message}", remedy=error.remedy) from None
         raise LockError(
             f"{target.id}: what the flavour {target.flavour!r} asks for does not fit the versions "

@@ -45,6 +45,18 @@ _FILTERED = re.compile(r"`(\S+)` was filtered by `exclude-newer`")
 _NO_WHEEL = "building from source is disabled"
 
 
+class UvError(LockError):
+    """uv failed; the message quotes it.
+
+    Attributes:
+        output: uv's own text in one line: uv has no other form for what was wrong.
+    """
+
+    def __init__(self, message: str, output: str, *, remedy: str | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.output = output
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """What is to be resolved.
@@ -90,32 +102,30 @@ def resolve(request: Request) -> list[Locked]:
     A wheel is taken where one fits the image's platform, else the sdist.
 
     Raises:
-        LockError: there is no resolution; the message is uv's own.
+        UvError: there is no resolution.
         ToolError: uv cannot be run.
     """
     try:
         packages = _compile(request)
-    except LockError as error:
+    except UvError as error:
         raise _explained(error, request) from None
     wanted = (package for package in packages if pylock.applies(package.get("marker")))
     own = request.find_links
     return sorted((pylock.best(package, own) for package in wanted), key=lambda locked: locked.name)
 
 
-def _explained(error: LockError, request: Request) -> LockError:
-    """The error with what helps, where uv's words do not say it."""
-    said = _in_one_line(error.message)
-    filtered = _FILTERED.search(said)
+def _explained(error: UvError, request: Request) -> UvError:
+    """Return the error with a remedy, where uv's text does not have one."""
+    filtered = _FILTERED.search(error.output)
     if filtered and request.exclude_newer and _is_timeless(filtered[1], request):
-        return LockError(
+        return error.reworded(
             f"{error.message}\n\nthe index tells no upload times (PEP 700), so uv takes all that "
             f"it has of {filtered[1]} for newer than `exclude_newer`",
             remedy="lock with an index that tells them, such as PyPI; any index will do to build "
             "from the lock",
         )
-    if _NO_WHEEL in said:
-        return LockError(
-            error.message,
+    if _NO_WHEEL in error.output:
+        return error.reworded(
             remedy="pin a version that has a wheel, or list the distribution under `sdists:` in "
             "matrix.yaml with what its build needs",
         )
@@ -214,7 +224,7 @@ def run(arguments: Sequence[str], *, cwd: Path, env: Mapping[str, str] = os.envi
         env: its environment; certificates that are named for the builder count for it as well.
 
     Raises:
-        LockError: uv says no; the message is its own.
+        UvError: uv failed.
         StoreError: the disk of uv's cache or of temporary files is full.
         ToolError: uv is not installed.
     """
@@ -233,7 +243,7 @@ def run(arguments: Sequence[str], *, cwd: Path, env: Mapping[str, str] = os.envi
                 f"no space left on a disk that uv writes to: {told}",
                 remedy="free some space, or choose other places with UV_CACHE_DIR and TMPDIR",
             )
-        raise LockError(told, remedy=_UNTRUSTED if _DISTRUST in said else None)
+        raise UvError(told, said, remedy=_UNTRUSTED if _DISTRUST in said else None)
 
 
 def _in_one_line(words: str) -> str:
