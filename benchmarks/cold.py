@@ -35,8 +35,8 @@ sys.path.insert(0, str(ROOT))
 
 from images.content.debian import rootfs  # noqa: E402
 from images.inputs.fetch import download_cache  # noqa: E402
-from images.inputs.lock import target_lock  # noqa: E402
-from images.inputs.lock.target_lock import Distribution  # noqa: E402
+from images.inputs.lock import base_lock, target_lock  # noqa: E402
+from images.inputs.lock.distribution import Distribution  # noqa: E402
 from images.inputs.matrix import matrix  # noqa: E402
 from images.oci.descriptor import COMPRESSIONS  # noqa: E402
 from images.oci.image import Layer  # noqa: E402
@@ -51,7 +51,7 @@ def bootstrap(cache: Path) -> float:
     """Wall seconds of putting the base together."""
     with TemporaryDirectory() as work:
         begin = time.perf_counter()
-        rootfs.build(rootfs.locked(), cache, Path(work))
+        rootfs.build(base_lock.read(), cache, Path(work))
         return time.perf_counter() - begin
 
 
@@ -72,7 +72,7 @@ def compress(item: Layer, store: Store) -> float:
     compressor = zstandard.ZstdCompressor(level=3, write_checksum=True).compressobj()
     tar_hash, blob_hash = hashlib.sha256(), hashlib.sha256()
     spent = 0.0
-    with store.blob_path(item.blob.digest).open("rb") as blob:
+    with store.blobs.path(item.blob.digest).open("rb") as blob:
         for piece in zstandard.ZstdDecompressor().read_to_iter(blob, write_size=CHUNK):
             begin = time.thread_time()
             tar_hash.update(piece)

@@ -187,7 +187,9 @@ def _keys(store: Path, target: str) -> list[str]:
     opened = open_store(store)
     digests = {item.blob.digest for item in opened.load(target).layers}
     names = [path.name for path in (store / ".roll" / "layers").iterdir()]
-    return [name for name in names if (blob := opened.known(name)) and blob.digest in digests]
+    return [
+        name for name in names if (blob := opened.layer_keys.known(name)) and blob.digest in digests
+    ]
 
 
 if __name__ == "__main__":

@@ -5,7 +5,11 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from images import printable
+
+_E = TypeVar("_E", bound="BuildError")
 
 
 class BuildError(Exception):
@@ -32,6 +36,18 @@ class BuildError(Exception):
         self.remedy = self.particular or self.usual
         super().__init__(self.message)
 
+    def reworded(self: _E, message: str | None = None, *, remedy: str | None = None) -> _E:
+        """Return the same failure, all fields of its class kept, with other texts.
+
+        Args:
+            message: None keeps the message.
+            remedy: None keeps the remedy.
+        """
+        copied = type(self).__new__(type(self))
+        copied.__dict__.update(self.__dict__)
+        BuildError.__init__(copied, message or self.message, remedy=remedy or self.particular)
+        return copied
+
 
 class UsageError(BuildError):
     """The command line names something that does not exist, or options that exclude each other."""
@@ -45,7 +61,8 @@ class MatrixError(BuildError):
 
     exit_code = 3
     usual = (
-        "correct the matrix; README.md explains its keys, and `python build.py list` reads it again"
+        "correct the matrix; docs/matrix.md explains its keys, and `python build.py list` reads it "
+        "again"
     )
 
 

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from images.analysis import packages
-from images.analysis.summary import Kind, Outline, Package, Part
-from images.build import grouping
+from images.analysis.summary import Outline, Package, PackageKind, Part
+from images.build.titles import Kind
 from images.oci.store.store import Store
 
-KINDS: tuple[Kind, ...] = ("distribution", "debian", "toolkit")
+KINDS: tuple[PackageKind, ...] = ("distribution", "debian", "toolkit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Change:
         pull: bytes of its own layer; None where it shares one, and where it is gone.
     """
 
-    kind: Kind
+    kind: PackageKind
     name: str
     old: str | None
     new: str | None
@@ -123,13 +123,14 @@ def changes(gone: Sequence[Part], came: Sequence[Part], store: Store | None) -> 
 
 def _by_name(
     parts: Iterable[Part], store: Store | None
-) -> dict[tuple[Kind, str], tuple[str, int | None]]:
+) -> dict[tuple[PackageKind, str], tuple[str, int | None]]:
     """Version of each package, and the size of its layer where it has one of its own."""
-    found: dict[tuple[Kind, str], tuple[str, int | None]] = {}
+    found: dict[tuple[PackageKind, str], tuple[str, int | None]] = {}
     for part in parts:
         held: tuple[Package, ...] = packages.packages(part, store)
         for package in held:
-            own = part.size if len(held) == 1 and not grouping.is_shelf(part.title) else None
+            alone = len(held) == 1 and part.name.kind is not Kind.BUCKET
+            own = part.size if alone else None
             found[package.kind, package.name] = (package.version, own)
     return found
 

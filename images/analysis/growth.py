@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from images.analysis import compare, packages, summary
-from images.analysis.summary import Kind, Outline, Part
-from images.build import grouping
+from images.analysis.summary import Outline, PackageKind, Part
+from images.build.titles import Kind
 from images.oci.image import Image
 from images.oci.store.store import Store
 from images.util.progress import size
@@ -56,8 +56,8 @@ def growths(before: Outline, made: Outline, store: Store) -> list[Growth]:
     had, has = set(before.identities), set(made.identities)
     gone = [part for part in before.parts if part.identity not in has]
     came = [part for part in made.parts if part.identity not in had]
-    sizes = {packages.place(part): part.size for part in gone}
-    grown = [(part.size - sizes.get(packages.place(part), 0), part) for part in came]
+    sizes = {part.name.any_version: part.size for part in gone}
+    grown = [(part.size - sizes.get(part.name.any_version, 0), part) for part in came]
     grown.sort(key=lambda item: -item[0])
     differ = {(change.kind, change.name): change for change in compare.changes(gone, came, store)}
     return [
@@ -65,12 +65,14 @@ def growths(before: Outline, made: Outline, store: Store) -> list[Growth]:
     ]
 
 
-def _described(part: Part, differ: Mapping[tuple[Kind, str], compare.Change], store: Store) -> str:
+def _described(
+    part: Part, differ: Mapping[tuple[PackageKind, str], compare.Change], store: Store
+) -> str:
     held = packages.packages(part, store)
     words = [
         _words(change) for package in held if (change := differ.get((package.kind, package.name)))
     ]
-    if len(held) == 1 and words and not grouping.is_shelf(part.title):
+    if len(held) == 1 and words and part.name.kind is not Kind.BUCKET:
         return words[0]
     return f"{part.title}: {', '.join(words)}" if words else part.title
 

@@ -1,4 +1,4 @@
-"""Which packages a layer holds: by its outline, by its title, or by looking into it.
+"""Which packages a layer holds: by its outline, by its name, or by looking into it.
 
 A layer of one wheel is named after it, so that only the layers of the base and of small
 distributions must ever be opened.
@@ -13,12 +13,14 @@ from contextlib import closing
 
 from images import image_paths
 from images.analysis.summary import Package, Part, of_compiler
-from images.build import flavour_layers, layer_recipes
+from images.build.titles import Kind
 from images.errors import IntegrityError
 from images.oci.descriptor import Blob
 from images.oci.store.store import Store
 
-_ONE_WHEEL = re.compile(r"(?P<name>[a-z0-9]+(?:-[a-z0-9]+)*) (?P<version>[0-9]\S*)")
+_EMPTY = (Kind.VENV, Kind.LINKS, Kind.LOGIN)
+"""Kinds of layers that hold no package."""
+
 _METADATA = re.compile(
     re.escape(image_paths.SITE_PACKAGES)
     + r"/(?P<name>[^/]+)-(?P<version>[^/-]+)\.dist-info/METADATA"
@@ -40,23 +42,14 @@ def packages(part: Part, store: Store | None) -> tuple[Package, ...]:
     """
     if part.packages is not None:
         return part.packages
-    if version := layer_recipes.compiler_version(part.title):
+    kind, name, version = part.name
+    if kind is Kind.COMPILER:
         return (of_compiler(version),)
-    if part.title in (layer_recipes.LINKS, flavour_layers.LOGIN):
-        return ()
-    if found := _ONE_WHEEL.fullmatch(part.title):
-        return (Package("distribution", found["name"], found["version"]),)
-    if part.blob is None or store is None:
+    if kind is Kind.DISTRIBUTION:
+        return (Package("distribution", name, version),)
+    if kind in _EMPTY or part.blob is None or store is None:
         return ()
     return tuple(sorted(_inside(store, part.blob)))
-
-
-def place(part: Part) -> str:
-    """What a layer's title keeps when the version in it changes."""
-    if layer_recipes.compiler_version(part.title):
-        return layer_recipes.compiler_title("")
-    found = _ONE_WHEEL.fullmatch(part.title)
-    return found["name"] if found else part.title
 
 
 def _inside(store: Store, blob: Blob) -> Iterator[Package]:
@@ -64,7 +57,7 @@ def _inside(store: Store, blob: Blob) -> Iterator[Package]:
     from images.oci.layer.read_ahead import ahead
     from images.oci.layer.tar_stream import TarStream
 
-    with closing(ahead(unpacked(store, blob))) as pieces:
+    with closing(ahead(unpacked(store.blobs, blob))) as pieces:
         tar = TarStream(pieces)
         installed: set[str] = set()
         status = b""

@@ -6,23 +6,23 @@ An outline is of a target, by its locks alone (`of_target`), or of an image as i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
-from images.build import flavour_layers, grouping, layer_recipes, prepare
+from images.build import prepare, titles
 from images.build.prepare import Inputs, Shared
+from images.build.recipe import Recipe
+from images.build.titles import Kind, LayerName
 from images.content import runtime_wheel
 from images.errors import LockError
 from images.inputs.lock.artifact import Artifact
-from images.inputs.lock.target_lock import Distribution
 from images.inputs.matrix.matrix import Matrix, Target
 from images.oci.descriptor import Blob, Compression
 from images.oci.image import Image
 from images.oci.store.store import Store
 from images.util import suggest
 
-Kind = Literal["distribution", "debian", "toolkit"]
+PackageKind = Literal["distribution", "debian", "toolkit"]
 
 
 class Package(NamedTuple):
@@ -34,7 +34,7 @@ class Package(NamedTuple):
         version: PEP 440, Debian's, or that of CUDA.
     """
 
-    kind: Kind
+    kind: PackageKind
     name: str
     version: str
 
@@ -44,7 +44,7 @@ class Part:
     """A layer of an outline.
 
     Attributes:
-        title: what people see.
+        name: what it is.
         key: the digest of its inputs; "" where only the layer itself is known.
         blob: the layer, if a store has it.
         weight: bytes of the locked files that it is made from.
@@ -52,12 +52,17 @@ class Part:
         packages: what it holds; None where only the layer itself can tell (`contents.packages`).
     """
 
-    title: str
+    name: LayerName
     key: str
     blob: Blob | None
     weight: int = 0
     files: tuple[Artifact, ...] = ()
     packages: tuple[Package, ...] | None = None
+
+    @property
+    def title(self) -> str:
+        """Its title in a manifest."""
+        return self.name.title
 
     @property
     def identity(self) -> str:
@@ -118,43 +123,28 @@ def of_target(
     """
     shared = shared or Shared(store)
     inputs = prepare.inputs_of(matrix, target, compression, shared)
-    locked = inputs.lock
-    grouped = grouping.groups(locked.of_engine())
-    grouped += grouping.added_groups(locked.of_flavour(), target.flavour, locked.compiled)
-    groups = {group.title: group.distributions for group in grouped}
-    parts = []
-    for recipe in inputs.recipes(None):
-        found = Part(recipe.title, recipe.key, shared.known(recipe.key), recipe.weight)
-        if recipe.title in groups:
-            found = _of_distributions(found, groups[recipe.title])
-        else:
-            found = replace(found, packages=_others(recipe.title, inputs))
-        parts.append(found)
+    parts = (_of_recipe(recipe, inputs, shared.known(recipe.key)) for recipe in inputs.recipes())
     return Outline(target.id, None, tuple(parts))
 
 
-def _of_distributions(part: Part, distributions: Sequence[Distribution]) -> Part:
-    """A layer of wheels; what an sdist is built with is not in it."""
-    files = tuple(item.artifact for item in distributions)
-    return replace(
-        part,
-        weight=sum(file.size for file in files),
-        files=files,
-        packages=tuple(Package("distribution", item.name, item.version) for item in distributions),
-    )
+def _of_recipe(recipe: Recipe, inputs: Inputs, blob: Blob | None) -> Part:
+    if recipe.installed:
+        files = tuple(item.artifact for item in recipe.installed)
+        weight = sum(file.size for file in files)  # without what an sdist is built with
+    else:
+        files, weight = (), recipe.weight
+    return Part(recipe.name, recipe.key, blob, weight, files, _packages(recipe, inputs))
 
 
-def _others(title: str, inputs: Inputs) -> tuple[Package, ...]:
-    debs = {
-        layer_recipes.BASE: inputs.debs,
-        flavour_layers.debian_title(inputs.target.flavour): inputs.added_debs,
-    }
-    if title in debs:
-        return tuple(Package("debian", deb.package, deb.version) for deb in debs[title])
-    if title == layer_recipes.RUNTIME:
+def _packages(recipe: Recipe, inputs: Inputs) -> tuple[Package, ...]:
+    debs = {Kind.DEBIAN: inputs.debs, Kind.ADDED_DEBS: inputs.added_debs}.get(recipe.kind, ())
+    if debs:
+        return tuple(Package("debian", deb.package, deb.version) for deb in debs)
+    if recipe.kind is Kind.RUNTIME:
         return (Package("distribution", "roll-runtime", runtime_wheel.version()),)
-    version = inputs.tools.version
-    return (of_compiler(version),) if title == layer_recipes.compiler_title(version) else ()
+    if recipe.kind is Kind.COMPILER:
+        return (of_compiler(recipe.name.version),)
+    return tuple(Package("distribution", item.name, item.version) for item in recipe.installed)
 
 
 def of_compiler(version: str) -> Package:
@@ -164,7 +154,7 @@ def of_compiler(version: str) -> Package:
 
 def of_image(name: str, image: Image) -> Outline:
     """The layers of an image in a store."""
-    parts = tuple(Part(layer.title, "", layer.blob) for layer in image.layers)
+    parts = tuple(Part(titles.parse(layer.title), "", layer.blob) for layer in image.layers)
     return Outline(name, image.manifest_digest, parts)
 
 

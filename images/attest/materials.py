@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from images.content.cuda import toolkit
-from images.content.cuda.toolkit import Toolkit
-from images.content.debian import rootfs
+from images.inputs.lock import base_lock, cuda_lock
+from images.inputs.lock.cuda_lock import Toolkit
 from images.inputs.lock.deb import Deb
-from images.inputs.lock.target_lock import Distribution, Lock
+from images.inputs.lock.distribution import Distribution
+from images.inputs.lock.target_lock import Lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,8 @@ class Materials:
     Attributes:
         lock: the target's.
         base: the Debian packages of the root file system.
-        tools: the CUDA compiler's sources; of these only parts are in the image.
+        tools: the CUDA compiler's sources; of these only parts are in the image. None where the
+            base has a compiler of its own.
         custom_base: the digest of the custom base's manifest; "" if the base is Debian's.
         base_repository: where that base is in a registry, e.g. `registry.example.com/team/base`;
             "" if it is in a layout.
@@ -27,15 +28,17 @@ class Materials:
 
     lock: Lock
     base: Sequence[Deb]
-    tools: Toolkit
+    tools: Toolkit | None
     custom_base: str = ""
     base_repository: str = ""
 
     def distributions(self) -> Iterator[Distribution]:
         """Return the distributions in the image, each file once, those of the compiler last."""
-        return iter(dict.fromkeys([*self.lock.distributions, *self.tools.wheels]))
+        wheels = self.tools.wheels if self.tools else ()
+        return iter(dict.fromkeys([*self.lock.distributions, *wheels]))
 
     def debs(self) -> Iterator[tuple[Deb, str]]:
         """Yield the Debian packages, each with its release, those of the compiler last."""
-        yield from ((item, rootfs.DISTRO) for item in self.base)
-        yield from ((item, toolkit.DISTRO) for item in self.tools.debs)
+        yield from ((item, base_lock.DISTRO) for item in self.base)
+        debs = self.tools.debs if self.tools else ()
+        yield from ((item, cuda_lock.DISTRO) for item in debs)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from images.content import runtime_wheel
 from images.inputs.lock.deb import Deb
-from images.inputs.lock.target_lock import Distribution
+from images.inputs.lock.distribution import Distribution
 
 if TYPE_CHECKING:
     from packageurl import PackageURL

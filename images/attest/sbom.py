@@ -25,11 +25,11 @@ from images import format_numbers
 from images.attest import package_urls
 from images.attest.materials import Materials
 from images.content import runtime_wheel
-from images.content.debian import rootfs
 from images.image_paths import CUDA_HOME
+from images.inputs.lock import base_lock
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.deb import Deb
-from images.inputs.lock.target_lock import Distribution
+from images.inputs.lock.distribution import Distribution
 from images.oci.descriptor import canonical_json, digest_of
 from images.oci.image import Image
 
@@ -113,7 +113,7 @@ def _numbered(bom: dict[str, Any]) -> bytes:
 def _parts(made_from: Materials) -> Iterator[Component]:
     from cyclonedx.model.component import Component, ComponentType
 
-    system, _, release = rootfs.DISTRO.partition("-")
+    system, _, release = base_lock.DISTRO.partition("-")
     if made_from.custom_base:
         purl = package_urls.of_custom_base(made_from.custom_base, made_from.base_repository)
         yield Component(
@@ -126,7 +126,10 @@ def _parts(made_from: Materials) -> Iterator[Component]:
         )
     else:
         yield Component(
-            type=ComponentType.OPERATING_SYSTEM, name=system, version=release, bom_ref=rootfs.DISTRO
+            type=ComponentType.OPERATING_SYSTEM,
+            name=system,
+            version=release,
+            bom_ref=base_lock.DISTRO,
         )
     installed = set(made_from.lock.distributions)
     for item in made_from.distributions():
@@ -136,7 +139,7 @@ def _parts(made_from: Materials) -> Iterator[Component]:
         purl = package_urls.of_distribution(item)
         yield _locked(item.name, item.version, purl, item.artifact, notes)
     for deb, distro in made_from.debs():
-        notes = {} if distro == rootfs.DISTRO else {"part": f"/{CUDA_HOME}"}
+        notes = {} if distro == base_lock.DISTRO else {"part": f"/{CUDA_HOME}"}
         purl = package_urls.of_deb(deb, distro)
         yield _locked(deb.package, deb.version, purl, deb.artifact, notes)
     yield Component(

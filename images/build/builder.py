@@ -16,27 +16,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from images.build import layer_recipes
-from images.build.layer_recipes import Recipe, Workshop
+from images.build.recipe import LayerContext, Recipe, files_of
 from images.content.python import interpreter
 from images.content.python.bytecode import Compiler
 from images.content.python.interpreter import Interpreter
 from images.errors import BuildError, IntegrityError, StoreError
-from images.inputs.fetch import download_cache, needed
-from images.inputs.fetch.needed import Arriving
+from images.inputs.fetch import needed_files
+from images.inputs.fetch.downloads import CONNECTIONS, Downloads
+from images.inputs.fetch.needed_files import Arriving
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.deb import Deb
+from images.inputs.resolve import file_urls
 from images.oci.descriptor import Blob, Compression
 from images.oci.image import MAX_LAYERS, Layer
 from images.oci.layer import writer
-from images.oci.store.remote_layers import Place, Remote
+from images.oci.store.remote_layers import Location, RemoteLayer
 from images.oci.store.store import Store
 from images.util.progress import Meter, Progress, size
 
 if TYPE_CHECKING:
     from images.build.conflicts.comparison import Comparison
 
-Look = Callable[[Sequence[Recipe]], Mapping[str, Remote]]
+Look = Callable[[Sequence[Recipe]], Mapping[str, RemoteLayer]]
 """Finds layers that lie elsewhere, by key."""
 
 _FLUSHING = 2  # layers whose bytes are on their way to the disk, beside those that are being made
@@ -86,7 +87,7 @@ class Made:
     layer: Layer
     reused: bool
     key: str
-    place: Place | None = None
+    place: Location | None = None
 
 
 def make(
@@ -116,9 +117,9 @@ def make(
             f"{len(recipes)} layers are more than an image may have ({MAX_LAYERS})",
             remedy="take a flavour or requirements out, or a base image of fewer layers",
         )
-    known = {recipe.key: settings.store.known(recipe.key) for recipe in recipes}
+    known = {recipe.key: settings.store.layer_keys.known(recipe.key) for recipe in recipes}
     lacking = [recipe for recipe in recipes if known[recipe.key] is None]
-    remotes: Mapping[str, Remote] = {}
+    remotes: Mapping[str, RemoteLayer] = {}
     if lacking and look is not None:
         with progress.timed("lookup"):
             remotes = look(lacking)
@@ -136,7 +137,7 @@ def make(
     made = _make_all(lacking, base_debs, settings, progress, compare) if lacking else {}
     if compare is not None:
         compare.stop()
-    settings.store.note_remotes(remotes.values())
+    settings.store.remote_layers.record(remotes.values())
     return [_result(recipe, known[recipe.key], made, remotes) for recipe in recipes]
 
 
@@ -151,7 +152,7 @@ def _see(
         if not compare.wants(recipe.distributions):
             continue
         blob = known[recipe.key]
-        kept = settings.store.records(recipe.key) is not None
+        kept = settings.store.layer_keys.records(recipe.key) is not None
         if blob is None or not kept:  # a layer must not be inflated where its wheels are here
             compare.see_cached(recipe.distributions, settings.cache)
         if blob is not None and compare.wants(recipe.distributions):
@@ -159,10 +160,10 @@ def _see(
 
 
 def _result(
-    recipe: Recipe, known: Blob | None, made: Mapping[str, Blob], remotes: Mapping[str, Remote]
+    recipe: Recipe, known: Blob | None, made: Mapping[str, Blob], remotes: Mapping[str, RemoteLayer]
 ) -> Made:
     if remote := remotes.get(recipe.key):
-        return Made(Layer(recipe.title, remote.blob), True, recipe.key, remote.place)
+        return Made(Layer(recipe.title, remote.blob), True, recipe.key, remote.location)
     blob = known or made[recipe.key]
     return Made(Layer(recipe.title, blob), recipe.key not in made, recipe.key)
 
@@ -193,18 +194,16 @@ def _start_downloads(
     from images.build import preflight  # for those who make layers: loading it takes a while
 
     cache = settings.cache
-    absent = layer_recipes.files_of(lacking, interpreter.missing(base_debs, cache)).absent(cache)
+    absent = files_of(lacking, interpreter.missing(base_debs, cache)).absent(cache)
     if absent.artifacts and settings.offline:
-        raise needed.not_here(absent, cache, settings.offline)
+        raise needed_files.not_here(absent, cache, settings.offline)
     preflight.check(lacking, absent.size, cache, settings.store.path)
     if not absent.artifacts:
         return {}
     with progress.timed("index"):
-        urls = needed.locate(absent, settings.mirror, cache)
+        urls = file_urls.locate(absent, settings.mirror, cache)
     meter = stack.enter_context(progress.stage("fetch", absent.size))
-    downloads = stack.enter_context(
-        download_cache.Downloads(cache, jobs=download_cache.CONNECTIONS, advance=meter.advance)
-    )
+    downloads = stack.enter_context(Downloads(cache, jobs=CONNECTIONS, advance=meter.advance))
     arriving = {file: downloads.start(file, urls[file]) for file in absent.artifacts}
     _when_all_done(arriving, meter.end)
     return arriving
@@ -261,7 +260,7 @@ class _Maker:
         Raises:
             BuildError: a layer's own, or one that lists all files that did not arrive.
         """
-        self._debs = dict(layer_recipes.files_of(lacking, self._base_debs).debs)
+        self._debs = dict(files_of(lacking, self._base_debs).debs)
         python = self._interpreter(arriving)
         compiler = self._stack.enter_context(Compiler(python.command, python.env))
         compiler.prepare()
@@ -318,17 +317,17 @@ class _Maker:
         for what, future in arriving.items():
             if future.done() and (error := future.exception()):
                 self._meter.say(f"  {what.filename}: {error}; the other downloads go on")
-                raise needed.lost(arriving, self._debs, self._settings.cache) or error
+                raise needed_files.lost(arriving, self._debs, self._settings.cache) or error
 
     def _one(self, recipe: Recipe, python: Interpreter, compiler: Compiler) -> Blob:
         store = self._settings.store
-        with store.making(recipe.key):
-            if blob := store.known(recipe.key):  # another build has just made it
+        with store.layer_keys.making(recipe.key):
+            if blob := store.layer_keys.known(recipe.key):  # another build has just made it
                 self._meter.advance(recipe.weight)
                 return blob
             with _blamed(recipe):
                 blob, seconds = self._write(recipe, python, compiler)
-            store.remember(recipe.key, blob)
+            store.layer_keys.remember(recipe.key, blob)
         self._meter.say(f"  made {recipe.title}: {size(blob.size)} in {seconds:.1f} s")
         return blob
 
@@ -349,16 +348,16 @@ class _Maker:
         kept = layer_records.Kept()
         with ExitStack() as stack:
             workdir = stack.enter_context(self._settings.store.workdir())
-            shop = Workshop(self._settings.cache, workdir, python, compiler)
-            out, commit = stack.enter_context(self._settings.store.new_file())
+            context = LayerContext(self._settings.cache, workdir, python, compiler)
+            out, commit = stack.enter_context(self._settings.store.blobs.new_file())
             with self._slots:
                 begin = time.monotonic()
                 with self._meter.busy(f"making {recipe.title}"):
-                    entries = kept.passing(recipe.entries(shop, stack))
+                    entries = kept.passing(recipe.entries(context, stack))
                     blob = writer.write(
                         entries, out, self._settings.compression, advance, recipe.effort
                     )
-            self._settings.store.keep_records(recipe.key, kept.dump())
+            self._settings.store.layer_keys.keep_records(recipe.key, kept.dump())
             # Waits for the disk, while another layer has the processor.
             with self._meter.busy(f"writing {recipe.title} to the disk"):
                 commit(blob.digest)

@@ -20,18 +20,18 @@ import re
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
-from images.inputs.lock.target_lock import Distribution
+from images.build import titles
+from images.build.titles import LayerName
+from images.inputs.lock.distribution import Distribution
 
 OWN_LAYER = 1_000_000
 """Bytes of a wheel from which it is a layer of its own."""
 
-_SHELVES = 16
-"""Layers that the small distributions share; a name decides the shelf, so a bump changes one."""
-
-_SHELF = "small distributions "
+_BUCKETS = 16
+"""Layers that the small distributions share; a name decides the bucket, so a bump changes one."""
 
 _OWN_ADDED_LAYER = 30_000_000
-_ADDED_SHELVES = 3
+_ADDED_BUCKETS = 3
 """The same two of what a flavour adds: an image has a limit of layers, and the engine most of
 them."""
 
@@ -52,11 +52,11 @@ class Group:
     """The distributions of one layer.
 
     Attributes:
-        title: what people see.
+        name: the layer's name.
         distributions: sorted by name.
     """
 
-    title: str
+    name: LayerName
     distributions: tuple[Distribution, ...]
 
     @property
@@ -77,7 +77,7 @@ def groups(distributions: Iterable[Distribution]) -> list[Group]:
     large = [item for item in every if item.artifact.size >= OWN_LAYER]
     large.sort(key=lambda item: (_rank(item), -item.artifact.size, item.name))
     small = (item for item in every if item.artifact.size < OWN_LAYER)
-    return [*map(_alone, large), *_shelves(small, _SHELVES, _SHELF)]
+    return [*map(_alone, large), *_buckets(small, _BUCKETS)]
 
 
 def added_groups(
@@ -95,11 +95,11 @@ def added_groups(
     large = [item for item in every if item.artifact.size >= _OWN_ADDED_LAYER or item.name in apart]
     large.sort(key=lambda item: (-item.artifact.size, item.name))
     small = (item for item in every if item not in large)
-    return [*map(_alone, large), *_shelves(small, _ADDED_SHELVES, f"{_SHELF}of {flavour} ")]
+    return [*map(_alone, large), *_buckets(small, _ADDED_BUCKETS, flavour)]
 
 
 def _alone(item: Distribution) -> Group:
-    return Group(f"{item.name} {item.version}", (item,))
+    return Group(titles.distribution(item.name, item.version), (item,))
 
 
 def is_torch_stack(distribution: Distribution) -> bool:
@@ -116,16 +116,12 @@ def _rank(distribution: Distribution) -> tuple[bool, int]:
     return False, max(new, default=0)
 
 
-def is_shelf(title: str) -> bool:
-    """Whether a layer of that title is one that small distributions share."""
-    return title.startswith(_SHELF)
-
-
-def _shelves(small: Iterable[Distribution], count: int, title: str) -> list[Group]:
-    shelves: dict[int, list[Distribution]] = {}
+def _buckets(small: Iterable[Distribution], count: int, flavour: str = "") -> list[Group]:
+    buckets: dict[int, list[Distribution]] = {}
     for distribution in sorted(small):
         number = hashlib.sha256(distribution.name.encode()).digest()[0] % count
-        shelves.setdefault(number, []).append(distribution)
+        buckets.setdefault(number, []).append(distribution)
     return [
-        Group(f"{title}{number + 1}/{count}", tuple(shelves[number])) for number in sorted(shelves)
+        Group(titles.bucket(number + 1, count, flavour), tuple(buckets[number]))
+        for number in sorted(buckets)
     ]

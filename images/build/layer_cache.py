@@ -15,17 +15,17 @@ from pathlib import Path
 
 from images.build import cache_records
 from images.build.builder import Look, Made
-from images.build.layer_recipes import Recipe
+from images.build.recipe import Recipe
 from images.errors import IntegrityError, RegistryError, UsageError
-from images.export.push import history
-from images.export.push import transfer as push_blobs
+from images.export.push import history, transfer
+from images.export.push.transfer import Route
 from images.http.retry import Policy
 from images.oci.descriptor import digest_of
 from images.oci.reference import parse
 from images.oci.referrer import EMPTY
 from images.oci.registry.client import Registry
-from images.oci.registry.upload import Source
-from images.oci.store.remote_layers import Place, Remote
+from images.oci.registry.upload import StoredBlob
+from images.oci.store.remote_layers import Location, RemoteLayer
 from images.oci.store.store import Store
 from images.util.parallel import QUESTIONS, at_once
 from images.util.progress import Progress
@@ -40,7 +40,7 @@ then."""
 _AGAIN = 0.5  # seconds; what was only connecting when it was broken off is broken off then
 
 
-def place(text: str, *, plain_http: bool) -> Place:
+def place(text: str, *, plain_http: bool) -> Location:
     """The cache that an option names.
 
     Raises:
@@ -51,7 +51,7 @@ def place(text: str, *, plain_http: bool) -> Place:
         raise UsageError(
             f"{text}: a cache has no tag", remedy=f"name the repository alone: {repository}"
         )
-    return Place(repository, plain_http)
+    return Location(repository, plain_http)
 
 
 @dataclass
@@ -66,14 +66,14 @@ class CacheFrom:
         patience: seconds for all questions of a build.
     """
 
-    place: Place
+    place: Location
     say: Callable[[str], None]
     policy: Policy = _IMPATIENT
     otherwise: str = "layers are made"
     patience: float = PATIENCE
     _given_up: bool = field(default=False, init=False)
 
-    def look(self, recipes: Sequence[Recipe]) -> dict[str, Remote]:
+    def look(self, recipes: Sequence[Recipe]) -> dict[str, RemoteLayer]:
         """The layers that it has, by key; none where it cannot be read."""
         if self._given_up:
             return {}
@@ -88,7 +88,7 @@ class CacheFrom:
             self.say(f"cache: {fault}")
         if not found.blobs:  # it may be no cache at all
             self.say(f"cache: {self.place}: knows 0 of {len(recipes)} layers")
-        return {key: Remote(key, blob, self.place) for key, blob in found.blobs.items()}
+        return {key: RemoteLayer(key, blob, self.place) for key, blob in found.blobs.items()}
 
     def _find(self, keys: Sequence[str]) -> cache_records.Found:
         late = threading.Event()
@@ -131,7 +131,7 @@ def _broken_off(cut: Callable[[], None], after: float, late: threading.Event) ->
 
 
 def read_all(
-    places: Sequence[Place], say: Callable[[str], None], policy: Policy = _IMPATIENT
+    places: Sequence[Location], say: Callable[[str], None], policy: Policy = _IMPATIENT
 ) -> Look:
     """Look layers up in several caches: the first that has one gives it.
 
@@ -149,8 +149,8 @@ def read_all(
         for number, place in enumerate(places)
     ]
 
-    def look(recipes: Sequence[Recipe]) -> dict[str, Remote]:
-        found: dict[str, Remote] = {}
+    def look(recipes: Sequence[Recipe]) -> dict[str, RemoteLayer]:
+        found: dict[str, RemoteLayer] = {}
         for cache in caches:
             lacking = [recipe for recipe in recipes if recipe.key not in found]
             found |= cache.look(lacking) if lacking else {}
@@ -169,13 +169,13 @@ class Filled:
         bytes_sent: bodies of requests, as far as they were blobs.
     """
 
-    place: Place
+    place: Location
     records: int
     bytes_sent: int
 
 
 def fill(
-    store: Store, made: Sequence[Made], where: Place, *, jobs: int, progress: Progress
+    store: Store, made: Sequence[Made], where: Location, *, jobs: int, progress: Progress
 ) -> Filled:
     """Bring layers that a cache lacks into it: the blobs first, then the records.
 
@@ -201,7 +201,7 @@ def fill(
             sent = _write(store, registry, new, jobs, progress) if new else 0
         except (RegistryError, IntegrityError) as error:
             message = f"the image is in the store, but not all of it in the cache: {error.message}"
-            raise type(error)(message, remedy=error.remedy) from error
+            raise error.reworded(message) from error
     return Filled(where, len(new), sent)
 
 
@@ -209,10 +209,10 @@ def _write(
     store: Store, registry: Registry, new: Sequence[Made], jobs: int, progress: Progress
 ) -> int:
     sizes = {item.layer.blob.digest: item.layer.blob.size for item in new}
-    blobs = [Source(store.blob_path(digest), digest, size) for digest, size in sizes.items()]
+    blobs = [StoredBlob(store.blobs.path(digest), digest, size) for digest, size in sizes.items()]
     with store.workdir() as workdir:
         blobs.append(_empty_config(workdir / "config"))
-        sent = push_blobs.bring(store, registry, blobs, jobs, progress)
+        sent = transfer.transfer(Route(store, registry, jobs, progress), blobs)
     history.note(store, registry.canonical, sizes)
     with progress.timed("records"):
         at_once(
@@ -224,7 +224,7 @@ def _write(
     return sent
 
 
-def _empty_config(path: Path) -> Source:
+def _empty_config(path: Path) -> StoredBlob:
     path.write_bytes(EMPTY)
     digest = digest_of(EMPTY)
-    return Source(path, digest, len(EMPTY))
+    return StoredBlob(path, digest, len(EMPTY))

@@ -13,9 +13,11 @@ from pathlib import Path
 
 from images.build import preflight
 from images.errors import FetchError, IntegrityError
-from images.inputs.fetch import download_cache, needed
-from images.inputs.fetch.needed import Sources
+from images.inputs.fetch import download_cache, needed_files
+from images.inputs.fetch.downloads import CONNECTIONS, Downloads
+from images.inputs.fetch.needed_files import NeededFiles
 from images.inputs.lock.artifact import Artifact
+from images.inputs.resolve import file_urls
 from images.util.progress import Progress
 
 
@@ -45,7 +47,7 @@ class Outcome:
         return self.missing + self.damaged
 
 
-def look(wanted: Sources, cache: Path, jobs: int, progress: Progress) -> Outcome:
+def look(wanted: NeededFiles, cache: Path, jobs: int, progress: Progress) -> Outcome:
     """What the cache holds; nothing is fetched. Every file is hashed (once in a process).
 
     Args:
@@ -80,7 +82,7 @@ def look(wanted: Sources, cache: Path, jobs: int, progress: Progress) -> Outcome
 
 
 def fill(
-    wanted: Sources, cache: Path, mirror: str | None, jobs: int, progress: Progress
+    wanted: NeededFiles, cache: Path, mirror: str | None, jobs: int, progress: Progress
 ) -> Outcome:
     """Fetch what the cache lacks; damaged files are fetched anew.
 
@@ -110,7 +112,7 @@ def fill(
 
 
 def _fetch(
-    absent: Sources,
+    absent: NeededFiles,
     damaged: tuple[Artifact, ...],
     cache: Path,
     mirror: str | None,
@@ -121,15 +123,13 @@ def _fetch(
         with suppress(FileNotFoundError):
             download_cache.cached(artifact, cache).unlink()
     with progress.timed("index"):
-        urls = needed.locate(absent, mirror, cache)
+        urls = file_urls.locate(absent, mirror, cache)
     with (
         progress.stage("fetch", absent.size) as meter,
-        download_cache.Downloads(
-            cache, jobs=download_cache.CONNECTIONS, advance=meter.advance
-        ) as downloads,
+        Downloads(cache, jobs=CONNECTIONS, advance=meter.advance) as downloads,
     ):
         arriving = {file: downloads.start(file, urls[file]) for file in absent.artifacts}
-        error = needed.lost(arriving, absent.debs, cache)
+        error = needed_files.lost(arriving, absent.debs, cache)
         if error:
             raise error
 
@@ -154,6 +154,6 @@ def failure(outcomes: Mapping[str, Outcome], command: str) -> FetchError | None:
     ]
     cache = next(iter(lacking.values())).cache
     return FetchError(
-        f"{cache}: {len(names)} files are missing or damaged:{needed.listed(names)}",
+        f"{cache}: {len(names)} files are missing or damaged:{needed_files.listed(names)}",
         remedy=f"where there is a network: {command}",
     )

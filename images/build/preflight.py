@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from images.build.layer_recipes import Recipe
+from images.build.recipe import Recipe
 from images.errors import StoreError, ToolError
 from images.util.progress import size
 

@@ -1,4 +1,4 @@
-"""What a target stands on, and the layers that it puts there: the start of a build and a fetch."""
+"""Prepare a target: its locks, its base, its recipes, and the files that they need."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from images.build import base as bases
 from images.build import layer_recipes
+from images.build.base import Base
 from images.build.flavour_layers import Flavour
-from images.build.layer_recipes import Footing, Recipe
-from images.content.cuda import toolkit
-from images.content.cuda.toolkit import Toolkit
-from images.content.debian import rootfs
-from images.content.python import interpreter
-from images.inputs.fetch.needed import Sources
-from images.inputs.lock import target_lock
+from images.build.recipe import Recipe, files_of
+from images.inputs.fetch.needed_files import NeededFiles
+from images.inputs.lock import base_lock, cuda_lock, extra_lock, python_lock, target_lock
+from images.inputs.lock.cuda_lock import Toolkit
 from images.inputs.lock.deb import Deb
 from images.inputs.lock.target_lock import Lock
 from images.inputs.matrix.target import Target
@@ -25,7 +24,6 @@ from images.util.progress import Progress
 if TYPE_CHECKING:
     from images.attest.materials import Materials
     from images.build.builder import Made, Settings
-    from images.content.custom_base.base_image import Ground
     from images.content.custom_base.source import Place
     from images.inputs.matrix.matrix import Matrix
     from images.oci.store.store import Store
@@ -38,10 +36,10 @@ class Inputs:
     Attributes:
         target: the target.
         lock: its lock.
-        debs: the lock of our Debian base, of which the image's interpreter is made in any case.
+        debs: the lock of the Debian base, of which the image's interpreter is made in any case.
         tools: the lock of the CUDA compiler.
         compression: of the layers.
-        added_debs: the Debian packages that the target's flavour adds to our base.
+        added_debs: the Debian packages that the target's flavour adds to the Debian base.
     """
 
     target: Target
@@ -51,29 +49,23 @@ class Inputs:
     compression: Compression = "zstd"
     added_debs: Sequence[Deb] = ()
 
-    def flavour(self) -> Flavour | None:
-        """What the target has as a flavour; None of a plain one."""
-        name = self.target.flavour
-        return Flavour(name, self.added_debs, self.target.environment()) if name else None
+    def recipes(self) -> list[Recipe]:
+        """Return the layers that the target has on the Debian base: known from its locks alone."""
+        return self.recipes_on(self.debian_base())
 
-    def recipes(self, ground: Ground | None) -> list[Recipe]:
-        """The layers that the target puts on what it stands on."""
-        footing = Footing(ground.facts.python, ground.facts.nvcc) if ground else None
+    def recipes_on(self, base: Base) -> list[Recipe]:
+        """Return the layers that the target puts on a base."""
         return layer_recipes.recipes(
-            self.lock, self.debs, self.tools, self.compression, footing, self.flavour()
+            self.lock, self.debs, self.tools, self.compression, base, self._flavour()
         )
 
-    def materials(self, ground: Ground | None) -> Materials:
-        """The locked files that are in the image; on an own base neither Debian's of ours are, nor
-        our compiler where it has one."""
-        from images.attest.materials import Materials
+    def debian_base(self) -> Base:
+        """Return the Debian base, as the target has it."""
+        return bases.debian(self.debs, self.added_debs)
 
-        if ground is None:
-            return Materials(self.lock, (*self.debs, *self.added_debs), self.tools)
-        tools = Toolkit(self.tools.version, (), ()) if ground.facts.nvcc else self.tools
-        image = ground.image
-        repository = str(image.reference.repository or "")
-        return Materials(self.lock, (), tools, image.manifest_digest, repository)
+    def _flavour(self) -> Flavour | None:
+        name = self.target.flavour
+        return Flavour(name, self.added_debs, self.target.environment()) if name else None
 
 
 class Shared:
@@ -89,27 +81,27 @@ class Shared:
         self._blobs: dict[str, Blob | None] = {}
 
     def known(self, key: str) -> Blob | None:
-        """The layer that these inputs gave before, if the store has it."""
+        """Return the layer that was made of these inputs before, if the store has it."""
         if key not in self._blobs:
-            self._blobs[key] = self._store.known(key) if self._store else None
+            self._blobs[key] = self._store.layer_keys.known(key) if self._store else None
         return self._blobs[key]
 
     @cached_property
     def debs(self) -> Sequence[Deb]:
         """Of our Debian base."""
-        return rootfs.locked()
+        return base_lock.read()
 
     def toolkit(self, version: str) -> Toolkit:
-        """Of a CUDA compiler."""
+        """Return the lock of a CUDA compiler."""
         if version not in self._toolkits:
-            self._toolkits[version] = toolkit.locked(version)
+            self._toolkits[version] = cuda_lock.read(version)
         return self._toolkits[version]
 
 
 def inputs_of(
     matrix: Matrix, target: Target, compression: Compression = "zstd", shared: Shared | None = None
 ) -> Inputs:
-    """The locks of a target, all read and checked.
+    """Read and check the locks of a target.
 
     Args:
         matrix: that the target is of.
@@ -132,81 +124,106 @@ def inputs_of(
 
 
 def _added_debs(matrix: Matrix, target: Target, debs: Sequence[Deb]) -> Sequence[Deb]:
-    """The Debian packages of a flavour; an own base brings them itself."""
+    """Read the Debian packages of a flavour; a custom base contains them itself."""
     if target.base or not target.debian:
         return ()
-    from images.content.debian import extra_packages
 
-    return extra_packages.locked(matrix.debian_lock_path(target.flavour), target.debian, debs)
+    return extra_lock.read(matrix.debian_lock_path(target.flavour), target.debian, debs)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A target whose base is ready.
+
+    Attributes:
+        inputs: the target's locks.
+        base: what its layers are put on.
+    """
+
+    inputs: Inputs
+    base: Base
+
+    @property
+    def target(self) -> Target:
+        """The target."""
+        return self.inputs.target
+
+    @cached_property
+    def recipes(self) -> list[Recipe]:
+        """The layers that the target puts on its base, lowest first."""
+        return self.inputs.recipes_on(self.base)
+
+    @property
+    def needed(self) -> NeededFiles:
+        """All files that a build needs, whatever the store has."""
+        python = python_lock.packages(self.inputs.debs)
+        return files_of(self.recipes, python, self.base.artifacts)
+
+    @property
+    def materials(self) -> Materials:
+        """What the image's SBOM lists."""
+        from images.attest.materials import Materials
+
+        return Materials(
+            self.inputs.lock,
+            self.base.debs,
+            None if self.base.has_compiler else self.inputs.tools,
+            self.base.digest,
+            self.base.repository,
+        )
 
 
 def ready(
-    inputs: Inputs, place: Place, store: Store, progress: Progress
-) -> tuple[Ground | None, list[Recipe]]:
-    """The own base, whole and fit, if the target has one; and the recipes of the target's layers.
-
-    Raises:
-        MatrixError: the base cannot carry the target.
-        FetchError, RegistryError, IntegrityError, StoreError: it cannot be had, read or kept.
-    """
-    if not inputs.target.base:
-        return None, inputs.recipes(None)
-    from images.content.custom_base import base_image
-    from images.inputs.matrix import base_reference
-
-    image = base_image.describe(base_reference.parse(inputs.target.base), place)
-    base_image.check_platform(image)
-    base_image.bring(image, place, progress)
-    return _fit(inputs, base_image.survey(image, place.cache, store, progress))
-
-
-def _fit(inputs: Inputs, ground: Ground) -> tuple[Ground, list[Recipe]]:
-    from images.content.custom_base import base_image
-
-    recipes = inputs.recipes(ground)
-    base_image.check(inputs.target, ground, inputs.lock, inputs.tools, len(recipes))
-    return ground, recipes
-
-
-def put(ground: Ground, settings: Settings) -> list[Made]:
-    """Put the layers of an own base into the store, lowest first."""
-    from images.build.builder import Made
-    from images.content.custom_base import base_image
-
-    reused = base_image.put_layers(ground, settings.cache, settings.store)
-    return [Made(layer, there, key="") for layer, there in zip(ground.layers, reused, strict=True)]
-
-
-def wanted(inputs: Inputs, place: Place, progress: Progress, *, bring: bool) -> Sources:
-    """All files that a build of the target needs.
+    inputs: Inputs,
+    place: Place,
+    progress: Progress,
+    store: Store | None = None,
+    *,
+    fetch: bool = True,
+    verify: bool = False,
+) -> Prepared:
+    """Make a target's base ready: a custom base is fetched, read and checked against the target.
 
     Args:
         inputs: the target's locks.
-        place: where an own base is looked for; with `offline`, its documents must be in the cache.
-        progress: told of the stages.
-        bring: whether an own base is fetched, and hashed again where it is there.
+        place: where a custom base is looked for.
+        progress: reports the stages.
+        store: the store that the target is built into, if it is.
+        fetch: without it, at least the documents of a custom base must be in the download cache.
+            While that lacks layers, the base counts as one without a compiler.
+        verify: hash again what the download cache has of a custom base; what is damaged is fetched
+            again.
 
     Raises:
-        MatrixError: the base cannot carry the target.
-        FetchError, RegistryError, IntegrityError, StoreError: it cannot be had, read or kept.
+        MatrixError: the target cannot be built on the base.
+        FetchError, RegistryError, IntegrityError, StoreError: the base is unavailable, cannot be
+            read or cannot be stored.
     """
-    python = interpreter.needed(inputs.debs)
     if not inputs.target.base:
-        return layer_recipes.files_of(inputs.recipes(None), python)
-    from images.content.custom_base import base_image
+        return Prepared(inputs, inputs.debian_base())
+    from images.content.custom_base import base_image, base_layers, fit
     from images.inputs.fetch import download_cache
     from images.inputs.matrix import base_reference
 
     image = base_image.describe(base_reference.parse(inputs.target.base), place)
-    base_image.check_platform(image)
-    if bring:
-        base_image.bring(image, place, progress, verify=True)
-    if download_cache.missing(image.artifacts, place.cache):
-        # Whether it has a compiler is not known yet: then ours is counted among what is needed.
-        footing = Footing("", compiler=False)
-        recipes = layer_recipes.recipes(
-            inputs.lock, inputs.debs, inputs.tools, "zstd", footing, inputs.flavour()
-        )
-    else:
-        _, recipes = _fit(inputs, base_image.survey(image, place.cache, None, progress))
-    return layer_recipes.files_of(recipes, python, image.artifacts)
+    fit.check_platform(image)
+    if fetch:
+        base_layers.fetch(image, place, progress, verify=verify)
+    elif download_cache.missing(image.artifacts, place.cache):
+        return Prepared(inputs, bases.custom(image, None, inputs.target))
+    survey = base_layers.survey(image, place.cache, store, progress)
+    found = Prepared(inputs, bases.custom(image, survey, inputs.target))
+    added = len(found.recipes)
+    fit.check(inputs.target, image, survey.facts, inputs.lock, inputs.tools, added)
+    return found
+
+
+def put(base: Base, settings: Settings) -> list[Made]:
+    """Put the layers of a base that are used as they are into the store, lowest first."""
+    if not base.layers:
+        return []
+    from images.build.builder import Made
+    from images.content.custom_base import base_layers
+
+    reused = base_layers.put(base.layers, settings.cache, settings.store)
+    return [Made(layer, there, key="") for layer, there in zip(base.layers, reused, strict=True)]

@@ -13,20 +13,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from images import format_numbers
-from images.build import grouping
+from images.build import grouping, titles
 from images.build.conflicts import left_out
 from images.build.conflicts.left_out import Loss
+from images.build.recipe import SMALL, Keys, LayerContext, Recipe, weight_of
 from images.content.cuda import links
-from images.content.cuda.toolkit import Toolkit
 from images.content.python import bytecode
 from images.errors import ConflictError
+from images.inputs.lock.cuda_lock import Toolkit
 from images.inputs.lock.deb import Deb
-from images.inputs.lock.target_lock import Distribution, Lock
+from images.inputs.lock.distribution import Distribution
+from images.inputs.lock.target_lock import Lock
 from images.oci.layer.entry import Entry
 
 if TYPE_CHECKING:
     from images.build.conflicts.detection import InstalledFiles
-    from images.build.layer_recipes import Workshop
 
 
 class WheelLayer(NamedTuple):
@@ -64,8 +65,20 @@ class WheelLayer(NamedTuple):
         winners = [loss.winner for loss in self.losses if loss.winner]
         return tuple(dict.fromkeys((*self.group.distributions, *winners)))
 
+    def recipe(self, keys: Keys) -> Recipe:
+        """Return its recipe."""
+        return Recipe(
+            self.group.name,
+            keys.of(self.inputs()),
+            self.needs,
+            tuple(self.base_debs) if self.is_compiled else (),
+            self.entries,
+            weight_of(self.needs),
+            installed=self.group.distributions,
+        )
+
     def inputs(self) -> dict[str, Any]:
-        """What decides about its bytes, but for what all layers share."""
+        """Return what decides about its bytes, but for what all layers share."""
         items = self.group.distributions
         found: dict[str, Any] = {"format": format_numbers.WHEELS, "wheels": _hashes(items)}
         if _has_sdist(self._read):
@@ -80,15 +93,15 @@ class WheelLayer(NamedTuple):
             found["left_out"] = left_out.inputs(self.losses)
         return found
 
-    def entries(self, shop: Workshop, opened: ExitStack) -> Iterator[Entry]:
+    def entries(self, context: LayerContext, opened: ExitStack) -> Iterator[Entry]:
         """Its entries, with byte code."""
-        return bytecode.compiled(self._without_repetition(shop, opened), shop.compiler)
+        return bytecode.compiled(self._without_repetition(context, opened), context.compiler)
 
-    def _without_repetition(self, shop: Workshop, opened: ExitStack) -> Iterator[Entry]:
+    def _without_repetition(self, context: LayerContext, opened: ExitStack) -> Iterator[Entry]:
         """A file that several distributions bring alike (`nvidia/__init__.py`) comes once."""
         from images.formats import wheel_file
 
-        paths = {item: self._wheel(item, shop) for item in self._read}
+        paths = {item: self._wheel(item, context) for item in self._read}
         brought = partial(self._brought, paths)
         seen: dict[str, tuple[Entry, str]] = {}
         for item in self.group.distributions:
@@ -118,18 +131,18 @@ class WheelLayer(NamedTuple):
 
         return detection.InstalledFiles(conflict_rules.THE_IMAGE, image_files.of(self.toolkit))
 
-    def _wheel(self, item: Distribution, shop: Workshop) -> Path:
+    def _wheel(self, item: Distribution, context: LayerContext) -> Path:
         from images.content.sdist import compiled_build, wheel_build
 
-        path = _checked(item, shop.cache)
+        path = _checked(item, context.cache)
         if item.is_wheel:
             return path
-        needs = [_checked(need, shop.cache) for need in self.lock.build]
-        workdir = shop.workdir / item.name
+        needs = [_checked(need, context.cache) for need in self.lock.build]
+        workdir = context.workdir / item.name
         workdir.mkdir()
         if item.name in self.lock.compiled:
-            return compiled_build.build(path, needs, self.base_debs, shop.cache, workdir)
-        return wheel_build.build(path, needs, shop.python, workdir)
+            return compiled_build.build(path, needs, self.base_debs, context.cache, workdir)
+        return wheel_build.build(path, needs, context.python, workdir)
 
 
 class LinksLayer(NamedTuple):
@@ -146,23 +159,27 @@ class LinksLayer(NamedTuple):
     home: bool
 
     @property
-    def nvidia(self) -> list[Distribution]:
+    def nvidia(self) -> tuple[Distribution, ...]:
         """The distributions that are linked to."""
-        return [item for item in self.lock.of_engine() if item.name.startswith("nvidia-")]
+        return tuple(item for item in self.lock.of_engine() if item.name.startswith("nvidia-"))
+
+    def recipe(self, keys: Keys) -> Recipe:
+        """Return its recipe."""
+        return Recipe(titles.LINKS, keys.of(self.inputs()), self.nvidia, (), self.entries, SMALL)
 
     def inputs(self) -> dict[str, Any]:
-        """What decides about its bytes, but for what all layers share."""
+        """Return what decides about its bytes, but for what all layers share."""
         found: dict[str, Any] = {"links": format_numbers.CUDA_LINKS, "wheels": _hashes(self.nvidia)}
         return found if self.home else {**found, "home": False}
 
-    def entries(self, shop: Workshop, opened: ExitStack) -> Iterator[Entry]:
+    def entries(self, context: LayerContext, opened: ExitStack) -> Iterator[Entry]:
         """The links."""
         from images.formats import wheel_file
 
         members = {}
         for item in self.nvidia:
             misrecorded = item.name in self.lock.misrecorded
-            path = _checked(item, shop.cache)
+            path = _checked(item, context.cache)
             wheel = opened.enter_context(wheel_file.opened(path, misrecorded=misrecorded))
             members[item.name] = sorted(wheel.members)
         own = {wheel.name for wheel in self.tools.header_wheels}

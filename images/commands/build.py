@@ -41,11 +41,11 @@ if TYPE_CHECKING:
     from images.build.builder import Look, Made, Settings
     from images.build.conflicts.comparison import Comparison
     from images.build.layer_cache import Filled
-    from images.build.prepare import Inputs
+    from images.build.prepare import Inputs, Prepared
     from images.content.custom_base.source import Place as BasePlace
     from images.inputs.matrix.matrix import Matrix
     from images.oci.image import Image
-    from images.oci.store.remote_layers import Place
+    from images.oci.store.remote_layers import Location
     from images.oci.store.store import Store
 
 
@@ -121,15 +121,13 @@ def build(options: argparse.Namespace) -> int:
     caches = _caches(options)
     documents = []
     with settings.store.building():
-        # And every own base is held against its target, for the same reason.
+        # And every custom base is checked against its target, for the same reason.
         place = base_place(options, settings.store, offline=options.offline)
-        for one in inputs:
-            if one.target.base:
-                _hold(one, place, settings.store)
-        for one in inputs:
+        prepared = [_prepared(one, place, settings.store) for one in inputs]
+        for one in prepared:
             progress = Progress()
             with progress.timed("total"):
-                built = _build(one, matrix, place, settings, caches, progress)
+                built = _build(one, matrix, settings, caches, progress)
             path, elsewhere = settings.store.path, elsewhere_of(settings.store)
             documents.append(report.image_document(built.image, path, built.reused, elsewhere))
             summary = report.build_summary(
@@ -145,23 +143,22 @@ def build(options: argparse.Namespace) -> int:
 BUILD = Command("build", build, _build_options)
 
 
-def _hold(one: Inputs, place: BasePlace, store: Store) -> None:
-    """Hold an own base against its target, and report what it lacks of the target's flavour."""
+def _prepared(inputs: Inputs, place: BasePlace, store: Store) -> Prepared:
+    """Make a target's base ready, and report what it lacks of the target's flavour."""
     from images.build import prepare
     from images.commands.report import images as report
-    from images.content.custom_base import fit
 
-    ground, _ = prepare.ready(one, place, store, Progress())
-    if ground and (names := fit.lacking_debs(one.target, ground.facts)):
-        output.message(report.lacking_debs(one.target, names))
+    found = prepare.ready(inputs, place, Progress(), store)
+    if found.base.lacking_debs:
+        output.message(report.lacking_debs(inputs.target, found.base.lacking_debs))
+    return found
 
 
 def _build(
-    one: Inputs,
+    one: Prepared,
     matrix: Matrix,
-    place: BasePlace,
     settings: Settings,
-    caches: tuple[Look | None, Place | None],
+    caches: tuple[Look | None, Location | None],
     progress: Progress,
 ) -> _Built:
     """Make one target's image, name it, and put beside it what is said about it."""
@@ -173,23 +170,23 @@ def _build(
 
     started = datetime.now(timezone.utc)
     look, cache_to = caches
-    ground, recipes = prepare.ready(one, place, settings.store, progress)
-    compare = target_files.pending(one.target, one.lock, recipes, settings.store)
-    ours = builder.make(recipes, one.debs, settings, progress, look, compare)
+    inputs = one.inputs
+    compare = target_files.pending(one.target, inputs.lock, one.recipes, settings.store)
+    ours = builder.make(one.recipes, inputs.debs, settings, progress, look, compare)
     if compare is not None:
         _note(compare, one.target.id, settings.store)
-    made = [*(prepare.put(ground, settings) if ground else ()), *ours]
+    made = [*prepare.put(one.base, settings), *ours]
     image = assemble.assemble(
         one.target,
         sealed_text.digest_of_file(matrix.lock_path(one.target.id)),
         [item.layer for item in made],
-        ground.image if ground else None,
+        one.base.inherited,
     )
     budget.check(one.target, image, settings.store)
     settings.store.save(image)
     reused = [item.reused for item in made]
-    run = _run(one, matrix, settings, started, ours, reused)
-    attach.complete(settings.store, image, one.materials(ground), run)
+    run = _run(inputs, matrix, settings, started, ours, reused)
+    attach.complete(settings.store, image, one.materials, run)
     return _Built(image, reused, _fill(settings, ours, cache_to, progress) if cache_to else None)
 
 
@@ -212,10 +209,9 @@ def _run(
 ) -> Build:
     """Return what the provenance records of this run."""
     from images.attest.provenance import Build
-    from images.content.cuda import toolkit
-    from images.content.debian import rootfs
+    from images.inputs.lock import base_lock, cuda_lock
 
-    locks = [matrix.lock_path(one.target.id), rootfs.LOCK, toolkit.lock_path(one.target.toolkit)]
+    locks = [matrix.lock_path(one.target.id), base_lock.PATH, cuda_lock.path_of(one.target.toolkit)]
     locks += [matrix.debian_lock_path(one.target.flavour)] if one.added_debs else []
     return Build(
         ROOT,
@@ -260,7 +256,9 @@ def fetch(options: argparse.Namespace) -> int:
         bring_wheels(targets, options)
     place = base_place(options, offline=looking)
     wanted = {
-        one.target.id: prepare.wanted(one, place, Progress(), bring=not looking)
+        one.target.id: prepare.ready(
+            one, place, Progress(), fetch=not looking, verify=not looking
+        ).needed
         for one in inputs_of(matrix, targets)
     }
     if options.paths_only:
@@ -289,7 +287,7 @@ def fetch(options: argparse.Namespace) -> int:
 FETCH = Command("fetch", fetch, _fetch_options)
 
 
-def _caches(options: argparse.Namespace) -> tuple[Look | None, Place | None]:
+def _caches(options: argparse.Namespace) -> tuple[Look | None, Location | None]:
     """Return the caches that a build reads, and the one that it fills.
 
     Without them no code for registries is loaded.
@@ -310,7 +308,9 @@ def _caches(options: argparse.Namespace) -> tuple[Look | None, Place | None]:
     return look, target
 
 
-def _fill(settings: Settings, made: Sequence[Made], cache_to: Place, progress: Progress) -> Filled:
+def _fill(
+    settings: Settings, made: Sequence[Made], cache_to: Location, progress: Progress
+) -> Filled:
     from images.build import layer_cache
     from images.oci.registry.limits import TRANSFERS
 

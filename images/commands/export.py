@@ -73,7 +73,7 @@ def _bundle_options(parser: Parser) -> None:
 def bundle(options: argparse.Namespace) -> int:
     """Write an image as part files with an unpacker, for a machine without a registry."""
     from images.commands.report import transfers
-    from images.export.bundle import bundle, delta
+    from images.export.bundle import bundle, delta, planning
     from images.oci.store import store
 
     source = store.open_store(options.store, create=False)
@@ -81,21 +81,19 @@ def bundle(options: argparse.Namespace) -> int:
     if options.since and not options.since.startswith("sha256:"):
         check_name(options, source, options.since)
     layers = source.layers_of(options.since) if options.since else ()
-    known = delta.held(options.have, layers)
+    inventory = delta.read_inventories(options.have, layers)
     progress = Progress()
     completed(source, image, progress)
-    if known.sizes:
+    if inventory.sizes:
         with progress.stage("compare", image.size) as meter:
-            plans = bundle.plan(source, image, known, options.jobs, meter.advance)
+            plan = planning.plan(source, image, inventory, options.jobs, meter.advance)
     else:
-        plans = bundle.plan(source, image, known)
+        plan = planning.plan(source, image, inventory)
     with progress.stage("bundle", image.size) as meter:
-        made = bundle.write(
-            source, image, options.out, options.part_size, known, plans, meter.advance
-        )
-    output.message(transfers.bundle_summary(made))
+        written = bundle.write(plan, options.out, options.part_size, meter.advance)
+    output.message(transfers.bundle_summary(written))
     if options.json:
-        print_json(transfers.bundle_document(made))
+        print_json(transfers.bundle_document(written))
     return 0
 
 

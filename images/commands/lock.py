@@ -35,7 +35,9 @@ def _lock_options(parser: Parser) -> None:
 def lock_targets(options: argparse.Namespace) -> int:
     """Make the locks, or check that they match their inputs."""
     from images.commands import shared_locks
-    from images.inputs.lock import mirror, resolve, sealed_text
+    from images.inputs.fetch import mirror
+    from images.inputs.lock import sealed_text
+    from images.inputs.resolve import target_locks
 
     matrix = matrix_of(options)
     named = bool(options.target)
@@ -47,7 +49,7 @@ def lock_targets(options: argparse.Namespace) -> int:
     if not options.base_only:
         bring_wheels(targets, options)
         for target in targets:
-            changed = resolve.make(matrix, target, options.cache)
+            changed = target_locks.write(matrix, target, options.cache)
             output.result(f"{matrix.lock_path(target.id)}: {'locked' if changed else 'unchanged'}")
         compare_files(matrix, targets, options.cache)
     if options.base_only or not named:

@@ -17,8 +17,8 @@ from images.util import output
 from images.util.progress import Progress
 
 if TYPE_CHECKING:
-    from images.export.push.push import Wishes
-    from images.export.push.reuse import Mounting
+    from images.export.push.push import PushOptions
+    from images.export.push.reuse import MountSources
     from images.oci.referrer import Referrer
 
 
@@ -78,7 +78,7 @@ def push(options: argparse.Namespace) -> int:
         reference.repository_name(name, repository.registry, plain_http=options.plain_http)
         for name in options.mount_from
     ]
-    mounting = reuse.Mounting(named, known=options.mount)
+    mount_sources = reuse.MountSources(named, known=options.mount)
     documents = []
     with (
         source.building(),
@@ -92,7 +92,9 @@ def push(options: argparse.Namespace) -> int:
                     image,
                     connected,
                     tag or image.ref,
-                    _wishes(options, source.attached(image.manifest_digest), mounting),
+                    _push_options_of(
+                        options, source.attached(image.manifest_digest), mount_sources
+                    ),
                     progress=progress,
                 )
             for line in pushed.notes:
@@ -105,15 +107,15 @@ def push(options: argparse.Namespace) -> int:
     return 0
 
 
-def _wishes(
-    options: argparse.Namespace, referrers: Sequence[Referrer], mounting: Mounting
-) -> Wishes:
-    from images.export.push.push import Wishes
+def _push_options_of(
+    options: argparse.Namespace, referrers: Sequence[Referrer], mount_sources: MountSources
+) -> PushOptions:
+    from images.export.push.push import PushOptions
 
-    return Wishes(
+    return PushOptions(
         referrers=() if options.attest is False else referrers,
         attested=bool(options.attest),
-        mounting=mounting,
+        mount_sources=mount_sources,
         never_move=options.never_move,
         jobs=options.jobs,
     )
@@ -191,7 +193,7 @@ def pull(options: argparse.Namespace) -> int:
     documents = []
     for image in images_of(options, source):
         layers = [layer.blob.digest for layer in image.layers]
-        fetched = backfill.complete(source, layers, progress=Progress(), jobs=options.jobs)
+        fetched = backfill.fetch(source, layers, progress=Progress(), jobs=options.jobs)
         documents.append(transfers.pull_document(image, source.path, fetched))
         summary = transfers.pull_summary(image, source.path, fetched)
         print_summary(options, summary)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from images.inputs.matrix.matrix import Matrix, Target
     from images.oci.descriptor import Compression
     from images.oci.image import Image
-    from images.oci.store.remote_layers import Place
+    from images.oci.store.remote_layers import Location
     from images.oci.store.store import Store
 
 
@@ -40,9 +40,9 @@ def chosen(options: argparse.Namespace) -> tuple[Matrix, list[Target]]:
 def bring_wheels(targets: Sequence[Target], options: argparse.Namespace) -> None:
     """Copy the `wheels:` of targets into the download cache from the directory of `--wheels`."""
     if options.wheels is not None:
-        from images.inputs.lock import own_wheels
+        from images.inputs.fetch import custom_wheels
 
-        own_wheels.bring(targets, options.wheels, options.cache)
+        custom_wheels.bring(targets, options.wheels, options.cache)
 
 
 def store_if_there(options: argparse.Namespace) -> Store | None:
@@ -139,7 +139,7 @@ def base_place(
         options.plain_http,
         fetch_command(options) if offline else "",
     )
-    return dataclasses.replace(place, has=store.has) if store else place
+    return dataclasses.replace(place, has=store.blobs.has) if store else place
 
 
 def fetch_command(options: argparse.Namespace) -> str:
@@ -158,14 +158,16 @@ def fetch_command(options: argparse.Namespace) -> str:
     return shlex.join(command)
 
 
-def elsewhere_of(source: Store) -> dict[str, Place]:
+def elsewhere_of(source: Store) -> dict[str, Location]:
     """Return where the layers are whose bytes the store does not have, by digest."""
-    return {digest: remote.place for digest, remote in source.remotes().items()}
+    return {
+        digest: remote.location for digest, remote in source.remote_layers.missing_here().items()
+    }
 
 
 def completed(source: Store, image: Image, progress: Progress) -> None:
     """Fetch those layers of an image that the store knows and does not have."""
-    if source.remotes():
+    if source.remote_layers.missing_here():
         from images.oci.registry import backfill
 
-        backfill.complete(source, [layer.blob.digest for layer in image.layers], progress=progress)
+        backfill.fetch(source, [layer.blob.digest for layer in image.layers], progress=progress)

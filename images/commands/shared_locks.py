@@ -7,12 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from images.content.cuda import toolkit
-from images.content.debian import extra_packages, rootfs
 from images.content.python import interpreter
-from images.inputs.lock import deb
-from images.inputs.lock.mirror import Mirror
+from images.inputs.fetch import deb_files
+from images.inputs.fetch.mirror import Mirror
+from images.inputs.lock import base_lock, cuda_lock, extra_lock, python_lock
 from images.inputs.matrix.matrix import Matrix
+from images.inputs.resolve import shared_locks
 
 
 class SharedLock(NamedTuple):
@@ -35,22 +35,22 @@ def of_matrix(matrix: Matrix, cache: Path) -> list[SharedLock]:
     """Return the locks in the order in which they are made: later ones read that of the base."""
 
     def lock_python(where: Mirror) -> str:
-        debs = interpreter.needed(rootfs.locked())
-        deb.download(debs, where, cache, jobs=6, advance=lambda _: None, renew=rootfs.RENEW)
-        return interpreter.lock(debs, cache)
+        debs = python_lock.packages(base_lock.read())
+        deb_files.download(debs, where, cache)
+        return python_lock.text_of(debs, interpreter.fresh_digest(debs, cache))
 
     def lock_debian(packages: Sequence[str], where: Mirror) -> str:
-        return extra_packages.lock(packages, rootfs.locked(), where, cache)
+        return shared_locks.of_packages(packages, base_lock.read(), where, cache)
 
     def read_debian(path: Path, packages: Sequence[str]) -> object:
-        return extra_packages.locked(path, packages, rootfs.locked())
+        return extra_lock.read(path, packages, base_lock.read())
 
     compilers = [
         SharedLock(
             f"CUDA compiler {version}",
-            toolkit.lock_path(version),
-            partial(toolkit.lock, version),
-            partial(toolkit.locked, version),
+            cuda_lock.path_of(version),
+            partial(shared_locks.of_compiler, version),
+            partial(cuda_lock.read, version),
         )
         for version in matrix.toolkits
     ]
@@ -65,12 +65,12 @@ def of_matrix(matrix: Matrix, cache: Path) -> list[SharedLock]:
     ]
     python = SharedLock(
         "the image's Python",
-        interpreter.LOCK,
+        python_lock.PATH,
         lock_python,
-        lambda: interpreter.locked(rootfs.locked()),
+        lambda: python_lock.read(base_lock.read()),
     )
     return [
-        SharedLock("base", rootfs.LOCK, rootfs.lock, rootfs.locked),
+        SharedLock("base", base_lock.PATH, shared_locks.of_base, base_lock.read),
         python,
         *compilers,
         *flavours,

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 def verify(options: argparse.Namespace) -> int:
     """Hash every blob of the store and follow every reference."""
-    from images.oci.store import store
+    from images.oci.store import maintenance, store
 
     source = store.open_store(options.store, create=False)
     progress = Progress()
-    with progress.stage("verify", source.size()) as meter:
-        faults = source.verify(meter.advance)
+    with progress.stage("verify", source.blobs.size()) as meter:
+        faults = maintenance.verify(source, meter.advance)
     elsewhere = elsewhere_of(source)
     notes = _notes(source)
     if options.json:
@@ -43,7 +43,7 @@ def verify(options: argparse.Namespace) -> int:
         )
     if not options.json:
         away = f"; {len(elsewhere)} layers are in a registry only" if elsewhere else ""
-        output.result(f"{source.path}: {size(source.size())}, no fault{away}")
+        output.result(f"{source.path}: {size(source.blobs.size())}, no fault{away}")
     return 0
 
 
@@ -60,16 +60,20 @@ def _gc_options(parser: Parser) -> None:
 
 def gc(options: argparse.Namespace) -> int:
     """Remove from the store what none of its images needs."""
-    from images.oci.store import store
+    from images.oci.store import maintenance, store
 
     source = store.open_store(options.store, create=False)
-    swept = source.gc(damaged=options.damaged)
-    output.result(f"removed {swept.blobs} blobs ({size(swept.bytes)}) and {swept.keys} layer keys")
+    removed = maintenance.gc(source, damaged=options.damaged)
+    output.result(
+        f"removed {removed.blobs} blobs ({size(removed.bytes)}) and {removed.keys} layer keys"
+    )
     _notes(source)
-    if swept.unread:
+    if removed.unread:
         output.message(
             "note: all else was kept: index.json lists blobs that cannot be read, and what they "
-            "need is unknown:\n  " + "\n  ".join(swept.unread) + "\n  python build.py verify names "
+            "need is unknown:\n  "
+            + "\n  ".join(removed.unread)
+            + "\n  python build.py verify names "
             "their images: rebuild those, or remove others from index.json; then run gc again"
         )
     return 0
@@ -81,7 +85,7 @@ GC = Command("gc", gc, _gc_options)
 def _notes(source: Store) -> list[str]:
     """Report on standard error what the store contains and this builder does not understand."""
     try:
-        notes = source.notes()
+        notes = source.index.notes()
     except StoreError:  # of the index: `verify` lists it among the faults
         return []
     for note in notes:

@@ -154,7 +154,7 @@ def promote(chosen: Candidate, registry: Registry, tag: str) -> Promoted:
             remedy="see whether that image is the newer one; if not, run the same command again",
         )
     put = manifests.put(registry, tag, manifest.content)
-    put.must_show(f"{registry.repository}:{tag}")
+    put.require_shown(f"{registry.repository}:{tag}")
     return done
 
 

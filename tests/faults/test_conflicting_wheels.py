@@ -59,7 +59,7 @@ def files_in(tiny: Tiny) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     for item in store.load(TARGET).layers:
         raw = zstandard.ZstdDecompressor().stream_reader(
-            io.BytesIO(store.blob_path(item.blob.digest).read_bytes()), read_across_frames=True
+            io.BytesIO(store.blobs.path(item.blob.digest).read_bytes()), read_across_frames=True
         )
         with tarfile.open(fileobj=io.BytesIO(raw.read())) as archive:
             for member in archive:

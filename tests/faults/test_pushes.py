@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
+from images.build import titles
 from images.build.layer_cache import CacheFrom
-from images.build.layer_recipes import Recipe
+from images.build.recipe import Recipe
 from images.errors import RegistryError
 from images.export.push import push
-from images.export.push.push import Wishes
+from images.export.push.push import PushOptions
 from images.http.retry import Policy
 from images.oci.descriptor import INDEX_TYPE, MANIFEST_TYPE
 from images.oci.image import Image, Layer
@@ -26,7 +27,7 @@ from images.oci.reference import Repository
 from images.oci.referrer import Referrer
 from images.oci.registry.client import Registry
 from images.oci.store import store
-from images.oci.store.remote_layers import Place
+from images.oci.store.remote_layers import Location
 from images.oci.store.store import Store
 from images.util.progress import Progress
 from tests.faults.conftest import times
@@ -43,7 +44,7 @@ def an_image(layout: Store, number: int, chance: random.Random) -> Image:
     for title in range(chance.randint(1, 4)):
         seed = number if chance.random() < 0.5 else title
         content = random.Random(seed).randbytes(chance.choice([0, 10, 5000]) + title)
-        with layout.new_file() as (out, commit):
+        with layout.blobs.new_file() as (out, commit):
             blob = writer.write([of_bytes(f"opt/{title}", content)], out, "gzip")
             commit(blob.digest)
         layers.append(Layer(f"layer {title}", blob))
@@ -72,7 +73,9 @@ def pushed(layout: Store, image: Image, faulty: Proxy, chance: random.Random) ->
     with Registry(repository, plain_http=True, policy=QUICK) as connected:
         progress = Progress(Path("/dev/null").open("w"))  # noqa: SIM115
         try:
-            done = push.push(layout, image, connected, image.ref, Wishes(jobs=3), progress=progress)
+            done = push.push(
+                layout, image, connected, image.ref, PushOptions(jobs=3), progress=progress
+            )
         except RegistryError:
             return False
         assert done.manifest_digest == image.manifest_digest
@@ -176,7 +179,7 @@ def test_odd_answers_to_what_only_saves_work(tmp_path: Path, chance: random.Rand
             repository = Repository(faulty.address, chance.choice(["team/one", "team/two"]))
             with Registry(repository, plain_http=True, policy=QUICK) as connected:
                 progress = Progress(Path("/dev/null").open("w"))  # noqa: SIM115
-                wishes = Wishes(referrers=[document], jobs=3)
+                wishes = PushOptions(referrers=[document], jobs=3)
                 push.push(layout, image, connected, image.ref, wishes, progress=progress)
             there = Repository(address, repository.name)
             with Registry(there, plain_http=True) as found:
@@ -191,10 +194,15 @@ def test_odd_answers_of_a_cache_end_no_build(
     quick = Policy(max_attempts=2, max_attempts_unreached=2, base_delay=0.001, max_delay=0.01)
     with registry(tmp_path) as address, proxy(address) as faulty:
         faulty.guard = Odd(chance, "sha256:x")
-        where = Place(Repository(faulty.address, "team/cache"), plain_http=True)
+        where = Location(Repository(faulty.address, "team/cache"), plain_http=True)
         for _ in range(times(60, 2000)):
             recipe = Recipe(
-                "x", f"{chance.getrandbits(256):064x}", (), (), lambda _, __: iter(()), 0
+                titles.parse("x"),
+                f"{chance.getrandbits(256):064x}",
+                (),
+                (),
+                lambda _, __: iter(()),
+                0,
             )
             assert CacheFrom(where, said.append, quick).look([recipe]) == {}
     assert said, "a cache that cannot be read is told"

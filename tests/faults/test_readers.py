@@ -107,7 +107,7 @@ READERS: dict[str, tuple[str, Callable[[Path], bytes], Read]] = {
     "inventory": (
         "inventory",
         lambda place: b'["' + b"0" * 64 + b'", 5, "/x"]\n{"files": 1}\n',
-        lambda path: delta.held([path], ()),
+        lambda path: delta.read_inventories([path], ()),
     ),
     "evidence": (
         "evidence.json",

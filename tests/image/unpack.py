@@ -49,7 +49,7 @@ def unpack(
             changes = Changes(destination, setuid=setuid)
             below = len(image.layers) - len(image.own_layers)
             for number, layer in enumerate(image.layers):
-                with closing(ahead(unpacked(store, layer.blob))) as pieces:
+                with closing(ahead(unpacked(store.blobs, layer.blob))) as pieces:
                     try:
                         if number < below:
                             changes.apply(pieces)

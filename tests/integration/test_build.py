@@ -14,10 +14,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from images.build import layer_recipes
-from images.content.cuda import toolkit
-from images.content.debian import rootfs
-from images.inputs.lock import target_lock
+from images.build import base, layer_recipes
+from images.inputs.lock import base_lock, cuda_lock, target_lock
 from images.inputs.matrix import matrix
 from images.oci.layer.entry import of_bytes
 from images.oci.layer.writer import write
@@ -80,12 +78,14 @@ def stand_in(store: Path, titles: Sequence[str]) -> None:
     found = matrix.load(MATRIX)
     locked = target_lock.read(found, found.target(TARGET))
     layout = stores.open_store(store)
-    for recipe in layer_recipes.recipes(locked, rootfs.locked(), toolkit.locked("12.4"), "gzip"):
+    debs = base_lock.read()
+    lowest = base.debian(debs)
+    for recipe in layer_recipes.recipes(locked, debs, cuda_lock.read("12.4"), "gzip", lowest):
         if recipe.title in titles:
-            with layout.new_file() as (out, commit):
+            with layout.blobs.new_file() as (out, commit):
                 blob = write([of_bytes("stand-in", recipe.title.encode())], out, "gzip")
                 commit(blob.digest)
-            layout.remember(recipe.key, blob)
+            layout.layer_keys.remember(recipe.key, blob)
 
 
 def test_gzip_holds_the_same_files(small: SmallImage, tmp_path: Path) -> None:

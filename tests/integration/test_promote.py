@@ -57,7 +57,7 @@ def kept(tmp_path: Path) -> Path:
 
 def pushed(layout: Store, address: str, content: str) -> str:
     """An image in the registry, under a tag made from what it holds; gives its digest."""
-    with layout.new_file() as (out, commit):
+    with layout.blobs.new_file() as (out, commit):
         blob = writer.write([of_bytes("opt/top", content.encode())], out, "gzip")
         commit(blob.digest)
     image = Image(TARGET, (Layer("top", blob),), {}, LABELS, "2025-01-01T00:00:00Z")

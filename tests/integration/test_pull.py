@@ -19,6 +19,7 @@ from images.oci.reference import Repository
 from images.oci.registry import download, manifests
 from images.oci.registry.client import Registry
 from images.oci.registry.refusals import NotFoundError
+from images.oci.registry.upload_session import UploadSession
 from tests.integration.registries import Fault, Proxy, TokenServer, proxy, registry
 
 QUICK = Policy(base_delay=0.01, max_delay=0.05)
@@ -54,8 +55,7 @@ def reader(address: str) -> Registry:
 
 
 def put(connected: Registry, content: bytes) -> None:
-    location, _ = connected.start_upload()
-    connected.finish(location, digest_of(content), content)
+    UploadSession.begin(connected).finish(digest_of(content), content)
 
 
 MANIFEST = json.dumps(

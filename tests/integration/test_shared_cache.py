@@ -19,14 +19,15 @@ from typing import Any
 
 import pytest
 
-from images.build import builder, cache_records, layer_cache
+from images.build import builder, cache_records, layer_cache, titles
 from images.build.builder import Look, Made, Settings
 from images.build.layer_cache import CacheFrom, Filled
-from images.build.layer_recipes import Recipe
+from images.build.recipe import Recipe
 from images.errors import IntegrityError, LoginError, RegistryError
 from images.export.push import push
 from images.export.push.push import Pushed
 from images.http.retry import Policy
+from images.inputs.lock import base_lock
 from images.oci import referrer
 from images.oci.descriptor import digest_of
 from images.oci.image import Image
@@ -36,7 +37,8 @@ from images.oci.reference import Repository
 from images.oci.registry import backfill, manifests
 from images.oci.registry.client import Registry
 from images.oci.store import store
-from images.oci.store.remote_layers import Place
+from images.oci.store.maintenance import verify
+from images.oci.store.remote_layers import Location
 from images.oci.store.store import Store
 from tests.integration.conftest import TARGET, Cli, SmallImage
 from tests.integration.push.conftest import Shown
@@ -83,10 +85,10 @@ class Builder:
     def make(self, content: Mapping[str, bytes] = CONTENT) -> None:
         """Make the layers, as a build with no cache does."""
         for title, body in content.items():
-            with self.store.new_file() as (out, commit):
+            with self.store.blobs.new_file() as (out, commit):
                 blob = writer.write([of_bytes(f"opt/{title}", body)], out, "zstd")
                 commit(blob.digest)
-            self.store.remember(key_of(title, body), blob)
+            self.store.layer_keys.remember(key_of(title, body), blob)
 
     def build(
         self,
@@ -97,7 +99,7 @@ class Builder:
     ) -> tuple[Image, list[Made]]:
         """Build an image of layers that are here or in the cache; none can be made."""
         recipes = [
-            Recipe(title, key_of(title, body), (), (), _no_entries, 1)
+            Recipe(titles.parse(title), key_of(title, body), (), (), _no_entries, 1)
             for title, body in content.items()
         ]
         if address:
@@ -118,15 +120,15 @@ class Builder:
 
     def complete(self, value: Image) -> int:
         digests = [item.blob.digest for item in value.layers]
-        return len(backfill.complete(self.store, digests, progress=Shown()))
+        return len(backfill.fetch(self.store, digests, progress=Shown()))
 
 
 def _no_entries(*_: object) -> Any:
     raise AssertionError("a layer is made")
 
 
-def cache_at(address: str, name: str = "roll/cache") -> Place:
-    return Place(Repository(address, name), plain_http=True)
+def cache_at(address: str, name: str = "roll/cache") -> Location:
+    return Location(Repository(address, name), plain_http=True)
 
 
 @pytest.fixture
@@ -169,7 +171,7 @@ def test_second_builder_gets_the_same_image_without_its_bytes(
     assert [item.layer for item in found] == [item.layer for item in made], "with unpacked sizes"
     assert {item.place for item in found} == {cache_at(faulty.address)}
     assert not faulty.requests("GET", "blobs")
-    assert second.store.verify() == []
+    assert verify(second.store) == []
     assert second.said == []
 
 
@@ -260,7 +262,7 @@ def test_push_beside_the_cache_never_needs_the_bytes(
     assert states(second.push(value, faulty.address)) == ["mounted"] * 3 + ["sent"]
     assert states(second.push(value, faulty.address, "roll/cache")) == ["present"] * 3 + ["mounted"]
     assert not faulty.requests("GET", "blobs")
-    assert len(second.store.remotes()) == 3
+    assert len(second.store.remote_layers.missing_here()) == 3
 
 
 def test_push_to_another_registry_fetches_what_it_sends(
@@ -272,8 +274,8 @@ def test_push_to_another_registry_fetches_what_it_sends(
     place.mkdir()
     with registry(place) as other:
         assert states(second.push(value, other)) == ["sent"] * 4
-    assert second.store.remotes() == {}
-    assert second.store.verify() == []
+    assert second.store.remote_layers.missing_here() == {}
+    assert verify(second.store) == []
 
 
 def test_one_cache_fills_another(first: Builder, second: Builder, server: str) -> None:
@@ -282,7 +284,7 @@ def test_one_cache_fills_another(first: Builder, second: Builder, server: str) -
     _, found = second.build(server)
     filled = second.fill(found, server, "roll/copy")
     assert (filled.records, filled.bytes_sent) == (3, len(referrer.EMPTY))
-    assert len(second.store.remotes()) == 3
+    assert len(second.store.remote_layers.missing_here()) == 3
 
 
 def test_completed_layout_is_one_for_other_programs(
@@ -297,7 +299,7 @@ def test_completed_layout_is_one_for_other_programs(
     assert skopeo_copies(second.store, tmp_path / "after")
     assert second.complete(value) == 0
     # Only making them would prove what they are made of: without the cache they are made.
-    assert [second.store.known(key) for key in keys] == [None, None, None]
+    assert [second.store.layer_keys.known(key) for key in keys] == [None, None, None]
 
 
 def test_damaged_blob_of_the_cache_does_not_get_into_the_store(
@@ -312,8 +314,8 @@ def test_damaged_blob_of_the_cache_does_not_get_into_the_store(
     with pytest.raises(IntegrityError, match=digest) as error:
         second.complete(value)
     assert "without --cache-from" in str(error.value.remedy)
-    assert digest in second.store.remotes()
-    assert not second.store.blob_path(digest).exists()
+    assert digest in second.store.remote_layers.missing_here()
+    assert not second.store.blobs.path(digest).exists()
 
 
 @pytest.mark.parametrize("fault", ["diff_id", "unpacked"])
@@ -334,7 +336,7 @@ def test_layer_that_is_not_what_its_record_says_does_not_get_into_the_store(
         second.complete(value)
     assert f"{server}/roll/cache" in error.value.message
     assert "without --cache-from" in str(error.value.remedy)
-    assert not second.store.blob_path(blob.digest).exists()
+    assert not second.store.blobs.path(blob.digest).exists()
 
 
 @contextmanager
@@ -365,7 +367,9 @@ def deaf(drip: bool) -> Iterator[str]:
 def test_cache_that_does_not_answer_in_time_is_given_up(second: Builder, drip: bool) -> None:
     with deaf(drip) as address:
         cache = CacheFrom(cache_at(address), second.said.append, QUICK, patience=1.0)
-        recipes = [Recipe(name, key_of(name, b""), (), (), _no_entries, 1) for name in "abc"]
+        recipes = [
+            Recipe(titles.parse(name), key_of(name, b""), (), (), _no_entries, 1) for name in "abc"
+        ]
         begin = time.monotonic()
         assert cache.look(recipes) == {}
         assert time.monotonic() - begin < 10
@@ -376,7 +380,9 @@ def test_cache_that_does_not_answer_in_time_is_given_up(second: Builder, drip: b
 
 def test_repository_that_is_no_cache_is_reported(second: Builder, server: str) -> None:
     cache = CacheFrom(cache_at(server), second.said.append, QUICK)
-    recipes = [Recipe(name, key_of(name, b""), (), (), _no_entries, 1) for name in "abc"]
+    recipes = [
+        Recipe(titles.parse(name), key_of(name, b""), (), (), _no_entries, 1) for name in "abc"
+    ]
     assert cache.look(recipes) == {}
     assert second.said == [f"cache: {server}/roll/cache: knows 0 of 3 layers"]
 
@@ -402,7 +408,7 @@ def test_torn_connections_do_not_matter(first: Builder, second: Builder, faulty:
     assert not faulty.faults
     faulty.faults += [Fault("cut", "GET", "blobs", times=3)]
     assert second.complete(value) == 3
-    assert second.store.verify() == []
+    assert verify(second.store) == []
     assert second.said == []
 
 
@@ -434,7 +440,7 @@ def test_useless_record_is_ignored_with_one_line_and_mended(
             blob_in(data, bulk.layer.blob.digest).unlink()
     second.make({"bulk": CONTENT["bulk"]})
     cache = CacheFrom(cache_at(server), second.said.append, QUICK)
-    recipes = [Recipe(i.layer.title, i.key, (), (), _no_entries, 1) for i in made]
+    recipes = [Recipe(titles.parse(i.layer.title), i.key, (), (), _no_entries, 1) for i in made]
     assert set(cache.look(recipes)) == {small.key, top.key}
     (line,) = second.said
     assert cache_records.tag(bulk.key)[:15] in line
@@ -458,13 +464,13 @@ def test_manifest_with_other_bytes_than_its_digest_is_no_record(
     faulty.guard = lie
     second.make()
     assert second.build()[1] == made
-    recipe = Recipe("bulk", made[0].key, (), (), _no_entries, 1)
+    recipe = Recipe(titles.parse("bulk"), made[0].key, (), (), _no_entries, 1)
     assert CacheFrom(cache_at(faulty.address), second.said.append, QUICK).look([recipe]) == {}
     assert "its bytes have the digest" in second.said[0]
 
 
 def test_cache_that_cannot_be_reached_is_a_warning_and_not_asked_again(second: Builder) -> None:
-    recipe = Recipe("bulk", "a" * 64, (), (), _no_entries, 1)
+    recipe = Recipe(titles.parse("bulk"), "a" * 64, (), (), _no_entries, 1)
     cache = CacheFrom(cache_at("127.0.0.1:1"), second.said.append, QUICK)
     assert cache.look([recipe]) == {}
     assert cache.look([recipe]) == {}
@@ -488,12 +494,12 @@ def test_first_cache_that_has_a_layer_gives_it(
     (line,) = second.said
     assert line.startswith("warning: no cache at 127.0.0.1:1/roll/cache, so the next one is asked")
     assert second.complete(value) == 3
-    assert second.store.verify() == []
+    assert verify(second.store) == []
 
 
 def test_cache_that_is_down_is_a_warning(second: Builder, faulty: Proxy) -> None:
     faulty.faults.append(Fault("status", status=503, times=999))
-    recipes = [Recipe("bulk", str(n) * 64, (), (), _no_entries, 1) for n in range(9)]
+    recipes = [Recipe(titles.parse("bulk"), str(n) * 64, (), (), _no_entries, 1) for n in range(9)]
     cache = CacheFrom(cache_at(faulty.address), second.said.append, QUICK)
     assert cache.look(recipes) == {}
     assert len(second.said) == 1
@@ -504,7 +510,7 @@ def test_cache_that_wants_a_login_is_a_warning_to_read_and_an_error_to_fill(
 ) -> None:
     _, made = first.build()
     TokenServer(faulty)
-    recipe = Recipe("bulk", made[0].key, (), (), _no_entries, 1)
+    recipe = Recipe(titles.parse("bulk"), made[0].key, (), (), _no_entries, 1)
     cache = CacheFrom(cache_at(faulty.address), first.said.append, QUICK)
     assert cache.look([recipe]) == {}
     assert "docker login" in first.said[0]
@@ -547,17 +553,16 @@ def test_bundle_fetches_what_it_writes(
     cli = Cli(second.store.path)
     done = cli.run("bundle", "--target", TARGET, "--out", str(tmp_path / "bundle"))
     assert done.returncode == 0, done.stderr
-    assert second.store.remotes() == {}
+    assert second.store.remote_layers.missing_here() == {}
 
 
 def without_network(small: SmallImage, place: Path) -> Path:
     """A download cache with the .debs of the image's Python and nothing else."""
-    from images.content.debian import rootfs
     from images.content.python import interpreter
     from images.inputs.fetch import download_cache
 
     cache = place / "downloads"
-    for deb in interpreter.missing(rootfs.locked(), place):
+    for deb in interpreter.missing(base_lock.read(), place):
         copy = download_cache.cached(deb.artifact, cache)
         copy.parent.mkdir(parents=True)
         shutil.copy(download_cache.cached(deb.artifact, small.cli.cache), copy)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from images.attest.materials import Materials
 from images.attest.provenance import Build
-from images.content.cuda.toolkit import Toolkit
 from images.inputs.lock.artifact import Artifact
+from images.inputs.lock.cuda_lock import Toolkit
 from images.inputs.lock.deb import Deb
-from images.inputs.lock.target_lock import Distribution, Lock
+from images.inputs.lock.distribution import Distribution
+from images.inputs.lock.target_lock import Lock
 from images.oci.descriptor import Blob
 from images.oci.image import Image, Layer
 from images.oci.store.store import Store
@@ -66,7 +67,7 @@ MATERIALS = Materials(
 
 def image_in(store: Store, *, content: bytes = b"a layer", ref: str = "one") -> Image:
     """An image of one layer, in the store."""
-    digest = store.put(content)
+    digest = store.blobs.put(content)
     layer = Layer("all", Blob(digest, digest, len(content), len(content), "application/t"))
     image = Image(ref, (layer,), {}, {}, "2025-09-20T00:00:00Z")
     store.save(image)

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from images.export.bundle import bundle, delta
-from images.export.bundle.bundle import Made
+from images.export.bundle import bundle, delta, planning
+from images.export.bundle.bundle import WrittenBundle
 from images.oci.descriptor import Blob, Compression
 from images.oci.image import Image, Layer
 from images.oci.layer import writer
@@ -44,7 +44,7 @@ def noise(size: int, seed: int) -> bytes:
 
 
 def add(layout: Store, entries: Iterable[Entry], compression: Compression = "zstd") -> Blob:
-    with layout.new_file() as (out, commit):
+    with layout.blobs.new_file() as (out, commit):
         blob = writer.write(entries, out, compression)
         commit(blob.digest)
     return blob
@@ -87,9 +87,9 @@ def make(
     part_size: int = 100_000,
     have: Sequence[Path] = (),
     since: Sequence[str] = (),
-) -> Made:
-    known = delta.held(have, since)
-    return bundle.write(layout, image, out, part_size, known, bundle.plan(layout, image, known))
+) -> WrittenBundle:
+    plan = planning.plan(layout, image, delta.read_inventories(have, since))
+    return bundle.write(plan, out, part_size)
 
 
 def run(out: Path, *arguments: object, python: str = PYTHON, umask: int = -1) -> Done:

@@ -8,10 +8,10 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from images.content.cuda.toolkit import Toolkit
 from images.inputs.compilers import BY_VERSION
 from images.inputs.lock.artifact import Artifact
-from images.inputs.lock.target_lock import Distribution
+from images.inputs.lock.cuda_lock import Toolkit
+from images.inputs.lock.distribution import Distribution
 from tests.unit.fake_debs import cached_deb
 
 CUDA_H = """

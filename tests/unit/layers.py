@@ -106,7 +106,7 @@ def of_members(layout: Store, *members: tarfile.TarInfo) -> Blob:
 def of_tar(layout: Store, content: bytes) -> Blob:
     compressed = writer.compressor("gzip")
     data = compressed.compress(content) + compressed.flush()
-    digest = layout.put(data)
+    digest = layout.blobs.put(data)
     diff_id = f"sha256:{hashlib.sha256(content).hexdigest()}"
     kind = "application/vnd.oci.image.layer.v1.tar+gzip"
     return Blob(digest, diff_id, len(data), len(content), kind)

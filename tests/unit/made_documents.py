@@ -14,9 +14,8 @@ from images.build.conflicts import detection
 from images.build.conflicts.detection import InstalledFiles
 from images.content import runtime_wheel
 from images.content.custom_base import facts, file_tree
-from images.content.debian import rootfs
 from images.content.python import interpreter
-from images.inputs.lock import target_lock
+from images.inputs.lock import base_lock, python_lock, target_lock
 from images.inputs.matrix.conflict_rules import Rule
 from images.oci import referrer
 from images.oci.descriptor import LAYER_TYPE, Blob
@@ -54,9 +53,10 @@ def interpreter_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         "libc6": {f"{library}/libc.so.6": b"libc", f"{library}/ld-linux-x86-64.so.2": b"loader"},
         "zlib1g": {f"usr/{library}/libz.so.1": b"zlib"},
     }
-    names = [deb.package for deb in interpreter.needed(rootfs.locked())]
+    names = [deb.package for deb in python_lock.packages(base_lock.read())]
     debs = [cached_deb(tmp_path, name, files.get(name, {})) for name in names]
-    return interpreter.lock(debs, tmp_path).splitlines()[-1]
+    tree = interpreter.fresh_digest(debs, tmp_path)
+    return python_lock.text_of(debs, tree).splitlines()[-1]
 
 
 # -- documents -------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from images import image_paths
-from images.build import layer_recipes
+from images.build import base
 from images.content import runtime_wheel
 from images.content.cuda import links, toolkit
 from images.content.debian import extra_packages, mmdebstrap, rootfs
@@ -269,7 +269,7 @@ def without_files_of_the_key(hook: str) -> str:
 
 
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
-    return described(layer_recipes.venv("/usr/local/bin/python3.11"))
+    return described(base.venv("/usr/local/bin/python3.11"))
 
 
 def compiler_12_4(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:

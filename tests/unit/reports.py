@@ -7,10 +7,10 @@ from pathlib import Path
 from images.oci.descriptor import Blob
 from images.oci.image import Image, Layer
 from images.oci.reference import Repository
-from images.oci.store.remote_layers import Place
+from images.oci.store.remote_layers import Location
 
 LAYOUT = Path("/some where/store")
-PLACE = Place(Repository("localhost:5000", "roll/cache"), plain_http=True)
+PLACE = Location(Repository("localhost:5000", "roll/cache"), plain_http=True)
 
 
 def layer(title: str, size: int) -> Layer:

@@ -11,7 +11,8 @@ from images.build.conflicts import detection, image_files, messages
 from images.build.conflicts.detection import Conflict, InstalledFiles
 from images.errors import IntegrityError
 from images.inputs.fetch import download_cache
-from images.inputs.lock.target_lock import Distribution, Lock
+from images.inputs.lock.distribution import Distribution
+from images.inputs.lock.target_lock import Lock
 from images.inputs.matrix.conflict_rules import THE_IMAGE
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Comparison:
     def note(self, store: Store) -> None:
         """Note that all was compared, and is well."""
         if self._note and not self._absent:
-            store.note(*self._note)
+            store.files.write(*self._note)
 
     def wants(self, items: Iterable[Distribution]) -> bool:
         """Whether one of some files was not compared yet."""

@@ -1,8 +1,8 @@
-"""Files of an image that more than one distribution brings: which, and who is to win.
+"""Detection of files that more than one distribution installs, and the rules that settle them.
 
 An upper layer replaces what a lower one has at the same path, and no tool reports it: an installer
-leaves the file of whoever came last. So everything that a target's distributions bring is compared
-by path, and a difference is an error unless the matrix names the winner (`conflicts:`).
+leaves the file of the distribution that came last. So all files of a target's distributions are
+compared by path, and a difference is an error unless the matrix names the winner (`conflicts:`).
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from images.inputs.matrix.conflict_rules import THE_IMAGE, Rule
 _KINDS = "a file, and a directory"
 
 Hashes = Callable[[Collection[str]], Mapping[str, str]]
-"""Gives the SHA-256 of the files at some paths; "" where it is not known."""
+"""Returns the SHA-256 of the files at some paths; "" where it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
 class InstalledFiles:
-    """The files that one distribution brings.
+    """The files that one distribution installs.
 
     Attributes:
-        owner: its name.
-        paths: of its files, relative to the image's root.
+        owner: the distribution's name.
+        paths: of the files, relative to the image's root.
         hashes: of their content.
     """
 
@@ -40,11 +40,11 @@ class Conflict(NamedTuple):
     """Two owners whose files cannot both be in the image.
 
     Attributes:
-        path: what the upper one brings: a file, or the file that needs a directory there.
-        other: what the lower one brings; the same path, unless they differ in case alone or one
-            is a directory of the other.
+        path: the upper owner's file, or its file that needs a directory there.
+        other: the lower owner's; the same path, unless they differ in case alone or one is a
+            directory of the other.
         lower, upper: the owners, by the order of their layers.
-        what: why it is a conflict, for people.
+        what: why it is a conflict, for messages.
     """
 
     path: str
@@ -55,31 +55,31 @@ class Conflict(NamedTuple):
 
 
 class Tree:
-    """Everything that is brought into one image.
+    """All files that are installed in one image.
 
     Args:
         order: the owners, lowest layer first.
-        hidden: programs of the image, by the path where another one would be found before them.
+        hidden: programs of the image, by the path where another program would be found first.
     """
 
     def __init__(self, order: Iterable[str], hidden: Mapping[str, str]) -> None:
         self._rank = {owner: rank for rank, owner in enumerate(order)}
         self._hidden = hidden
-        self._brought: dict[str, InstalledFiles] = {}
-        self._files: dict[str, str] = {}  # who brings it first
+        self._installed: dict[str, InstalledFiles] = {}
+        self._files: dict[str, str] = {}  # the first owner
         self._others: dict[str, list[str]] = {}
         self._folded: dict[str, str] = {}
-        self._directories: dict[str, tuple[str, str]] = {}  # who needs it first, and for which file
+        self._directories: dict[str, tuple[str, str]] = {}  # who needs it first, for which file
 
-    def add(self, brought: InstalledFiles) -> list[Conflict]:
-        """Take what one owner brings; gives its conflicts with those who came before."""
-        self._brought[brought.owner] = brought
-        shape = _shape(tuple(brought.paths))
-        conflicts = self._different(brought, self._shared(brought.owner, shape))
-        return [*conflicts, *self._misplaced(brought.owner, shape)]
+    def add(self, installed: InstalledFiles) -> list[Conflict]:
+        """Add one owner's files; return their conflicts with those that were added before."""
+        self._installed[installed.owner] = installed
+        shape = _shape(tuple(installed.paths))
+        conflicts = self._different(installed, self._shared(installed.owner, shape))
+        return [*conflicts, *self._misplaced(installed.owner, shape)]
 
     def _shared(self, owner: str, shape: _Shape) -> list[str]:
-        """Take the files; gives those that others bring as well."""
+        """Add the files; return those that another owner has as well."""
         shared = [path for path in shape.files if path in self._files]
         for path in shared:
             self._others.setdefault(path, []).append(owner)
@@ -87,25 +87,25 @@ class Tree:
         self._files.update(dict.fromkeys(new, owner))
         return shared
 
-    def _different(self, brought: InstalledFiles, shared: Collection[str]) -> Iterator[Conflict]:
-        """Files that others bring as well, with other content."""
-        ours = brought.hashes(shared) if shared else {}
+    def _different(self, installed: InstalledFiles, shared: Collection[str]) -> Iterator[Conflict]:
+        """Yield the files that another owner has with other content."""
+        ours = installed.hashes(shared) if shared else {}
         rivals: dict[str, list[str]] = {}
         for path in shared:
             for owner in (self._files[path], *self._others[path]):
-                if owner != brought.owner:
+                if owner != installed.owner:
                     rivals.setdefault(owner, []).append(path)
         for owner, paths in rivals.items():
-            theirs = self._brought[owner].hashes(paths)
+            theirs = self._installed[owner].hashes(paths)
             for path in paths:
                 if not ours[path] or ours[path] != theirs[path]:
                     hidden = self._hidden.get(path)
                     what = f"it hides /{hidden}" if hidden else "other content"
-                    yield self._between(path, path, owner, brought.owner, what)
+                    yield self._between(path, path, owner, installed.owner, what)
 
     def _misplaced(self, owner: str, shape: _Shape) -> Iterator[Conflict]:
-        """Files where others have directories, the other way round, and names that differ in case
-        alone: one would replace the other on a disk that knows no case."""
+        """Yield files where others have directories, directories where others have files, and paths
+        that differ in case alone: one would replace the other on a case-insensitive disk."""
         for folded, paths in shape.folded.items():
             first = self._folded.setdefault(folded, paths[0])
             for path in paths:
@@ -134,7 +134,7 @@ class _Shape(NamedTuple):
     Attributes:
         files: the paths.
         folded: those that are the same but for the case, by what they have in common.
-        directories: that they need, each with the first path that needs it.
+        directories: those above them, each with the first path that needs it.
     """
 
     files: frozenset[str]
@@ -148,7 +148,7 @@ def _shape(paths: tuple[str, ...]) -> _Shape:
     directories: dict[str, str] = {}
     for path in paths:
         common = path.casefold()
-        common = path if common == path else common  # one string of the two is kept
+        common = path if common == path else common  # one of two equal strings is kept in memory
         folded[common] = (*folded.get(common, ()), path)
         for directory in _directories(path):
             if directory in directories:
@@ -158,7 +158,7 @@ def _shape(paths: tuple[str, ...]) -> _Shape:
 
 
 def _directories(path: str) -> Iterator[str]:
-    """The directories that a file needs, deepest first; those of its byte code among them."""
+    """Yield the directories that a file needs, deepest first; that of its byte code among them."""
     directory = path.rpartition("/")[0]
     if path.endswith(".py"):
         yield f"{directory}/__pycache__"
@@ -168,19 +168,25 @@ def _directories(path: str) -> Iterator[str]:
 
 
 def _settles(rule: Rule, conflict: Conflict) -> bool:
-    """Whether a rule names the winner of that conflict."""
+    """Return whether a rule names the winner of a conflict."""
     return {rule.winner, rule.over} == {conflict.lower, conflict.upper} and fnmatchcase(
         f"/{conflict.path if rule.over == conflict.upper else conflict.other}", rule.path
     )
 
 
 def unsettled(found: Iterable[Conflict], rules: Sequence[Rule]) -> list[Conflict]:
-    """The conflicts whose winner no rule names."""
+    """Return the conflicts whose winner no rule names."""
     return [one for one in found if not any(_settles(rule, one) for rule in rules)]
 
 
 def unused(found: Sequence[Conflict], rules: Iterable[Rule], seen: Collection[str]) -> list[Rule]:
-    """The rules that settle nothing, as far as both of their distributions were compared."""
+    """Return the rules that settle nothing, of those whose two distributions were compared.
+
+    Args:
+        found: all conflicts of these distributions.
+        rules: of the target.
+        seen: the names of the distributions that were compared.
+    """
     names = {*seen, THE_IMAGE}
     return [
         rule
@@ -190,7 +196,7 @@ def unused(found: Sequence[Conflict], rules: Iterable[Rule], seen: Collection[st
 
 
 def lost(rule: Rule, winner: InstalledFiles, loser: InstalledFiles) -> frozenset[str]:
-    """The paths of the loser that a rule leaves out."""
+    """Return the paths of the loser that a rule leaves out."""
     theirs = set(winner.paths)
     above = {directory for path in theirs for directory in _directories(path)}
     folded = {path.casefold(): path for path in theirs}

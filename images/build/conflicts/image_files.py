@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 
 from images import image_paths
-from images.build import layer_recipes
+from images.build import base
 from images.content import runtime_wheel
 from images.inputs.compilers import BY_VERSION
 
@@ -18,7 +18,7 @@ def of(compiler: str) -> list[str]:
     Args:
         compiler: the CUDA version of the compiler in the image.
     """
-    venv = [entry.path for entry in layer_recipes.venv()]
+    venv = [entry.path for entry in base.venv()]
     return [*venv, *_runtime(), *hidden(compiler)]
 
 

@@ -53,11 +53,11 @@ def of_layer(store: Store, key: str, blob: Blob) -> list[InstalledFiles]:
     Raises:
         IntegrityError: the layer must be looked into and is damaged.
     """
-    if kept := store.records(key):
+    if kept := store.layer_keys.records(key):
         with suppress(zlib.error):  # a power loss may leave it torn
             return list(parse(kept))
     kept = _dump(_inside(store, blob))
-    store.keep_records(key, kept)
+    store.layer_keys.keep_records(key, kept)
     return list(parse(kept))
 
 
@@ -97,7 +97,7 @@ def _inside(store: Store, blob: Blob) -> Iterator[tuple[str, bytes]]:
     from images.oci.layer.read_ahead import ahead
     from images.oci.layer.tar_stream import TarStream
 
-    with closing(ahead(unpacked(store, blob))) as pieces:
+    with closing(ahead(unpacked(store.blobs, blob))) as pieces:
         tar = TarStream(pieces)
         for member in tar.members():
             if member.name.endswith(_ENDING):

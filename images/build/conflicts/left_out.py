@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from images.build.grouping import Group
-from images.inputs.lock.target_lock import Distribution
+from images.build.titles import LayerName
+from images.inputs.lock.distribution import Distribution
 from images.inputs.matrix.conflict_rules import THE_IMAGE, Rule
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ class Loss(NamedTuple):
     winner: Distribution | None
 
 
-def of_groups(groups: Sequence[Group], rules: Iterable[Rule]) -> dict[str, list[Loss]]:
-    """The rules that change layers, by the layer's title.
+def of_groups(groups: Sequence[Group], rules: Iterable[Rule]) -> dict[LayerName, list[Loss]]:
+    """The rules that change layers, by the layer's name.
 
     Args:
         groups: the layers of distributions, lowest first.
@@ -40,14 +41,14 @@ def of_groups(groups: Sequence[Group], rules: Iterable[Rule]) -> dict[str, list[
         item.name: number for number, group in enumerate(groups) for item in group.distributions
     }
     items = {item.name: item for group in groups for item in group.distributions}
-    found: dict[str, list[Loss]] = {}
+    found: dict[LayerName, list[Loss]] = {}
     for rule in rules:
         number = rank.get(rule.over)
         winner = items.get(rule.winner)
         if number is None or (winner is None and rule.winner != THE_IMAGE):
             continue
         if winner is None or rank[winner.name] <= number:
-            found.setdefault(groups[number].title, []).append(Loss(rule, winner))
+            found.setdefault(groups[number].name, []).append(Loss(rule, winner))
     return found
 
 

@@ -1,4 +1,4 @@
-"""The errors of a comparison: conflicts that nothing settles, and rules that settle nothing."""
+"""Errors of a comparison: conflicts that no rule settles, and rules that settle no conflict."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _SHOWN = 4  # conflicts of each two distributions in a message
 
 
 def of_conflicts(where: str, found: Sequence[Conflict], missing: int) -> ConflictError:
-    """The error of conflicts that nothing settles, each pair of distributions with its paths.
+    """Return the error of conflicts that no rule settles, with the paths of each pair.
 
     Args:
         where: the target.
         found: the conflicts; at least one.
-        missing: how many distributions were not there to be compared.
+        missing: how many distributions were not available and not compared.
     """
     lines = []
     pairs = sorted(found, key=lambda one: (one.lower, one.upper, one.path))
@@ -28,7 +28,7 @@ def of_conflicts(where: str, found: Sequence[Conflict], missing: int) -> Conflic
         lines += [f"    {_path(one)}: {one.what}" for one in every[:_SHOWN]]
         lines += [f"    … and {len(every) - _SHOWN} more"] if len(every) > _SHOWN else []
     if missing:
-        lines.append(f"  {missing} distributions are not here and were not compared")
+        lines.append(f"  {missing} distributions are not available yet and were not compared")
     return ConflictError(
         f"{where}: files that cannot both be in the image:\n" + "\n".join(lines),
         remedy="leave one of the two out, lock a version without the file, or name the winner "
@@ -38,12 +38,12 @@ def of_conflicts(where: str, found: Sequence[Conflict], missing: int) -> Conflic
 
 def _pair(lower: str, upper: str) -> str:
     if lower == THE_IMAGE:
-        return f"{upper} would replace what is the image's own"
+        return f"{upper} would replace the image's own files"
     return f"{lower} and {upper}, whose layer is the upper one and would win"
 
 
 def _example(conflict: Conflict) -> str:
-    """An entry of the matrix for a conflict; as today, the upper one wins, or the image itself."""
+    """Return a matrix entry for a conflict in which the upper layer, or the image itself, wins."""
     ours = conflict.lower == THE_IMAGE
     winner, over = conflict[2:4] if ours else conflict[3:1:-1]
     path = conflict.path if ours else conflict.other
@@ -60,12 +60,12 @@ def _path(conflict: Conflict) -> str:
 
 
 def of_unused_rules(where: str, rules: Sequence[Rule]) -> MatrixError:
-    """The error of rules that settle nothing."""
+    """Return the error of rules that settle no conflict."""
     lines = "".join(
         f"\n  {rule.place}: {rule.path}: {rule.winner} over {rule.over}" for rule in rules
     )
     return MatrixError(
-        f"{where}: no conflict that these entries of `conflicts:` would settle:{lines}",
-        remedy="take them out, or restrict them with `sglang:` or `cuda:` to the targets that "
-        "have the conflict",
+        f"{where}: these entries of `conflicts:` settle no conflict:{lines}",
+        remedy="remove them, or restrict them with `sglang:` or `cuda:` to the targets that have "
+        "the conflict",
     )

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from images import format_numbers
-from images.build import layer_recipes
 from images.build.conflicts import image_files
+from images.build.titles import Kind
 from images.inputs.lock import sealed_text
 from images.inputs.lock.target_lock import Lock
 
 if TYPE_CHECKING:
     from images.build.conflicts.comparison import Comparison
-    from images.build.layer_recipes import Recipe
+    from images.build.recipe import Recipe
     from images.inputs.matrix.target import Target
     from images.oci.store.store import Store
 
@@ -28,7 +28,7 @@ def pending(
 ) -> Comparison | None:
     """The comparison that a build has to make; None where it was made of the same inputs before."""
     note = f"compared-{target.id}", _key(target, lock, recipes).encode()
-    if store.noted(note[0]) == note[1]:
+    if store.files.read(note[0]) == note[1]:
         return None
     from images.build.conflicts.comparison import Comparison
 
@@ -40,7 +40,7 @@ def _key(target: Target, lock: Lock, recipes: Iterable[Recipe]) -> str:
 
     The layer of `roll_runtime` counts by its files' names alone: it changes with each commit.
     """
-    keys = [recipe.key for recipe in recipes if recipe.title != layer_recipes.RUNTIME]
+    keys = [recipe.key for recipe in recipes if recipe.kind is not Kind.RUNTIME]
     rules = [list(rule[:3]) for rule in lock.conflicts]
     own = sorted(image_files.of(target.toolkit))
     return sealed_text.digest_of(

@@ -1,6 +1,7 @@
-"""Where the files of a wheel go in the image, by the wheel's directory alone: for comparisons.
+"""The files that a wheel installs, from the zip's directory alone, for comparisons.
 
-No content is read, and RECORD only of the few files that are asked for: a target has 50,000 files.
+Content is not read, and hashes (from RECORD) only of the few files that must be compared: a target
+has 50,000 files.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ _ENTRY_POINTS = ".dist-info/entry_points.txt"
 
 
 def of(path: Path, owner: str, *, misrecorded: bool) -> InstalledFiles:
-    """The files that a wheel brings.
+    """Return the files that a wheel installs.
 
     Args:
         path: the wheel.
         owner: the distribution's name.
-        misrecorded: its RECORD is known to be wrong.
+        misrecorded: whether its RECORD is known to be wrong.
 
     Raises:
         IntegrityError: it is not a wheel.
@@ -53,7 +54,7 @@ def _listed(name: str, archive: zipfile.ZipFile) -> Iterator[str]:
             if not bytecode.is_code(place):
                 yield place
         if member.endswith(_ENTRY_POINTS) and member.count("/") == 1:
-            # So much is unpacked at most, whatever there is.
+            # Checked before it is read: no more than this is ever unpacked.
             size = archive.getinfo(member).file_size
             limits.check_count(f"{name}: {member}", size, limits.METADATA, "bytes")
             for script in entry_points.scripts(name, archive.read(member).decode()):

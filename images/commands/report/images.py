@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from images.build.layer_cache import Filled
     from images.inputs.matrix.target import Target
     from images.oci.referrer import Referrer
-    from images.oci.store.remote_layers import Place
+    from images.oci.store.remote_layers import Location
 
 
-Elsewhere = Mapping[str, "Place"]
+Elsewhere = Mapping[str, "Location"]
 """Where the layers are whose bytes the store does not have, by digest."""
 
 

@@ -14,46 +14,46 @@ from images.util.progress import size
 
 if TYPE_CHECKING:
     from images.build.prefetch import Outcome
-    from images.export.bundle.bundle import Made
+    from images.export.bundle.bundle import WrittenBundle
     from images.export.promote import Promoted
     from images.export.push.push import Pushed
     from images.inputs.lock.artifact import Artifact
-    from images.oci.store.remote_layers import Remote
+    from images.oci.store.remote_layers import RemoteLayer
     from images.unbundle.document import Bundle
 
 
-def bundle_document(made: Made) -> dict[str, Any]:
+def bundle_document(written: WrittenBundle) -> dict[str, Any]:
     """Return the document of a bundle."""
     return {
-        "target": made.bundle.ref,
-        "manifest_digest": made.bundle.manifest_digest,
-        "out": str(made.path),
-        "parts": [asdict(part) for part in made.bundle.parts],
-        "bytes": made.bytes,
-        "unpack": " ".join(line.strip() for line in unpack_commands(made.bundle)),
-        "left_out": made.left_out,
-        "left_out_layers": list(made.left_out_layers),
-        "recipes": list(made.recipes),
+        "target": written.bundle.ref,
+        "manifest_digest": written.bundle.manifest_digest,
+        "out": str(written.path),
+        "parts": [asdict(part) for part in written.bundle.parts],
+        "bytes": written.bytes,
+        "unpack": " ".join(line.strip() for line in unpack_commands(written.bundle)),
+        "left_out": written.left_out,
+        "left_out_layers": list(written.left_out_layers),
+        "recipes": list(written.recipes),
     }
 
 
-def bundle_summary(made: Made) -> str:
+def bundle_summary(written: WrittenBundle) -> str:
     """Return the text on a bundle: its parts, what is left out, and the command that unpacks it."""
-    parts = len(made.bundle.parts)
+    parts = len(written.bundle.parts)
     rows = [
-        ("parts", str(parts), size(made.bytes)),
-        ("left out", f"{len(made.left_out_layers)} layers, {len(made.recipes)} in part",
-         size(made.left_out)),
+        ("parts", str(parts), size(written.bytes)),
+        ("left out", f"{len(written.left_out_layers)} layers, {len(written.recipes)} in part",
+         size(written.left_out)),
     ]  # fmt: skip
-    lines = [made.bundle.ref, table(rows, indent=2), f"  {made.bundle.manifest_digest}"]
-    if made.left_out:
+    lines = [written.bundle.ref, table(rows, indent=2), f"  {written.bundle.manifest_digest}"]
+    if written.left_out:
         lines.append("  left out: what the destination has, by the inventories and --since")
-    if made.recipes:
-        some = ", ".join(made.recipes[:3]) + (", …" if len(made.recipes) > 3 else "")
+    if written.recipes:
+        some = ", ".join(written.recipes[:3]) + (", …" if len(written.recipes) > 3 else "")
         lines.append(f"  in part: the destination rebuilds their tars from its own files: {some}")
     lines += [
-        f"  send the files of {made.path}, in any order, and run there:",
-        *unpack_commands(made.bundle),
+        f"  send the files of {written.path}, in any order, and run there:",
+        *unpack_commands(written.bundle),
     ]
     return printable.lines("\n".join(lines))
 
@@ -162,7 +162,7 @@ def promote_summary(promoted: Promoted) -> str:
     )
 
 
-def pull_document(image: Image, layout: Path, fetched: Sequence[Remote]) -> dict[str, Any]:
+def pull_document(image: Image, layout: Path, fetched: Sequence[RemoteLayer]) -> dict[str, Any]:
     """Return the document of a pull: the layers that were fetched."""
     return {
         "target": image.ref,
@@ -173,7 +173,7 @@ def pull_document(image: Image, layout: Path, fetched: Sequence[Remote]) -> dict
     }
 
 
-def pull_summary(image: Image, layout: Path, fetched: Sequence[Remote]) -> str:
+def pull_summary(image: Image, layout: Path, fetched: Sequence[RemoteLayer]) -> str:
     """Return the text on a pull."""
     got = size(sum(remote.blob.size for remote in fetched))
     layers = f"fetched {len(fetched)} layers, {got}" if fetched else "no layer was missing"

@@ -1,49 +1,27 @@
-"""An own base: an image that a target stands on instead of our Debian base.
+"""A custom base: an image that a target is built on instead of the Debian base.
 
-Its layers are taken as they are. What it is, is read from its files
-(`images.content.custom_base.facts`) and held against the target (`images.content.custom_base.fit`)
-before anything else is fetched.
+Its layers are used as they are. What its documents say is read here, what is in its layers in
+`images.content.custom_base.base_layers`; both are checked against the target
+(`images.content.custom_base.fit`) before anything else is fetched.
 
 Specification: OCI Image Format 1.1, manifest.md, config.md, image-index.md.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from images import format_numbers
-from images.content.custom_base import facts as base_facts
-from images.content.custom_base import file_tree, fit
+from images.content.custom_base import fit
 from images.content.custom_base import source as base_source
-from images.content.custom_base.facts import Facts
-from images.content.custom_base.fit import Candidate
-from images.content.custom_base.source import Keeper, Place
-from images.errors import FetchError, IntegrityError, MatrixError, StoreError
-from images.inputs.fetch import download_cache
-from images.inputs.lock import sealed_text
+from images.content.custom_base.source import CachedImageSource, Place
+from images.errors import IntegrityError
 from images.inputs.lock.artifact import Artifact
 from images.inputs.matrix.base_reference import BaseReference
 from images.oci.descriptor import COMPRESSIONS, LAYER_TYPE, LAYER_TYPES, Blob, checked_digest
-from images.oci.image import Layer
-from images.oci.layer import decompress
-from images.util import limits, untrusted_files, untrusted_json
-from images.util.progress import Progress
+from images.util import limits, untrusted_json
 
-if TYPE_CHECKING:
-    from images.content.cuda.toolkit import Toolkit
-    from images.inputs.lock.target_lock import Lock
-    from images.inputs.matrix.target import Target
-    from images.oci.store.store import Store
-
-_CONNECTIONS = 4
 _DOCKERS = "application/vnd.docker.image.rootfs.diff.tar."
 _LAYER_TYPES = {kind: kind for kind in LAYER_TYPES} | {
     # Docker's name for the same bytes: a manifest of OCI's names them as OCI does.
@@ -54,7 +32,7 @@ _LAYER_TYPES = {kind: kind for kind in LAYER_TYPES} | {
 
 @dataclass(frozen=True, slots=True)
 class BaseImage:
-    """An own base, without what is in its files.
+    """A custom base, without what is in its layers.
 
     Attributes:
         reference: as matrix.yaml has it.
@@ -83,34 +61,17 @@ class BaseImage:
         return self.documents + tuple(dict.fromkeys(layers))
 
 
-@dataclass(frozen=True, slots=True)
-class Ground:
-    """An own base that is known whole.
-
-    Attributes:
-        image: what its documents say.
-        facts: what is in its layers.
-        layers: its layers, lowest first, with the bytes of their tars.
-    """
-
-    image: BaseImage
-    facts: Facts
-    layers: tuple[Layer, ...]
-
-
-# -- documents -------------------------------------------------------------------------------------
-
-
 def describe(reference: BaseReference, place: Place) -> BaseImage:
-    """What a base's documents say; they are fetched if the cache lacks them.
+    """Return what a base's documents say; they are fetched if the cache lacks them.
 
     Raises:
-        FetchError, RegistryError, IntegrityError, StoreError: they cannot be had or kept.
+        FetchError, RegistryError, IntegrityError, StoreError: they are unavailable or cannot be
+            stored.
         MatrixError: it is not an image for linux/amd64 whose layers can be used.
     """
-    with Keeper(reference, place) as keeper:
+    with CachedImageSource(reference, place) as source:
         try:
-            return _described(reference, keeper)
+            return _described(reference, source)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise IntegrityError(
                 f"{reference}: not an OCI or Docker image: {error!r}",
@@ -118,19 +79,19 @@ def describe(reference: BaseReference, place: Place) -> BaseImage:
             ) from error
 
 
-def _described(reference: BaseReference, keeper: Keeper) -> BaseImage:
+def _described(reference: BaseReference, source: CachedImageSource) -> BaseImage:
     digest, documents = reference.digest, []
-    content = keeper.manifest(digest)
+    content = source.manifest(digest)
     documents.append(base_source.document_artifact("manifest", digest, content))
     head = untrusted_json.loads(content)
     if "manifests" in head:
-        digest = _for_us(reference, head)
-        content = keeper.manifest(digest)
+        digest = _for_amd64(reference, head)
+        content = source.manifest(digest)
         documents.append(base_source.document_artifact("manifest", digest, content))
         head = untrusted_json.loads(content)
     described = head["config"]
     size = _size(described, limits.DOCUMENT)
-    raw = keeper.config(checked_digest(described["digest"]), size)
+    raw = source.config(checked_digest(described["digest"]), size)
     documents.append(base_source.document_artifact("config", described["digest"], raw))
     body = untrusted_json.loads(raw)
     settings = body.get("config") or {}
@@ -153,10 +114,10 @@ def _described(reference: BaseReference, keeper: Keeper) -> BaseImage:
 
 
 def _size(descriptor: Mapping[str, Any], most: int = limits.LAYER_BYTES) -> int:
-    """The bytes that a descriptor tells of; so much is fetched before its hash can be held to it.
+    """Return the size in a descriptor; so much is fetched before its hash can be checked.
 
     Raises:
-        ValueError: it is no size, or more than a limit.
+        ValueError: it is not a size, or exceeds the limit.
     """
     size = descriptor["size"]
     if type(size) is not int or not 0 <= size <= most:
@@ -164,20 +125,20 @@ def _size(descriptor: Mapping[str, Any], most: int = limits.LAYER_BYTES) -> int:
     return size
 
 
-def _for_us(reference: BaseReference, index: Mapping[str, Any]) -> str:
-    """The digest of the manifest for linux/amd64 in an index."""
+def _for_amd64(reference: BaseReference, index: Mapping[str, Any]) -> str:
+    """Return the digest of the manifest for linux/amd64 in an index."""
     platforms: dict[str, str] = {}
     for item in index["manifests"]:
         platform = item.get("platform") or {}
         name = f"{platform.get('os')}/{platform.get('architecture')}"
         platforms.setdefault(name, checked_digest(item["digest"]))
     if "linux/amd64" not in platforms:
-        raise _refusal(reference, [f"it is for {', '.join(platforms)}, not for linux/amd64"])
+        raise fit.refusal(reference, [f"it is for {', '.join(platforms)}, not for linux/amd64"])
     return platforms["linux/amd64"]
 
 
 def _kinds(reference: BaseReference, head: Mapping[str, Any]) -> list[str]:
-    """The layers' media types, in OCI's words."""
+    """Return the layers' media types, as OCI names them."""
     unusable = {item["mediaType"] for item in head["layers"]} - _LAYER_TYPES.keys()
     if unusable:
         reasons = [
@@ -185,221 +146,12 @@ def _kinds(reference: BaseReference, head: Mapping[str, Any]) -> list[str]:
             "skopeo copy --dest-compress --dest-compress-format zstd"
             for kind in sorted(unusable)
         ]
-        raise _refusal(reference, reasons)
+        raise fit.refusal(reference, reasons)
     return [_LAYER_TYPES[item["mediaType"]] for item in head["layers"]]
 
 
-def _history(told: list[dict[str, Any]], layers: int) -> tuple[dict[str, Any], ...]:
-    """The history; one entry a layer where it does not tell of all of them."""
-    if sum(not item.get("empty_layer") for item in told) == layers:
-        return tuple(told)
+def _history(found: list[dict[str, Any]], layers: int) -> tuple[dict[str, Any], ...]:
+    """Return the history; one entry per layer where it does not describe all of them."""
+    if sum(not item.get("empty_layer") for item in found) == layers:
+        return tuple(found)
     return tuple({"created_by": "base image"} for _ in range(layers))
-
-
-# -- layers ----------------------------------------------------------------------------------------
-
-
-def bring(image: BaseImage, place: Place, progress: Progress, *, verify: bool = False) -> None:
-    """Fetch the layers that are neither in the cache nor at hand elsewhere.
-
-    Args:
-        image: the base.
-        place: where.
-        progress: told of the stage.
-        verify: hash again what is in the cache; what is damaged is fetched anew.
-
-    Raises:
-        FetchError, RegistryError, IntegrityError, StoreError: a layer cannot be had or kept.
-    """
-    if verify:
-        for artifact in image.artifacts:
-            with suppress(FetchError):
-                _mended(artifact, place.cache)
-    blobs = [blob for blob in dict.fromkeys(image.blobs) if not _at_hand(blob, place)]
-    if not blobs:
-        return
-    with (
-        progress.stage("base", sum(blob.size for blob in blobs)) as meter,
-        ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="base") as pool,
-        # Ends before the pool does: that breaks off what still runs when something failed.
-        Keeper(image.reference, place) as keeper,
-    ):
-        for blob in blobs[:1]:  # opens the connection and logs in, once
-            keeper.layer(blob.digest, blob.size, meter.advance)
-        running = [
-            pool.submit(keeper.layer, blob.digest, blob.size, meter.advance) for blob in blobs[1:]
-        ]
-        for future in running:
-            future.result()
-
-
-def _mended(artifact: Artifact, cache: Path) -> None:
-    try:
-        download_cache.checked(artifact, cache)
-    except IntegrityError:
-        download_cache.cached(artifact, cache).unlink()
-
-
-def _at_hand(blob: Blob, place: Place) -> bool:
-    artifact = base_source.layer_artifact(blob.digest, blob.size)
-    return download_cache.is_cached(artifact, place.cache) or place.has(blob.digest, blob.size)
-
-
-def survey(image: BaseImage, cache: Path, store: Store | None, progress: Progress) -> Ground:
-    """What is in a base's layers: read once, then kept by the base's digest.
-
-    It decides about layers, so a build relies on its store alone; what is kept in the cache says
-    which files are to be fetched.
-
-    Args:
-        image: the base; all its layers are in the cache or in the store.
-        cache: the download cache.
-        store: the store, if there is one.
-        progress: told of the stage.
-
-    Raises:
-        IntegrityError: a layer's tar is not the one of the config, or none at all.
-        StoreError: the cache cannot be written.
-    """
-    digest = image.manifest_digest.removeprefix("sha256:")
-    kept = cache / digest / f"facts-{format_numbers.CUSTOM_BASE_FACTS}.json"
-    note = f"base-{digest}-{format_numbers.CUSTOM_BASE_FACTS}.json"
-    found = _read_facts(
-        lambda: store.noted(note) if store else untrusted_files.whole(kept, limits.LIST)
-    )
-    if found is None:
-        with progress.stage("read base", sum(blob.size for blob in image.blobs)) as meter:
-            tree = file_tree.Tree(base_facts.wanted)
-            sizes = []
-            for blob in image.blobs:
-                sizes.append(_add(tree, blob, _where(blob, cache, store)))
-                name = f"{image.reference}: its layers"
-                limits.check_count(name, sum(sizes), limits.LAYER_BYTES, "bytes")
-                meter.advance(blob.size)
-        facts = base_facts.read(tree, image.env.get("PATH"))
-        document = json.dumps({"facts": asdict(facts), "sizes": sizes})
-        if store:
-            store.note(note, document.encode())
-        try:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            sealed_text.write(kept, document)
-        except OSError as error:
-            raise StoreError(f"{kept}: cannot be written: {error}") from error
-    else:
-        facts, sizes = found
-    layers = tuple(
-        Layer("", Blob(blob.digest, blob.diff_id, blob.size, size, blob.media_type))
-        for blob, size in zip(image.blobs, sizes, strict=True)
-    )
-    return Ground(image, facts, layers)
-
-
-def _read_facts(read: Callable[[], bytes | None]) -> tuple[Facts, list[int]] | None:
-    try:
-        document = untrusted_json.loads(read() or b"")
-        told: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in document["facts"].items()
-        }
-        return Facts(**told), [int(size) for size in document["sizes"]]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-
-
-def _where(blob: Blob, cache: Path, store: Store | None) -> Path:
-    kept = download_cache.cached(base_source.layer_artifact(blob.digest, blob.size), cache)
-    return kept if store is None or kept.exists() else store.blob_path(blob.digest)
-
-
-def _add(tree: file_tree.Tree, blob: Blob, path: Path) -> int:
-    """Put a layer on the tree; gives the bytes of its tar, whose hash is held against the config.
-
-    The hash of the blob itself was checked when it arrived.
-    """
-    digest, size = hashlib.sha256(), 0
-
-    def hashed() -> Iterator[bytes]:
-        nonlocal size
-        for piece in decompress.tar(path, blob):
-            digest.update(piece)
-            size += len(piece)
-            yield piece
-
-    tree.add_layer(hashed())
-    if f"sha256:{digest.hexdigest()}" != blob.diff_id:
-        raise IntegrityError(
-            f"layer {blob.digest} of the base: its tar is not the {blob.diff_id} of its config",
-            remedy=f"rm {path}  # if it was damaged here; else the image itself is broken",
-        )
-    return size
-
-
-def put_layers(ground: Ground, cache: Path, store: Store) -> list[bool]:
-    """Put a base's layers into the store; gives for each whether it was there already.
-
-    Raises:
-        StoreError: the store cannot be written.
-        IntegrityError: the cache's file is damaged.
-    """
-    known = []
-    for item in ground.layers:
-        blob = item.blob
-        there = store.has(blob.digest, blob.size)
-        if not there:
-            artifact = base_source.layer_artifact(blob.digest, blob.size)
-            with store.new_file() as (out, commit):
-                with download_cache.checked(artifact, cache).open("rb") as source:
-                    shutil.copyfileobj(source, out, 1 << 20)
-                commit(blob.digest)
-        # By this record the bytes of its tar are known to whoever loads the image.
-        key = sealed_text.digest_of({"base layer": blob.digest})
-        if store.known(key) != blob:
-            store.remember(key, blob)
-        known.append(there)
-    return known
-
-
-# -- fit -------------------------------------------------------------------------------------------
-
-
-def check_platform(image: BaseImage) -> None:
-    """Refuse a base for another platform before its layers are fetched.
-
-    Raises:
-        MatrixError: it is for another platform.
-    """
-    if wrong := fit.wrong_platform(image.platform):
-        raise _refusal(image.reference, [wrong])
-
-
-def check(target: Target, ground: Ground, lock: Lock, tools: Toolkit, own: int) -> None:
-    """Refuse a base that cannot carry a target.
-
-    Args:
-        target: the target.
-        ground: the base.
-        lock: the target's lock.
-        tools: our compiler, for a base without one.
-        own: layers that the target puts on the base.
-
-    Raises:
-        MatrixError: it cannot; every reason is named.
-    """
-    image = ground.image
-    candidate = Candidate(image.platform, len(image.blobs))
-    reasons = fit.unfit(target, candidate, ground.facts, lock, own)
-    reasons += fit.slice_unfit(tools, ground.facts)
-    if reasons:
-        raise _refusal(image.reference, reasons, target.id, ground.facts.system)
-
-
-def _refusal(
-    reference: BaseReference, reasons: list[str], target: str = "", system: str = ""
-) -> MatrixError:
-    lines = "".join(f"\n  {reason}" for reason in reasons)
-    called = f" ({system})" if system else ""
-    whose = f" of {target}" if target else ""
-    return MatrixError(
-        f"{reference}{called} cannot be the base{whose}:{lines}",
-        remedy="put into the base what it lacks, or name another under `base:` in matrix.yaml",
-    )

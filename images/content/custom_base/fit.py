@@ -1,20 +1,23 @@
-"""Whether an own base can carry a target: every reason against it, by name."""
+"""Checks whether a target can be built on a custom base; every reason against it is named."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from images import image_paths
 from images.content.custom_base.facts import Facts
-from images.inputs.lock.target_lock import Distribution, Lock
+from images.errors import MatrixError
+from images.inputs.lock.distribution import Distribution
+from images.inputs.lock.target_lock import Lock
 from images.inputs.matrix.target import Target
 from images.oci.image import MAX_LAYERS
 
 if TYPE_CHECKING:
-    from images.content.cuda.toolkit import Toolkit
+    from images.content.custom_base.base_image import BaseImage
+    from images.inputs.lock.cuda_lock import Toolkit
+    from images.inputs.matrix.base_reference import BaseReference
 
 _X86_64 = 62  # EM_X86_64 of the ELF specification
 _MAGIC = "a70d0d0a"
@@ -24,42 +27,71 @@ _MANYLINUX = re.compile(r"manylinux_2_(\d+)_x86_64")
 _OLD_MANYLINUX = {"manylinux1_": 5, "manylinux2010_": 12, "manylinux2014_": 17}  # PEP 600
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """What of an own base is held against a target, apart from its files.
+def check_platform(image: BaseImage) -> None:
+    """Refuse a base for another platform before its layers are fetched.
 
-    Attributes:
-        platform: of its config, e.g. `linux/amd64`.
-        layers: how many it has.
+    Raises:
+        MatrixError: it is for another platform.
     """
+    if wrong := _wrong_platform(image.platform):
+        raise refusal(image.reference, [wrong])
 
-    platform: str
-    layers: int
 
-
-def unfit(target: Target, candidate: Candidate, facts: Facts, lock: Lock, own: int) -> list[str]:
-    """Why a target cannot stand on a base; empty if it can.
+def check(
+    target: Target, image: BaseImage, facts: Facts, lock: Lock, tools: Toolkit, own: int
+) -> None:
+    """Refuse a base that a target cannot be built on.
 
     Args:
         target: the target.
-        candidate: the base's config.
+        image: the base.
         facts: what is in its layers.
         lock: the target's lock.
-        own: layers that the target puts on the base.
+        tools: the project's CUDA compiler, for a base without one.
+        own: how many layers the target adds to the base.
+
+    Raises:
+        MatrixError: it cannot be; every reason is named.
     """
+    reasons = _unfit(target, image, facts, lock, own) + _compiler_unfit(tools, facts)
+    if reasons:
+        raise refusal(image.reference, reasons, target.id, facts.system)
+
+
+def refusal(
+    reference: BaseReference, reasons: list[str], target: str = "", system: str = ""
+) -> MatrixError:
+    """Return the error for a base that cannot be used.
+
+    Args:
+        reference: the base.
+        reasons: why not.
+        target: the target that it is for, if it depends on that.
+        system: the base's own name for itself, if it is known.
+    """
+    lines = "".join(f"\n  {reason}" for reason in reasons)
+    called = f" ({system})" if system else ""
+    whose = f" of {target}" if target else ""
+    return MatrixError(
+        f"{reference}{called} cannot be the base{whose}:{lines}",
+        remedy="put into the base what it lacks, or name another under `base:` in matrix.yaml",
+    )
+
+
+def _unfit(target: Target, image: BaseImage, facts: Facts, lock: Lock, own: int) -> list[str]:
     return [
-        *_platform(candidate, facts),
+        *_platform(image, facts),
         *_python(facts),
         *_libc(facts, lock.distributions),
         *_cuda(target, facts),
         *(f"it lacks {name}, which compiling kernels needs" for name in facts.lacks),
         *(f"{path} is taken: it must be free, or a plain directory" for path in facts.occupied),
-        *_layers(candidate, own),
+        *_layers(len(image.blobs), own),
     ]
 
 
-def slice_unfit(tools: Toolkit, facts: Facts) -> list[str]:
-    """Why our CUDA compiler cannot stand on a base without one of its own."""
+def _compiler_unfit(tools: Toolkit, facts: Facts) -> list[str]:
+    """Return why the project's CUDA compiler does not run on a base without one of its own."""
     needed = max([tools.sources.glibc, *(_needs(wheel) for wheel in tools.wheels)])
     minor = _minor(facts.glibc)
     if facts.nvcc or minor is None or minor >= needed:
@@ -67,21 +99,20 @@ def slice_unfit(tools: Toolkit, facts: Facts) -> list[str]:
     return [f"its glibc is {facts.glibc}, and it has no CUDA compiler: ours needs glibc 2.{needed}"]
 
 
-def lacking_debs(target: Target, facts: Facts) -> list[str]:
-    """The Debian packages of a target's flavour that a base does not have: it brings them itself.
+def lacking_debs(target: Target, facts: Facts) -> tuple[str, ...]:
+    """Return the Debian packages of a target's flavour that a base lacks: none are added to it.
 
-    Not a reason against it: elsewhere than in Debian they have other names.
+    Not a reason against it: outside Debian they have other names.
     """
-    return [name for name in target.debian if name not in facts.debian]
+    return tuple(name for name in target.debian if name not in facts.debian)
 
 
-def wrong_platform(platform: str) -> str | None:
-    """What is wrong with a platform, or None."""
+def _wrong_platform(platform: str) -> str | None:
     return None if platform == "linux/amd64" else f"it is for {platform}, not for linux/amd64"
 
 
-def _platform(candidate: Candidate, facts: Facts) -> Iterator[str]:
-    if wrong := wrong_platform(candidate.platform):
+def _platform(image: BaseImage, facts: Facts) -> Iterator[str]:
+    if wrong := _wrong_platform(image.platform):
         yield wrong
     elif facts.python and facts.machine != _X86_64:
         yield f"{facts.python} is no x86-64 program (ELF machine {facts.machine})"
@@ -113,7 +144,7 @@ def _minor(glibc: str) -> int | None:
 
 
 def _needs(item: Distribution) -> int:
-    """The least minor version of glibc 2 that a wheel runs on (PEP 600); 0 if it asks for none."""
+    """Return the lowest minor version of glibc 2 that a wheel runs on (PEP 600); 0 for any."""
     name = item.artifact.filename
     found = [int(minor) for minor in _MANYLINUX.findall(name)]
     found += [minor for old, minor in _OLD_MANYLINUX.items() if old in name]
@@ -123,7 +154,7 @@ def _needs(item: Distribution) -> int:
 def _cuda(target: Target, facts: Facts) -> Iterator[str]:
     major = target.cuda.partition(".")[0]
     if facts.nvcc and not facts.compiler:
-        yield f"its compiler in /{image_paths.CUDA_HOME} has no version.json that tells its version"
+        yield f"its compiler in /{image_paths.CUDA_HOME} has no version.json with its version"
     elif facts.nvcc and facts.compiler.partition(".")[0] != major:
         yield f"its CUDA compiler is {facts.compiler}, and the target is for CUDA {target.cuda}"
     elif facts.cuda_home and not facts.nvcc:
@@ -133,9 +164,9 @@ def _cuda(target: Target, facts: Facts) -> Iterator[str]:
         )
 
 
-def _layers(candidate: Candidate, own: int) -> Iterator[str]:
-    if candidate.layers + own > MAX_LAYERS:
+def _layers(there: int, own: int) -> Iterator[str]:
+    if there + own > MAX_LAYERS:
         yield (
-            f"it has {candidate.layers} layers and the target {own}: more than the {MAX_LAYERS} "
+            f"it has {there} layers and the target {own}: more than the {MAX_LAYERS} "
             "that an image may have; squash it (podman build --squash-all)"
         )

@@ -61,7 +61,7 @@ class _Source(Protocol):
         """Write a blob to an empty file; what was written has the digest and the size."""
 
 
-class Keeper:
+class CachedImageSource:
     """Gives what is in the cache, and brings what is not. Use it as a context manager.
 
     Args:
@@ -75,7 +75,7 @@ class Keeper:
         self._source: _Source | None = None
         self._stack = ExitStack()
 
-    def __enter__(self) -> Keeper:
+    def __enter__(self) -> CachedImageSource:
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -1,8 +1,8 @@
-"""An sdist with C sources to a wheel, built in the base's root file system.
+"""The wheel of an sdist with C sources, built in the base's root file system.
 
 There the compiler, its headers and its libraries are the image's own: those of the host would make
-other bytes on other hosts. The build sees no network where the kernel permits that, no file of the
-host, and nothing of its environment; it is another user's (`images.content.sdist.sandbox`).
+other bytes on other hosts. The build runs as another user and sees no file and no variable of the
+host, and no network where the kernel permits that (`images.content.sdist.sandbox`).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _ENVIRONMENT = {
 
 
 def key(base_debs: Sequence[Deb]) -> str:
-    """The digest of all that such a build depends on, but for the sdist and what it imports."""
+    """Return the digest of all inputs of such a build but the sdist and its build requirements."""
     worker = sha256.of_file(wheel_build.WORKER)
     return sealed_text.digest_of(
         {"base": rootfs.key(base_debs), "format": format_numbers.COMPILED_SDIST, "worker": worker}
@@ -50,7 +50,7 @@ def build(
     cache: Path,
     workdir: Path,
 ) -> Path:
-    """Build the wheel of an sdist by the image's own compiler; gives its path.
+    """Build the wheel of an sdist with the image's own compiler and return its path.
 
     Args:
         archive: the `.tar.gz`.
@@ -73,13 +73,13 @@ def build(
 def _hooks(place: Path) -> list[str]:
     user = sandbox.NOBODY
     return [
-        # Anybody may write there, and nobody may put a link in the place of what is root's: these
-        # hooks write and read it afterwards, with the host's rights.
+        # Sticky: every user may write there, but not replace root's files by links. These hooks
+        # write and read them afterwards, with the host's rights.
         'mkdir -m 1777 "$1/build" "$1/build/wheel"',
         f': > "$1/build/{_OUTPUT}"; : > "$1/build/{_LOG}"',
         f"tar-in {shlex.quote(str(place / _INPUT))} /build",
         f'chown -R {user}:{user} "$1/build/source"',
-        # A build that fails leaves no wheel, and says why in its log: the hook goes on.
+        # A failed build leaves no wheel and its reason in the log: the hook goes on.
         f'{_confined()} > "$1/build/{_LOG}" 2>&1 || rm -f "$1"/build/wheel/*',
         f'tar -C "$1/build/wheel" -cf "$1/build/{_OUTPUT}" .',
         *(f"download /build/{name} {shlex.quote(str(place / name))}" for name in (_OUTPUT, _LOG)),
@@ -87,10 +87,11 @@ def _hooks(place: Path) -> list[str]:
 
 
 def _confined() -> str:
-    """The worker, without a network, a process or a capability of the host's.
+    """Return the command of the worker, apart from the host's network, processes and capabilities.
 
-    Where mmdebstrap may mount them, the root has the host's processes in /proc, and the builder's
-    terminal. Where the kernel gives no namespaces, another user in another session is what remains.
+    Where mmdebstrap may mount, the root has the host's processes in /proc, and the builder's
+    terminal: both are hidden. Where the kernel permits no namespaces, the worker is merely another
+    user in another session.
     """
     spaces = f"unshare {' '.join(sandbox.SPACES)}"
     user = f"--reuid={sandbox.NOBODY} --regid={sandbox.NOBODY} --clear-groups"

@@ -1,7 +1,7 @@
-"""An image of the store as the tar that a Docker daemon's load takes, made as it is sent.
+"""The tar that a Docker daemon loads an image from, generated while it is sent.
 
-Two forms, because daemons have two kinds of image store. Memory is bounded: a layer passes through
-in pieces of a megabyte and is never on disk a second time.
+Two forms, because daemons have two kinds of image store. Memory is bounded: a layer is sent in
+pieces of a megabyte, without a second copy on disk.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _CONTAINERD_NAME = "io.containerd.image.name"
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """What is sent.
+    """An image and the layers of it that are sent.
 
     Attributes:
         store: where the layers are.
         image: the image.
         left_out: numbers of the layers that the daemon has.
-        keep_zstd: whether the daemon can read zstd; gzip it always can.
+        keep_zstd: whether the daemon can read zstd; all can read gzip.
     """
 
     store: Store
@@ -55,12 +55,12 @@ class Archive:
         return sum(blob.size for blob in set(self.sent))
 
     def keeps(self, blob: Blob) -> bool:
-        """Whether a layer goes as it is in the store; otherwise it goes unpacked."""
+        """Return whether a layer is sent as it is in the store; otherwise it is sent as a tar."""
         return self.keep_zstd or not blob.media_type.endswith("zstd")
 
 
 def transfer_size(archive: Archive) -> int:
-    """Bytes that are sent, as far as they are known: of layers that go unpacked they may not be."""
+    """Return the bytes to send; those of a layer sent as a tar may be unknown and estimated."""
     return sum(
         blob.size if archive.keeps(blob) else blob.unpacked or blob.size
         for blob in set(archive.sent)
@@ -68,10 +68,11 @@ def transfer_size(archive: Archive) -> int:
 
 
 def docker_archive(archive: Archive) -> Iterator[bytes]:
-    """The form of `docker save`, for daemons that keep images by config and unpacked layers.
+    """Return an archive in the form of `docker save`, for daemons with a graph driver.
 
-    A layer that the daemon has is named and not sent: load opens the file of a layer only where its
-    chain is not there yet. Layers go as they are in the store, if the daemon can read them.
+    A layer that the daemon has is named and not sent: load opens the file of a layer only if the
+    daemon does not have its chain. Layers are sent as they are in the store, if the daemon can read
+    them.
     """
     image = archive.image
     config = f"{_hex(image.config_digest)}.json"
@@ -82,19 +83,19 @@ def docker_archive(archive: Archive) -> Iterator[bytes]:
     for blob in dict.fromkeys(archive.sent):
         name = f"{_hex(blob.diff_id)}.tar"
         if archive.keeps(blob):
-            yield from _file(name, blob.size, _raw(archive.store.blob_path(blob.digest)))
+            yield from _file(name, blob.size, _raw(archive.store.blobs.path(blob.digest)))
         else:
-            # A tar member's size stands before its bytes.
-            size = blob.unpacked or sum(map(len, unpacked(archive.store, blob)))
-            yield from _file(name, size, unpacked(archive.store, blob))
+            # A tar member's header has its size: it must be known before the bytes are sent.
+            size = blob.unpacked or sum(map(len, unpacked(archive.store.blobs, blob)))
+            yield from _file(name, size, unpacked(archive.store.blobs, blob))
     yield bytes(2 * tarfile.BLOCKSIZE)
 
 
 def oci_archive(archive: Archive, names: Sequence[str]) -> Iterator[bytes]:
-    """An OCI image layout, for the containerd image store, which keeps blobs as they are.
+    """Return an OCI image layout as a tar, for the containerd image store, which keeps blobs.
 
-    The image gets the same manifest digest there as in the store and in a registry. Its names are
-    full ones, e.g. `docker.io/library/roll-sglang:latest`; without one, the daemon keeps an unnamed
+    The image has the same manifest digest there as in the store and in a registry. Its names are
+    full, e.g. `docker.io/library/roll-sglang:latest`; without one, the daemon keeps an unnamed
     image even after it is tagged.
     """
     image = archive.image
@@ -114,7 +115,7 @@ def oci_archive(archive: Archive, names: Sequence[str]) -> Iterator[bytes]:
     ):
         yield _member(f"blobs/sha256/{_hex(digest)}", content)
     for blob in dict.fromkeys(archive.sent):
-        pieces = _raw(archive.store.blob_path(blob.digest))
+        pieces = _raw(archive.store.blobs.path(blob.digest))
         yield from _file(f"blobs/sha256/{_hex(blob.digest)}", blob.size, pieces)
     yield bytes(2 * tarfile.BLOCKSIZE)
 

@@ -1,4 +1,4 @@
-"""How an image of the store and what a Docker daemon tells of its images compare."""
+"""Comparison of an image of the store with the images of a Docker daemon."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def full_name(name: str) -> str:
 
 
 def is_same(attributes: Mapping[str, Any], image: Image) -> bool:
-    """Whether the daemon's image has our layers and our config under an id of its own."""
+    """Return whether the daemon's image has the same layers and config, whatever its id."""
     config = attributes.get("Config") or {}
     return (
         attributes["RootFS"].get("Layers") == [layer.blob.diff_id for layer in image.layers]
@@ -53,15 +53,15 @@ def is_same(attributes: Mapping[str, Any], image: Image) -> bool:
 
 
 def blobs_of(manifest_digest: str, store: Store) -> list[str]:
-    """The layers of an image of the store, of this build or an earlier one."""
+    """Return the digests of an image's layers; none if the store does not have its manifest."""
     try:
-        manifest = untrusted_json.loads(store.read(manifest_digest))
+        manifest = untrusted_json.loads(store.blobs.read(manifest_digest))
         return [str(layer["digest"]) for layer in manifest["layers"]]
     except (BuildError, ValueError, KeyError):
         return []
 
 
 def common(ours: Sequence[str], theirs: Sequence[str]) -> int:
-    """How many entries two lists have in common at their beginning."""
+    """Return the length of the common prefix of two lists."""
     pairs = enumerate(zip(ours, theirs, strict=False))
     return next((n for n, (a, b) in pairs if a != b), min(len(ours), len(theirs)))

@@ -21,13 +21,13 @@ _PACKED = 1 << 16
 """Compressed bytes at a time: the rest of a piece is copied for each of many small gzip members."""
 
 
-def unpacked(store: Blobs, blob: Blob) -> Iterator[bytes]:
+def unpacked(blobs: Blobs, blob: Blob) -> Iterator[bytes]:
     """Yield the tar of a layer of the store.
 
     Raises:
         IntegrityError: as `tar`.
     """
-    return tar(store.blob_path(blob.digest), blob, remedy=REMEDY)
+    return tar(blobs.path(blob.digest), blob, remedy=REMEDY)
 
 
 def tar(path: Path, blob: Blob, *, remedy: str | None = None) -> Iterator[bytes]:

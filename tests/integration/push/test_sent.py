@@ -137,7 +137,7 @@ def test_layer_that_only_the_registry_has_is_no_hindrance(
 ) -> None:
     pushed(layout, make(), server)
     image = make(top="2")
-    layout.blob_path(image.layers[0].blob.digest).unlink()
+    layout.blobs.path(image.layers[0].blob.digest).unlink()
     assert states(pushed(layout, image, server))[0] == "present"
 
 

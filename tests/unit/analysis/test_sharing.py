@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from images.analysis import sharing
 from images.analysis.sharing import Share
 from images.analysis.summary import Part
+from images.build import grouping, titles
+from images.build.titles import Kind
 from images.inputs.lock.artifact import Artifact
 from images.oci.descriptor import Blob
 from tests.unit.outlines import Workplace, wheel
 
 TORCH = wheel("torch", 900_000_000)
-SHELF = [wheel("attrs", 600_000), wheel("idna", 300_000)]
+SMALL = [wheel("attrs", 600_000), wheel("idna", 300_000)]
 
 
 @pytest.fixture
@@ -24,8 +26,8 @@ def work(tmp_path: Path) -> Workplace:
     work = Workplace(tmp_path)
     work.write(
         {
-            "052": [TORCH, wheel("sgl-kernel", 300_000_000), *SHELF],
-            "054": [TORCH, wheel("sgl-kernel", 360_000_000), *SHELF],
+            "052": [TORCH, wheel("sgl-kernel", 300_000_000), *SMALL],
+            "054": [TORCH, wheel("sgl-kernel", 360_000_000), *SMALL],
             "055": [TORCH],
         },
         {"054": "2GB"},
@@ -68,9 +70,8 @@ def test_whole_wheels_allow_as_much_where_every_layer_is_of_one(work: Workplace)
     assert found.whole_wheels == pytest.approx(found.images.union, abs=2)
 
 
-def test_shelf_that_differs_in_one_wheel_costs_the_others_again(tmp_path: Path) -> None:
-    """`torch` and `lark` share a shelf by their names' hashes, whatever is in it beside them."""
-    shared, bumped = _shelf_mates(2)
+def test_bucket_that_differs_in_one_wheel_costs_the_others_again(tmp_path: Path) -> None:
+    shared, bumped = _bucket_mates(2)
     work = Workplace(tmp_path)
     common = wheel(shared, 900_000)
     work.write(
@@ -79,16 +80,14 @@ def test_shelf_that_differs_in_one_wheel_costs_the_others_again(tmp_path: Path) 
     work.build("052", "gzip")
     work.build("054", "gzip")
     found = sharing.measure(work.matrix, work.store)
-    shelf = min(c.part.size for c in found.largest if c.part.title.startswith("small"))
+    bucket = min(c.part.size for c in found.largest if c.part.name.kind is Kind.BUCKET)
     lost = found.images.union - found.whole_wheels
-    assert lost == pytest.approx(shelf * 900_000 / 990_000, rel=0.02)
+    assert lost == pytest.approx(bucket * 900_000 / 990_000, rel=0.02)
     assert found.over == pytest.approx(found.images.union / found.whole_wheels - 1)
 
 
-def _shelf_mates(count: int) -> list[str]:
-    """Names of which the plan puts all on one shelf."""
-    from images.build import grouping
-
+def _bucket_mates(count: int) -> list[str]:
+    """Names that are all in one bucket."""
     names = [f"mate{number}" for number in range(200)]
     (first, *_) = sorted(
         grouping.groups(wheel(name, 10) for name in names),
@@ -118,7 +117,7 @@ def test_whole_wheels_never_come_to_more_than_the_layers(
     for number, wheels in enumerate(layers):
         held = {name: Artifact(name, name, size) for name, size in wheels}
         blob = Blob(f"sha256:{number}", "", 1000 * (number + 1), 1, "t")
-        parts.append(Part("t", "", blob))
+        parts.append(Part(titles.parse("t"), "", blob))
         files[blob.digest] = tuple(held.values())
     assert sharing.whole_wheels(parts, files) <= sum(part.size for part in parts) + 1
     assert sharing.whole_wheels(parts, {}) == sum(part.size for part in parts)

@@ -9,7 +9,8 @@ import pytest
 from images.analysis import compare, packages, summary
 from images.analysis.compare import Change, Comparison
 from images.analysis.summary import Outline, Package, Part
-from images.build import layer_recipes
+from images.build import titles
+from images.build.titles import Kind
 from images.errors import IntegrityError, LockError, UsageError
 from images.oci.descriptor import Blob
 from tests.unit.outlines import Workplace, debs, wheel
@@ -40,7 +41,7 @@ def diff(work: Workplace, old: str = A, new: str = B) -> Comparison:
     return compare.compare(find(work, old), find(work, new), work.store)
 
 
-def titles(parts: tuple[Part, ...]) -> list[str]:
+def titles_of(parts: tuple[Part, ...]) -> list[str]:
     return [part.title for part in parts]
 
 
@@ -49,13 +50,13 @@ def titles(parts: tuple[Part, ...]) -> list[str]:
 
 def test_outline_of_a_target_needs_no_store(work: Workplace) -> None:
     found = summary.of_target(work.matrix, work.matrix.target(A), None, "zstd")
-    assert titles(found.parts)[:4] == [
-        layer_recipes.BASE,
+    assert titles_of(found.parts)[:4] == [
+        "Debian bookworm",
         "CUDA compiler 12.4",
         "torch 2.8.0",
-        layer_recipes.LINKS,
+        "CUDA links",
     ]
-    assert found.parts[-1].title == layer_recipes.RUNTIME
+    assert found.parts[-1].name == titles.RUNTIME
     assert found.digest is None
     assert all(part.blob is None and part.identity == part.key for part in found.parts)
     torch = found.parts[2]
@@ -73,7 +74,7 @@ def test_outline_of_a_target_knows_what_the_store_has(work: Workplace) -> None:
     assert one.size == image.size
     other = summary.of_target(work.matrix, work.matrix.target(B), work.store, "zstd")
     made = {part.title for part in other.parts if part.blob}
-    assert {"torch 2.8.0", "pyarrow 1.0", layer_recipes.BASE} <= made
+    assert {"torch 2.8.0", "pyarrow 1.0", "Debian bookworm"} <= made
     assert "sgl-kernel 2.0" not in made
     in_gzip = summary.of_target(work.matrix, work.matrix.target(A), work.store, "gzip")
     assert not any(part.blob for part in in_gzip.parts)
@@ -115,7 +116,7 @@ def test_names_that_stand_for_nothing(work: Workplace) -> None:
 
 def test_digest_of_a_layer_is_no_image(work: Workplace) -> None:
     digest = next(layer.blob.digest for layer in work.build("052").layers)
-    with pytest.raises(IntegrityError, match="not a manifest of ours"):
+    with pytest.raises(IntegrityError, match="not an image of this builder"):
         find(work, digest)
 
 
@@ -142,21 +143,11 @@ def test_layers_of_an_image_hold_what_the_lock_says(work: Workplace) -> None:
 
 def test_damaged_layer_that_must_be_looked_into_is_told(work: Workplace) -> None:
     work.build("052")
-    shelf = next(part for part in find(work, A).parts if part.title.startswith("small"))
-    assert shelf.blob
-    work.store.blob_path(shelf.identity).write_bytes(b"x" * shelf.size)
+    bucket = next(part for part in find(work, A).parts if part.name.kind is Kind.BUCKET)
+    assert bucket.blob
+    work.store.blobs.path(bucket.identity).write_bytes(b"x" * bucket.size)
     with pytest.raises(IntegrityError, match="a layer cannot be read"):
-        packages.packages(shelf, work.store)
-
-
-@pytest.mark.parametrize(
-    ("title", "place"),
-    [("torch 2.8.0", "torch"), ("nvidia-cublas-cu12 12.8.4.1", "nvidia-cublas-cu12"),
-     ("small distributions 3/16", "small distributions 3/16"), ("CUDA links", "CUDA links"),
-     ("CUDA compiler 12.4", "CUDA compiler "), ("Debian bookworm", "Debian bookworm")],
-)  # fmt: skip
-def test_place_of_a_layer_is_its_title_without_the_version(title: str, place: str) -> None:
-    assert packages.place(Part(title, "", None)) == place
+        packages.packages(bucket, work.store)
 
 
 # -- differences -----------------------------------------------------------------------------------
@@ -180,7 +171,7 @@ def test_cost_of_moving(work: Workplace) -> None:
     work.build("052")
     new = work.build("055")
     found = diff(work)
-    assert titles(found.pull)[0] == "sgl-kernel 2.0"
+    assert titles_of(found.pull)[0] == "sgl-kernel 2.0"
     assert found.pulled.layers + found.shared.layers == len(new.layers)
     assert found.pulled.bytes + found.shared.bytes == new.size
     assert found.common.layers == 5  # base, compiler, torch, links, pyarrow
@@ -196,7 +187,7 @@ def test_cost_of_moving(work: Workplace) -> None:
 def test_cost_of_moving_to_what_is_not_built_is_of_its_files(work: Workplace) -> None:
     work.build("052")
     found = diff(work)
-    assert titles(found.pull)[0] == "sgl-kernel 2.0"
+    assert titles_of(found.pull)[0] == "sgl-kernel 2.0"
     assert found.pull[0].size == 360_000_000
     assert found.pulled.not_made == found.pulled.layers
     assert (found.shared.not_made, found.pulled.unpacked) == (0, None)
@@ -212,18 +203,18 @@ def test_no_difference(work: Workplace) -> None:
 
 def test_other_bytes_of_the_same_version_are_a_change() -> None:
     blobs = [Blob(f"sha256:{letter * 64}", "", 10, 20, "t") for letter in "ab"]
-    old, new = (Part("torch 2.8.0", "", blob) for blob in blobs)
+    old, new = (Part(titles.parse("torch 2.8.0"), "", blob) for blob in blobs)
     assert compare.changes([old], [new], None) == [
         Change("distribution", "torch", "2.8.0", "2.8.0", 10)
     ]
 
 
 def test_neighbours_that_come_or_go_do_not_change_a_small_package() -> None:
-    def shelf(key: str, *names: str) -> Part:
+    def bucket(key: str, *names: str) -> Part:
         held = tuple(Package("distribution", name, "1.0") for name in names)
-        return Part("small distributions 1/16", key, None, packages=held)
+        return Part(titles.bucket(1, 16), key, None, packages=held)
 
-    assert compare.changes([shelf("a", "attrs", "lark")], [shelf("b", "attrs")], None) == [
+    assert compare.changes([bucket("a", "attrs", "lark")], [bucket("b", "attrs")], None) == [
         Change("distribution", "lark", "1.0", None)
     ]
 
@@ -231,11 +222,11 @@ def test_neighbours_that_come_or_go_do_not_change_a_small_package() -> None:
 def test_other_base_is_told_by_its_packages_and_other_compiler_by_its_version() -> None:
     def base(version: str) -> Part:
         held = (Package("debian", "bash", "5"), Package("debian", "libc6", version))
-        return Part(layer_recipes.BASE, version, None, packages=held)
+        return Part(titles.DEBIAN, version, None, packages=held)
 
     found = compare.changes(
-        [base("2.36-1"), Part("CUDA compiler 12.4", "a", None)],
-        [base("2.36-2"), Part("CUDA compiler 13.0", "b", None, weight=7)],
+        [base("2.36-1"), Part(titles.compiler("12.4"), "a", None)],
+        [base("2.36-2"), Part(titles.compiler("13.0"), "b", None, weight=7)],
         None,
     )
     assert found == [

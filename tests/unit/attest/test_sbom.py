@@ -18,9 +18,7 @@ from packageurl import PackageURL
 from images.attest import sbom
 from images.attest.materials import Materials
 from images.content import runtime_wheel
-from images.content.cuda import toolkit
-from images.content.debian import rootfs
-from images.inputs.lock import target_lock
+from images.inputs.lock import base_lock, cuda_lock, target_lock
 from images.inputs.matrix import matrix
 from images.oci.image import Image
 from images.oci.store.store import open_store
@@ -98,10 +96,10 @@ def test_other_inputs_give_another_serial_number(
 
 
 def test_each_locked_file_is_a_component_once(image: Image) -> None:
-    document = parsed(image)
-    locked = [*MATERIALS.lock.distributions, *MATERIALS.tools.wheels]
-    files = {item.artifact.sha256 for item in locked}
-    files |= {item.artifact.sha256 for item in [*MATERIALS.base, *MATERIALS.tools.debs]}
+    document, tools = parsed(image), MATERIALS.tools
+    assert tools
+    files = {item.artifact.sha256 for item in [*MATERIALS.lock.distributions, *tools.wheels]}
+    files |= {item.artifact.sha256 for item in [*MATERIALS.base, *tools.debs]}
     hashes = [item["hashes"][0]["content"] for item in document["components"] if "hashes" in item]
     assert sorted(hashes) == sorted(files)
     whole, *_ = [item for item in document["dependencies"] if "dependsOn" in item]
@@ -152,7 +150,7 @@ def test_real_locks_give_a_valid_sbom(image: Image, target: str) -> None:
     table = matrix.load(ROOT / "matrix.yaml")
     row = table.target(target)
     made_from = Materials(
-        target_lock.read(table, row), rootfs.locked(), toolkit.locked(row.toolkit)
+        target_lock.read(table, row), base_lock.read(), cuda_lock.read(row.toolkit)
     )
     document = parsed(image, made_from)
     assert len(document["components"]) > 300

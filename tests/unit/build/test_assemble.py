@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from images.build import base
 from images.build.assemble import assemble
 from images.content.custom_base.base_image import BaseImage
 from images.inputs.lock.artifact import Artifact
@@ -33,7 +34,7 @@ def test_labels_and_environment_of_an_own_base() -> None:
     env |= dict.fromkeys(astray, "x")
     labels = {"org.opencontainers.image.source": "x", "roll.target": "y", "team": "z"}
     own = BaseImage(reference, "sha256:1", "linux/amd64", (), env, labels, (), documents)
-    image = assemble(TARGETS[0], "0" * 64, [], own)
+    image = assemble(TARGETS[0], "0" * 64, [], base.custom(own, None, TARGETS[0]).inherited)
     plain = assemble(TARGETS[0], "0" * 64, [])
     assert image.env["PATH"] == f"{plain.env['PATH']}:/a"
     assert (image.env["CUDA_HOME"], image.env["THEIRS"]) == ("/usr/local/cuda", "1")

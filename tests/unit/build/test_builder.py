@@ -18,20 +18,22 @@ from pathlib import Path
 
 import pytest
 
-from images.build import builder
+from images.build import builder, titles
 from images.build.builder import Look, Made, Settings
-from images.build.layer_recipes import Recipe, Workshop
+from images.build.recipe import LayerContext, Recipe
 from images.content.python import interpreter
 from images.content.python.interpreter import Interpreter
 from images.errors import BuildError, FetchError, IntegrityError, StoreError
 from images.http.retry import Policy
-from images.inputs.fetch import download_cache, needed
-from images.inputs.fetch.needed import Sources
+from images.inputs.fetch import download_cache, downloads
+from images.inputs.fetch.needed_files import NeededFiles
 from images.inputs.lock.artifact import Artifact
-from images.inputs.lock.target_lock import Distribution
+from images.inputs.lock.distribution import Distribution
+from images.inputs.resolve import file_urls
 from images.oci.layer.entry import Entry, of_bytes
 from images.oci.reference import Repository
-from images.oci.store.remote_layers import Place, Remote
+from images.oci.store.maintenance import verify
+from images.oci.store.remote_layers import Location, RemoteLayer
 from images.oci.store.store import open_store
 from images.util import progress
 from images.util.progress import Progress
@@ -63,17 +65,17 @@ class Kitchen:
         files: Sequence[Distribution] = (),
         extra: Callable[[], Iterator[Entry]] = lambda: iter(()),
     ) -> Recipe:
-        def entries(shop: Workshop, opened: ExitStack) -> Iterator[Entry]:
+        def entries(context: LayerContext, opened: ExitStack) -> Iterator[Entry]:
             self.made.append(title)
             yield of_bytes(f"{title}/own", title.encode())
             for item in files:
-                path = download_cache.checked(item.artifact, shop.cache)
+                path = download_cache.checked(item.artifact, context.cache)
                 yield of_bytes(f"{title}/{item.name}", path.read_bytes())
             yield from extra()
 
         weight = sum(item.artifact.size for item in files) or 10
         key = hashlib.sha256(title.encode()).hexdigest()
-        return Recipe(title, key, tuple(files), (), entries, weight)
+        return Recipe(titles.parse(title), key, tuple(files), (), entries, weight)
 
     def cook(self, recipes: Sequence[Recipe], look: Look | None = None) -> list[Made]:
         progress = Progress(self.out)
@@ -83,10 +85,10 @@ class Kitchen:
 
 @pytest.fixture
 def kitchen(server: Faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kitchen:
-    def locations(wanted: Sources, mirror: str | None, cache: Path) -> dict[Artifact, str]:
+    def locations(wanted: NeededFiles, mirror: str | None, cache: Path) -> dict[Artifact, str]:
         return {file: server.url(f"/{item.name}") for file, item in wanted.distributions.items()}
 
-    def noted(self: download_cache.Downloads, artifact: Artifact, url: str) -> Future[Path]:
+    def noted(self: downloads.Downloads, artifact: Artifact, url: str) -> Future[Path]:
         kitchen.downloads.append(start(self, artifact, url))
         return kitchen.downloads[-1]
 
@@ -95,13 +97,13 @@ def kitchen(server: Faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         wait(kitchen.downloads)
         return python
 
-    kitchen, start = Kitchen(server, tmp_path), download_cache.Downloads.start
+    kitchen, start = Kitchen(server, tmp_path), downloads.Downloads.start
     python = Interpreter((sys.executable, "-I", "-S"), {}, "3.11.0")
     monkeypatch.setattr(interpreter, "missing", lambda *_: [])
     monkeypatch.setattr(interpreter, "extracted", lambda *_: late(python))
-    monkeypatch.setattr(download_cache.Downloads, "start", noted)
-    monkeypatch.setattr(needed, "locate", locations)
-    monkeypatch.setattr(download_cache, "POLICY", Policy(base_delay=0.0))
+    monkeypatch.setattr(downloads.Downloads, "start", noted)
+    monkeypatch.setattr(file_urls, "locate", locations)
+    monkeypatch.setattr(downloads, "POLICY", Policy(base_delay=0.0))
     return kitchen
 
 
@@ -116,8 +118,8 @@ def test_layers_come_in_the_order_of_their_recipes(kitchen: Kitchen) -> None:
     assert [item.reused for item in found] == [False] * 3
     assert sorted(kitchen.made) == ["large", "middle", "small"]
     for item in found:
-        assert kitchen.settings.store.has(item.layer.blob.digest, item.layer.blob.size)
-    assert kitchen.settings.store.verify() == []
+        assert kitchen.settings.store.blobs.has(item.layer.blob.digest, item.layer.blob.size)
+    assert verify(kitchen.settings.store) == []
 
 
 def test_second_build_makes_and_fetches_nothing(kitchen: Kitchen) -> None:
@@ -131,17 +133,17 @@ def test_second_build_makes_and_fetches_nothing(kitchen: Kitchen) -> None:
     assert (kitchen.made, kitchen.server.seen) == ([], [])
 
 
-PLACE = Place(Repository("localhost:5000", "roll/cache"), plain_http=True)
+PLACE = Location(Repository("localhost:5000", "roll/cache"), plain_http=True)
 
 
 class Library:
     """Knows layers that lie elsewhere; notes what it was asked for."""
 
     def __init__(self, *made: Made) -> None:
-        self.remotes = {item.key: Remote(item.key, item.layer.blob, PLACE) for item in made}
+        self.remotes = {item.key: RemoteLayer(item.key, item.layer.blob, PLACE) for item in made}
         self.asked: list[list[str]] = []
 
-    def __call__(self, recipes: Sequence[Recipe]) -> dict[str, Remote]:
+    def __call__(self, recipes: Sequence[Recipe]) -> dict[str, RemoteLayer]:
         self.asked.append([recipe.title for recipe in recipes])
         keys = [recipe.key for recipe in recipes]
         return {key: self.remotes[key] for key in keys if key in self.remotes}
@@ -161,7 +163,8 @@ def test_layer_that_lies_elsewhere_is_neither_made_nor_fetched(
     assert [item.layer for item in second] == [item.layer for item in first]
     assert [(item.reused, item.place) for item in second] == [(True, PLACE), (False, None)]
     assert (kitchen.made, kitchen.server.seen) == (["two"], [])
-    assert [item.key for item in kitchen.settings.store.remotes().values()] == [recipes[0].key]
+    (missing,) = kitchen.settings.store.remote_layers.missing_here().values()
+    assert missing.key == recipes[0].key
 
 
 def test_only_what_the_store_lacks_is_looked_for(kitchen: Kitchen) -> None:
@@ -177,18 +180,18 @@ def test_build_that_looks_nowhere_leaves_a_whole_store(kitchen: Kitchen) -> None
     recipes = [kitchen.recipe("one"), kitchen.recipe("two")]
     first = kitchen.cook(recipes)
     store = kitchen.settings.store
-    store.blob_path(first[0].layer.blob.digest).unlink()
+    store.blobs.path(first[0].layer.blob.digest).unlink()
     kitchen.cook(recipes, Library(first[0]))
-    assert store.remotes()
+    assert store.remote_layers.missing_here()
     third = kitchen.cook(recipes)
     assert [item.reused for item in third] == [False, True]
-    assert store.remotes() == {}
+    assert store.remote_layers.missing_here() == {}
 
 
 def test_lost_blob_is_made_anew_and_no_other(kitchen: Kitchen) -> None:
     recipes = [kitchen.recipe("one"), kitchen.recipe("two")]
     first = kitchen.cook(recipes)
-    kitchen.settings.store.blob_path(first[1].layer.blob.digest).unlink()
+    kitchen.settings.store.blobs.path(first[1].layer.blob.digest).unlink()
     kitchen.made.clear()
     second = kitchen.cook(recipes)
     assert kitchen.made == ["two"]
@@ -214,7 +217,7 @@ def failure(kitchen: Kitchen, recipes: Sequence[Recipe]) -> BuildError:
     with pytest.raises(BuildError) as error:
         kitchen.cook(recipes)
     assert not list((kitchen.settings.store.path / ".roll" / "tmp").iterdir())
-    assert kitchen.settings.store.verify() == []
+    assert verify(kitchen.settings.store) == []
     return error.value
 
 
@@ -282,7 +285,7 @@ def test_failed_layer_keeps_those_that_were_finished(kitchen: Kitchen) -> None:
     assert isinstance(error, IntegrityError)
     assert error.message == "layer bad: short: 5 bytes short"
     assert "pin another version" in str(error.remedy)
-    assert kitchen.settings.store.known(good.key)
+    assert kitchen.settings.store.layer_keys.known(good.key)
 
 
 def test_failed_layer_stops_the_others(kitchen: Kitchen) -> None:

@@ -13,7 +13,7 @@ from images.oci.descriptor import COMPRESSIONS, Blob, Compression
 from images.oci.layer import writer
 from images.oci.reference import Repository, parse
 from images.oci.store import remote_layers
-from images.oci.store.remote_layers import Place, Remote
+from images.oci.store.remote_layers import Location, RemoteLayer
 
 KEY = "a" * 64
 BLOB = Blob(
@@ -94,10 +94,10 @@ def test_nonsense_is_no_record(content: bytes) -> None:
 
 def test_remote_layers_come_back_as_they_were_noted() -> None:
     places = [
-        Place(Repository("localhost:5000", "a/b"), True),
-        Place(Repository("x.y", "c"), False),
+        Location(Repository("localhost:5000", "a/b"), True),
+        Location(Repository("x.y", "c"), False),
     ]
-    remotes = [Remote(str(number) * 64, BLOB, place) for number, place in enumerate(places)]
+    remotes = [RemoteLayer(str(number) * 64, BLOB, place) for number, place in enumerate(places)]
     assert remote_layers.parse(remote_layers.dump(remotes)) == remotes
     assert remote_layers.dump(reversed(remotes)) == remote_layers.dump(remotes)
 
@@ -106,7 +106,7 @@ def test_a_cache_is_a_repository_without_a_tag() -> None:
     from images.build import layer_cache
 
     place = layer_cache.place("localhost:5000/a/b", plain_http=True)
-    assert place == Place(Repository("localhost:5000", "a/b"), True)
+    assert place == Location(Repository("localhost:5000", "a/b"), True)
     with pytest.raises(UsageError, match="has no tag") as error:
         layer_cache.place("localhost:5000/a/b:v1", plain_http=True)
     assert "localhost:5000/a/b" in str(error.value.remedy)

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from images.build import grouping
-from images.inputs.lock import sealed_text, target_lock
+from images.build import grouping, titles
+from images.build.titles import Kind
+from images.inputs.lock import sealed_text
 from images.inputs.lock.artifact import Artifact
-from images.inputs.lock.target_lock import Distribution
+from images.inputs.lock.distribution import Distribution, parse_lines
 from images.inputs.matrix.matrix import load
 from images.oci.image import MAX_LAYERS
 from images.repository import ROOT
@@ -29,7 +30,7 @@ def distribution(name: str, size: int, version: str = "1.0") -> Distribution:
 
 def locked(path: Path) -> tuple[Distribution, ...]:
     lines = sealed_text.read(path, remedy="").lines
-    return target_lock.parse_lines(line for line in lines if not line.startswith("#"))
+    return parse_lines(line for line in lines if not line.startswith("#"))
 
 
 names = st.text("abcdefghij-", min_size=1, max_size=8)
@@ -72,7 +73,7 @@ def test_real_stack_has_what_changes_most_above_the_rest(real: tuple[Distributio
     own = [
         group.distributions[0]
         for group in grouping.groups(real)
-        if not grouping.is_shelf(group.title)
+        if group.name.kind is Kind.DISTRIBUTION
     ]
     stack = [item.name for item in own if grouping.is_torch_stack(item)]
     kept = [name for name in stack if not name.startswith(grouping._NEW_WITH_TORCH)]
@@ -95,7 +96,7 @@ def test_nvidia_wheels_that_have_files_in_common_share_no_layer(
     for group in grouping.groups(real):
         nvidia = [item.name for item in group.distributions if item.name.startswith("nvidia-")]
         shared = [name for name in nvidia if grouping.is_torch_stack(distribution(name, 1))]
-        assert len(shared) <= 1, group.title
+        assert len(shared) <= 1, group.name.title
 
 
 @pytest.mark.parametrize("torch", ["torch280", "torch291"])
@@ -139,7 +140,7 @@ def test_every_distribution_is_in_one_group_and_large_ones_are_alone(
             item.artifact.size < grouping.OWN_LAYER for item in group.distributions
         )
         assert list(group.distributions) == sorted(group.distributions)
-    assert len({group.title for group in groups}) == len(groups)
+    assert len({group.name.title for group in groups}) == len(groups)
 
 
 @given(distributions, st.randoms())
@@ -160,7 +161,7 @@ def test_bump_of_a_small_distribution_changes_one_layer_in_its_place(
     assert len(before) == len(after)
     changed = [index for index, group in enumerate(before) if group != after[index]]
     assert len(changed) == 1
-    assert [group.title for group in before] == [group.title for group in after]
+    assert [group.name.title for group in before] == [group.name.title for group in after]
 
 
 @given(distributions, st.integers(1, 3 * grouping.OWN_LAYER))
@@ -169,7 +170,7 @@ def test_new_distribution_moves_no_other(items: list[Distribution], size: int) -
     after = grouping.groups([*items, distribution("added", size)])
     without = [
         grouping.Group(
-            group.title, tuple(item for item in group.distributions if item.name != "added")
+            group.name, tuple(item for item in group.distributions if item.name != "added")
         )
         for group in after
     ]
@@ -187,12 +188,12 @@ def test_torch_stack_is_what_torch_pins(name: str, expected: bool) -> None:
     assert grouping.is_torch_stack(distribution(name, 1)) is expected
 
 
-def test_titles_tell_shelves_from_wheels(real: tuple[Distribution, ...]) -> None:
+def test_names_tell_buckets_from_distributions(real: tuple[Distribution, ...]) -> None:
     for group in grouping.groups(real):
         large = any(item.artifact.size >= grouping.OWN_LAYER for item in group.distributions)
-        assert grouping.is_shelf(group.title) is not large
+        assert (group.name.kind is Kind.BUCKET) is not large
 
 
 def test_size_of_a_group_is_that_of_its_files() -> None:
     one = distribution("a", 5)
-    assert grouping.Group("t", (one, dataclasses.replace(one, name="b"))).size == 10
+    assert grouping.Group(titles.parse("t"), (one, dataclasses.replace(one, name="b"))).size == 10

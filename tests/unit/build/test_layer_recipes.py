@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from images import format_numbers
-from images.build import grouping, layer_recipes
-from images.build.layer_recipes import Recipe
-from images.content.cuda import toolkit
-from images.content.debian import rootfs
-from images.inputs.lock import sealed_text, target_lock
+from images.build import base, grouping, layer_recipes
+from images.build.recipe import Recipe
+from images.inputs.lock import base_lock, cuda_lock, distribution, sealed_text
 from images.inputs.lock.artifact import Artifact
+from images.inputs.lock.cuda_lock import Toolkit
 from images.inputs.lock.deb import Deb
-from images.inputs.lock.target_lock import Distribution, Lock
+from images.inputs.lock.distribution import Distribution
+from images.inputs.lock.target_lock import Lock
 from images.oci.descriptor import Compression
 from images.oci.image import MAX_LAYERS
 from images.repository import ROOT
@@ -29,8 +29,8 @@ BUILD = "# build "
 def read(path: Path) -> Lock:
     lines = sealed_text.read(path, remedy="").lines
     return Lock(
-        target_lock.parse_lines(line for line in lines if not line.startswith(BUILD)),
-        target_lock.parse_lines(
+        distribution.parse_lines(line for line in lines if not line.startswith(BUILD)),
+        distribution.parse_lines(
             line.removeprefix(BUILD) for line in lines if line.startswith(BUILD)
         ),
     )
@@ -39,12 +39,13 @@ def read(path: Path) -> Lock:
 def recipes(
     value: Lock, compression: Compression = "zstd", debs: list[Deb] | None = None
 ) -> list[Recipe]:
-    return layer_recipes.recipes(value, debs or rootfs.locked(), compiler(value), compression)
+    debs = debs or base_lock.read()
+    return layer_recipes.recipes(value, debs, compiler(value), compression, base.debian(debs))
 
 
-def compiler(value: Lock) -> toolkit.Toolkit:
+def compiler(value: Lock) -> Toolkit:
     names = {item.name for item in value.distributions}
-    return toolkit.locked("13.0" if "nvidia-cuda-runtime" in names else "12.4")
+    return cuda_lock.read("13.0" if "nvidia-cuda-runtime" in names else "12.4")
 
 
 def bumped(value: Lock, name: str) -> Lock:
@@ -189,7 +190,7 @@ def test_other_content_of_the_virtual_environment_changes_the_base(
     value: Lock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = keys(value)
-    monkeypatch.setattr(layer_recipes, "_VENV_CONFIG", "include-system-site-packages = true\n")
+    monkeypatch.setattr(base, "VENV_CONFIG", "include-system-site-packages = true\n")
     assert set(before) - set(keys(value)) == {before[0]}
 
 
@@ -202,7 +203,7 @@ def test_other_compiler_links_change_the_links(
 
 
 def test_security_update_of_another_package_changes_the_base_alone(value: Lock) -> None:
-    debs = rootfs.locked()
+    debs = base_lock.read()
     index = next(index for index, deb in enumerate(debs) if deb.package == "perl-base")
     debs[index] = dataclasses.replace(
         debs[index], artifact=dataclasses.replace(debs[index].artifact, sha256="d" * 64)

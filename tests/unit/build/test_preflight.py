@@ -9,14 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from images.build import layer_recipes, preflight
-from images.build.layer_recipes import Recipe
+from images.build import preflight, prepare, titles
 from images.build.preflight import Needs
+from images.build.recipe import Recipe
+from images.build.titles import Kind
 from images.commands import options
-from images.content.cuda import toolkit
-from images.content.debian import rootfs
 from images.errors import StoreError, ToolError
-from images.inputs.lock import target_lock
 from images.inputs.matrix import matrix
 from images.repository import ROOT
 from tests.faults.disks import disk, remount
@@ -28,9 +26,7 @@ GIB = 1 << 30
 def recipes() -> list[Recipe]:
     found = matrix.load(ROOT / "matrix.yaml")
     target = found.target(TARGET)
-    return layer_recipes.recipes(
-        target_lock.read(found, target), rootfs.locked(), toolkit.locked(target.toolkit), "zstd"
-    )
+    return prepare.inputs_of(found, target).recipes()
 
 
 def test_a_whole_build_needs_less_than_it_makes_and_most_of_it() -> None:
@@ -41,12 +37,12 @@ def test_a_whole_build_needs_less_than_it_makes_and_most_of_it() -> None:
 
 
 def test_one_changed_layer_needs_no_root_file_system() -> None:
-    (runtime,) = (recipe for recipe in recipes() if recipe.title == layer_recipes.RUNTIME)
+    (runtime,) = (recipe for recipe in recipes() if recipe.kind is Kind.RUNTIME)
     assert preflight.needs([runtime], 0).store < 1_000_000
 
 
 def test_only_what_is_installed_by_dpkg_needs_mmdebstrap() -> None:
-    assert [recipe.title for recipe in recipes() if recipe.bootstraps] == [layer_recipes.BASE]
+    assert [recipe.name for recipe in recipes() if recipe.bootstraps] == [titles.DEBIAN]
 
 
 def test_room_on_one_disk_is_asked_for_both(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def matrix(tmp_path: Path) -> Path:
 def store(tmp_path: Path) -> Store:
     """A store that holds one small image."""
     store = open_store(tmp_path / "my store")
-    with store.new_file() as (out, commit):
+    with store.blobs.new_file() as (out, commit):
         blob: Blob = write([of_bytes("a", b"1")], out, "gzip")
         commit(blob.digest)
     store.save(Image(TARGET, (Layer("only", blob),), {"A": "1"}, {"roll.target": TARGET}, "t"))
@@ -432,14 +432,14 @@ def test_verify_of_a_good_store_says_so(store: Store) -> None:
 
 def test_verify_lists_all_faults_and_its_remedy_works(store: Store) -> None:
     (layer,) = store.load(TARGET).layers
-    store.blob_path(layer.blob.digest).write_bytes(b"damaged")
+    store.blobs.path(layer.blob.digest).write_bytes(b"damaged")
     done = cli("verify", "--json", "--store", store.path)
     assert done.returncode == 6
     assert len(json.loads(done.stdout)["faults"]) == 2
     assert layer.blob.digest in done.stderr
     assert "gc --damaged" in done.stderr
     assert cli("gc", "--damaged", "--store", store.path).returncode == 0
-    assert not store.blob_path(layer.blob.digest).exists()
+    assert not store.blobs.path(layer.blob.digest).exists()
 
 
 def test_broken_index_is_a_fault_and_no_traceback(store: Store) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from images.oci.image import Image
 from images.oci.layer.entry import of_bytes
 from images.oci.store import store
+from images.oci.store.maintenance import verify
 from images.oci.store.store import Store
 from tests.places import open_to_all
 from tests.unit import bundles
@@ -57,10 +58,10 @@ def test_layout_is_the_store_again(small: tuple[Store, Image], out: Path, tmp_pa
     assert done.code == 0, done.said
     found = store.open_store(tmp_path / "layout", create=False)
     assert found.images() == {"small": image.manifest_digest}
-    assert found.verify() == []
+    assert verify(found) == []
     for item in image.layers:
-        original = layout.blob_path(item.blob.digest).read_bytes()
-        assert found.blob_path(item.blob.digest).read_bytes() == original
+        original = layout.blobs.path(item.blob.digest).read_bytes()
+        assert found.blobs.path(item.blob.digest).read_bytes() == original
     left = {path.name for path in (tmp_path / "layout").iterdir()}
     assert left == {"oci-layout", "index.json", "blobs", ".roll"}
     assert f"oci:{tmp_path / 'layout'}:small" in done.out
@@ -108,7 +109,7 @@ def test_layout_takes_a_second_image(small: tuple[Store, Image], out: Path, tmp_
         "small": image.manifest_digest,
         "newer": newer.manifest_digest,
     }
-    assert found.verify() == []
+    assert verify(found) == []
     alone = run(tmp_path / "second", "--rootfs", tmp_path / "root")
     assert alone.code == 3
     assert "--from DIR" in alone.said

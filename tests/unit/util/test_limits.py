@@ -168,11 +168,11 @@ def test_an_inventory_without_lines_is_none(tmp_path: Path) -> None:
     path.write_bytes(b'["' + b"0" * (1 << 17))
     for inventory in (path, Path("/dev/zero")):
         with pytest.raises(UsageError, match="not an inventory"):
-            delta.held([inventory])
+            delta.read_inventories([inventory])
     out = io.StringIO()
     json.dump({"files": 0}, out)
     path.write_text(out.getvalue())
-    assert delta.held([path]).sizes == frozenset()
+    assert delta.read_inventories([path]).sizes == frozenset()
 
 
 def test_an_sdist_whose_head_unpacks_without_end_is_refused(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_an_sdist_whose_head_unpacks_without_end_is_refused(tmp_path: Path) -> N
         path.write_bytes(gzip.compress(content))
         with pytest.raises(IntegrityError, match="not an sdist"):
             sdist_archive.unpacked(path, tmp_path / "source")
-        with pytest.raises(LockError, match="what it requires cannot be read"):
+        with pytest.raises(LockError, match="its requirements cannot be read"):
             sdist_metadata.requires(path)
 
 

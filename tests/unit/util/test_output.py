@@ -40,7 +40,7 @@ SHOWING = (
 @pytest.fixture
 def filled(store: Store) -> Store:
     """A store of one small image with an SBOM."""
-    with store.new_file() as (out, commit):
+    with store.blobs.new_file() as (out, commit):
         blob = write([of_bytes("a", b"1")], out, "gzip")
         commit(blob.digest)
     image = Image(TARGET, (Layer("only", blob),), {"A": "1"}, {"roll.target": TARGET}, "t")

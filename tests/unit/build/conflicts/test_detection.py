@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from images.build import grouping
+from images.build import grouping, titles
 from images.build.conflicts import (
     detection,
     image_files,
@@ -20,7 +20,7 @@ from images.build.conflicts import (
 from images.build.conflicts.detection import Conflict, InstalledFiles, Tree
 from images.inputs.lock import target_lock
 from images.inputs.lock.artifact import Artifact
-from images.inputs.lock.target_lock import Distribution
+from images.inputs.lock.distribution import Distribution
 from images.inputs.matrix import matrix
 from images.inputs.matrix.conflict_rules import THE_IMAGE, Rule
 from images.repository import ROOT
@@ -180,15 +180,15 @@ def items() -> Iterator[Distribution]:
 
 def test_a_layer_changes_only_where_its_file_would_win_and_must_not() -> None:
     low, high, one, two = items()
-    apart = [grouping.Group(item.name, (item,)) for item in (low, high)]
-    groups = [*apart, grouping.Group("shelf", (one, two))]
+    apart = [grouping.Group(titles.parse(item.name), (item,)) for item in (low, high)]
+    groups = [*apart, grouping.Group(titles.parse("bucket"), (one, two))]
     assert left_out.of_groups(groups, [rule()]) == {}
     beaten = left_out.of_groups(groups, [rule(winner="low", over="high")])
-    assert list(beaten) == ["high"]
-    assert list(left_out.of_groups(groups, [rule(winner="one", over="two")])) == ["shelf"]
-    assert list(left_out.of_groups(groups, [rule(winner="two", over="one")])) == ["shelf"]
+    assert [name.title for name in beaten] == ["high"]
+    assert list(left_out.of_groups(groups, [rule(winner="one", over="two")])) == [groups[2].name]
+    assert list(left_out.of_groups(groups, [rule(winner="two", over="one")])) == [groups[2].name]
     own = left_out.of_groups(groups, [rule(winner=THE_IMAGE, over="low")])
-    assert own["low"][0].winner is None
+    assert own[groups[0].name][0].winner is None
     assert left_out.of_groups(groups, [rule(winner="gone", over="low")]) == {}
-    (line,) = left_out.inputs(beaten["high"])
+    (line,) = left_out.inputs(beaten[groups[1].name])
     assert line == ["/*", "high", "low", "0" * 64]

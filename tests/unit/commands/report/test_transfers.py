@@ -11,13 +11,13 @@ from images.export.push.push import Pushed
 from images.export.push.transfer import PushedBlob, State
 from images.oci.reference import Repository
 from images.oci.registry.referrers import Attached
-from images.oci.store.remote_layers import Remote
+from images.oci.store.remote_layers import RemoteLayer
 from tests.unit import bundles
 from tests.unit.reports import LAYOUT, PLACE, VALUE
 
 
 def test_pull_tells_what_came() -> None:
-    fetched = [Remote("a" * 64, VALUE.layers[0].blob, PLACE)]
+    fetched = [RemoteLayer("a" * 64, VALUE.layers[0].blob, PLACE)]
     document = transfers.pull_document(VALUE, LAYOUT, fetched)
     assert (document["target"], document["bytes"]) == ("one", 2_000_000)
     assert document["fetched"] == [VALUE.layers[0].blob.digest]

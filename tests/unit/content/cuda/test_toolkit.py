@@ -12,12 +12,11 @@ from pathlib import Path
 import pytest
 
 from images.content.cuda import links, stub_library, toolkit
-from images.content.cuda.toolkit import Toolkit
-from images.errors import IntegrityError, LockError
+from images.errors import IntegrityError
 from images.inputs.compilers import BY_VERSION
-from images.inputs.matrix.matrix import load
+from images.inputs.lock import cuda_lock
+from images.inputs.lock.cuda_lock import Toolkit
 from images.oci.layer.entry import Entry
-from images.repository import ROOT
 from tests.unit.fake_debs import cached_deb
 from tests.unit.fake_toolkits import CUDA_H, cached, cached_wheel, fake_12, fake_13
 
@@ -41,26 +40,7 @@ def content(entry: Entry) -> bytes:
         return stream.read()
 
 
-# -- the lock ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("version", BY_VERSION)
-def test_the_lock_is_that_of_the_recipe(version: str) -> None:
-    tools, sources = toolkit.locked(version), BY_VERSION[version]
-    assert tools.version == version
-    assert [str(deb) for deb in tools.debs] == [
-        f"{name}={version}" for name, version in sources.debs.items()
-    ]
-    assert sorted(wheel.pin for wheel in tools.wheels) == sorted(sources.wheels)
-    assert "://" not in toolkit.lock_path(version).read_text()
-
-
-@pytest.mark.parametrize("version", BY_VERSION)
-def test_other_sources_make_the_lock_stale(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = replace(BY_VERSION[version], wheels=("nvidia-cuda-nvcc-cu12==12.5.40",))
-    monkeypatch.setattr(toolkit, "BY_VERSION", {version: other})
-    with pytest.raises(LockError, match="stale"):
-        toolkit.locked(version)
+# -- the key -------------------------------------------------------------------------------------
 
 
 def test_the_key_follows_the_files(tools: Toolkit) -> None:
@@ -71,22 +51,13 @@ def test_the_key_follows_the_files(tools: Toolkit) -> None:
 def test_the_key_follows_the_format(tools: Toolkit, monkeypatch: pytest.MonkeyPatch) -> None:
     before = toolkit.key(tools)
     other = replace(tools.sources, format="other")
-    monkeypatch.setattr(toolkit, "BY_VERSION", {tools.version: other})
+    monkeypatch.setattr(cuda_lock, "BY_VERSION", {tools.version: other})
     assert toolkit.key(tools) != before
 
 
 def test_cuda_12_layers_have_the_key_that_is_in_registries() -> None:
     """A CUDA 13 target, or a new way to write this module, must not change the others."""
-    assert toolkit.key(toolkit.locked("12.4")) == KEY_12
-
-
-def test_a_borrowed_runtime_is_the_file_that_the_targets_have() -> None:
-    """Its headers are linked from there, so the two must not drift apart."""
-    (runtime,) = (item for item in toolkit.locked("13.0").wheels if "runtime" in item.name)
-    for target in load(ROOT / "matrix.yaml").targets:
-        if target.toolkit == "13.0":
-            locked = (ROOT / "images" / "locks" / f"{target.id}.txt").read_text()
-            assert runtime.artifact.sha256 in locked
+    assert toolkit.key(cuda_lock.read("12.4")) == KEY_12
 
 
 # -- the compiler layer --------------------------------------------------------------------------
@@ -139,7 +110,7 @@ def test_a_package_without_a_program_is_refused(tmp_path: Path) -> None:
 
 def test_wheels_without_a_program_are_refused(tmp_path: Path) -> None:
     tools = fake_13(tmp_path)
-    with pytest.raises(IntegrityError, match=r"without .*cicc"):
+    with pytest.raises(IntegrityError, match=r"missing .*cicc"):
         list(toolkit.entries(replace(tools, wheels=tools.wheels[:-1]), tmp_path))
 
 
@@ -305,7 +276,7 @@ def test_cuda_13_has_one_directory_for_all() -> None:
 
 @pytest.mark.parametrize("version", BY_VERSION)
 def test_headers_of_the_compilers_own_wheels_are_not_linked(version: str) -> None:
-    own = {wheel.name for wheel in toolkit.locked(version).header_wheels}
+    own = {wheel.name for wheel in cuda_lock.read(version).header_wheels}
     assert own == {"12.4": OWN, "13.0": OWN_13}[version]
 
 

@@ -14,19 +14,18 @@ from typing import Any
 import pytest
 
 from images.build import prepare
-from images.build.prepare import Inputs
-from images.content.cuda import toolkit
-from images.content.custom_base import base_image, fit
-from images.content.custom_base.base_image import Ground
+from images.build.prepare import Inputs, Prepared
+from images.content.custom_base import base_image, base_layers, fit
+from images.content.custom_base.base_layers import Survey
 from images.content.custom_base.source import Place
-from images.content.debian import rootfs
 from images.errors import BuildError, FetchError, IntegrityError, MatrixError, UsageError
 from images.inputs.fetch import download_cache
-from images.inputs.lock import target_lock
+from images.inputs.lock import base_lock, cuda_lock, target_lock
 from images.inputs.matrix import base_reference
 from images.inputs.matrix.matrix import load
 from images.oci import image
 from images.oci.descriptor import INDEX_TYPE, MANIFEST_TYPE, digest_of
+from images.oci.store.maintenance import gc, verify
 from images.oci.store.store import Store, open_store
 from images.repository import ROOT
 from images.util.progress import Progress
@@ -54,14 +53,20 @@ def place(tmp_path: Path) -> Place:
 
 def inputs(reference: str) -> Inputs:
     target = dataclasses.replace(TARGET, base=reference)
-    return Inputs(target, target_lock.read(MATRIX, target), rootfs.locked(), toolkit.locked("12.4"))
+    return Inputs(
+        target, target_lock.read(MATRIX, target), base_lock.read(), cuda_lock.read("12.4")
+    )
 
 
-def ready(digest: str, place: Place, store: Store) -> tuple[Ground, list[str]]:
+def prepared(digest: str, place: Place, store: Store) -> Prepared:
+    return prepare.ready(inputs(f"oci:base@{digest}"), place, Progress(io.StringIO()), store)
+
+
+def ready(digest: str, place: Place, store: Store) -> tuple[Survey, list[str]]:
+    recipes = prepared(digest, place, store).recipes
     progress = Progress(io.StringIO())
-    ground, recipes = prepare.ready(inputs(f"oci:base@{digest}"), place, store, progress)
-    assert ground is not None
-    return ground, [recipe.title for recipe in recipes]
+    survey = base_layers.survey(described(digest, place), place.cache, store, progress)
+    return survey, [recipe.title for recipe in recipes]
 
 
 def refused(digest: str, place: Place, store: Store) -> list[str]:
@@ -75,8 +80,8 @@ def refused(digest: str, place: Place, store: Store) -> list[str]:
 
 
 def test_fit_base_gets_our_compiler(layout: Layout, place: Place, store: Store) -> None:
-    ground, titles = ready(layout.image([layout.layer(FIT)]), place, store)
-    facts = ground.facts
+    survey, titles = ready(layout.image([layout.layer(FIT)]), place, store)
+    facts = survey.facts
     assert (facts.system, facts.glibc, facts.python) == (
         "Ubuntu 22.04.5 LTS", "2.35", "/usr/bin/python3.11",
     )  # fmt: skip
@@ -95,14 +100,14 @@ def test_debian_packages_of_a_flavour_are_held_against_those_of_the_base(
     facts = ready(digest, place, store)[0].facts
     assert facts.debian == ("git", "rsync")
     target = dataclasses.replace(TARGET, flavour="roll", debian=("git", "rsync", "tmux"))
-    assert fit.lacking_debs(target, facts) == ["tmux"]
+    assert fit.lacking_debs(target, facts) == ("tmux",)
     none = ready(layout.image([layout.layer(FIT)]), place, store)[0].facts
-    assert fit.lacking_debs(target, none) == ["git", "rsync", "tmux"]
+    assert fit.lacking_debs(target, none) == ("git", "rsync", "tmux")
 
 
 def test_base_with_a_compiler_keeps_its_own(layout: Layout, place: Place, store: Store) -> None:
-    ground, titles = ready(layout.image([layout.layer({**FIT, **NVIDIA})]), place, store)
-    assert (ground.facts.compiler, ground.facts.nvcc) == ("12.8", True)
+    survey, titles = ready(layout.image([layout.layer({**FIT, **NVIDIA})]), place, store)
+    assert (survey.facts.compiler, survey.facts.nvcc) == ("12.8", True)
     assert not [title for title in titles if title.startswith("CUDA compiler")]
     assert "CUDA links" in titles
 
@@ -110,9 +115,9 @@ def test_base_with_a_compiler_keeps_its_own(layout: Layout, place: Place, store:
 def test_layers_are_keyed_as_on_our_own_base(layout: Layout, place: Place, store: Store) -> None:
     """All but the lowest, the links and the environment are the same blobs for every base."""
     own = inputs("")
-    ground, _ = ready(layout.image([layout.layer(FIT)]), place, store)
-    ours = {recipe.title: recipe.key for recipe in own.recipes(None)}
-    theirs = {recipe.title: recipe.key for recipe in own.recipes(ground)}
+    found = prepared(layout.image([layout.layer(FIT)]), place, store)
+    ours = {recipe.title: recipe.key for recipe in own.recipes()}
+    theirs = {recipe.title: recipe.key for recipe in found.recipes}
     differing = {
         title for title in ours.keys() | theirs.keys() if ours.get(title) != theirs.get(title)
     }
@@ -123,11 +128,11 @@ def test_what_a_download_cache_says_of_a_base_decides_about_no_layer(
     layout: Layout, place: Place, store: Store, tmp_path: Path
 ) -> None:
     digest = layout.image([layout.layer(FIT)])
-    ground, _ = ready(digest, place, store)
+    survey, _ = ready(digest, place, store)
     (kept,) = place.cache.glob("*/facts-*.json")
-    kept.write_text(kept.read_text().replace(ground.facts.python, "/opt/evil/python"))
-    assert ready(digest, place, store)[0].facts == ground.facts
-    assert ready(digest, place, open_store(tmp_path / "other"))[0].facts == ground.facts
+    kept.write_text(kept.read_text().replace(survey.facts.python, "/opt/evil/python"))
+    assert ready(digest, place, store)[0].facts == survey.facts
+    assert ready(digest, place, open_store(tmp_path / "other"))[0].facts == survey.facts
 
 
 def test_python_elsewhere_on_the_path(layout: Layout, place: Place, store: Store) -> None:
@@ -135,8 +140,8 @@ def test_python_elsewhere_on_the_path(layout: Layout, place: Place, store: Store
              if "ython3" in path}  # fmt: skip
     rest = {path: content for path, content in FIT.items() if "ython3" not in path}
     digest = layout.image([layout.layer({**rest, **files})], Env=["PATH=/opt/python/bin:/usr/bin"])
-    ground, titles = ready(digest, place, store)
-    assert ground.facts.python == "/opt/python/bin/python3.11"
+    survey, titles = ready(digest, place, store)
+    assert survey.facts.python == "/opt/python/bin/python3.11"
     assert titles[0] == "virtual environment of /opt/python/bin/python3.11"
 
 
@@ -148,8 +153,8 @@ def test_link_to_a_python_without_a_library_beside_it_is_followed(
     }
     files |= {path: content for path, content in FIT.items() if "ython3" not in path}
     files["usr/local/bin/python3.11"] = "/opt/p/bin/python3.11"
-    ground, _ = ready(layout.image([layout.layer(files)]), place, store)
-    assert ground.facts.python == "/opt/p/bin/python3.11"
+    survey, _ = ready(layout.image([layout.layer(files)]), place, store)
+    assert survey.facts.python == "/opt/p/bin/python3.11"
 
 
 # -- what does not ---------------------------------------------------------------------------------
@@ -293,8 +298,8 @@ def test_gzip_of_several_members_is_read_to_its_end(
     middle = len(tar) // 2
     packed = gzip.compress(tar[:middle]) + gzip.compress(tar[middle:])
     descriptor = {**layout.put(packed), "mediaType": GZIP}
-    ground, _ = ready(layout.image([(descriptor, digest_of(tar))]), place, store)
-    assert [layer.blob.unpacked for layer in ground.layers] == [len(tar)]
+    survey, _ = ready(layout.image([(descriptor, digest_of(tar))]), place, store)
+    assert [layer.blob.unpacked for layer in survey.layers] == [len(tar)]
 
 
 # -- cache and store -------------------------------------------------------------------------------
@@ -315,14 +320,15 @@ def test_what_is_in_the_cache_is_not_asked_for(layout: Layout, place: Place, sto
 
 
 def test_layers_go_into_the_store_whole(layout: Layout, place: Place, store: Store) -> None:
-    ground, _ = ready(layout.image([layout.layer(FIT)]), place, store)
-    assert base_image.put_layers(ground, place.cache, store) == [False]
-    assert base_image.put_layers(ground, place.cache, store) == [True]
-    assert store.verify() == []
-    value = image.Image("t", ground.layers, {}, {}, "t", ground.image.history)
+    digest = layout.image([layout.layer(FIT)])
+    survey, _ = ready(digest, place, store)
+    assert base_layers.put(survey.layers, place.cache, store) == [False]
+    assert base_layers.put(survey.layers, place.cache, store) == [True]
+    assert verify(store) == []
+    value = image.Image("t", survey.layers, {}, {}, "t", described(digest, place).history)
     store.save(value)
     assert store.load("t") == value
-    assert store.gc().blobs == 0
+    assert gc(store).blobs == 0
 
 
 def test_fetch_mends_a_damaged_layer(layout: Layout, place: Place, store: Store) -> None:
@@ -333,7 +339,7 @@ def test_fetch_mends_a_damaged_layer(layout: Layout, place: Place, store: Store)
     path.unlink()
     path.write_bytes(bytes(descriptor["size"]))
     progress = Progress(io.StringIO())
-    wanted = prepare.wanted(one, place, progress, bring=True)
+    wanted = prepare.ready(one, place, progress, verify=True).needed
     assert hashlib.sha256(path.read_bytes()).hexdigest() == path.parent.name
     assert download_cache.missing(wanted.base, place.cache) == []
     names = {deb.package for deb in wanted.debs.values()}

@@ -69,5 +69,5 @@ def test_layer_of_another_size_is_reported(tmp_path: Path, compression: str) -> 
 def test_missing_layer_of_a_store_is_reported_with_a_fix(store: Store) -> None:
     blob = Blob(f"sha256:{'0' * 64}", "", 1, 0, LAYER_TYPE + "gzip")
     with pytest.raises(IntegrityError, match="a layer cannot be read") as error:
-        list(decompress.unpacked(store, blob))
+        list(decompress.unpacked(store.blobs, blob))
     assert error.value.remedy == decompress.REMEDY

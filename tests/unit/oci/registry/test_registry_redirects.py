@@ -18,6 +18,7 @@ from images.oci.reference import Repository
 from images.oci.registry import download
 from images.oci.registry.client import Registry
 from images.oci.registry.transport import Transport
+from images.oci.registry.upload_session import UploadSession
 from tests.unit.servers import Answer, Asked, Identity, Server, identity, serving
 
 BLOB = b"content of a blob"
@@ -246,8 +247,8 @@ def test_upload_that_begins_elsewhere_in_the_registry(home: Path, status: int) -
 
     with serving(answer) as front, registry(front) as connected:
         log_in(home, front)
-        location, _ = connected.start_upload()
-        assert location == f"{front.url}/v2/moved/team/app/blobs/uploads/one"
+        session = UploadSession.begin(connected)
+    assert session.location == f"{front.url}/v2/moved/team/app/blobs/uploads/one"
 
 
 @pytest.mark.parametrize("status", [301, 302, 303])
@@ -257,7 +258,7 @@ def test_post_does_not_become_a_get(status: int) -> None:
         registry(front) as connected,
         pytest.raises(RegistryError, match=r"redirects to https://other\.example/x$") as error,
     ):
-        connected.start_upload()
+        UploadSession.begin(connected)
     assert len(front.seen) == 1
     assert "s3cr3t" not in f"{error.value.message}{error.value.remedy}"
 

@@ -22,7 +22,7 @@ from images.oci.store.store import open_store
 
 def put(store, content):
     name = "sha256:" + hashlib.sha256(content).hexdigest()
-    with store.new_file() as (out, commit):
+    with store.blobs.new_file() as (out, commit):
         for start in range(0, len(content), 65536):
             out.write(content[start:start + 65536])
         commit(name)
@@ -39,7 +39,7 @@ def blob_of(content: bytes) -> Blob:
 
 
 def add(store: Store, content: bytes) -> Blob:
-    with store.new_file() as (out, commit):
+    with store.blobs.new_file() as (out, commit):
         out.write(content)
         commit(digest_of(content))
     return blob_of(content)
@@ -88,7 +88,7 @@ def wait_for_line(child: subprocess.Popen[str]) -> str:
 
 HOLD_A_FILE = """
 store = open_store(Path(sys.argv[1]))
-with store.building(), store.new_file() as (out, commit):
+with store.building(), store.blobs.new_file() as (out, commit):
     out.write(b"slow")
     out.flush()
     print("ready", flush=True)

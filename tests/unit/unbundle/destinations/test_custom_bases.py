@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from images.export.bundle import bundle
+from images.export.bundle import unpacker
 from images.oci.descriptor import Blob
 from images.oci.image import Image, Layer
 from images.oci.layer.entry import Entry, of_bytes
 from images.oci.store import store
+from images.oci.store.maintenance import verify
 from images.oci.store.store import Store
 from tests.unit import bundles
 from tests.unit.bundles import make, old_python, parts, record, run, tree
@@ -106,7 +107,7 @@ def test_layout_is_the_store_again_and_rootfs_beside_it(
     assert tree(tmp_path / "there") == expected
     found = store.open_store(tmp_path / "layout", create=False)
     assert found.images() == {"small": whole.manifest_digest}
-    assert found.verify() == []
+    assert verify(found) == []
 
 
 def test_damaged_layer_of_the_base_keeps_the_others_waiting(
@@ -147,6 +148,6 @@ def test_libzstd_comes_from_whichever_layer_of_the_base_has_it(tmp_path: Path) -
     name = "./usr/lib/x86_64-linux-gnu/libzstd.so.1.5.2"
     below.append(of_tar(layout, tar([Member(name, library)])))
     whole = on_base(layout, below, [bundles.add(layout, [of_bytes("a", b"1")], "zstd")])
-    files, needs = bundle._tools(layout, whole)
+    files, needs = unpacker.files_for(layout, whole)
     assert files["libzstd.so.1"] == library
     assert "2.34" in needs

@@ -25,7 +25,7 @@ def layout(tmp_path: Path) -> Store:
 
 
 def of_entries(layout: Store, entries: Sequence[Entry], compression: Compression = "zstd") -> Blob:
-    with layout.new_file() as (out, commit):
+    with layout.blobs.new_file() as (out, commit):
         blob = writer.write(entries, out, compression)
         commit(blob.digest)
     return blob
@@ -113,7 +113,7 @@ def test_hostile_and_foreign_members_are_refused(
 
 def test_damaged_layers_are_refused(layout: Store) -> None:
     blob = of_entries(layout, [of_bytes("file", os.urandom(3_000_000))])
-    path = layout.blob_path(blob.digest)
+    path = layout.blobs.path(blob.digest)
     whole = path.read_bytes()
     for damaged in (whole[:-1], whole[:1_000_000] + bytes(1000) + whole[1_001_000:]):
         path.write_bytes(damaged)

@@ -9,8 +9,11 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from images.errors import LockError
-from images.inputs.lock import from_source, own_wheels, sealed_text, target_lock, uv
-from images.inputs.lock.target_lock import Distribution, Lock
+from images.inputs.fetch import custom_wheels
+from images.inputs.lock import sealed_text, target_lock
+from images.inputs.lock.distribution import Distribution
+from images.inputs.lock.target_lock import Lock
+from images.inputs.resolve import pylock, sdists, uv
 
 if TYPE_CHECKING:
     from images.inputs.matrix.matrix import Matrix, Target
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-def make(matrix: Matrix, target: Target, cache: Path) -> bool:
+def write(matrix: Matrix, target: Target, cache: Path) -> bool:
     """Resolve a target and write its lock; gives whether the lock changed.
 
     Args:
@@ -34,7 +37,7 @@ def make(matrix: Matrix, target: Target, cache: Path) -> bool:
     """
     engine = target_lock.engine_of(matrix, target)
     with TemporaryDirectory(prefix="own-wheels-") as place:
-        links = own_wheels.linked(target, cache, Path(place))
+        links = custom_wheels.linked(target, cache, Path(place))
         found = _resolved(target, engine, links, cache)
     locked = _keeping_files(_distributions(found), engine)
     check(target, locked)
@@ -51,11 +54,11 @@ def make(matrix: Matrix, target: Target, cache: Path) -> bool:
 
 def _resolved(
     target: Target, engine: Lock | None, links: Path | None, cache: Path
-) -> list[uv.Locked]:
+) -> list[pylock.Locked]:
     overrides = [_filled(pin.requirement, engine) for pin in target.overrides]
     kept = _kept(engine, overrides)
     request = uv.Request(
-        [*target.requirements, *own_wheels.requirements(target)],
+        [*target.requirements, *custom_wheels.requirements(target)],
         [*(pin.requirement for pin in target.constraints), *kept],
         overrides,
         target.exclude_newer,
@@ -64,7 +67,7 @@ def _resolved(
         links,
     )
     try:
-        return from_source.resolve(request, [sdist.name for sdist in target.sdists], cache)
+        return sdists.resolve(request, [sdist.name for sdist in target.sdists], cache)
     except LockError as error:
         if not any(pin in error.message for pin in kept):
             raise LockError(f"{target.id}: {error.message}", remedy=error.remedy) from None
@@ -108,7 +111,7 @@ def _name_of(requirement: str) -> str:
     return re.sub(r"[-_.]+", "-", found[0]).lower() if found else ""
 
 
-def _distributions(found: list[uv.Locked]) -> tuple[Distribution, ...]:
+def _distributions(found: list[pylock.Locked]) -> tuple[Distribution, ...]:
     return tuple(Distribution(item.name, item.version, item.artifact) for item in found)
 
 
@@ -134,9 +137,9 @@ def check(target: Target, locked: tuple[Distribution, ...]) -> None:
             remedy="pin a version that has one, or list the distribution under `sdists:` in "
             "matrix.yaml with what its build needs",
         )
-    own_wheels.check(target, locked)
+    custom_wheels.check(target, locked)
     for item in locked:
-        if target_lock.is_cuda_runtime(item):
+        if item.is_cuda_runtime:
             built_for = ".".join(item.version.split(".")[:2])
             if built_for != target.cuda:
                 raise LockError(

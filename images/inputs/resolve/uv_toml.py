@@ -20,7 +20,7 @@ _NONE, _OTHER = "UV_NO_CONFIG", "UV_CONFIG_FILE"
 
 
 @dataclass(frozen=True, slots=True)
-class Stated:
+class DependencyMetadata:
     """What a distribution requires, by its own documents.
 
     Attributes:
@@ -35,7 +35,7 @@ class Stated:
 
 
 def write(
-    place: Path, stated: Iterable[Stated], environ: Mapping[str, str] = os.environ
+    place: Path, stated: Iterable[DependencyMetadata], environ: Mapping[str, str] = os.environ
 ) -> dict[str, str]:
     """Write the settings for a run in a directory; gives the environment of that run.
 
@@ -68,7 +68,7 @@ def _of_user(environ: Mapping[str, str]) -> str:
         raise LockError(f"{_OTHER}: {named}: cannot be read: {error}") from error
 
 
-def _table(one: Stated) -> str:
+def _table(one: DependencyMetadata) -> str:
     fields = {"name": one.name, "version": one.version, "requires-dist": list(one.requires)}
     lines = [
         f"{name} = {json.dumps(value, ensure_ascii=False)}\n"

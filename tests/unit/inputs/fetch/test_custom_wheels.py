@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from images.errors import FetchError, IntegrityError, LockError, UsageError
-from images.inputs.fetch import needed
-from images.inputs.fetch.needed import Sources
-from images.inputs.lock import own_wheels, resolve, target_lock
+from images.inputs.fetch import custom_wheels, needed_files
+from images.inputs.fetch.needed_files import NeededFiles
+from images.inputs.lock import target_lock
 from images.inputs.lock.artifact import Artifact
-from images.inputs.lock.target_lock import Distribution
+from images.inputs.lock.distribution import Distribution
 from images.inputs.matrix.matrix import Matrix, OwnWheel, Target
+from images.inputs.resolve import file_urls, target_locks
 from tests.unit.wheels import write_wheel
 
 SIX = "six==1.17.0"
@@ -52,8 +53,8 @@ def test_own_wheel_is_locked_with_what_it_depends_on(
     tmp_path: Path,
 ) -> None:
     cache = tmp_path / "cache"
-    own_wheels.bring([owner], wheel.parent, cache)
-    assert resolve.make(matrix, owner, cache)
+    custom_wheels.bring([owner], wheel.parent, cache)
+    assert target_locks.write(matrix, owner, cache)
     found = target_lock.read(matrix, owner).distributions
     assert [(item.pin, item.own) for item in found] == [
         ("roll-demo-kernel==1.0+cu12", "my.yaml:70"),
@@ -62,7 +63,7 @@ def test_own_wheel_is_locked_with_what_it_depends_on(
     assert found[0].artifact.size == wheel.stat().st_size
     # From now on the cache is enough.
     wheel.unlink()
-    assert not resolve.make(matrix, owner, cache)
+    assert not target_locks.write(matrix, owner, cache)
 
 
 def test_missing_own_wheel_is_reported_with_its_line_and_makes_no_lock(
@@ -71,7 +72,7 @@ def test_missing_own_wheel_is_reported_with_its_line_and_makes_no_lock(
     tmp_path: Path,
 ) -> None:
     with pytest.raises(FetchError, match=r"my\.yaml:70: roll_demo_kernel") as error:
-        resolve.make(matrix, owner, tmp_path / "cache")
+        target_locks.write(matrix, owner, tmp_path / "cache")
     assert "--wheels DIR" in (error.value.remedy or "")
     assert not matrix.lock_path(owner.id).exists()
 
@@ -81,7 +82,7 @@ def test_file_with_another_hash_is_refused_and_not_kept(
 ) -> None:
     wheel.write_bytes(b"something else")
     with pytest.raises(IntegrityError, match=r"SHA256 mismatch .*my\.yaml:70"):
-        own_wheels.bring([owner], wheel.parent, tmp_path / "cache")
+        custom_wheels.bring([owner], wheel.parent, tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
 
 
@@ -94,7 +95,7 @@ def test_truncated_file_is_refused_before_anything_resolves(
     (named,) = owner.wheels
     truncated = dataclasses.replace(owner, wheels=(named._replace(sha256=digest),))
     with pytest.raises(IntegrityError, match=r"my\.yaml:70: roll_demo.*not a valid wheel") as error:
-        own_wheels.bring([truncated], wheel.parent, tmp_path / "cache")
+        custom_wheels.bring([truncated], wheel.parent, tmp_path / "cache")
     assert "whole file" in (error.value.remedy or "")
     assert not (tmp_path / "cache").exists()
 
@@ -103,13 +104,13 @@ def test_damaged_own_wheel_in_the_cache_is_not_used_and_is_replaced(
     matrix: Matrix, owner: Target, wheel: Path, tmp_path: Path
 ) -> None:
     cache = tmp_path / "cache"
-    own_wheels.bring([owner], wheel.parent, cache)
+    custom_wheels.bring([owner], wheel.parent, cache)
     (kept,) = cache.glob(f"*/{wheel.name}")
     kept.write_bytes(bytes(kept.stat().st_size))
     with pytest.raises(FetchError, match="damaged") as error:
-        resolve.make(matrix, owner, cache)
+        target_locks.write(matrix, owner, cache)
     assert "--wheels DIR" in (error.value.remedy or "")
-    own_wheels.bring([owner], wheel.parent, cache)
+    custom_wheels.bring([owner], wheel.parent, cache)
     assert kept.read_bytes() == wheel.read_bytes()
 
 
@@ -121,10 +122,10 @@ def test_own_wheel_whose_record_is_wrong_is_taken_by_the_word_for_it(
     (named,) = owner.wheels
     wrong = dataclasses.replace(owner, wheels=(named._replace(sha256=digest),))
     with pytest.raises(IntegrityError, match="not in RECORD") as error:
-        own_wheels.bring([wrong], wheel.parent, tmp_path / "cache")
+        custom_wheels.bring([wrong], wheel.parent, tmp_path / "cache")
     assert "`misrecorded:`" in (error.value.remedy or "")
     allowed = dataclasses.replace(wrong, misrecorded=frozenset({"roll-demo-kernel"}))
-    own_wheels.bring([allowed], wheel.parent, tmp_path / "cache")
+    custom_wheels.bring([allowed], wheel.parent, tmp_path / "cache")
     assert list((tmp_path / "cache").glob(f"*/{wheel.name}"))
 
 
@@ -134,22 +135,22 @@ def test_directory_that_is_none_is_reported(
 ) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match=f"--wheels .*/{name}: {said} directory"):
-        own_wheels.bring([owner], tmp_path / name, tmp_path / "cache")
+        custom_wheels.bring([owner], tmp_path / name, tmp_path / "cache")
 
 
 def test_wheel_that_the_resolution_does_not_take_is_refused(owner: Target) -> None:
     other = Distribution("roll-demo-kernel", "1.0", Artifact("x.whl", "b" * 64, 1))
     with pytest.raises(LockError, match=r"my\.yaml:70: roll_demo_kernel"):
-        own_wheels.check(owner, [other])
+        custom_wheels.check(owner, [other])
 
 
 def test_no_index_is_asked_for_an_own_wheel(owner: Target, tmp_path: Path) -> None:
     (named,) = owner.wheels
     file = Artifact(named.filename, named.sha256, 1)
     item = Distribution("roll-demo-kernel", "1.0+cu12", file, "my.yaml:70")
-    absent = Sources({file: item}, {})
+    absent = NeededFiles({file: item}, {})
     with pytest.raises(FetchError, match=r"my\.yaml:70: .*\.whl") as error:
-        needed.locate(absent, None, tmp_path)
+        file_urls.locate(absent, None, tmp_path)
     assert "--wheels DIR" in (error.value.remedy or "")
     with pytest.raises(FetchError, match=r"my\.yaml:70"):
-        raise needed.not_here(absent, tmp_path, "python build.py fetch")
+        raise needed_files.not_here(absent, tmp_path, "python build.py fetch")

@@ -13,13 +13,14 @@ from pathlib import Path
 from images.errors import LockError
 from images.formats import sdist_metadata
 from images.inputs.fetch import download_cache, index_login
-from images.inputs.lock import uv
-from images.inputs.lock.uv_stated import Stated
+from images.inputs.fetch.downloads import CONNECTIONS, Downloads
+from images.inputs.resolve import pylock, uv
+from images.inputs.resolve.uv_toml import DependencyMetadata
 
 _ROUNDS = 10
 
 
-def resolve(request: uv.Request, sdists: Collection[str], cache: Path) -> list[uv.Locked]:
+def resolve(request: uv.Request, sdists: Collection[str], cache: Path) -> list[pylock.Locked]:
     """As `uv.resolve`; a wheel is taken where one fits, also of what may come as an sdist.
 
     Args:
@@ -32,16 +33,16 @@ def resolve(request: uv.Request, sdists: Collection[str], cache: Path) -> list[u
         FetchError, IntegrityError, StoreError: an sdist cannot be had.
         ToolError: uv cannot be run.
     """
-    names, stated = set(sdists), list[Stated]()
+    names, metadata = set(sdists), list[DependencyMetadata]()
     for _ in range(_ROUNDS):
-        unknown = [Stated(name) for name in sorted(names)]
-        found = uv.resolve(replace(request, sdists=names, stated=[*unknown, *stated]))
+        unknown = [DependencyMetadata(name) for name in sorted(names)]
+        found = uv.resolve(replace(request, sdists=names, metadata=[*unknown, *metadata]))
         taken = [item for item in found if item.name in names]
         if wheels := {item.name for item in taken if _has_wheel(item, request)}:
             names -= wheels
             continue
-        before, stated = stated, _stated(taken, cache)
-        if stated == before:
+        before, metadata = metadata, _metadata(taken, cache)
+        if metadata == before:
             return found
     raise LockError(
         f"what the sdists of {', '.join(sorted(names))} require changes with their versions, and "
@@ -50,7 +51,7 @@ def resolve(request: uv.Request, sdists: Collection[str], cache: Path) -> list[u
     )
 
 
-def _has_wheel(item: uv.Locked, request: uv.Request) -> bool:
+def _has_wheel(item: pylock.Locked, request: uv.Request) -> bool:
     """Whether the image can take a wheel of the very version that uv took the sdist of."""
     pin = f"{item.name}=={item.version}"
     try:
@@ -60,16 +61,14 @@ def _has_wheel(item: uv.Locked, request: uv.Request) -> bool:
     return True
 
 
-def _stated(taken: Sequence[uv.Locked], cache: Path) -> list[Stated]:
+def _metadata(taken: Sequence[pylock.Locked], cache: Path) -> list[DependencyMetadata]:
     urls = index_login.with_logins({item.artifact: item.url for item in taken})
-    with download_cache.Downloads(
-        cache, jobs=download_cache.CONNECTIONS, advance=lambda _: None
-    ) as downloads:
+    with Downloads(cache, jobs=CONNECTIONS, advance=lambda _: None) as downloads:
         arriving = [downloads.start(file, url) for file, url in urls.items()]
         for each in arriving:
             each.result()
     return [
-        Stated(
+        DependencyMetadata(
             item.name,
             item.version,
             sdist_metadata.requires(download_cache.checked(item.artifact, cache)),

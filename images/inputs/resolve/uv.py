@@ -18,26 +18,21 @@ from functools import cache
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import tomli
-from packaging.markers import Marker
-from packaging.tags import Tag, compatible_tags, cpython_tags
-from packaging.utils import BuildTag, canonicalize_name, parse_wheel_filename
 
 from images import image_paths
 from images.errors import FetchError, LockError, StoreError, ToolError
 from images.http import certificates
-from images.inputs.lock import uv_stated
+from images.inputs import wheel_tags
 from images.inputs.lock.artifact import Artifact
-from images.inputs.lock.uv_stated import Stated
-
-PLATFORM = "x86_64-manylinux_2_36"
-"""What wheels are chosen for: the glibc of Debian bookworm."""
+from images.inputs.resolve import pylock, uv_toml
+from images.inputs.resolve.pylock import Locked
+from images.inputs.resolve.uv_toml import DependencyMetadata
 
 _COMPILE = (
     *("pip", "compile", "--format", "pylock.toml"),
-    *("--python-version", image_paths.PYTHON, "--python-platform", PLATFORM),
+    *("--python-version", image_paths.PYTHON, "--python-platform", wheel_tags.PLATFORM),
     *("--no-python-downloads", "--no-header", "--no-annotate", "--quiet"),
 )
 _INPUTS = ("requirements", "constraints", "overrides")
@@ -48,27 +43,6 @@ _UNTRUSTED = (
 )
 _FILTERED = re.compile(r"`(\S+)` was filtered by `exclude-newer`")
 _NO_WHEEL = "building from source is disabled"
-_GLIBC = (2, 36)
-_MARKERS = {
-    "implementation_name": "cpython",
-    "os_name": "posix",
-    "platform_machine": "x86_64",
-    "platform_python_implementation": "CPython",
-    "platform_system": "Linux",
-    "python_full_version": f"{image_paths.PYTHON}.0",
-    "python_version": image_paths.PYTHON,
-    "sys_platform": "linux",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Locked:
-    """One file of the index: what is locked of it, and where the index has it now."""
-
-    name: str
-    version: str
-    artifact: Artifact
-    url: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +59,7 @@ class Request:
         find_links: a directory of wheels that the index does not have; they are preferred.
         sdists: distributions of which the sdist is taken, by name. Of no other one is it: to learn
             what an sdist requires, uv would run its build.
-        stated: what sdists require, which is then not asked of them.
+        metadata: what sdists require, which is then not asked of them.
     """
 
     requirements: Iterable[str]
@@ -96,7 +70,7 @@ class Request:
     dependencies: bool = True
     find_links: Path | None = None
     sdists: Collection[str] = ()
-    stated: Sequence[Stated] = ()
+    metadata: Sequence[DependencyMetadata] = ()
 
     def options(self) -> list[str]:
         """The options of `uv pip compile`, but for the files of requirements."""
@@ -123,9 +97,9 @@ def resolve(request: Request) -> list[Locked]:
         packages = _compile(request)
     except LockError as error:
         raise _explained(error, request) from None
-    wanted = (package for package in packages if _applies(package.get("marker")))
+    wanted = (package for package in packages if pylock.applies(package.get("marker")))
     own = request.find_links
-    return sorted((_best(package, own) for package in wanted), key=lambda locked: locked.name)
+    return sorted((pylock.best(package, own) for package in wanted), key=lambda locked: locked.name)
 
 
 def _explained(error: LockError, request: Request) -> LockError:
@@ -150,12 +124,12 @@ def _explained(error: LockError, request: Request) -> LockError:
 
 def _is_timeless(name: str, request: Request) -> bool:
     """Whether the index has files of a distribution, and tells of none when it was uploaded."""
-    anew = Request([name], dependencies=False, sdists=request.sdists, stated=request.stated)
+    anew = Request([name], dependencies=False, sdists=request.sdists, metadata=request.metadata)
     try:
         packages = _compile(anew)
     except LockError:
         return False
-    files = [file for package in packages for file in _files(package)]
+    files = [file for package in packages for file in pylock.files(package)]
     return bool(files) and not any("upload-time" in file for file in files)
 
 
@@ -187,9 +161,9 @@ def locate(wanted: dict[str, Artifact]) -> dict[Artifact, str]:
             "holds the files (--cache DIR)",
         ) from None
     return {
-        by_hash[sha256]: _location(file)
+        by_hash[sha256]: pylock.location(file)
         for package in packages
-        for file in _files(package)
+        for file in pylock.files(package)
         if (sha256 := file.get("hashes", {}).get("sha256")) in by_hash
     }
 
@@ -197,7 +171,9 @@ def locate(wanted: dict[str, Artifact]) -> dict[Artifact, str]:
 def _located(pins: Sequence[str], wanted: Mapping[str, Artifact]) -> Request:
     """Asks for files by name alone: whatever an sdist is there today, nothing of it runs."""
     sdists = [pin.partition("==")[0] for pin in pins if not wanted[pin].filename.endswith(".whl")]
-    return Request(pins, dependencies=False, sdists=sdists, stated=[Stated(n) for n in sdists])
+    return Request(
+        pins, dependencies=False, sdists=sdists, metadata=[DependencyMetadata(n) for n in sdists]
+    )
 
 
 def _without_rivals(pins: Iterable[str]) -> list[list[str]]:
@@ -217,7 +193,7 @@ def _compile(request: Request) -> list[dict[str, Any]]:
         for name in _INPUTS:
             lines = "".join(f"{line}\n" for line in getattr(request, name))
             (place / name).write_text(lines, encoding="utf-8")
-        env = uv_stated.write(place, request.stated)
+        env = uv_toml.write(place, request.metadata)
         output = place / "pylock.toml"
         needed, constraints, overrides = _INPUTS
         inputs = [needed, "--constraints", constraints, "--overrides", overrides]
@@ -301,93 +277,3 @@ def find() -> str:
             remedy="pip install --force-reinstall .",
         )
     return found
-
-
-def _applies(marker: str | None) -> bool:
-    return marker is None or Marker(marker).evaluate(dict(_MARKERS))
-
-
-def _files(package: dict[str, Any]) -> list[dict[str, Any]]:
-    sdist = package.get("sdist")
-    return [*package.get("wheels", []), *([sdist] if sdist else [])]
-
-
-def _best(package: dict[str, Any], own: Path | None = None) -> Locked:
-    ranked = sorted(
-        (
-            (_own_path(file, own) is not None, preference, _location(file), file)
-            for file in package.get("wheels", [])
-            if (preference := _preference(_file_name(file)))
-        ),
-        key=lambda item: item[:3],
-    )
-    file = ranked[-1][3] if ranked else package.get("sdist")
-    if file is None:
-        raise LockError(
-            f"{package['name']} {package['version']}: the index has no wheel for "
-            f"CPython {image_paths.PYTHON} on {PLATFORM}, and no sdist"
-        )
-    sha256, size = file.get("hashes", {}).get("sha256"), file.get("size")
-    if path := _own_path(file, own):
-        size = path.stat().st_size  # uv states none
-    if sha256 is None or size is None:
-        raise LockError(
-            f"{_file_name(file)}: the index tells no {'size' if sha256 else 'SHA-256'} of it",
-            remedy="lock with an index that has the JSON API (PEP 691 and PEP 700), such as "
-            "PyPI; any index will do to build from the lock",
-        )
-    artifact = Artifact(_file_name(file), sha256, size)
-    return Locked(canonicalize_name(package["name"]), package["version"], artifact, _location(file))
-
-
-def fits(filename: str) -> bool:
-    """Whether a wheel of that file name can be installed in the image.
-
-    Raises:
-        packaging.utils.InvalidWheelFilename: it is not the name of a wheel.
-    """
-    return _preference(filename) is not None
-
-
-def _preference(filename: str) -> tuple[int, BuildTag] | None:
-    """How much pip would want a wheel, or None if it does not fit: best tag, then highest build."""
-    ranks = _tag_ranks()
-    _, _, build, tags = parse_wheel_filename(filename)
-    fitting = [ranks[tag] for tag in tags if tag in ranks]
-    return (-min(fitting), build) if fitting else None
-
-
-@cache
-def _tag_ranks() -> dict[Tag, int]:
-    """Wheel tags that the image can install, best first (PEP 425, PEP 600)."""
-    manylinux = [f"manylinux_2_{minor}_x86_64" for minor in range(_GLIBC[1], 4, -1)]
-    legacy = {17: "manylinux2014_x86_64", 12: "manylinux2010_x86_64", 5: "manylinux1_x86_64"}
-    platforms = ["linux_x86_64"]
-    for tag in manylinux:
-        platforms.append(tag)
-        minor = int(tag.split("_")[2])
-        platforms += [legacy[minor]] if minor in legacy else []
-    version = tuple(int(part) for part in image_paths.PYTHON.split("."))
-    tags = [
-        *cpython_tags(version, platforms=platforms),
-        *compatible_tags(version, f"cp{''.join(image_paths.PYTHON.split('.'))}", platforms),
-    ]
-    ranks: dict[Tag, int] = {}
-    for rank, found in enumerate(tags):
-        ranks.setdefault(found, rank)
-    return ranks
-
-
-def _own_path(file: dict[str, Any], own: Path | None) -> Path | None:
-    """The path of a wheel that is among our own ones; None of the index's."""
-    place = urlsplit(_location(file))
-    path = Path(unquote(place.path))
-    return path if place.scheme == "file" and own and path.parent == own else None
-
-
-def _location(file: dict[str, Any]) -> str:
-    return str(file.get("url") or Path(file["path"]).absolute().as_uri())
-
-
-def _file_name(file: dict[str, Any]) -> str:
-    return str(file.get("name") or unquote(urlsplit(_location(file)).path).rpartition("/")[2])

@@ -12,7 +12,7 @@ import pytest
 
 from images.errors import LockError
 from images.formats import sdist_metadata
-from images.inputs.lock import from_source, uv
+from images.inputs.resolve import pylock, sdists, uv
 from tests.faults.index import Index, serving
 from tests.unit.wheels import write_wheel
 
@@ -60,7 +60,7 @@ def wheels(index: Index, place: Path, *names: str) -> None:
         index.add(write_wheel(place, metadata, name=name))
 
 
-def names(found: list[uv.Locked]) -> list[str]:
+def names(found: list[pylock.Locked]) -> list[str]:
     return [f"{item.name} {item.artifact.filename.rpartition('.')[2]}" for item in found]
 
 
@@ -70,7 +70,7 @@ def test_requirements_of_an_sdist_are_followed_and_nothing_runs(
 ) -> None:
     sdist(index, tmp_path / "ran", "sourced", "one\ntwo" if old else "one\ntwo>=1", old=old)
     wheels(index, tmp_path / "wheels", "one", "two")
-    found = from_source.resolve(uv.Request(["sourced"]), ["sourced"], tmp_path / "cache")
+    found = sdists.resolve(uv.Request(["sourced"]), ["sourced"], tmp_path / "cache")
     assert names(found) == ["one whl", "sourced gz", "two whl"]
     assert not (tmp_path / "ran").exists()
 
@@ -79,7 +79,7 @@ def test_sdist_that_an_sdist_asks_for_is_followed_too(index: Index, tmp_path: Pa
     sdist(index, tmp_path / "ran", "first", "second")
     sdist(index, tmp_path / "ran", "second", "one")
     wheels(index, tmp_path / "wheels", "one")
-    found = from_source.resolve(uv.Request(["first"]), ["first", "second"], tmp_path / "cache")
+    found = sdists.resolve(uv.Request(["first"]), ["first", "second"], tmp_path / "cache")
     assert names(found) == ["first gz", "one whl", "second gz"]
     assert not (tmp_path / "ran").exists()
 
@@ -87,7 +87,7 @@ def test_sdist_that_an_sdist_asks_for_is_followed_too(index: Index, tmp_path: Pa
 def test_wheel_is_taken_of_what_may_come_as_an_sdist(index: Index, tmp_path: Path) -> None:
     sdist(index, tmp_path / "ran", "both", "nowhere")
     wheels(index, tmp_path / "wheels", "both")
-    found = from_source.resolve(uv.Request(["both"]), ["both"], tmp_path / "cache")
+    found = sdists.resolve(uv.Request(["both"]), ["both"], tmp_path / "cache")
     assert names(found) == ["both whl"]
 
 
@@ -97,14 +97,14 @@ def test_sdist_that_nobody_allowed_is_refused_and_does_not_run(
     sdist(index, tmp_path / "ran", "stranger", "")
     wheels(index, tmp_path / "wheels", "one")
     with pytest.raises(LockError, match="stranger") as error:
-        from_source.resolve(uv.Request(["one", "stranger"]), [], tmp_path / "cache")
+        sdists.resolve(uv.Request(["one", "stranger"]), [], tmp_path / "cache")
     assert "`sdists:`" in (error.value.remedy or "")
     assert not (tmp_path / "ran").exists()
 
 
 def test_locating_runs_nothing_of_what_the_index_has_today(index: Index, tmp_path: Path) -> None:
     sdist(index, tmp_path / "ran", "sourced", "")
-    (locked,) = from_source.resolve(uv.Request(["sourced"]), ["sourced"], tmp_path / "cache")
+    (locked,) = sdists.resolve(uv.Request(["sourced"]), ["sourced"], tmp_path / "cache")
     sdist(index, tmp_path / "ran", "sourced", "other")
     assert uv.locate({"sourced==1.0": locked.artifact}) == {}
     assert not (tmp_path / "ran").exists()
@@ -124,7 +124,7 @@ def test_the_users_settings_stay_whatever_is_stated(
         monkeypatch.delenv("UV_DEFAULT_INDEX")
         (tmp_path / "mine.toml").write_text(f'index-url = "{index.url()}"')
         monkeypatch.setenv("UV_CONFIG_FILE", str(tmp_path / "mine.toml"))
-    found = from_source.resolve(uv.Request(["sourced"]), ["sourced"], tmp_path / "cache")
+    found = sdists.resolve(uv.Request(["sourced"]), ["sourced"], tmp_path / "cache")
     assert names(found) == ["one whl", "sourced gz"]
     assert not (tmp_path / "ran").exists()
 
@@ -215,6 +215,6 @@ def test_sections_of_setuptools_become_markers(tmp_path: Path) -> None:
     [{}, {"PKG-INFO": "Requires-Dist: not a requirement!\n"}, {"a.egg-info/requires.txt": "!"}],
 )
 def test_documents_without_their_form_are_refused(tmp_path: Path, files: dict[str, str]) -> None:
-    with pytest.raises(LockError, match=r"a-1\.0\.tar\.gz: what it requires") as error:
+    with pytest.raises(LockError, match=r"a-1\.0\.tar\.gz: its requirements") as error:
         sdist_metadata.requires(archive(tmp_path, {"setup.py": "", **files}))
     assert "`wheels:`" in (error.value.remedy or "")

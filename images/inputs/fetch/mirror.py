@@ -18,10 +18,7 @@ from urllib.parse import urlsplit
 
 from images.errors import ToolError, UsageError
 from images.http import session
-
-DEBIAN = "debian"
-SECURITY = "debian-security"
-ARCHIVES = (DEBIAN, SECURITY)
+from images.inputs.lock.deb import ARCHIVES, DEBIAN, SECURITY
 
 _INSTALL = "install it: apt-get install mmdebstrap"
 

@@ -12,14 +12,13 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from images.errors import LockError, ToolError
 from images.http import session
+from images.inputs.fetch.mirror import Mirror
 from images.inputs.lock.artifact import Artifact
-from images.inputs.lock.deb import Deb
-from images.inputs.lock.mirror import Mirror
+from images.inputs.lock.deb import Deb, Suite
 
 ARCHITECTURE = "amd64"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -32,15 +31,6 @@ _REPLACED = re.compile(r"^(?:Inst|Remv) (\S+) \[(\S+)\](?: \((\S+) )?", re.MULTI
 
 # How a `deb` line of apt's sources marks that apt must not look for other architectures.
 _OPTIONS = f"arch={ARCHITECTURE} signed-by={KEYRING}"
-
-
-@dataclass(frozen=True, slots=True)
-class Suite:
-    """A part of an archive to choose from, e.g. `debian`, `bookworm-updates`, `main`."""
-
-    archive: str
-    name: str
-    component: str
 
 
 def closure(suites: Sequence[Suite], packages: Sequence[str], mirror: Mirror) -> list[Deb]:

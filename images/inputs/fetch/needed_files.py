@@ -8,21 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from images.errors import FetchError
-from images.inputs.fetch import download_cache
-from images.inputs.lock import deb
+from images.inputs.fetch import deb_files, download_cache
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.deb import Deb
-from images.inputs.lock.target_lock import Distribution
+from images.inputs.lock.distribution import Distribution
 
 Arriving = dict[Artifact, Future[Path]]
 """Downloads under way, by what they bring."""
 
 _LONGEST_LIST = 20
-_RENEW_DEBS = "python build.py lock --base"
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
+class NeededFiles:
     """Locked files, by whom they are asked of.
 
     Attributes:
@@ -51,56 +49,21 @@ class Sources:
         """Bytes of all files."""
         return sum(file.size for file in self.artifacts)
 
-    def only(self, chosen: Iterable[Artifact]) -> Sources:
+    def only(self, chosen: Iterable[Artifact]) -> NeededFiles:
         """Those of the files that are among the chosen ones."""
         wanted = set(chosen)
-        return Sources(
+        return NeededFiles(
             {file: item for file, item in self.distributions.items() if file in wanted},
             {file: item for file, item in self.debs.items() if file in wanted},
             tuple(file for file in self.base if file in wanted),
         )
 
-    def absent(self, cache: Path) -> Sources:
+    def absent(self, cache: Path) -> NeededFiles:
         """Those of the files that the cache does not hold."""
         return self.only(download_cache.missing(self.artifacts, cache))
 
 
-def locate(wanted: Sources, mirror: str | None, cache: Path) -> dict[Artifact, str]:
-    """Where the index and the mirror have the files.
-
-    Args:
-        wanted: the files.
-        mirror: what a person set as the Debian mirror, if anything.
-        cache: the download cache, for the message.
-
-    Raises:
-        FetchError: the index cannot be asked, or no longer has one of them; each is named.
-        ToolError: uv or mmdebstrap cannot be run.
-    """
-    urls: dict[Artifact, str] = {}
-    _refuse_own(wanted, cache)
-    if wanted.distributions:
-        from images.inputs.fetch import index_login
-        from images.inputs.lock import uv
-
-        found = uv.locate({item.pin: file for file, item in wanted.distributions.items()})
-        urls |= index_login.with_logins(found)
-    if gone := [item for file, item in wanted.distributions.items() if file not in urls]:
-        lines = "".join(f"\n  {item.pin}: {item.artifact.filename}" for item in gone)
-        raise FetchError(
-            f"the index has no file with the locked hash for:{lines}",
-            remedy="lock again (python build.py lock), use an index that still has them, or bring "
-            f"back the download cache of an earlier build: {cache}",
-        )
-    if wanted.debs:
-        from images.inputs.lock import mirror as mirrors
-
-        where = mirrors.find(mirror)
-        urls |= {file: deb.url(package, where) for file, package in wanted.debs.items()}
-    return urls
-
-
-def not_here(absent: Sources, cache: Path, command: str) -> FetchError:
+def not_here(absent: NeededFiles, cache: Path, command: str) -> FetchError:
     """The error for files that a build without a network lacks; each is named.
 
     Args:
@@ -111,7 +74,7 @@ def not_here(absent: Sources, cache: Path, command: str) -> FetchError:
     Raises:
         FetchError: own wheels are among them, which no network brings.
     """
-    _refuse_own(absent, cache)
+    refuse_custom(absent, cache)
     names = [str(item) for item in absent.debs.values()]
     names += [f"{item.pin}: {file.filename}" for file, item in absent.distributions.items()]
     return FetchError(
@@ -121,15 +84,15 @@ def not_here(absent: Sources, cache: Path, command: str) -> FetchError:
     )
 
 
-def _refuse_own(absent: Sources, cache: Path) -> None:
+def refuse_custom(absent: NeededFiles, cache: Path) -> None:
     """Own wheels are brought by a person: the index is not asked for them."""
     own = [
         f"{item.own}: {file.filename}" for file, item in absent.distributions.items() if item.own
     ]
     if own:
-        from images.inputs.lock import own_wheels
+        from images.inputs.fetch import custom_wheels
 
-        raise own_wheels.missing(own, cache)
+        raise custom_wheels.missing(own, cache)
 
 
 def listed(names: Iterable[str]) -> str:
@@ -161,7 +124,7 @@ def lost(arriving: Arriving, debs: Mapping[Artifact, Deb], cache: Path) -> BaseE
             return error
     gone = {what: error for what, error in errors.items() if isinstance(error, FetchError)}
     if packages := [(debs[what], error) for what, error in gone.items() if what in debs]:
-        return deb.unavailable(packages, cache, _RENEW_DEBS)
+        return deb_files.unavailable(packages, cache)
     return _one(list(gone.values())) if gone else None
 
 

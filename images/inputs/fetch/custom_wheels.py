@@ -17,7 +17,7 @@ from images.errors import FetchError, IntegrityError, LockError, StoreError, Usa
 from images.util import sha256
 
 if TYPE_CHECKING:
-    from images.inputs.lock.target_lock import Distribution
+    from images.inputs.lock.distribution import Distribution
     from images.inputs.matrix.target import OwnWheel, Target
 
 

@@ -15,8 +15,9 @@ import pytest
 from packaging.tags import sys_tags
 
 from images.errors import FetchError, LockError, StoreError, ToolError
-from images.inputs.lock import uv
+from images.inputs import wheel_tags
 from images.inputs.lock.artifact import Artifact
+from images.inputs.resolve import pylock, uv
 from tests.unit.faulty_server import Faulty
 from tests.unit.servers import identity, serving
 from tests.unit.wheels import write_wheel
@@ -98,7 +99,7 @@ def index(server: Faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> In
 def test_tags_are_ranked_as_pip_ranks_them_in_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
     packaging._manylinux._get_glibc_version.cache_clear()
     monkeypatch.setattr(packaging._manylinux, "_get_glibc_version", lambda: (2, 36))
-    ranks = uv._tag_ranks()
+    ranks = wheel_tags.ranks()
     # No index has wheels for plain linux, which packaging ranked last before 26.3 and first since.
     own = [tag for tag in sorted(ranks, key=ranks.__getitem__) if tag.platform != "linux_x86_64"]
     theirs = dict.fromkeys(tag for tag in sys_tags() if tag.platform != "linux_x86_64")
@@ -136,7 +137,7 @@ def test_best_wheel_that_fits_is_taken_whatever_the_order(best: int) -> None:
             {"url": f"https://h/{name}", "hashes": {"sha256": "0" * 64}, "size": 1}
             for name in names
         ]
-        found = uv._best({"name": "Demo", "version": "1.0", "wheels": files, "sdist": files[0]})
+        found = pylock.best({"name": "Demo", "version": "1.0", "wheels": files, "sdist": files[0]})
         assert found.artifact.filename == WHEELS[best]
         assert found.name == "demo"
 
@@ -144,7 +145,7 @@ def test_best_wheel_that_fits_is_taken_whatever_the_order(best: int) -> None:
 def test_highest_build_is_taken_of_wheels_with_one_tag() -> None:
     names = [f"demo-1.0{build}-py3-none-any.whl" for build in ("", "-2", "-10", "-9")]
     files = [{"url": f"https://h/{n}", "hashes": {"sha256": "0"}, "size": 1} for n in names]
-    found = uv._best({"name": "demo", "version": "1.0", "wheels": files})
+    found = pylock.best({"name": "demo", "version": "1.0", "wheels": files})
     assert found.artifact.filename == "demo-1.0-10-py3-none-any.whl"
 
 
