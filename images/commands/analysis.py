@@ -11,7 +11,7 @@ from images.commands.selection import chosen, compare_files, matrix_of, store_if
 from images.util import output
 
 
-def _plan_options(parser: Parser) -> None:
+def _add_plan_options(parser: Parser) -> None:
     add_targets(parser)
     add_compression(parser, "of the layers that a build would make (default: %(default)s)")
     add_cache_location(parser)
@@ -37,10 +37,10 @@ def plan(options: argparse.Namespace) -> int:
     return 0
 
 
-PLAN = Command("plan", plan, _plan_options)
+PLAN = Command("plan", plan, _add_plan_options)
 
 
-def _diff_options(parser: Parser) -> None:
+def _add_diff_options(parser: Parser) -> None:
     what = "a target's id, or the digest of an image in the store, or the beginning of one"
     parser.add_argument("old", metavar="FROM", help=what)
     parser.add_argument("new", metavar="TO", help="the image to move to, named likewise")
@@ -65,7 +65,7 @@ def diff(options: argparse.Namespace) -> int:
     return 0
 
 
-DIFF = Command("diff", diff, _diff_options)
+DIFF = Command("diff", diff, _add_diff_options)
 
 
 def sizes(options: argparse.Namespace) -> int:

@@ -58,7 +58,7 @@ class _Built:
     filled: Filled | None
 
 
-def _build_options(parser: Parser) -> None:
+def _add_build_options(parser: Parser) -> None:
     add_targets(parser)
     add_cache(parser)
     parser.add_argument(
@@ -140,7 +140,7 @@ def build(options: argparse.Namespace) -> int:
     return 0
 
 
-BUILD = Command("build", build, _build_options)
+BUILD = Command("build", build, _add_build_options)
 
 
 def _prepared(inputs: Inputs, place: BasePlace, store: Store) -> Prepared:
@@ -226,7 +226,7 @@ def _run(
     )
 
 
-def _fetch_options(parser: Parser) -> None:
+def _add_fetch_options(parser: Parser) -> None:
     add_targets(parser)
     add_cache(parser)
     how = parser.add_mutually_exclusive_group()
@@ -284,7 +284,7 @@ def fetch(options: argparse.Namespace) -> int:
     return 0
 
 
-FETCH = Command("fetch", fetch, _fetch_options)
+FETCH = Command("fetch", fetch, _add_fetch_options)
 
 
 def _caches(options: argparse.Namespace) -> tuple[Look | None, Location | None]:

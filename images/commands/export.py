@@ -14,7 +14,7 @@ from images.util import output
 from images.util.progress import Progress
 
 
-def _load_options(parser: Parser) -> None:
+def _add_load_options(parser: Parser) -> None:
     add_targets(parser)
     add = parser.add_argument
     add("--tag", action="append", help="name in Docker (default: roll-sglang:TARGET); repeatable")
@@ -40,10 +40,10 @@ def load(options: argparse.Namespace) -> int:
     return 0
 
 
-LOAD = Command("load", load, _load_options)
+LOAD = Command("load", load, _add_load_options)
 
 
-def _bundle_options(parser: Parser) -> None:
+def _add_bundle_options(parser: Parser) -> None:
     add = parser.add_argument
     add("--target", required=True, metavar="ID", help="the image")
     add("--out", required=True, type=Path, metavar="DIR", help="output directory")
@@ -97,4 +97,4 @@ def bundle(options: argparse.Namespace) -> int:
     return 0
 
 
-BUNDLE = Command("bundle", bundle, _bundle_options)
+BUNDLE = Command("bundle", bundle, _add_bundle_options)

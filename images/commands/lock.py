@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from images.inputs.matrix.matrix import Matrix, Target
 
 
-def _lock_options(parser: Parser) -> None:
+def _add_lock_options(parser: Parser) -> None:
     add_optional_targets(parser)
     add = parser.add_argument
     add("--check", action="store_true", help="change nothing; fail if a lock is missing or stale")
@@ -65,7 +65,7 @@ def lock_targets(options: argparse.Namespace) -> int:
     return 0
 
 
-LOCK = Command("lock", lock_targets, _lock_options)
+LOCK = Command("lock", lock_targets, _add_lock_options)
 
 
 def _check_locks(matrix: Matrix, targets: Sequence[Target], cache: Path) -> int:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from images.oci.referrer import Referrer
 
 
-def _push_options(parser: Parser) -> None:
+def _add_push_options(parser: Parser) -> None:
     add_targets(parser)
     add = parser.add_argument
     add(
@@ -121,10 +121,10 @@ def _push_options_of(
     )
 
 
-PUSH = Command("push", push, _push_options)
+PUSH = Command("push", push, _add_push_options)
 
 
-def _promote_options(parser: Parser) -> None:
+def _add_promote_options(parser: Parser) -> None:
     add = parser.add_argument
     add("--target", required=True, metavar="ID", help="the image's target")
     add(
@@ -174,10 +174,10 @@ def promote(options: argparse.Namespace) -> int:
     return 0
 
 
-PROMOTE = Command("promote", promote, _promote_options)
+PROMOTE = Command("promote", promote, _add_promote_options)
 
 
-def _pull_options(parser: Parser) -> None:
+def _add_pull_options(parser: Parser) -> None:
     add_targets(parser)
     add_jobs(parser, "layers at a time", TRANSFERS)
     add_json(parser)
@@ -202,4 +202,4 @@ def pull(options: argparse.Namespace) -> int:
     return 0
 
 
-PULL = Command("pull", pull, _pull_options)
+PULL = Command("pull", pull, _add_pull_options)

@@ -45,7 +45,7 @@ def list_targets(options: argparse.Namespace) -> int:
 LIST = Command("list", list_targets, add_json)
 
 
-def _inspect_options(parser: Parser) -> None:
+def _add_inspect_options(parser: Parser) -> None:
     add_optional_targets(parser)
     add_json(parser)
 
@@ -79,10 +79,10 @@ def inspect(options: argparse.Namespace) -> int:
     return 0
 
 
-INSPECT = Command("inspect", inspect, _inspect_options)
+INSPECT = Command("inspect", inspect, _add_inspect_options)
 
 
-def _document_options(parser: Parser) -> None:
+def _add_document_options(parser: Parser) -> None:
     add = parser.add_argument
     add("--target", required=True, metavar="ID", help="the image")
     add("--out", type=Path, metavar="FILE", help="output file (default: standard output)")
@@ -112,5 +112,5 @@ def _write_document(options: argparse.Namespace, artifact_type: str) -> int:
     return 0
 
 
-SBOM = Command("sbom", sbom, _document_options)
-PROVENANCE = Command("provenance", provenance, _document_options)
+SBOM = Command("sbom", sbom, _add_document_options)
+PROVENANCE = Command("provenance", provenance, _add_document_options)

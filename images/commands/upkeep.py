@@ -50,7 +50,7 @@ def verify(options: argparse.Namespace) -> int:
 VERIFY = Command("verify", verify, add_json)
 
 
-def _gc_options(parser: Parser) -> None:
+def _add_gc_options(parser: Parser) -> None:
     parser.add_argument(
         "--damaged",
         action="store_true",
@@ -79,7 +79,7 @@ def gc(options: argparse.Namespace) -> int:
     return 0
 
 
-GC = Command("gc", gc, _gc_options)
+GC = Command("gc", gc, _add_gc_options)
 
 
 def _notes(source: Store) -> list[str]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _BACKENDS = ("docker", "rootfs")
 
 
-def _test_options(parser: Parser) -> None:
+def _add_test_options(parser: Parser) -> None:
     add_targets(parser)
     add = parser.add_argument
     add(
@@ -99,7 +99,7 @@ def test(options: argparse.Namespace) -> int:
     return 0
 
 
-TEST = Command("test", test, _test_options)
+TEST = Command("test", test, _add_test_options)
 
 
 def _need_ray(matrix: Matrix, target: Target) -> None:
