@@ -22,7 +22,6 @@ from images.content.cuda import toolkit
 from images.content.debian import rootfs
 from images.content.python import bytecode
 from images.inputs.fetch.needed_files import NeededFiles
-from images.inputs.lock import sealed_text
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.cuda_lock import Toolkit
 from images.inputs.lock.deb import Deb
@@ -31,6 +30,7 @@ from images.inputs.lock.target_lock import Lock
 from images.oci.layer import writer
 from images.oci.layer.entry import Entry, of_bytes, of_symlink
 from images.oci.layer.writer import Compression, Effort
+from images.util import sha256
 
 if TYPE_CHECKING:
     from images.content.python.bytecode import Compiler
@@ -165,7 +165,7 @@ def recipes(
         effort: Effort = "fast",
     ) -> Recipe:
         compressor = writer.compressor_id(compression, effort)
-        key = sealed_text.digest_of({**common, "compressor": compressor, "inputs": inputs})
+        key = sha256.of_json({**common, "compressor": compressor, "inputs": inputs})
         made = Recipe(title, key, tuple(distributions), tuple(debs), entries, weight, effort)
         return made if weight else replace(made, weight=sum(file.size for file in made.needs))
 

@@ -24,7 +24,7 @@ from images.commands.selection import (
 )
 from images.errors import UsageError
 from images.repository import ROOT
-from images.util import output
+from images.util import output, sha256
 from images.util.progress import Progress
 
 if TYPE_CHECKING:
@@ -116,7 +116,6 @@ def _build(
     from images.attest import attach
     from images.build import assemble, builder, prepare
     from images.build.conflicts import target_files
-    from images.inputs.lock import sealed_text
 
     started = datetime.now(timezone.utc)
     look, cache_to = caches
@@ -128,7 +127,7 @@ def _build(
     made = [*(prepare.put(ground, settings) if ground else ()), *ours]
     image = assemble.assemble(
         one.target,
-        sealed_text.digest_of_file(matrix.lock_path(one.target.id)),
+        sha256.of_file(matrix.lock_path(one.target.id)),
         [item.layer for item in made],
         ground.image if ground else None,
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from images.commands.selection import bring_wheels, compare_files, matrix_of
 from images.errors import LockError
-from images.util import output
+from images.util import atomic_file, output
 
 if TYPE_CHECKING:
     from images.inputs.fetch.mirror import Mirror
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 def lock_targets(options: argparse.Namespace) -> int:
     """Make the locks, or check that they are those of the sources."""
     from images.inputs.fetch import mirror
-    from images.inputs.lock import sealed_text
     from images.inputs.resolve import target_locks
 
     matrix = matrix_of(options)
@@ -44,7 +43,7 @@ def lock_targets(options: argparse.Namespace) -> int:
                     f"{shared.path}: up to date ({shared.name}; newest packages: lock --base)"
                 )
                 continue
-            sealed_text.write(shared.path, shared.make(where))
+            atomic_file.write_text(shared.path, shared.make(where))
             output.result(f"{shared.path}: locked")
     return 0
 

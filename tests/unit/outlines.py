@@ -23,6 +23,7 @@ from images.oci.layer.entry import Entry, of_bytes
 from images.oci.layer.writer import Compression
 from images.oci.store import store
 from images.oci.store.store import Store
+from images.util import atomic_file, sha256
 
 _HEAD = """\
 platform: nvidia-cuda
@@ -80,7 +81,7 @@ class Workplace:
             target = self.matrix.target(f"torch280-sglang{short}")
             lines = [distribution.line_of(item) for item in sorted(items)]
             text = sealed_text.seal(target_lock.inputs_of(target), lines)
-            sealed_text.write(self.matrix.lock_path(target.id), text)
+            atomic_file.write_text(self.matrix.lock_path(target.id), text)
         return self.matrix
 
     def build(self, short: str, compression: Compression = "zstd") -> Image:
@@ -95,7 +96,7 @@ class Workplace:
                     commit(blob.digest)
                 self.store.remember(part.key, blob)
             layers.append(Layer(part.title, blob))
-        digest = sealed_text.digest_of_file(self.matrix.lock_path(target.id))
+        digest = sha256.of_file(self.matrix.lock_path(target.id))
         image = assemble.assemble(target, digest, layers)
         self.store.save(image)
         return image

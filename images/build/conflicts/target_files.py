@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from images.build import layer_recipes
 from images.build.conflicts import image_files
-from images.inputs.lock import sealed_text
 from images.inputs.lock.target_lock import Lock
+from images.util import sha256
 
 if TYPE_CHECKING:
     from images.build.conflicts.comparison import Comparison
@@ -45,7 +45,7 @@ def _key(target: Target, lock: Lock, recipes: Iterable[Recipe]) -> str:
     keys = [recipe.key for recipe in recipes if recipe.title != layer_recipes.RUNTIME]
     rules = [list(rule[:3]) for rule in lock.conflicts]
     own = sorted(image_files.of(target.toolkit))
-    return sealed_text.digest_of({"format": FORMAT, "layers": keys, "own": own, "rules": rules})
+    return sha256.of_json({"format": FORMAT, "layers": keys, "own": own, "rules": rules})
 
 
 def compare(target: Target, lock: Lock, cache: Path, passed: set[object]) -> None:

@@ -27,13 +27,12 @@ from images.content.custom_base.fit import Candidate
 from images.content.custom_base.source import Keeper, Place
 from images.errors import FetchError, IntegrityError, MatrixError, StoreError
 from images.inputs.fetch import download_cache
-from images.inputs.lock import sealed_text
 from images.inputs.lock.artifact import Artifact
 from images.inputs.matrix.base_reference import BaseReference
 from images.oci.image import Layer, checked_digest
 from images.oci.layer import decompress, writer
 from images.oci.layer.writer import Blob
-from images.util import limits, untrusted_files, untrusted_json
+from images.util import atomic_file, limits, sha256, untrusted_files, untrusted_json
 from images.util.progress import Progress
 
 if TYPE_CHECKING:
@@ -281,7 +280,7 @@ def survey(image: BaseImage, cache: Path, store: Store | None, progress: Progres
             store.note(note, document.encode())
         try:
             kept.parent.mkdir(parents=True, exist_ok=True)
-            sealed_text.write(kept, document)
+            atomic_file.write_text(kept, document)
         except OSError as error:
             raise StoreError(f"{kept}: cannot be written: {error}") from error
     else:
@@ -351,7 +350,7 @@ def put_layers(ground: Ground, cache: Path, store: Store) -> list[bool]:
                     shutil.copyfileobj(source, out, 1 << 20)
                 commit(blob.digest)
         # By this record the bytes of its tar are known to whoever loads the image.
-        key = sealed_text.digest_of({"base layer": blob.digest})
+        key = sha256.of_json({"base layer": blob.digest})
         if store.known(key) != blob:
             store.remember(key, blob)
         known.append(there)

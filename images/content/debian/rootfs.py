@@ -16,7 +16,6 @@ from typing import IO
 from images.content.debian import host_traces, mmdebstrap
 from images.formats import deb_file, tar_entries
 from images.inputs.fetch import download_cache
-from images.inputs.lock import sealed_text
 from images.inputs.lock.deb import Deb
 from images.oci.layer.entry import Entry
 from images.util import sha256
@@ -34,9 +33,7 @@ def key(debs: Sequence[Deb]) -> str:
     """The digest of all that decides about the base's bytes; hexadecimal SHA-256."""
     recipe = {path.name: sha256.of_file(path) for path in sorted(RECIPE.iterdir())}
     hashes = sorted(package.artifact.sha256 for package in debs)
-    return sealed_text.digest_of(
-        {"debs": hashes, "epoch": EPOCH, "format": FORMAT, "recipe": recipe}
-    )
+    return sha256.of_json({"debs": hashes, "epoch": EPOCH, "format": FORMAT, "recipe": recipe})
 
 
 def build(debs: Sequence[Deb], cache: Path, workdir: Path) -> Path:

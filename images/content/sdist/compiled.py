@@ -14,7 +14,6 @@ from pathlib import Path
 from images import image_paths
 from images.content.debian import rootfs
 from images.content.sdist import sandbox, wheel_build
-from images.inputs.lock import sealed_text
 from images.inputs.lock.deb import Deb
 from images.util import sha256
 
@@ -41,9 +40,7 @@ _ENVIRONMENT = {
 def key(base_debs: Sequence[Deb]) -> str:
     """The digest of all that such a build depends on, but for the sdist and what it imports."""
     worker = sha256.of_file(wheel_build.WORKER)
-    return sealed_text.digest_of(
-        {"base": rootfs.key(base_debs), "format": FORMAT, "worker": worker}
-    )
+    return sha256.of_json({"base": rootfs.key(base_debs), "format": FORMAT, "worker": worker})
 
 
 def build(

@@ -11,6 +11,7 @@ from images.inputs.lock import base_lock, deb, distribution, sealed_text
 from images.inputs.lock.deb import DEBIAN, Deb, Suite
 from images.inputs.lock.distribution import Distribution
 from images.repository import LOCKS
+from images.util import sha256
 
 RENEW = base_lock.RENEW
 
@@ -53,7 +54,7 @@ def inputs_digest(version: str) -> str:
     """Return the digest of the lock's inputs, for its seal; hexadecimal SHA-256."""
     sources = BY_VERSION[version]
     suites = [[suite.archive, suite.name, suite.component] for suite in SUITES]
-    return sealed_text.digest_of({"suites": suites, "debs": sources.debs, "wheels": sources.wheels})
+    return sha256.of_json({"suites": suites, "debs": sources.debs, "wheels": sources.wheels})
 
 
 def read(version: str, path: Path | None = None) -> Toolkit:

@@ -10,6 +10,7 @@ from images.errors import LockError
 from images.inputs.lock import base_lock, sealed_text
 from images.inputs.lock.deb import Deb
 from images.repository import LOCKS
+from images.util import sha256
 
 PATH = LOCKS / "python-bookworm.txt"
 RENEW = base_lock.RENEW
@@ -63,7 +64,7 @@ def inputs_digest(debs: Sequence[Deb]) -> str:
         LockError: the base lacks a package of the interpreter.
     """
     hashes = [deb.artifact.sha256 for deb in packages(debs)]
-    return sealed_text.digest_of({"format": FORMAT, "debs": hashes})
+    return sha256.of_json({"format": FORMAT, "debs": hashes})
 
 
 def text_of(debs: Sequence[Deb], tree: str) -> str:

@@ -8,14 +8,11 @@ head: when it differs, somebody edited the lock by hand. Reading a lock needs no
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from images.errors import LockError
-from images.util import limits, sha256, untrusted_files
+from images.util import limits, untrusted_files
 
 _TITLE = "# Locked by `build.py lock`. Do not edit: change the inputs and lock again.\n"
 _INPUTS = "# inputs sha256:"
@@ -29,12 +26,6 @@ class Sealed:
     path: Path
     inputs: str
     lines: tuple[str, ...]
-
-
-def digest_of(value: Any) -> str:
-    """SHA-256, in hexadecimal, of a JSON-able value in its canonical form."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def seal(inputs: str, lines: list[str]) -> str:
@@ -72,19 +63,3 @@ def read(path: Path, *, remedy: str) -> Sealed:
             f"{path}: edited by hand: its lines do not have the digest in its head", remedy=remedy
         )
     return Sealed(path, inputs_line[len(_INPUTS) :], tuple(body.splitlines()))
-
-
-def write(path: Path, text: str) -> None:
-    """Put a lock in its place whole: an interruption leaves the old one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        new.write_text(text, encoding="utf-8")
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
-
-
-def digest_of_file(path: Path) -> str:
-    """SHA-256, in hexadecimal, of a lock that was read before."""
-    return sha256.of_file(path)

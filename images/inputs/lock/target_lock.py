@@ -20,6 +20,7 @@ from images.errors import LockError
 from images.inputs.lock import sealed_text
 from images.inputs.lock.distribution import Distribution, line_of, parse_lines
 from images.inputs.matrix.conflict_rules import Rule
+from images.util import sha256
 
 if TYPE_CHECKING:
     from images.inputs.matrix.matrix import Matrix, Target
@@ -68,7 +69,7 @@ def inputs_of(target: Target, engine: str = "") -> str:
         engine: of a flavour, the digest of what its engine's lock lists.
     """
     on = {"engine": engine} if engine else {}
-    return sealed_text.digest_of({"format": FORMAT, **target.resolve_inputs(), **on})
+    return sha256.of_json({"format": FORMAT, **target.resolve_inputs(), **on})
 
 
 def text_of(
@@ -170,4 +171,4 @@ def _digest(engine: Lock | None) -> str:
     if engine is None:
         return ""
     lines = [line_of(item) for item in (*engine.distributions, *engine.build)]
-    return sealed_text.digest_of(lines)
+    return sha256.of_json(lines)

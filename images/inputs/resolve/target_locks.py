@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from images.errors import LockError
 from images.inputs.fetch import custom_wheels
-from images.inputs.lock import sealed_text, target_lock
+from images.inputs.lock import target_lock
 from images.inputs.lock.distribution import Distribution
 from images.inputs.lock.target_lock import Lock
 from images.inputs.resolve import pylock, sdists, uv
+from images.util import atomic_file
 
 if TYPE_CHECKING:
     from images.inputs.matrix.matrix import Matrix, Target
@@ -48,7 +49,7 @@ def write(matrix: Matrix, target: Target, cache: Path) -> bool:
     path = matrix.lock_path(target.id)
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return False
-    sealed_text.write(path, text)
+    atomic_file.write_text(path, text)
     return True
 
 
