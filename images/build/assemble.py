@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from images.attest import labels as image_labels
-from images.inputs.matrix.target import Target
+from images.inputs.matrix.records import Target
 from images.oci.image import Image, Layer
 
 if TYPE_CHECKING:

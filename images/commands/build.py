@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from images.build.layer_cache import Filled
     from images.build.prepare import Inputs
     from images.content.custom_base.source import Place as BasePlace
-    from images.inputs.matrix.matrix import Matrix
+    from images.inputs.matrix.records import Matrix
     from images.oci.image import Image
     from images.oci.store.remote_layers import Place
     from images.oci.store.store import Store

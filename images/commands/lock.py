@@ -14,7 +14,7 @@ from images.util import atomic_file, output
 
 if TYPE_CHECKING:
     from images.inputs.fetch.mirror import Mirror
-    from images.inputs.matrix.matrix import Matrix, Target
+    from images.inputs.matrix.records import Matrix, Target
 
 
 def lock_targets(options: argparse.Namespace) -> int:

@@ -17,7 +17,7 @@ from images.util.progress import Progress
 if TYPE_CHECKING:
     from images.build.prepare import Inputs
     from images.content.custom_base.source import Place as BasePlace
-    from images.inputs.matrix.matrix import Matrix, Target
+    from images.inputs.matrix.records import Matrix, Target
     from images.oci.image import Image
     from images.oci.layer.writer import Compression
     from images.oci.store.remote_layers import Place
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 def matrix_of(options: argparse.Namespace) -> Matrix:
     """The matrix that the options name, validated."""
-    from images.inputs.matrix import matrix
+    from images.inputs.matrix.load import load
 
-    return matrix.load(options.matrix)
+    return load(options.matrix)
 
 
 def chosen(options: argparse.Namespace) -> tuple[Matrix, list[Target]]:

@@ -17,7 +17,7 @@ from images.export import promote
 from images.export.promote import Candidate
 from images.export.push import push
 from images.http.retry import Policy
-from images.inputs.matrix import matrix
+from images.inputs.matrix.load import load
 from images.oci.image import MANIFEST_TYPE, Image, Layer
 from images.oci.layer import writer
 from images.oci.layer.entry import of_bytes
@@ -33,7 +33,7 @@ QUICK = Policy(first=0.01, longest=0.05)
 MACHINE = Machine((Gpu("NVIDIA H100 80GB HBM3", 79.2, "9.0"),), "580.159.04", "13.0", "6.18.44")
 NAME = "team/app"
 UNKNOWN = f"sha256:{'0' * 64}"
-ROW = matrix.load(ROOT / "matrix.yaml").target(TARGET)
+ROW = load(ROOT / "matrix.yaml").target(TARGET)
 LABELS = {
     **labels.versions(ROW),
     "roll.lock.sha256": UNKNOWN.removeprefix("sha256:"),

@@ -15,8 +15,8 @@ from images.build import assemble
 from images.inputs.lock import base_lock, distribution, sealed_text, target_lock
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.distribution import Distribution
-from images.inputs.matrix import matrix
-from images.inputs.matrix.matrix import Matrix
+from images.inputs.matrix.load import load
+from images.inputs.matrix.records import Matrix
 from images.oci.image import Image, Layer
 from images.oci.layer import writer
 from images.oci.layer.entry import Entry, of_bytes
@@ -61,7 +61,7 @@ class Workplace:
 
     @property
     def matrix(self) -> Matrix:
-        return matrix.load(self.place / "matrix.yaml")
+        return load(self.place / "matrix.yaml")
 
     @property
     def store(self) -> Store:

@@ -18,7 +18,7 @@ from images.util import sha256
 if TYPE_CHECKING:
     from images.build.conflicts.comparison import Comparison
     from images.build.layer_recipes import Recipe
-    from images.inputs.matrix.target import Target
+    from images.inputs.matrix.records import Target
     from images.oci.store.store import Store
 
 FORMAT = "1"

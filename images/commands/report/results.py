@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from images.export.promote import Promoted
     from images.export.push.push import Pushed
     from images.inputs.lock.artifact import Artifact
-    from images.inputs.matrix.target import Target
+    from images.inputs.matrix.records import Target
     from images.oci.referrer import Referrer
     from images.oci.store.remote_layers import Place, Remote
     from images.unbundle.document import Bundle

@@ -38,7 +38,7 @@ from images.util.progress import Progress
 if TYPE_CHECKING:
     from images.inputs.lock.cuda_lock import Toolkit
     from images.inputs.lock.target_lock import Lock
-    from images.inputs.matrix.target import Target
+    from images.inputs.matrix.records import Target
     from images.oci.store.store import Store
 
 _CONNECTIONS = 4

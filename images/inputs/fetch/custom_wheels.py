@@ -18,7 +18,7 @@ from images.util import sha256
 
 if TYPE_CHECKING:
     from images.inputs.lock.distribution import Distribution
-    from images.inputs.matrix.target import OwnWheel, Target
+    from images.inputs.matrix.records import OwnWheel, Target
 
 
 def requirements(target: Target) -> list[str]:

@@ -23,7 +23,7 @@ from images.inputs.matrix.conflict_rules import Rule
 from images.util import sha256
 
 if TYPE_CHECKING:
-    from images.inputs.matrix.matrix import Matrix, Target
+    from images.inputs.matrix.records import Matrix, Target
 
 FORMAT = "1"
 """Part of each lock's inputs. Raise it when `lock` would make other lines of the same inputs."""

@@ -16,7 +16,7 @@ from images.inputs.matrix import rules as check
 from images.inputs.matrix.conflict_rules import Rule
 from images.inputs.matrix.entries import Entries, Entry
 from images.inputs.matrix.flavours import Flavour
-from images.inputs.matrix.target import (
+from images.inputs.matrix.records import (
     Budget,
     EnvDefault,
     OwnWheel,

@@ -17,7 +17,7 @@ from images.inputs.resolve import pylock, sdists, uv
 from images.util import atomic_file
 
 if TYPE_CHECKING:
-    from images.inputs.matrix.matrix import Matrix, Target
+    from images.inputs.matrix.records import Matrix, Target
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 

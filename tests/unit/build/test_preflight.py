@@ -15,7 +15,7 @@ from images.build.preflight import Needs
 from images.commands import options
 from images.errors import StoreError, ToolError
 from images.inputs.lock import base_lock, cuda_lock, target_lock
-from images.inputs.matrix import matrix
+from images.inputs.matrix.load import load
 from images.repository import ROOT
 from tests.faults.disks import disk, remount
 
@@ -24,7 +24,7 @@ GIB = 1 << 30
 
 
 def recipes() -> list[Recipe]:
-    found = matrix.load(ROOT / "matrix.yaml")
+    found = load(ROOT / "matrix.yaml")
     target = found.target(TARGET)
     return layer_recipes.recipes(
         target_lock.read(found, target), base_lock.read(), cuda_lock.read(target.toolkit), "zstd"

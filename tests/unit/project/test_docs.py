@@ -8,7 +8,8 @@ from textwrap import indent
 
 import pytest
 
-from images.inputs.matrix import matrix
+from images.inputs.matrix.load import load
+from images.inputs.matrix.records import Target
 from images.repository import ROOT
 from tests.unit import shell_commands
 
@@ -89,14 +90,14 @@ def test_variables_of_ours_are_read_somewhere() -> None:
 # -- parts of matrix.yaml that users paste ---------------------------------------------------------
 
 
-def pasted(folder: Path, flavours: str, *, named: str = "roll") -> dict[str, matrix.Target]:
+def pasted(folder: Path, flavours: str, *, named: str = "roll") -> dict[str, Target]:
     """The targets of our matrix with more lines at the top of `flavours`."""
     text = (ROOT / "matrix.yaml").read_text(encoding="utf-8")
     text = text.replace("\nflavours:\n", f"\nflavours:\n{flavours}", 1)
     text = text.replace("\n  flavours: [roll]\n", f"\n  flavours: [{named}]\n", 1)
     path = folder / "matrix.yaml"
     path.write_text(text, encoding="utf-8")
-    return {target.id: target for target in matrix.load(path).targets}
+    return {target.id: target for target in load(path).targets}
 
 
 def test_the_flavour_of_the_readme_is_read(tmp_path: Path) -> None:

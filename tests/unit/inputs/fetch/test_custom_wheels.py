@@ -14,7 +14,7 @@ from images.inputs.fetch.needed_files import NeededFiles
 from images.inputs.lock import target_lock
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.distribution import Distribution
-from images.inputs.matrix.matrix import Matrix, OwnWheel, Target
+from images.inputs.matrix.records import Matrix, OwnWheel, Target
 from images.inputs.resolve import file_urls, target_locks
 from tests.unit.conftest import write_wheel
 

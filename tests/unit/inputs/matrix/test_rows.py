@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from images.errors import UsageError
-from images.inputs.matrix.matrix import Budget, EnvDefault, Pin, Sdist
+from images.inputs.matrix.records import Budget, EnvDefault, Pin, Sdist
 from images.util import sha256
 from tests.unit.inputs.matrix.conftest import SMALL, Reader, line_of
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from images.errors import UsageError
 from images.inputs.matrix.conflict_rules import Rule
+from images.util import suggest
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,3 +173,64 @@ class Target:
             "wheels": {wheel.filename: wheel.sha256 for wheel in self.wheels},
         }
         return {name: value for name, value in found.items() if value}
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What images stand on unless their rows say otherwise: one of the two, the other is "".
+
+    Attributes:
+        suite: Debian's, of our own base.
+        image: an own base, by its digest.
+    """
+
+    suite: str
+    image: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """A whole matrix file.
+
+    Attributes:
+        path: the file, absolute.
+        python: the minor version of Python in every image.
+        base: the root file system.
+        toolkits: the CUDA versions of the compilers under /usr/local/cuda.
+        locks: the directory of the locks, absolute.
+        targets: in the order of the file.
+    """
+
+    path: Path
+    python: str
+    base: Base
+    toolkits: tuple[str, ...]
+    locks: Path
+    targets: tuple[Target, ...]
+
+    def target(self, target_id: str) -> Target:
+        """The target of that id.
+
+        Raises:
+            UsageError: there is none; the message names the nearest and lists all.
+        """
+        ids = [target.id for target in self.targets]
+        if target_id in ids:
+            return self.targets[ids.index(target_id)]
+        hint = suggest.nearest(target_id, ids)
+        raise UsageError(
+            f"no target {target_id!r} in {self.path.name}{hint}",
+            remedy=f"targets: {', '.join(ids)}",
+        )
+
+    def lock_path(self, target_id: str) -> Path:
+        """Where the lock of a target is, or will be."""
+        return self.locks / f"{target_id}.txt"
+
+    def debian_lock_path(self, flavour: str) -> Path:
+        """Where the lock of a flavour's Debian packages is, or will be."""
+        return self.locks / f"debian-{flavour}.txt"
+
+    def debian(self) -> dict[str, tuple[str, ...]]:
+        """The names of the Debian packages of each flavour that a target has, by flavour."""
+        return {target.flavour: target.debian for target in self.targets if target.debian}
