@@ -62,7 +62,7 @@ def of_distribution(item: Distribution) -> PackageURL:
     """`pkg:pypi/…`; names no index. Of a wheel that the index does not have `pkg:generic/…`."""
     from packageurl import PackageURL
 
-    if item.own:
+    if item.custom:
         qualifiers = {"checksum": f"sha256:{item.artifact.sha256}"}
         return PackageURL("generic", None, item.name, item.version, qualifiers)
     return PackageURL("pypi", None, item.name, item.version)

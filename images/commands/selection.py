@@ -46,7 +46,7 @@ def bring_wheels(targets: Sequence[Target], options: argparse.Namespace) -> None
     if options.wheels is not None:
         from images.inputs.fetch import custom_wheels
 
-        custom_wheels.bring(targets, options.wheels, options.cache)
+        custom_wheels.add(targets, options.wheels, options.cache)
 
 
 def store_if_there(options: argparse.Namespace) -> Store | None:

@@ -21,7 +21,7 @@ another way."""
 
 _PYTHON = f"python{image_paths.PYTHON}"
 PROGRAM = f"{_PYTHON}-minimal"
-"""The package that holds the program; its version is the interpreter's."""
+"""The package that contains the program; its version is the interpreter's."""
 
 PACKAGES = (
     PROGRAM,

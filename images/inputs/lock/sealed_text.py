@@ -1,8 +1,8 @@
-"""The form that every lock shares: a sealed text of one line per artifact.
+"""The format that all locks share: a sealed text with one line per artifact.
 
-The head holds two digests. `inputs` is the digest of what the lock was made from: when it differs
-from what the sources say today, the lock is stale. `content` is the digest of the lines below the
-head: when it differs, somebody edited the lock by hand. Reading a lock needs no network and no uv.
+The head contains two digests. `inputs` is the digest of what the lock was made from: if it differs
+from that of today's inputs, the lock is stale. `content` is the digest of the lines below the head:
+if it differs, somebody edited the lock by hand.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CONTENT = "# content sha256:"
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """A lock as it was read: the digest of its inputs and its lines."""
+    """The content of a lock: the digest of its inputs, and its lines."""
 
     path: Path
     inputs: str
@@ -29,7 +29,12 @@ class Sealed:
 
 
 def seal(inputs: str, lines: list[str]) -> str:
-    """The text of a lock whose inputs have the digest `inputs` (hexadecimal)."""
+    """Return the text of a lock.
+
+    Args:
+        inputs: the digest of its inputs, in hexadecimal.
+        lines: its lines, in order.
+    """
     body = "".join(f"{line}\n" for line in lines)
     content = hashlib.sha256(body.encode()).hexdigest()
     return f"{_TITLE}{_INPUTS}{inputs}\n{_CONTENT}{content}\n{body}"
@@ -38,12 +43,15 @@ def seal(inputs: str, lines: list[str]) -> str:
 def read(path: Path, *, remedy: str) -> Sealed:
     """Read a lock and check its seal.
 
+    Args:
+        path: the lock.
+        remedy: the command that renews it, for messages.
+
     Raises:
-        LockError: the lock is missing, has no head, or was edited by hand; `remedy` is the
-            command that makes it anew.
+        LockError: the lock is missing, has no head, or was edited by hand.
     """
     try:
-        # Not as text: line ends are part of what is sealed.
+        # As bytes: line ends are part of what is sealed.
         text = untrusted_files.whole(path, limits.LIST).decode()
     except FileNotFoundError:
         raise LockError(f"{path}: no such lock", remedy=remedy) from None

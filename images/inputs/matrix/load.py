@@ -1,9 +1,9 @@
-"""matrix.yaml as frozen records: what may be built, checked as a whole before anything is touched.
+"""Loads matrix.yaml as frozen records, and checks it as a whole before anything runs.
 
     matrix = load(Path("matrix.yaml"))
     target = matrix.target("torch280-sglang052")
 
-Every fault of the file is told at once, with its line and, where one is near, the right word.
+All faults of the file are reported at once, with their lines and suggestions for misspelt words.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def load(path: Path, runtime_versions: Path | None = None) -> Matrix:
         runtime_versions: roll_runtime's table of SGLang versions; the repository's by default.
 
     Raises:
-        MatrixError: the file cannot be read or has faults; every one is listed.
+        MatrixError: the file cannot be read or has faults; it lists all of them.
     """
     faults = yaml_nodes.Faults(path)
     root = yaml_nodes.read(path, faults)

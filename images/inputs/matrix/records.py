@@ -1,4 +1,4 @@
-"""The records of one target: what a row of matrix.yaml says once the defaults are joined in."""
+"""The records of matrix.yaml: the matrix, and its targets with the defaults merged in."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from images.util import suggest
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """A constraint or an override, and why it is there."""
+    """A constraint or an override, and the reason for it."""
 
     requirement: str
     why: str
@@ -21,14 +21,14 @@ class Pin:
 
 @dataclass(frozen=True, slots=True)
 class Sdist:
-    """A package that has no wheel: it is built here, without isolation.
+    """A distribution of which an sdist is allowed: the builder builds its wheel.
 
     Attributes:
-        name: the package's normalised name.
-        build: the exact requirements that its build sees, and nothing else.
-        why: the reason that an sdist is accepted.
-        compiled: whether it has C sources: it is then built in the base's root file system, by the
-            image's own compiler.
+        name: its normalised name.
+        build: the exact requirements of its build, which sees nothing else.
+        why: the reason that an sdist is allowed.
+        compiled: whether it has C sources; if so, it is built in the base's root file system, by
+            the image's own compiler.
     """
 
     name: str
@@ -37,14 +37,14 @@ class Sdist:
     compiled: bool = False
 
 
-class OwnWheel(NamedTuple):
+class CustomWheel(NamedTuple):
     """A wheel that the package index does not have.
 
     Attributes:
         filename: its base name (PEP 427).
-        sha256: lower-case hexadecimal SHA-256 of the file.
+        sha256: SHA-256 of the file, in lower-case hexadecimal.
         why: the reason that it is needed.
-        place: where the matrix names it, e.g. `matrix.yaml:70`.
+        place: the line of the matrix that names it, e.g. `matrix.yaml:70`.
     """
 
     filename: str
@@ -54,11 +54,11 @@ class OwnWheel(NamedTuple):
 
 
 class PackageDate(NamedTuple):
-    """The date up to which files of one package count, instead of the target's own.
+    """The date up to which files of one package are used, instead of the target's own date.
 
     Attributes:
         name: the package's normalised name.
-        date: files published later do not exist (RFC 3339, UTC).
+        date: files published later are ignored (RFC 3339, UTC).
         why: the reason.
     """
 
@@ -78,7 +78,7 @@ class EnvDefault:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How large an image may be.
+    """The largest size of an image.
 
     Attributes:
         size: bytes of all layers, compressed by zstd.
@@ -94,29 +94,29 @@ class Target:
     """One image to build.
 
     Attributes:
-        id: e.g. `torch280-sglang052`; tag, lock file, test id and argument at once.
+        id: e.g. `torch280-sglang052`; the name in tags, lock files, test ids and arguments.
         sglang, torch, cuda: versions; `cuda` is `MAJOR.MINOR`.
         toolkit: the CUDA version of the compiler in the image, e.g. `12.4`.
         python: the minor version of Python, e.g. `3.11`.
-        platform_tag: uv's name for what the image can run, e.g. `x86_64-manylinux_2_36`.
-        requirements: what is installed, placeholders filled in.
-        constraints, overrides: how the resolution is narrowed and bent.
-        sdists: the packages that may come as an sdist, sorted by name.
-        misrecorded: the packages whose wheel may hold other bytes than its own RECORD says.
-        exclude_newer: files published later do not exist (RFC 3339, UTC); the build requirements
+        platform_tag: uv's name of the image's platform, e.g. `x86_64-manylinux_2_36`.
+        requirements: what is installed, with placeholders filled in.
+        constraints, overrides: those of the resolution, as in uv.
+        sdists: the distributions of which an sdist is allowed, sorted by name.
+        misrecorded: the distributions whose wheel may have other bytes than its RECORD states.
+        exclude_newer: files published later are ignored (RFC 3339, UTC); the build requirements
             of an sdist are exact, and not subject to it.
         exclude_newer_why: the reason for that date.
-        dependencies: False locks the requirements alone, without what they depend on.
+        dependencies: False locks the requirements alone, without their dependencies.
         env: environment defaults, in the order of the file.
-        budget: what the image may weigh, if the matrix says; it changes no lock and no image.
-        line: where the row begins in matrix.yaml.
-        base: the own base that it stands on, as it is written there; "" for our Debian base.
+        budget: the largest size of the image, if there is one; it changes no lock and no image.
+        line: the first line of the row in matrix.yaml.
+        base: the reference of the custom base, as written there; "" for the Debian base.
         flavour: the flavour's name; "" for a plain target.
         engine: the plain target whose locked versions a flavour keeps; "" for a plain target.
         debian: the Debian packages that the flavour adds.
         package_dates: dates of single packages, sorted by name.
         wheels: the wheels that the package index does not have, sorted by file name.
-        conflicts: who wins where two distributions bring one file; no lock depends on it.
+        conflicts: which distribution wins where two contain the same file; no lock depends on it.
     """
 
     id: str
@@ -142,17 +142,17 @@ class Target:
     engine: str = ""
     debian: tuple[str, ...] = ()
     package_dates: tuple[PackageDate, ...] = ()
-    wheels: tuple[OwnWheel, ...] = ()
+    wheels: tuple[CustomWheel, ...] = ()
     conflicts: tuple[Rule, ...] = ()
 
     def environment(self) -> dict[str, str]:
-        """The environment defaults, by name."""
+        """Return the environment defaults, by name."""
         return {default.name: default.value for default in self.env}
 
     def resolve_inputs(self) -> dict[str, Any]:
-        """Exactly what the lock depends on, JSON-able: no reasons, no environment, no lines.
+        """Return all that the lock depends on, JSON-able: no reasons, no environment, no lines.
 
-        Of a flavour, the lock depends on that of its engine as well.
+        The lock of a flavour depends on that of its engine as well.
         """
         return {
             "python": self.python,
@@ -167,7 +167,7 @@ class Target:
         }
 
     def _special_inputs(self) -> dict[str, Any]:
-        """What few targets have; left out elsewhere, so that the locks of the others stay."""
+        """Return the inputs of few targets; absent elsewhere, so that other locks stay current."""
         found: dict[str, Any] = {
             "exclude_newer_package": {item.name: item.date for item in self.package_dates},
             "wheels": {wheel.filename: wheel.sha256 for wheel in self.wheels},
@@ -177,11 +177,11 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """What images stand on unless their rows say otherwise: one of the two, the other is "".
+    """The base of images whose rows name no other: a suite or an image; the other one is "".
 
     Attributes:
-        suite: Debian's, of our own base.
-        image: an own base, by its digest.
+        suite: the Debian suite of the default base.
+        image: the reference of a custom base, by its digest.
     """
 
     suite: str
@@ -197,7 +197,7 @@ class Matrix:
         python: the minor version of Python in every image.
         base: the root file system.
         toolkits: the CUDA versions of the compilers under /usr/local/cuda.
-        locks: the directory of the locks, absolute.
+        locks: the directory of the targets' locks, absolute.
         targets: in the order of the file.
     """
 
@@ -209,10 +209,10 @@ class Matrix:
     targets: tuple[Target, ...]
 
     def target(self, target_id: str) -> Target:
-        """The target of that id.
+        """Return a target.
 
         Raises:
-            UsageError: there is none; the message names the nearest and lists all.
+            UsageError: there is none of that id; the message suggests the nearest and lists all.
         """
         ids = [target.id for target in self.targets]
         if target_id in ids:
@@ -224,13 +224,13 @@ class Matrix:
         )
 
     def lock_path(self, target_id: str) -> Path:
-        """Where the lock of a target is, or will be."""
+        """Return the path of a target's lock, which need not exist yet."""
         return self.locks / f"{target_id}.txt"
 
     def debian_lock_path(self, flavour: str) -> Path:
-        """Where the lock of a flavour's Debian packages is, or will be."""
+        """Return the path of the lock of a flavour's Debian packages, which need not exist yet."""
         return self.locks / f"debian-{flavour}.txt"
 
     def debian(self) -> dict[str, tuple[str, ...]]:
-        """The names of the Debian packages of each flavour that a target has, by flavour."""
+        """Return the names of the Debian packages of each flavour in use, by flavour."""
         return {target.flavour: target.debian for target in self.targets if target.debian}

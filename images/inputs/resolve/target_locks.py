@@ -1,4 +1,4 @@
-"""Makes the lock of a target: uv resolves, and what it chose is held against the matrix."""
+"""Makes the lock of a target: uv resolves, and its choice is checked against the matrix."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def write(matrix: Matrix, target: Target, cache: Path) -> bool:
-    """Resolve a target and write its lock; gives whether the lock changed.
+    """Resolve a target and write its lock; return whether the lock changed.
 
     Args:
-        matrix: that the target is of.
+        matrix: the matrix of the target.
         target: the target.
-        cache: the download cache, which holds the target's own wheels.
+        cache: the download cache, which has the target's custom wheels.
 
     Raises:
-        LockError: it does not resolve, a distribution has only an sdist that the matrix does not
-            allow for, torch is built for another CUDA than the matrix says, or a flavour would
+        LockError: it does not resolve, a distribution has only an sdist and the matrix does not
+            allow it, torch is built for another CUDA than the matrix says, or a flavour would
             change a version of its engine.
-        FetchError: an own wheel is not in the cache.
+        FetchError: a custom wheel is not in the cache.
     """
     engine = target_lock.engine_of(matrix, target)
-    with TemporaryDirectory(prefix="own-wheels-") as place:
-        links = custom_wheels.linked(target, cache, Path(place))
+    with TemporaryDirectory(prefix="custom-wheels-") as directory:
+        links = custom_wheels.linked(target, cache, Path(directory))
         found = _resolved(target, engine, links, cache)
     locked = _keeping_files(_distributions(found), engine)
     check(target, locked)
@@ -82,7 +82,7 @@ def _resolved(
 
 
 def _kept(engine: Lock | None, overrides: Sequence[str]) -> list[str]:
-    """The engine's versions as constraints, but for those that an override names."""
+    """Return the engine's versions as constraints, except those that an override names."""
     if engine is None:
         return []
     free = {_name_of(requirement) for requirement in overrides}
@@ -90,7 +90,7 @@ def _kept(engine: Lock | None, overrides: Sequence[str]) -> list[str]:
 
 
 def _filled(override: str, engine: Lock | None) -> str:
-    """An override with the engine's version in the place of `{locked}`.
+    """Return an override with the engine's version in place of `{locked}`.
 
     Raises:
         LockError: the engine does not have the package.
@@ -103,7 +103,7 @@ def _filled(override: str, engine: Lock | None) -> str:
             return override.replace("{locked}", item.version)
     raise LockError(
         f"the override {override!r} keeps the engine's version of {name}, and its lock has none",
-        remedy="take the override out, or restrict it with `sglang:` to the rows that have it",
+        remedy="remove the override, or restrict it with `sglang:` to the rows that have it",
     )
 
 
@@ -119,16 +119,19 @@ def _distributions(found: list[pylock.Locked]) -> tuple[Distribution, ...]:
 def _keeping_files(
     locked: tuple[Distribution, ...], engine: Lock | None
 ) -> tuple[Distribution, ...]:
-    """With the engine's own file where the version is its: a later date may see another one."""
+    """Return distributions, with the engine's file where the version is the engine's.
+
+    The date of a flavour may admit a newer file of the same version.
+    """
     files = {item.pin: item for item in engine.distributions} if engine else {}
     return tuple(files.get(item.pin, item) for item in locked)
 
 
 def check(target: Target, locked: tuple[Distribution, ...]) -> None:
-    """Hold what uv chose against the matrix.
+    """Check uv's choice against the matrix.
 
     Raises:
-        LockError: an sdist that the matrix does not allow, an own wheel that was not chosen, or
+        LockError: an sdist that the matrix does not allow, a custom wheel that was not chosen, or
             torch for another CUDA.
     """
     allowed = {sdist.name for sdist in target.sdists}
