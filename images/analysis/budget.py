@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from images.errors import BudgetError
-from images.inputs.matrix.target import Target
+from images.inputs.matrix.records import Target
 from images.oci.image import Image
 from images.oci.store.store import Store
 from images.util.progress import size

@@ -14,7 +14,7 @@ from images.analysis.summary import Outline, Part
 from images.build import prepare
 from images.errors import LockError
 from images.inputs.lock.artifact import Artifact
-from images.inputs.matrix.matrix import Matrix
+from images.inputs.matrix.records import Matrix
 from images.oci.descriptor import COMPRESSIONS
 from images.oci.store.store import Store
 

@@ -16,7 +16,7 @@ from images.build.titles import Kind, LayerName
 from images.content import runtime_wheel
 from images.errors import LockError
 from images.inputs.lock.artifact import Artifact
-from images.inputs.matrix.matrix import Matrix, Target
+from images.inputs.matrix.records import Matrix, Target
 from images.oci.descriptor import Blob, Compression
 from images.oci.image import Image
 from images.oci.store.store import Store

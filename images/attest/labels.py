@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from images.content import runtime_wheel
-from images.inputs.matrix.target import Target
+from images.inputs.matrix.records import Target
 
 _MIN_DRIVER = {"12": "525.60.13", "13": "580.65.06"}
 """The oldest Linux driver that runs a CUDA major version, any minor one: NVIDIA's CUDA

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from images.attest import labels as image_labels
 from images.build.base import NOTHING, Inherited
-from images.inputs.matrix.target import Target
+from images.inputs.matrix.records import Target
 from images.oci.image import Image, Layer
 
 

@@ -19,7 +19,7 @@ from images.content.debian import rootfs
 from images.content.python import bytecode
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.deb import Deb
-from images.inputs.matrix.target import Target
+from images.inputs.matrix.records import Target
 from images.oci.image import Layer
 from images.oci.layer.entry import Entry, of_bytes, of_symlink
 

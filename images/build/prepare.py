@@ -17,7 +17,7 @@ from images.inputs.lock import base_lock, cuda_lock, extra_lock, python_lock, ta
 from images.inputs.lock.cuda_lock import Toolkit
 from images.inputs.lock.deb import Deb
 from images.inputs.lock.target_lock import Lock
-from images.inputs.matrix.target import Target
+from images.inputs.matrix.records import Target
 from images.oci.descriptor import Blob, Compression
 from images.util.progress import Progress
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from images.attest.materials import Materials
     from images.build.builder import Made, Settings
     from images.content.custom_base.source import Place
-    from images.inputs.matrix.matrix import Matrix
+    from images.inputs.matrix.records import Matrix
     from images.oci.store.store import Store
 
 

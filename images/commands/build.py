@@ -33,7 +33,7 @@ from images.commands.selection import (
 )
 from images.errors import UsageError
 from images.repository import ROOT
-from images.util import output
+from images.util import output, sha256
 from images.util.progress import Progress
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from images.build.layer_cache import Filled
     from images.build.prepare import Inputs, Prepared
     from images.content.custom_base.source import Place as BasePlace
-    from images.inputs.matrix.matrix import Matrix
+    from images.inputs.matrix.records import Matrix
     from images.oci.image import Image
     from images.oci.store.remote_layers import Location
     from images.oci.store.store import Store
@@ -166,7 +166,6 @@ def _build(
     from images.attest import attach
     from images.build import assemble, builder, prepare
     from images.build.conflicts import target_files
-    from images.inputs.lock import sealed_text
 
     started = datetime.now(timezone.utc)
     look, cache_to = caches
@@ -178,7 +177,7 @@ def _build(
     made = [*prepare.put(one.base, settings), *ours]
     image = assemble.assemble(
         one.target,
-        sealed_text.digest_of_file(matrix.lock_path(one.target.id)),
+        sha256.of_file(matrix.lock_path(one.target.id)),
         [item.layer for item in made],
         one.base.inherited,
     )

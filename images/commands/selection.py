@@ -15,7 +15,7 @@ from images.util.progress import Progress
 if TYPE_CHECKING:
     from images.build.prepare import Inputs
     from images.content.custom_base.source import Place as BasePlace
-    from images.inputs.matrix.matrix import Matrix, Target
+    from images.inputs.matrix.records import Matrix, Target
     from images.oci.descriptor import Compression
     from images.oci.image import Image
     from images.oci.store.remote_layers import Location
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 def matrix_of(options: argparse.Namespace) -> Matrix:
-    """Return the validated matrix that the options name."""
-    from images.inputs.matrix import matrix
+    """The matrix that the options name, validated."""
+    from images.inputs.matrix.load import load
 
-    return matrix.load(options.matrix)
+    return load(options.matrix)
 
 
 def chosen(options: argparse.Namespace) -> tuple[Matrix, list[Target]]:
@@ -42,7 +42,7 @@ def bring_wheels(targets: Sequence[Target], options: argparse.Namespace) -> None
     if options.wheels is not None:
         from images.inputs.fetch import custom_wheels
 
-        custom_wheels.bring(targets, options.wheels, options.cache)
+        custom_wheels.add(targets, options.wheels, options.cache)
 
 
 def store_if_there(options: argparse.Namespace) -> Store | None:

@@ -15,7 +15,7 @@ from images.attest import evidence, evidence_check, labels
 from images.attest.evidence import Evidence
 from images.attest.verdict import ROLL
 from images.errors import EvidenceError, IntegrityError, RegistryError, UsageError
-from images.inputs.matrix.target import Target
+from images.inputs.matrix.records import Target
 from images.oci import reference
 from images.oci.descriptor import DIGEST
 from images.oci.reference import Repository

@@ -19,7 +19,7 @@ from images.errors import BuildError
 from images.export.bundle import delta
 from images.formats import deb_file, sdist_archive, tar_entries, wheel_file
 from images.inputs.lock import target_lock
-from images.inputs.matrix import matrix
+from images.inputs.matrix.load import load
 from tests.faults.fuzz import PIECES, damaged, fuzz, run
 from tests.faults.tiny import MATRIX, TARGET, Tiny
 from tests.unit.fake_debs import ar_of, deb_of, tar_of
@@ -202,7 +202,7 @@ def test_sealed_lock_with_lines_that_are_none(target: Tiny, tmp_path: Path) -> N
     """A forged seal as well is not enough: lines are checked for their form."""
     from images.inputs.lock import sealed_text
 
-    found = matrix.load(target.matrix)
+    found = load(target.matrix)
     inputs = target_lock.inputs_of(found.target(TARGET))
     path = tmp_path / "matrix.yaml"
     path.write_bytes(target.matrix.read_bytes())

@@ -27,7 +27,7 @@ from images.inputs.fetch import deb_files, download_cache, mirror
 from images.inputs.lock import base_lock, cuda_lock, target_lock
 from images.inputs.lock.distribution import Distribution
 from images.inputs.lock.target_lock import Lock
-from images.inputs.matrix import matrix
+from images.inputs.matrix.load import load
 from images.oci.descriptor import Compression
 from images.oci.image import Image, Layer
 from images.oci.layer import writer
@@ -212,7 +212,7 @@ class Tiny:
         return [*read.distributions, *read.build]
 
     def _lock(self) -> Lock:
-        found = matrix.load(self.matrix)
+        found = load(self.matrix)
         return target_lock.read(found, found.target(TARGET))
 
     def recipes(self, compression: Compression = "zstd") -> list[Recipe]:

@@ -10,8 +10,8 @@ import pytest
 from images.content import runtime_wheel
 from images.inputs.lock import target_lock
 from images.inputs.lock.target_lock import Lock
-from images.inputs.matrix import matrix
-from images.inputs.matrix.matrix import Target
+from images.inputs.matrix.load import load
+from images.inputs.matrix.records import Target
 from images.oci.image import Image
 from images.oci.store import store
 from images.oci.store.store import Store
@@ -65,7 +65,7 @@ class Subject:
 
 def read_subject(matrix_path: Path, target_id: str, store_path: Path) -> Subject:
     """Read all three; an error names what is missing."""
-    found = matrix.load(matrix_path)
+    found = load(matrix_path)
     target = found.target(target_id)
     source = store.open_store(store_path, create=False)
     return Subject(

@@ -17,7 +17,7 @@ from images.export import promote
 from images.export.promote import Candidate
 from images.export.push import push
 from images.http.retry import Policy
-from images.inputs.matrix import matrix
+from images.inputs.matrix.load import load
 from images.oci.descriptor import MANIFEST_TYPE
 from images.oci.image import Image, Layer
 from images.oci.layer import writer
@@ -34,7 +34,7 @@ QUICK = Policy(base_delay=0.01, max_delay=0.05)
 MACHINE = Machine((Gpu("NVIDIA H100 80GB HBM3", 79.2, "9.0"),), "580.159.04", "13.0", "6.18.44")
 NAME = "team/app"
 UNKNOWN = f"sha256:{'0' * 64}"
-ROW = matrix.load(ROOT / "matrix.yaml").target(TARGET)
+ROW = load(ROOT / "matrix.yaml").target(TARGET)
 LABELS = {
     **labels.versions(ROW),
     "roll.lock.sha256": UNKNOWN.removeprefix("sha256:"),

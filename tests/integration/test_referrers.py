@@ -19,7 +19,7 @@ from images.export.push import push
 from images.export.push.push import Pushed, PushOptions
 from images.http.retry import Policy
 from images.inputs.lock import base_lock, cuda_lock, target_lock
-from images.inputs.matrix import matrix
+from images.inputs.matrix.load import load
 from images.oci.descriptor import INDEX_TYPE, digest_of
 from images.oci.image import Image
 from images.oci.reference import Repository
@@ -403,7 +403,7 @@ def test_documents_of_an_image_with_the_same_locks_share_blobs(
     layout: Store, faulty: Proxy
 ) -> None:
     """Of an image that differs in `roll_runtime` alone, the SBOM is there already."""
-    table = matrix.load(ROOT / "matrix.yaml")
+    table = load(ROOT / "matrix.yaml")
     row = table.target(TARGET)
     locked = Materials(target_lock.read(table, row), base_lock.read(), cuda_lock.read(row.toolkit))
 

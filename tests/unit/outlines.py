@@ -15,14 +15,15 @@ from images.build import assemble
 from images.inputs.lock import base_lock, distribution, sealed_text, target_lock
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.distribution import Distribution
-from images.inputs.matrix import matrix
-from images.inputs.matrix.matrix import Matrix
+from images.inputs.matrix.load import load
+from images.inputs.matrix.records import Matrix
 from images.oci.descriptor import Compression
 from images.oci.image import Image, Layer
 from images.oci.layer import writer
 from images.oci.layer.entry import Entry, of_bytes
 from images.oci.store import store
 from images.oci.store.store import Store
+from images.util import atomic_file, sha256
 
 _HEAD = """\
 platform: nvidia-cuda
@@ -60,7 +61,7 @@ class Workplace:
 
     @property
     def matrix(self) -> Matrix:
-        return matrix.load(self.place / "matrix.yaml")
+        return load(self.place / "matrix.yaml")
 
     @property
     def store(self) -> Store:
@@ -80,7 +81,7 @@ class Workplace:
             target = self.matrix.target(f"torch280-sglang{short}")
             lines = [distribution.line_of(item) for item in sorted(items)]
             text = sealed_text.seal(target_lock.inputs_of(target), lines)
-            sealed_text.write(self.matrix.lock_path(target.id), text)
+            atomic_file.write_text(self.matrix.lock_path(target.id), text)
         return self.matrix
 
     def build(self, short: str, compression: Compression = "zstd") -> Image:
@@ -95,7 +96,7 @@ class Workplace:
                     commit(blob.digest)
                 self.store.layer_keys.remember(part.key, blob)
             layers.append(Layer(part.title, blob))
-        digest = sealed_text.digest_of_file(self.matrix.lock_path(target.id))
+        digest = sha256.of_file(self.matrix.lock_path(target.id))
         image = assemble.assemble(target, digest, layers)
         self.store.save(image)
         return image

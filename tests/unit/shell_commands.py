@@ -14,7 +14,7 @@ from pathlib import Path
 
 import build
 from images.errors import UsageError
-from images.inputs.matrix import matrix
+from images.inputs.matrix.load import load
 from images.repository import ROOT
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -119,4 +119,4 @@ def _runtime_parser() -> argparse.ArgumentParser:
 
 @cache
 def _targets() -> frozenset[str]:
-    return frozenset(target.id for target in matrix.load(ROOT / "matrix.yaml").targets)
+    return frozenset(target.id for target in load(ROOT / "matrix.yaml").targets)

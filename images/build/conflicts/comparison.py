@@ -16,7 +16,7 @@ from images.inputs.lock.target_lock import Lock
 from images.inputs.matrix.conflict_rules import THE_IMAGE
 
 if TYPE_CHECKING:
-    from images.inputs.matrix.target import Target
+    from images.inputs.matrix.records import Target
     from images.oci.descriptor import Blob
     from images.oci.store.store import Store
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from images import format_numbers
 from images.build.conflicts import image_files
 from images.build.titles import Kind
-from images.inputs.lock import sealed_text
 from images.inputs.lock.target_lock import Lock
+from images.util import sha256
 
 if TYPE_CHECKING:
     from images.build.conflicts.comparison import Comparison
     from images.build.recipe import Recipe
-    from images.inputs.matrix.target import Target
+    from images.inputs.matrix.records import Target
     from images.oci.store.store import Store
 
 
@@ -43,7 +43,7 @@ def _key(target: Target, lock: Lock, recipes: Iterable[Recipe]) -> str:
     keys = [recipe.key for recipe in recipes if recipe.kind is not Kind.RUNTIME]
     rules = [list(rule[:3]) for rule in lock.conflicts]
     own = sorted(image_files.of(target.toolkit))
-    return sealed_text.digest_of(
+    return sha256.of_json(
         {"format": format_numbers.COMPARED_FILES, "layers": keys, "own": own, "rules": rules}
     )
 

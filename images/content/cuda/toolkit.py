@@ -18,7 +18,6 @@ from images.content.cuda import links, stub_library
 from images.errors import IntegrityError
 from images.formats import deb_file, zip_errors
 from images.inputs.fetch import download_cache
-from images.inputs.lock import sealed_text
 from images.inputs.lock.cuda_lock import Toolkit
 from images.oci.layer.entry import Entry, of_bytes
 from images.util import sha256
@@ -40,7 +39,7 @@ def key(tools: Toolkit) -> str:
     }
     if tools.sources.profile:
         inputs["recipe"] = sha256.of_file(_profile(tools.version))
-    return sealed_text.digest_of(inputs)
+    return sha256.of_json(inputs)
 
 
 def entries(tools: Toolkit, cache: Path) -> Iterator[Entry]:

@@ -20,12 +20,11 @@ from images.content.custom_base.facts import Facts
 from images.content.custom_base.source import CachedImageSource, Place
 from images.errors import FetchError, IntegrityError, StoreError
 from images.inputs.fetch import download_cache
-from images.inputs.lock import sealed_text
 from images.inputs.lock.artifact import Artifact
 from images.oci.descriptor import Blob
 from images.oci.image import Layer
 from images.oci.layer import decompress
-from images.util import limits, untrusted_files, untrusted_json
+from images.util import atomic_file, limits, sha256, untrusted_files, untrusted_json
 from images.util.progress import Progress
 
 if TYPE_CHECKING:
@@ -123,7 +122,7 @@ def survey(image: BaseImage, cache: Path, store: Store | None, progress: Progres
             store.files.write(note, document.encode())
         try:
             kept.parent.mkdir(parents=True, exist_ok=True)
-            sealed_text.write(kept, document)
+            atomic_file.write_text(kept, document)
         except OSError as error:
             raise StoreError(f"{kept}: cannot be written: {error}") from error
     facts, sizes = found
@@ -209,7 +208,7 @@ def _put(blob: Blob, cache: Path, store: Store) -> bool:
                 shutil.copyfileobj(source, out, 1 << 20)
             commit(blob.digest)
     # By this record the size of its tar is known to whoever loads the image.
-    key = sealed_text.digest_of({"base layer": blob.digest})
+    key = sha256.of_json({"base layer": blob.digest})
     if store.layer_keys.known(key) != blob:
         store.layer_keys.remember(key, blob)
     return there

@@ -11,7 +11,7 @@ from images.content.custom_base.facts import Facts
 from images.errors import MatrixError
 from images.inputs.lock.distribution import Distribution
 from images.inputs.lock.target_lock import Lock
-from images.inputs.matrix.target import Target
+from images.inputs.matrix.records import Target
 from images.oci.image import MAX_LAYERS
 
 if TYPE_CHECKING:

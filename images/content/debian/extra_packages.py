@@ -16,7 +16,6 @@ from images.content.debian import mmdebstrap, rootfs
 from images.errors import IntegrityError
 from images.formats import tar_entries
 from images.inputs.fetch import download_cache
-from images.inputs.lock import sealed_text
 from images.inputs.lock.deb import Deb
 from images.oci.layer.entry import Entry
 from images.util import sha256
@@ -38,7 +37,7 @@ def key(base_debs: Sequence[Deb], debs: Sequence[Deb]) -> str:
         debs: the locked packages beyond it.
     """
     files = [*sorted(RECIPE.iterdir()), _WORKER]
-    return sealed_text.digest_of(
+    return sha256.of_json(
         {
             "base": rootfs.key(base_debs),
             "debs": _hashes(debs),

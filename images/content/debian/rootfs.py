@@ -17,7 +17,6 @@ from images import format_numbers
 from images.content.debian import host_traces, mmdebstrap
 from images.formats import deb_file, tar_entries
 from images.inputs.fetch import download_cache
-from images.inputs.lock import sealed_text
 from images.inputs.lock.deb import Deb
 from images.oci.layer.entry import Entry
 from images.util import sha256
@@ -33,7 +32,7 @@ def key(debs: Sequence[Deb]) -> str:
     """Return the digest of all inputs of the base's bytes; hexadecimal SHA-256."""
     recipe = {path.name: sha256.of_file(path) for path in sorted(RECIPE.iterdir())}
     hashes = sorted(package.artifact.sha256 for package in debs)
-    return sealed_text.digest_of(
+    return sha256.of_json(
         {"debs": hashes, "epoch": EPOCH, "format": format_numbers.DEBIAN_ROOTFS, "recipe": recipe}
     )
 

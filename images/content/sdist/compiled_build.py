@@ -14,7 +14,6 @@ from pathlib import Path
 from images import format_numbers, image_paths
 from images.content.debian import rootfs
 from images.content.sdist import sandbox, wheel_build
-from images.inputs.lock import sealed_text
 from images.inputs.lock.deb import Deb
 from images.util import sha256
 
@@ -38,7 +37,7 @@ _ENVIRONMENT = {
 def key(base_debs: Sequence[Deb]) -> str:
     """Return the digest of all inputs of such a build but the sdist and its build requirements."""
     worker = sha256.of_file(wheel_build.WORKER)
-    return sealed_text.digest_of(
+    return sha256.of_json(
         {"base": rootfs.key(base_debs), "format": format_numbers.COMPILED_SDIST, "worker": worker}
     )
 

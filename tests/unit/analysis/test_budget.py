@@ -9,7 +9,7 @@ import pytest
 
 from images.analysis import budget, growth, summary
 from images.errors import BudgetError
-from images.inputs.matrix.matrix import Budget, Target
+from images.inputs.matrix.records import Budget, Target
 from images.oci.image import Image
 from tests.unit.outlines import Workplace, wheel
 

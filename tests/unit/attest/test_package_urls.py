@@ -15,7 +15,7 @@ from tests.unit.attestations import deb, image_in, wheel
 
 def test_distribution_is_of_pypi_unless_the_index_lacks_it() -> None:
     assert str(package_urls.of_distribution(wheel("torch", "2.8.0"))) == "pkg:pypi/torch@2.8.0"
-    own = replace(wheel("kernels"), own="matrix.yaml:70")
+    own = replace(wheel("kernels"), custom="matrix.yaml:70")
     purl = package_urls.of_distribution(own)
     assert (purl.type, purl.name) == ("generic", "kernels")
     assert purl.qualifiers == {"checksum": f"sha256:{own.artifact.sha256}"}

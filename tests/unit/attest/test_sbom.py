@@ -19,7 +19,7 @@ from images.attest import sbom
 from images.attest.materials import Materials
 from images.content import runtime_wheel
 from images.inputs.lock import base_lock, cuda_lock, target_lock
-from images.inputs.matrix import matrix
+from images.inputs.matrix.load import load
 from images.oci.image import Image
 from images.oci.store.store import open_store
 from images.repository import ROOT
@@ -147,7 +147,7 @@ def test_debian_package_is_named_with_its_release_and_source(
 
 @pytest.mark.parametrize("target", ["torch280-sglang052", "torch2110-sglang0512"])
 def test_real_locks_give_a_valid_sbom(image: Image, target: str) -> None:
-    table = matrix.load(ROOT / "matrix.yaml")
+    table = load(ROOT / "matrix.yaml")
     row = table.target(target)
     made_from = Materials(
         target_lock.read(table, row), base_lock.read(), cuda_lock.read(row.toolkit)

@@ -9,7 +9,8 @@ from images.build.assemble import assemble
 from images.content.custom_base.base_image import BaseImage
 from images.inputs.lock.artifact import Artifact
 from images.inputs.matrix.base_reference import parse
-from images.inputs.matrix.matrix import Target, load
+from images.inputs.matrix.load import load
+from images.inputs.matrix.records import Target
 from images.repository import ROOT
 
 TARGETS = load(ROOT / "matrix.yaml").targets

@@ -14,7 +14,7 @@ from images.build.titles import Kind
 from images.inputs.lock import sealed_text
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.distribution import Distribution, parse_lines
-from images.inputs.matrix.matrix import load
+from images.inputs.matrix.load import load
 from images.oci.image import MAX_LAYERS
 from images.repository import ROOT
 

@@ -21,8 +21,8 @@ from images.build.conflicts.detection import Conflict, InstalledFiles, Tree
 from images.inputs.lock import target_lock
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.distribution import Distribution
-from images.inputs.matrix import matrix
 from images.inputs.matrix.conflict_rules import THE_IMAGE, Rule
+from images.inputs.matrix.load import load
 from images.repository import ROOT
 from tests.unit.wheels import write_wheel
 
@@ -105,7 +105,7 @@ def test_wheels_that_many_targets_have_in_common_are_read_once(tmp_path: Path) -
 
 
 def test_targets_of_the_same_files_are_compared_once(tmp_path: Path) -> None:
-    rows = matrix.load(ROOT / "matrix.yaml")
+    rows = load(ROOT / "matrix.yaml")
     plain, roll = (row for row in rows.targets if row.id.startswith("torch280-sglang052"))
     passed: set[object] = set()
     for target, number in ((plain, 1), (replace(plain, id="another"), 1), (roll, 2)):

@@ -22,7 +22,7 @@ from images.errors import BuildError, FetchError, IntegrityError, MatrixError, U
 from images.inputs.fetch import download_cache
 from images.inputs.lock import base_lock, cuda_lock, target_lock
 from images.inputs.matrix import base_reference
-from images.inputs.matrix.matrix import load
+from images.inputs.matrix.load import load
 from images.oci import image
 from images.oci.descriptor import INDEX_TYPE, MANIFEST_TYPE, digest_of
 from images.oci.store.maintenance import gc, verify

@@ -290,7 +290,7 @@ def test_fault_that_does_not_pass_ends_and_keeps_what_arrived(
     assert isinstance(error, FetchError)
     assert "6 attempts" in error.message
     assert "HTTP 503" in error.message
-    assert "what has arrived is kept" in (error.remedy or "")
+    assert "what was downloaded is kept" in (error.remedy or "")
     path = download_cache.cached(published[0], cache)
     assert path.with_name(path.name + ".part").stat().st_size >= MIB
     server.faults.clear()

@@ -6,10 +6,11 @@ import pytest
 
 from images.errors import LockError
 from images.inputs.fetch.mirror import Mirror
-from images.inputs.lock import base_lock, extra_lock, sealed_text
+from images.inputs.lock import base_lock, extra_lock
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.deb import Deb, seal
 from images.inputs.resolve import shared_locks
+from images.util import atomic_file
 
 NOWHERE = Mirror("http://127.0.0.1:9/debian", "http://127.0.0.1:9/debian-security")
 BASE = base_lock.read()
@@ -22,7 +23,7 @@ PACKAGES = ["git", "rsync"]
 @pytest.fixture
 def lock(tmp_path: Path) -> Path:
     path = tmp_path / "extra.txt"
-    sealed_text.write(path, seal([GIT], extra_lock.inputs_digest(PACKAGES, BASE)))
+    atomic_file.write_text(path, seal([GIT], extra_lock.inputs_digest(PACKAGES, BASE)))
     return path
 
 

@@ -10,7 +10,8 @@ import pytest
 from images.build import grouping
 from images.errors import LockError
 from images.inputs.lock import target_lock
-from images.inputs.matrix.matrix import Matrix, Pin, Target, load
+from images.inputs.matrix.load import load
+from images.inputs.matrix.records import Matrix, Pin, Target
 from images.inputs.resolve import target_locks
 from images.oci.image import MAX_LAYERS
 from images.repository import ROOT

@@ -11,7 +11,7 @@ from images.errors import LockError
 from images.inputs.lock import sealed_text, target_lock
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.distribution import Distribution
-from images.inputs.matrix.matrix import Matrix, Pin, Sdist, Target
+from images.inputs.matrix.records import Matrix, Pin, Sdist, Target
 from images.inputs.resolve import target_locks, uv
 from tests.unit.wheels import write_wheel
 

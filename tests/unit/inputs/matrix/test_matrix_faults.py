@@ -42,7 +42,7 @@ from tests.unit.inputs.matrix.conftest import SMALL, Reader, line_of
         ('">=0.5.2"', '">==0.5.2"', ">==0.5.2", "not a version specifier"),
         ("=={sglang}", "=={sgland}", "{sgland}", "did you mean 'sglang'?"),
         ("[numpy]", "['numpy[']", "numpy[", "not a requirement"),
-        ("[numpy]", "['n @ https://h/n.whl']", "https", "locks name no index"),
+        ("[numpy]", "['n @ https://h/n.whl']", "https", "locks contain no URL"),
         ("setuptools==80.9.0", "setuptools>=80", "setuptools>", "must be exact"),
         ("build: [setuptools==80.9.0], ", "", "flashinfer-python:", "has no 'build'"),
         ("flashinfer-python:", "FlashInfer_python:", "FlashInfer", "write flashinfer-python"),

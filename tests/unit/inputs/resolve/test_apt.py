@@ -90,8 +90,8 @@ def test_a_stanza_of_the_index_becomes_a_record() -> None:
         "Package: gcc-12\nVersion: 12.2.0-14+deb12u1\nDescription: C compiler\n Filename: no\n"
         f"Filename: {GCC.path}\nSize: 123\nSHA256: {'ab' * 32}"
     )
-    assert apt._deb_of(stanza, "debian") == GCC
-    assert apt._deb_of("", "debian") is None
+    assert apt.parse_stanza(stanza, "debian") == GCC
+    assert apt.parse_stanza("", "debian") is None
 
 
 def test_apts_choice_is_read_from_its_simulation() -> None:

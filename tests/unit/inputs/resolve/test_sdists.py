@@ -164,7 +164,7 @@ def test_index_without_upload_times_is_named_and_what_helps(index: Index, tmp_pa
     for file in page["files"]:
         del file["upload-time"]
     index.pages["one"] = json.dumps(page).encode()
-    with pytest.raises(LockError, match=r"tells no upload times \(PEP 700\)") as error:
+    with pytest.raises(LockError, match=r"states no upload times \(PEP 700\)") as error:
         uv.resolve(uv.Request(["one"], exclude_newer="2025-01-01T00:00:00Z"))
     assert "build from the lock" in (error.value.remedy or "")
 

@@ -257,7 +257,7 @@ def test_index_without_hashes_is_no_obstacle_as_uv_makes_them(index: Index) -> N
 def test_index_without_sizes_is_refused_in_words(index: Index) -> None:
     index.add("demo-1.0-py3-none-any.whl")
     index.publish(html=True)
-    with pytest.raises(LockError, match=r"demo-1\.0-py3-none-any\.whl: .* no size") as error:
+    with pytest.raises(LockError, match=r"demo-1\.0-py3-none-any\.whl: .* state its size") as error:
         uv.resolve(uv.Request(["demo"]))
     assert "PEP 700" in (error.value.remedy or "")
 
@@ -328,5 +328,5 @@ def test_version_that_is_gone_is_a_fetch_error_without_credentials(index: Index)
 def test_a_uv_that_is_not_that_of_the_package_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("uv.find_uv_bin", lambda: "/bin/true")
     uv.find.cache_clear()
-    with pytest.raises(ToolError, match="/bin/true: not the uv"):
+    with pytest.raises(ToolError, match="/bin/true: not the version of uv"):
         uv.find()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from images.inputs.matrix.matrix import Matrix
+from images.inputs.matrix.records import Matrix
 from tests.unit.inputs.matrix.conftest import CUDA_13, SMALL, Reader, line_of
 
 
