@@ -21,15 +21,15 @@ from images.content.python import interpreter
 from images.content.python.bytecode import Compiler
 from images.content.python.interpreter import Interpreter
 from images.errors import BuildError, IntegrityError, StoreError
+from images.inputs.build_options import BuildOptions
 from images.inputs.fetch import download_cache, needed
 from images.inputs.fetch.needed import Arriving
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.deb import Deb
 from images.oci.image import MAX_LAYERS, Layer
 from images.oci.layer import writer
-from images.oci.layer.writer import Blob, Compression
+from images.oci.layer.writer import Blob
 from images.oci.store.remote_layers import Place, Remote
-from images.oci.store.store import Store
 from images.util.progress import Meter, Progress, size
 
 if TYPE_CHECKING:
@@ -45,30 +45,6 @@ _OTHER_FILES = (
     "then python build.py lock --target ID"
 )
 _BEFORE_DISK = 0.95  # of a layer's weight: done but for what the disk has not written yet
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How to build.
-
-    Attributes:
-        store: where layers are kept.
-        cache: the download cache.
-        compression: of the layers.
-        jobs: layers at a time.
-        mirror: what a person set as the Debian mirror, if anything.
-        offline: the command that brings what the cache lacks, when no network may be used; "" when
-            one may.
-        only_known: make no layer.
-    """
-
-    store: Store
-    cache: Path
-    compression: Compression
-    jobs: int
-    mirror: str | None
-    offline: str = ""
-    only_known: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +67,7 @@ class Made:
 def make(
     recipes: Sequence[Recipe],
     base_debs: Sequence[Deb],
-    settings: Settings,
+    options: BuildOptions,
     progress: Progress,
     look: Look | None = None,
     compare: Comparison | None = None,
@@ -101,7 +77,7 @@ def make(
     Args:
         recipes: lowest layer first.
         base_debs: the locked base, for the image's interpreter.
-        settings: how to build.
+        options: of the build.
         progress: told of the stages.
         look: finds layers elsewhere; the store then knows them, and does not have their bytes.
             Without it, whatever the store does not hold itself is made.
@@ -115,34 +91,34 @@ def make(
             f"{len(recipes)} layers are more than an image may have ({MAX_LAYERS})",
             remedy="take a flavour or requirements out, or a base image of fewer layers",
         )
-    known = {recipe.key: settings.store.known(recipe.key) for recipe in recipes}
+    known = {recipe.key: options.store.known(recipe.key) for recipe in recipes}
     lacking = [recipe for recipe in recipes if known[recipe.key] is None]
     remotes: Mapping[str, Remote] = {}
     if lacking and look is not None:
         with progress.timed("lookup"):
             remotes = look(lacking)
         lacking = [recipe for recipe in lacking if recipe.key not in remotes]
-    if lacking and settings.only_known:
+    if lacking and options.only_known:
         titles = "".join(f"\n  {recipe.title}" for recipe in lacking)
         raise StoreError(
-            f"{settings.store.path}: {len(lacking)} layers would have to be made:{titles}",
+            f"{options.store.path}: {len(lacking)} layers would have to be made:{titles}",
             remedy="build them first, without --only-known",
         )
     if compare is not None:
-        _see(recipes, known, settings, compare)
+        _see(recipes, known, options, compare)
         if compare.unsettled:
             compare.stop()
-    made = _make_all(lacking, base_debs, settings, progress, compare) if lacking else {}
+    made = _make_all(lacking, base_debs, options, progress, compare) if lacking else {}
     if compare is not None:
         compare.stop()
-    settings.store.note_remotes(remotes.values())
+    options.store.note_remotes(remotes.values())
     return [_result(recipe, known[recipe.key], made, remotes) for recipe in recipes]
 
 
 def _see(
     recipes: Sequence[Recipe],
     known: Mapping[str, Blob | None],
-    settings: Settings,
+    options: BuildOptions,
     compare: Comparison,
 ) -> None:
     """Compare what is here: the layers in the store, and the wheels of those that it lacks."""
@@ -150,11 +126,11 @@ def _see(
         if not compare.wants(recipe.distributions):
             continue
         blob = known[recipe.key]
-        kept = settings.store.records(recipe.key) is not None
+        kept = options.store.records(recipe.key) is not None
         if blob is None or not kept:  # a layer must not be inflated where its wheels are here
-            compare.see_cached(recipe.distributions, settings.cache)
+            compare.see_cached(recipe.distributions, options.cache)
         if blob is not None and compare.wants(recipe.distributions):
-            compare.see_layer(settings.store, recipe.key, blob)
+            compare.see_layer(options.store, recipe.key, blob)
 
 
 def _result(
@@ -169,37 +145,37 @@ def _result(
 def _make_all(
     lacking: Sequence[Recipe],
     base_debs: Sequence[Deb],
-    settings: Settings,
+    options: BuildOptions,
     progress: Progress,
     compare: Comparison | None,
 ) -> dict[str, Blob]:
     with ExitStack() as stack:
-        arriving = _start_downloads(lacking, base_debs, settings, progress, stack)
+        arriving = _start_downloads(lacking, base_debs, options, progress, stack)
         total = sum(recipe.weight for recipe in lacking)
         meter = stack.enter_context(progress.stage("layers", total))
-        maker = stack.enter_context(_Maker(base_debs, settings, meter, compare))
+        maker = stack.enter_context(_Maker(base_debs, options, meter, compare))
         return maker.run(lacking, arriving)
 
 
 def _start_downloads(
     lacking: Sequence[Recipe],
     base_debs: Sequence[Deb],
-    settings: Settings,
+    options: BuildOptions,
     progress: Progress,
     stack: ExitStack,
 ) -> Arriving:
     """Begin to fetch what the cache lacks; heavy files first, as their layers take longest."""
     from images.build import preflight  # for those who make layers: loading it takes a while
 
-    cache = settings.cache
+    cache = options.cache
     absent = files_of(lacking, interpreter.missing(base_debs, cache)).absent(cache)
-    if absent.artifacts and settings.offline:
-        raise needed.not_here(absent, cache, settings.offline)
-    preflight.check(lacking, absent.size, cache, settings.store.path)
+    if absent.artifacts and options.offline:
+        raise needed.not_here(absent, cache, options.offline)
+    preflight.check(lacking, absent.size, cache, options.store.path)
     if not absent.artifacts:
         return {}
     with progress.timed("index"):
-        urls = needed.locate(absent, settings.mirror, cache)
+        urls = needed.locate(absent, options.mirror, cache)
     meter = stack.enter_context(progress.stage("fetch", absent.size))
     downloads = stack.enter_context(
         download_cache.Downloads(cache, jobs=download_cache.CONNECTIONS, advance=meter.advance)
@@ -231,19 +207,19 @@ class _Maker:
     def __init__(
         self,
         base_debs: Sequence[Deb],
-        settings: Settings,
+        options: BuildOptions,
         meter: Meter,
         compare: Comparison | None,
     ) -> None:
         self._base_debs = base_debs
         self._compare = compare
-        self._settings = settings
+        self._options = options
         self._meter = meter
         self._debs: dict[Artifact, Deb] = {}
         self._stop = threading.Event()
         self._stack = ExitStack()
-        self._slots = threading.Semaphore(settings.jobs)
-        self._threads = settings.jobs + _FLUSHING
+        self._slots = threading.Semaphore(options.jobs)
+        self._threads = options.jobs + _FLUSHING
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="layer")
 
     def __enter__(self) -> _Maker:
@@ -281,18 +257,18 @@ class _Maker:
                 recipe = running.pop(future)
                 made[recipe.key] = future.result()
                 if self._compare and self._compare.wants(recipe.distributions):  # of an sdist
-                    self._compare.see_layer(self._settings.store, recipe.key, made[recipe.key])
+                    self._compare.see_layer(self._options.store, recipe.key, made[recipe.key])
         return made
 
     def _interpreter(self, arriving: Arriving) -> Interpreter:
         wanted = [
             package.artifact
-            for package in interpreter.missing(self._base_debs, self._settings.cache)
+            for package in interpreter.missing(self._base_debs, self._options.cache)
         ]
         pending = [arriving[artifact] for artifact in wanted if artifact in arriving]
         wait(pending)
         self._look_for_losses(arriving)
-        return interpreter.extracted(self._base_debs, self._settings.cache)
+        return interpreter.extracted(self._base_debs, self._options.cache)
 
     def _look_for_conflicts(
         self, ready: Sequence[Recipe], lacking: Sequence[Recipe], arriving: Arriving
@@ -303,24 +279,24 @@ class _Maker:
         if compare is None:
             return
         compare.see_cached(
-            (item for one in ready for item in one.distributions), self._settings.cache
+            (item for one in ready for item in one.distributions), self._options.cache
         )
         if compare.unsettled:
             self._meter.say("  two distributions bring one file; the other downloads go on")
             wait(arriving.values())
             self._look_for_losses(arriving)
             every = (item for one in lacking for item in one.distributions)
-            compare.see_cached(every, self._settings.cache)
+            compare.see_cached(every, self._options.cache)
             compare.stop()
 
     def _look_for_losses(self, arriving: Arriving) -> None:
         for what, future in arriving.items():
             if future.done() and (error := future.exception()):
                 self._meter.say(f"  {what.filename}: {error}; the other downloads go on")
-                raise needed.lost(arriving, self._debs, self._settings.cache) or error
+                raise needed.lost(arriving, self._debs, self._options.cache) or error
 
     def _one(self, recipe: Recipe, python: Interpreter, compiler: Compiler) -> Blob:
-        store = self._settings.store
+        store = self._options.store
         with store.making(recipe.key):
             if blob := store.known(recipe.key):  # another build has just made it
                 self._meter.advance(recipe.weight)
@@ -347,17 +323,17 @@ class _Maker:
 
         kept = layer_records.Kept()
         with ExitStack() as stack:
-            workdir = stack.enter_context(self._settings.store.workdir())
-            context = LayerContext(self._settings.cache, workdir, python, compiler)
-            out, commit = stack.enter_context(self._settings.store.new_file())
+            workdir = stack.enter_context(self._options.store.workdir())
+            context = LayerContext(self._options.cache, workdir, python, compiler)
+            out, commit = stack.enter_context(self._options.store.new_file())
             with self._slots:
                 begin = time.monotonic()
                 with self._meter.busy(f"making {recipe.title}"):
                     entries = kept.passing(recipe.entries(context, stack))
                     blob = writer.write(
-                        entries, out, self._settings.compression, advance, recipe.effort
+                        entries, out, self._options.compression, advance, recipe.effort
                     )
-            self._settings.store.keep_records(recipe.key, kept.dump())
+            self._options.store.keep_records(recipe.key, kept.dump())
             # Waits for the disk, while another layer has the processor.
             with self._meter.busy(f"writing {recipe.title} to the disk"):
                 commit(blob.digest)

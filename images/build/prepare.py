@@ -16,6 +16,7 @@ from images.content.cuda import toolkit
 from images.content.cuda.toolkit import Toolkit
 from images.content.debian import rootfs
 from images.content.python import interpreter
+from images.inputs.build_options import BuildOptions, FetchOptions
 from images.inputs.fetch.needed import Sources
 from images.inputs.lock import target_lock
 from images.inputs.lock.deb import Deb
@@ -26,8 +27,7 @@ from images.util.progress import Progress
 
 if TYPE_CHECKING:
     from images.attest.materials import Materials
-    from images.build.builder import Made, Settings
-    from images.content.custom_base.source import Place
+    from images.build.builder import Made
     from images.inputs.matrix.matrix import Matrix
     from images.oci.store.store import Store
 
@@ -179,7 +179,7 @@ class Prepared:
 
 def ready(
     inputs: Inputs,
-    place: Place,
+    options: FetchOptions,
     progress: Progress,
     store: Store | None = None,
     *,
@@ -190,7 +190,7 @@ def ready(
 
     Args:
         inputs: the target's locks.
-        place: where a custom base is looked for.
+        options: of the build or the fetch.
         progress: reports the stages.
         store: the store that the target is built into, if it is.
         fetch: without it, at least the documents of a custom base must be in the download cache.
@@ -209,25 +209,25 @@ def ready(
     from images.inputs.fetch import download_cache
     from images.inputs.matrix import base_reference
 
-    image = base_image.describe(base_reference.parse(inputs.target.base), place)
+    image = base_image.describe(base_reference.parse(inputs.target.base), options)
     fit.check_platform(image)
     if fetch:
-        base_layers.fetch(image, place, progress, verify=verify)
-    elif download_cache.missing(image.artifacts, place.cache):
+        base_layers.fetch(image, options, store, progress, verify=verify)
+    elif download_cache.missing(image.artifacts, options.cache):
         return Prepared(inputs, bases.custom(image, None, inputs.target))
-    survey = base_layers.survey(image, place.cache, store, progress)
+    survey = base_layers.survey(image, options.cache, store, progress)
     found = Prepared(inputs, bases.custom(image, survey, inputs.target))
     added = len(found.recipes)
     fit.check(inputs.target, image, survey.facts, inputs.lock, inputs.tools, added)
     return found
 
 
-def put(base: Base, settings: Settings) -> list[Made]:
+def put(base: Base, options: BuildOptions) -> list[Made]:
     """Put the layers of a base that are used as they are into the store, lowest first."""
     if not base.layers:
         return []
     from images.build.builder import Made
     from images.content.custom_base import base_layers
 
-    reused = base_layers.put(base.layers, settings.cache, settings.store)
+    reused = base_layers.put(base.layers, options.cache, options.store)
     return [Made(layer, there, key="") for layer, there in zip(base.layers, reused, strict=True)]

@@ -20,13 +20,14 @@ from typing import Any
 import pytest
 
 from images.build import builder, cache_records, layer_cache, titles
-from images.build.builder import Look, Made, Settings
+from images.build.builder import Look, Made
 from images.build.layer_cache import CacheFrom, Filled
 from images.build.recipe import Recipe
 from images.errors import IntegrityError, LoginError, RegistryError
 from images.export.push import push
 from images.export.push.push import Pushed
 from images.http.retry import Policy
+from images.inputs.build_options import BuildOptions
 from images.oci import image, referrer
 from images.oci.image import Image
 from images.oci.layer import writer
@@ -76,7 +77,9 @@ class Builder:
 
     def __init__(self, place: Path) -> None:
         self.store = store.open_store(place / "store")
-        self.settings = Settings(self.store, place / "downloads", "zstd", 2, None)
+        self.options = BuildOptions(
+            store=self.store, cache=place / "downloads", matrix=place / "matrix.yaml", jobs=2
+        )
         self.said: list[str] = []
 
     def make(self, content: Mapping[str, bytes] = CONTENT) -> None:
@@ -101,7 +104,7 @@ class Builder:
         ]
         if address:
             look = CacheFrom(cache_at(address, name), self.said.append, QUICK).look
-        made = builder.make(recipes, [], self.settings, Shown(), look)
+        made = builder.make(recipes, [], self.options, Shown(), look)
         layers = tuple(item.layer for item in made)
         value = Image(TARGET, layers, {"A": "1"}, {"roll.target": TARGET}, "2025-01-01T00:00:00Z")
         self.store.save(value)

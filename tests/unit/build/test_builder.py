@@ -19,12 +19,13 @@ from pathlib import Path
 import pytest
 
 from images.build import builder, titles
-from images.build.builder import Look, Made, Settings
+from images.build.builder import Look, Made
 from images.build.recipe import LayerContext, Recipe
 from images.content.python import interpreter
 from images.content.python.interpreter import Interpreter
 from images.errors import BuildError, FetchError, IntegrityError, StoreError
 from images.http.retry import Policy
+from images.inputs.build_options import BuildOptions
 from images.inputs.fetch import download_cache, needed
 from images.inputs.fetch.needed import Sources
 from images.inputs.lock.artifact import Artifact
@@ -48,8 +49,12 @@ class Kitchen:
         self.made: list[str] = []
         self.out = io.StringIO()
         self.downloads: list[Future[Path]] = []
-        self.settings = Settings(
-            open_store(place / "store"), place / "cache", "gzip", jobs=2, mirror=None
+        self.options = BuildOptions(
+            store=open_store(place / "store"),
+            cache=place / "cache",
+            matrix=place / "matrix.yaml",
+            compression="gzip",
+            jobs=2,
         )
 
     def file(self, name: str, content: bytes = BODY) -> Distribution:
@@ -77,8 +82,8 @@ class Kitchen:
 
     def cook(self, recipes: Sequence[Recipe], look: Look | None = None) -> list[Made]:
         progress = Progress(self.out)
-        with self.settings.store.building():
-            return builder.make(recipes, [], self.settings, progress, look)
+        with self.options.store.building():
+            return builder.make(recipes, [], self.options, progress, look)
 
 
 @pytest.fixture
@@ -116,8 +121,8 @@ def test_layers_come_in_the_order_of_their_recipes(kitchen: Kitchen) -> None:
     assert [item.reused for item in found] == [False] * 3
     assert sorted(kitchen.made) == ["large", "middle", "small"]
     for item in found:
-        assert kitchen.settings.store.has(item.layer.blob.digest, item.layer.blob.size)
-    assert kitchen.settings.store.verify() == []
+        assert kitchen.options.store.has(item.layer.blob.digest, item.layer.blob.size)
+    assert kitchen.options.store.verify() == []
 
 
 def test_second_build_makes_and_fetches_nothing(kitchen: Kitchen) -> None:
@@ -154,14 +159,14 @@ def test_layer_that_lies_elsewhere_is_neither_made_nor_fetched(
     first = kitchen.cook(recipes)
     kitchen.made.clear()
     kitchen.server.seen.clear()
-    kitchen.settings = dataclasses.replace(
-        kitchen.settings, store=open_store(tmp_path / "other"), cache=tmp_path / "none"
+    kitchen.options = dataclasses.replace(
+        kitchen.options, store=open_store(tmp_path / "other"), cache=tmp_path / "none"
     )
     second = kitchen.cook(recipes, Library(first[0]))
     assert [item.layer for item in second] == [item.layer for item in first]
     assert [(item.reused, item.place) for item in second] == [(True, PLACE), (False, None)]
     assert (kitchen.made, kitchen.server.seen) == (["two"], [])
-    assert [item.key for item in kitchen.settings.store.remotes().values()] == [recipes[0].key]
+    assert [item.key for item in kitchen.options.store.remotes().values()] == [recipes[0].key]
 
 
 def test_only_what_the_store_lacks_is_looked_for(kitchen: Kitchen) -> None:
@@ -176,7 +181,7 @@ def test_only_what_the_store_lacks_is_looked_for(kitchen: Kitchen) -> None:
 def test_build_that_looks_nowhere_leaves_a_whole_store(kitchen: Kitchen) -> None:
     recipes = [kitchen.recipe("one"), kitchen.recipe("two")]
     first = kitchen.cook(recipes)
-    store = kitchen.settings.store
+    store = kitchen.options.store
     store.blob_path(first[0].layer.blob.digest).unlink()
     kitchen.cook(recipes, Library(first[0]))
     assert store.remotes()
@@ -188,7 +193,7 @@ def test_build_that_looks_nowhere_leaves_a_whole_store(kitchen: Kitchen) -> None
 def test_lost_blob_is_made_anew_and_no_other(kitchen: Kitchen) -> None:
     recipes = [kitchen.recipe("one"), kitchen.recipe("two")]
     first = kitchen.cook(recipes)
-    kitchen.settings.store.blob_path(first[1].layer.blob.digest).unlink()
+    kitchen.options.store.blob_path(first[1].layer.blob.digest).unlink()
     kitchen.made.clear()
     second = kitchen.cook(recipes)
     assert kitchen.made == ["two"]
@@ -213,8 +218,8 @@ def test_two_builds_at_once_make_each_layer_once(kitchen: Kitchen) -> None:
 def failure(kitchen: Kitchen, recipes: Sequence[Recipe]) -> BuildError:
     with pytest.raises(BuildError) as error:
         kitchen.cook(recipes)
-    assert not list((kitchen.settings.store.path / ".roll" / "tmp").iterdir())
-    assert kitchen.settings.store.verify() == []
+    assert not list((kitchen.options.store.path / ".roll" / "tmp").iterdir())
+    assert kitchen.options.store.verify() == []
     return error.value
 
 
@@ -239,7 +244,7 @@ def test_offline_build_asks_nobody_and_names_what_is_missing(kitchen: Kitchen) -
     here, gone = kitchen.file("here.whl", b"1"), kitchen.file("gone.whl", b"2")
     kitchen.cook([kitchen.recipe("first", [here])])
     kitchen.server.seen.clear()
-    kitchen.settings = dataclasses.replace(kitchen.settings, offline="build.py fetch --all")
+    kitchen.options = dataclasses.replace(kitchen.options, offline="build.py fetch --all")
     error = failure(kitchen, [kitchen.recipe("one", [here, gone])])
     assert isinstance(error, FetchError)
     assert "1 files that the build needs" in error.message
@@ -255,7 +260,7 @@ def test_build_of_what_is_known_makes_nothing(kitchen: Kitchen) -> None:
     first = kitchen.cook(recipes)
     kitchen.made.clear()
     kitchen.server.seen.clear()
-    kitchen.settings = dataclasses.replace(kitchen.settings, only_known=True)
+    kitchen.options = dataclasses.replace(kitchen.options, only_known=True)
     assert [item.layer for item in kitchen.cook(recipes)] == [item.layer for item in first]
     error = failure(kitchen, [*recipes, kitchen.recipe("three")])
     assert isinstance(error, StoreError)
@@ -282,7 +287,7 @@ def test_failed_layer_keeps_those_that_were_finished(kitchen: Kitchen) -> None:
     assert isinstance(error, IntegrityError)
     assert error.message == "layer bad: short: 5 bytes short"
     assert "pin another version" in str(error.remedy)
-    assert kitchen.settings.store.known(good.key)
+    assert kitchen.options.store.known(good.key)
 
 
 def test_failed_layer_stops_the_others(kitchen: Kitchen) -> None:
@@ -315,7 +320,7 @@ def test_too_many_layers_are_refused(kitchen: Kitchen) -> None:
 def test_full_disk_while_a_layer_is_made_is_a_store_error(
     kitchen: Kitchen, tiny_disk: Path
 ) -> None:
-    kitchen.settings = dataclasses.replace(kitchen.settings, store=open_store(tiny_disk / "store"))
+    kitchen.options = dataclasses.replace(kitchen.options, store=open_store(tiny_disk / "store"))
     recipe = kitchen.recipe("big", extra=lambda: iter([of_bytes("f", os.urandom(2 << 20))]))
     error = failure(kitchen, [recipe])
     assert isinstance(error, StoreError)
