@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from images.build import cache_records
-from images.build.builder import Look, Made
+from images.build.builder import BuiltLayer, CacheLookup
 from images.build.recipe import Recipe
 from images.errors import IntegrityError, RegistryError, UsageError
 from images.export.push import history
@@ -73,7 +73,7 @@ class CacheFrom:
     patience: float = PATIENCE
     _given_up: bool = field(default=False, init=False)
 
-    def look(self, recipes: Sequence[Recipe]) -> dict[str, Remote]:
+    def lookup(self, recipes: Sequence[Recipe]) -> dict[str, Remote]:
         """The layers that it has, by key; none where it cannot be read."""
         if self._given_up:
             return {}
@@ -132,7 +132,7 @@ def _broken_off(cut: Callable[[], None], after: float, late: threading.Event) ->
 
 def read_all(
     places: Sequence[Place], say: Callable[[str], None], policy: Policy = _IMPATIENT
-) -> Look:
+) -> CacheLookup:
     """Look layers up in several caches: the first that has one gives it.
 
     Args:
@@ -149,14 +149,14 @@ def read_all(
         for number, place in enumerate(places)
     ]
 
-    def look(recipes: Sequence[Recipe]) -> dict[str, Remote]:
+    def lookup(recipes: Sequence[Recipe]) -> dict[str, Remote]:
         found: dict[str, Remote] = {}
         for cache in caches:
             lacking = [recipe for recipe in recipes if recipe.key not in found]
-            found |= cache.look(lacking) if lacking else {}
+            found |= cache.lookup(lacking) if lacking else {}
         return found
 
-    return look
+    return lookup
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +175,7 @@ class Filled:
 
 
 def fill(
-    store: Store, made: Sequence[Made], where: Place, *, jobs: int, progress: Progress
+    store: Store, made: Sequence[BuiltLayer], where: Place, *, jobs: int, progress: Progress
 ) -> Filled:
     """Bring layers that a cache lacks into it: the blobs first, then the records.
 
@@ -206,7 +206,7 @@ def fill(
 
 
 def _write(
-    store: Store, registry: Registry, new: Sequence[Made], jobs: int, progress: Progress
+    store: Store, registry: Registry, new: Sequence[BuiltLayer], jobs: int, progress: Progress
 ) -> int:
     sizes = {item.layer.blob.digest: item.layer.blob.size for item in new}
     blobs = [Source(store.blob_path(digest), digest, size) for digest, size in sizes.items()]

@@ -27,7 +27,7 @@ from images.util.progress import Progress
 
 if TYPE_CHECKING:
     from images.attest.materials import Materials
-    from images.build.builder import Made
+    from images.build.builder import BuiltLayer
     from images.inputs.matrix.matrix import Matrix
     from images.oci.store.store import Store
 
@@ -222,12 +222,14 @@ def ready(
     return found
 
 
-def put(base: Base, options: BuildOptions) -> list[Made]:
+def put(base: Base, options: BuildOptions) -> list[BuiltLayer]:
     """Put the layers of a base that are used as they are into the store, lowest first."""
     if not base.layers:
         return []
-    from images.build.builder import Made
+    from images.build.builder import BuiltLayer
     from images.content.custom_base import base_layers
 
     reused = base_layers.put(base.layers, options.cache, options.store)
-    return [Made(layer, there, key="") for layer, there in zip(base.layers, reused, strict=True)]
+    return [
+        BuiltLayer(layer, there, key="") for layer, there in zip(base.layers, reused, strict=True)
+    ]

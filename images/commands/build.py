@@ -28,7 +28,7 @@ from images.util.progress import Progress
 
 if TYPE_CHECKING:
     from images.attest.provenance import Build
-    from images.build.builder import Look, Made
+    from images.build.builder import BuiltLayer, CacheLookup
     from images.build.conflicts.comparison import Comparison
     from images.build.layer_cache import Filled
     from images.build.prepare import Inputs, Prepared
@@ -117,7 +117,7 @@ def _build(
     one: Prepared,
     matrix: Matrix,
     options: BuildOptions,
-    caches: tuple[Look | None, Place | None],
+    caches: tuple[CacheLookup | None, Place | None],
     progress: Progress,
 ) -> _Built:
     """Make one target's image, name it, and put beside it what is said about it."""
@@ -128,10 +128,10 @@ def _build(
     from images.inputs.lock import sealed_text
 
     started = datetime.now(timezone.utc)
-    look, cache_to = caches
+    lookup, cache_to = caches
     inputs = one.inputs
     compare = target_files.pending(one.target, inputs.lock, one.recipes, options.store)
-    ours = builder.make(one.recipes, inputs.debs, options, progress, look, compare)
+    ours = builder.make(one.recipes, inputs.debs, options, progress, lookup, compare)
     if compare is not None:
         _note(compare, one.target.id, options.store)
     made = [*prepare.put(one.base, options), *ours]
@@ -165,7 +165,7 @@ def _run(
     matrix: Matrix,
     options: BuildOptions,
     started: datetime,
-    made: Sequence[Made],
+    made: Sequence[BuiltLayer],
     reused: list[bool],
 ) -> Build:
     """This run, for the provenance."""
@@ -226,7 +226,7 @@ def fetch(options: argparse.Namespace) -> int:
     return 0
 
 
-def _caches(options: argparse.Namespace) -> tuple[Look | None, Place | None]:
+def _caches(options: argparse.Namespace) -> tuple[CacheLookup | None, Place | None]:
     """The caches that a build reads, and the one that it fills.
 
     Without them no code for registries is loaded.
@@ -243,11 +243,11 @@ def _caches(options: argparse.Namespace) -> tuple[Look | None, Place | None]:
     place = partial(layer_cache.place, plain_http=options.plain_http)
     sources = list(dict.fromkeys(map(place, options.cache_from)))
     target = place(options.cache_to) if options.cache_to else None
-    look = layer_cache.read_all(sources, output.message) if sources else None
-    return look, target
+    lookup = layer_cache.read_all(sources, output.message) if sources else None
+    return lookup, target
 
 
-def _fill(store: Store, made: Sequence[Made], cache_to: Place, progress: Progress) -> Filled:
+def _fill(store: Store, made: Sequence[BuiltLayer], cache_to: Place, progress: Progress) -> Filled:
     from images.build import layer_cache
     from images.commands.options import UPLOADS
 

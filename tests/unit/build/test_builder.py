@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from images.build import builder, titles
-from images.build.builder import Look, Made
+from images.build.builder import BuiltLayer, CacheLookup
 from images.build.recipe import LayerContext, Recipe
 from images.content.python import interpreter
 from images.content.python.interpreter import Interpreter
@@ -80,10 +80,12 @@ class Kitchen:
         key = hashlib.sha256(title.encode()).hexdigest()
         return Recipe(titles.parse(title), key, tuple(files), (), entries, weight)
 
-    def cook(self, recipes: Sequence[Recipe], look: Look | None = None) -> list[Made]:
+    def cook(
+        self, recipes: Sequence[Recipe], lookup: CacheLookup | None = None
+    ) -> list[BuiltLayer]:
         progress = Progress(self.out)
         with self.options.store.building():
-            return builder.make(recipes, [], self.options, progress, look)
+            return builder.make(recipes, [], self.options, progress, lookup)
 
 
 @pytest.fixture
@@ -142,7 +144,7 @@ PLACE = Place(Repository("localhost:5000", "roll/cache"), plain_http=True)
 class Library:
     """Knows layers that lie elsewhere; notes what it was asked for."""
 
-    def __init__(self, *made: Made) -> None:
+    def __init__(self, *made: BuiltLayer) -> None:
         self.remotes = {item.key: Remote(item.key, item.layer.blob, PLACE) for item in made}
         self.asked: list[list[str]] = []
 
@@ -203,7 +205,7 @@ def test_lost_blob_is_made_anew_and_no_other(kitchen: Kitchen) -> None:
 
 def test_two_builds_at_once_make_each_layer_once(kitchen: Kitchen) -> None:
     recipes = [kitchen.recipe(str(number)) for number in range(8)]
-    results: list[list[Made]] = []
+    results: list[list[BuiltLayer]] = []
     threads = [
         threading.Thread(target=lambda: results.append(kitchen.cook(recipes))) for _ in range(3)
     ]
