@@ -1,4 +1,4 @@
-"""Outlines: a target's layers before they are made, an image's as they lie there, and between."""
+"""Summaries: of a target before it is built, of an image in a store, and what differs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import pytest
 
 from images.analysis import compare, packages, summary
 from images.analysis.compare import Change, Comparison
-from images.analysis.summary import Outline, Package, Part
+from images.analysis.summary import ImageSummary, LayerSummary, Package
 from images.build import titles
 from images.build.titles import Kind
 from images.errors import IntegrityError, LockError, UsageError
 from images.oci.layer.writer import Blob
-from tests.unit.outlines import Workplace, debs, wheel
+from tests.unit.workplaces import Workplace, debs, wheel
 
 A, B = "torch280-sglang052", "torch280-sglang055"
 TORCH, KERNEL = wheel("torch", 900_000_000, "2.8.0"), wheel("sgl-kernel", 300_000_000)
@@ -33,7 +33,7 @@ def work(tmp_path: Path) -> Workplace:
     return work
 
 
-def find(work: Workplace, name: str) -> Outline:
+def find(work: Workplace, name: str) -> ImageSummary:
     return summary.find(name, work.matrix, work.store, "zstd")
 
 
@@ -41,43 +41,43 @@ def diff(work: Workplace, old: str = A, new: str = B) -> Comparison:
     return compare.compare(find(work, old), find(work, new), work.store)
 
 
-def titles_of(parts: tuple[Part, ...]) -> list[str]:
-    return [part.title for part in parts]
+def titles_of(layers: tuple[LayerSummary, ...]) -> list[str]:
+    return [layer.title for layer in layers]
 
 
-# -- outlines --------------------------------------------------------------------------------------
+# -- summaries -------------------------------------------------------------------------------------
 
 
-def test_outline_of_a_target_needs_no_store(work: Workplace) -> None:
+def test_summary_of_a_target_needs_no_store(work: Workplace) -> None:
     found = summary.of_target(work.matrix, work.matrix.target(A), None, "zstd")
-    assert titles_of(found.parts)[:4] == [
+    assert titles_of(found.layers)[:4] == [
         "Debian bookworm",
         "CUDA compiler 12.4",
         "torch 2.8.0",
         "CUDA links",
     ]
-    assert found.parts[-1].name == titles.RUNTIME
+    assert found.layers[-1].name == titles.RUNTIME
     assert found.digest is None
-    assert all(part.blob is None and part.identity == part.key for part in found.parts)
-    torch = found.parts[2]
+    assert all(layer.blob is None and layer.identity == layer.key for layer in found.layers)
+    torch = found.layers[2]
     assert (torch.size, torch.files) == (900_000_000, (TORCH.artifact,))
     assert torch.packages == (Package("distribution", "torch", "2.8.0"),)
-    assert len(found.parts[0].packages or ()) == debs()
-    held = [item.name for part in found.parts for item in part.packages or ()]
+    assert len(found.layers[0].packages or ()) == debs()
+    held = [item.name for layer in found.layers for item in layer.packages or ()]
     assert {"attrs", "idna", "pyarrow", "cuda-compiler", "roll-runtime"} <= set(held)
 
 
-def test_outline_of_a_target_knows_what_the_store_has(work: Workplace) -> None:
+def test_summary_of_a_target_knows_what_the_store_has(work: Workplace) -> None:
     image = work.build("052")
     one = summary.of_target(work.matrix, work.matrix.target(A), work.store, "zstd")
     assert one.identities == [layer.blob.digest for layer in image.layers]
     assert one.size == image.size
     other = summary.of_target(work.matrix, work.matrix.target(B), work.store, "zstd")
-    made = {part.title for part in other.parts if part.blob}
+    made = {layer.title for layer in other.layers if layer.blob}
     assert {"torch 2.8.0", "pyarrow 1.0", "Debian bookworm"} <= made
     assert "sgl-kernel 2.0" not in made
     in_gzip = summary.of_target(work.matrix, work.matrix.target(A), work.store, "gzip")
-    assert not any(part.blob for part in in_gzip.parts)
+    assert not any(layer.blob for layer in in_gzip.layers)
 
 
 def test_image_of_the_store_goes_before_the_target(work: Workplace) -> None:
@@ -90,7 +90,7 @@ def test_image_of_the_store_goes_before_the_target(work: Workplace) -> None:
 
 
 @pytest.mark.parametrize("compression", ["zstd", "gzip"])
-def test_image_whose_lock_was_renewed_is_told(work: Workplace, compression: str) -> None:
+def test_image_whose_lock_was_renewed_is_reported(work: Workplace, compression: str) -> None:
     work.build("052", "gzip" if compression == "gzip" else "zstd")
     assert find(work, A).renewed is False
     work.write({"052": [TORCH, wheel("sgl-kernel", 300_000_000, "1.1"), SMALL]})
@@ -133,17 +133,17 @@ def test_image_that_lost_its_name_is_found_by_its_digest(work: Workplace) -> Non
 
 
 def test_layers_of_an_image_hold_what_the_lock_says(work: Workplace) -> None:
-    """By title or by looking into them, all packages of a built image are those of its outline."""
+    """By title or by reading them, all packages of a built image are those of its summary."""
     planned = summary.of_target(work.matrix, work.matrix.target(A), None, "zstd")
     work.build("052")
-    for mine, made in zip(planned.parts, find(work, A).parts, strict=True):
+    for mine, made in zip(planned.layers, find(work, A).layers, strict=True):
         assert made.packages is None
         assert sorted(packages.packages(made, work.store)) == sorted(mine.packages or ())
 
 
-def test_damaged_layer_that_must_be_looked_into_is_told(work: Workplace) -> None:
+def test_damaged_layer_that_must_be_read_is_reported(work: Workplace) -> None:
     work.build("052")
-    bucket = next(part for part in find(work, A).parts if part.name.kind is Kind.BUCKET)
+    bucket = next(layer for layer in find(work, A).layers if layer.name.kind is Kind.BUCKET)
     assert bucket.blob
     work.store.blob_path(bucket.identity).write_bytes(b"x" * bucket.size)
     with pytest.raises(IntegrityError, match="a layer cannot be read"):
@@ -203,30 +203,30 @@ def test_no_difference(work: Workplace) -> None:
 
 def test_other_bytes_of_the_same_version_are_a_change() -> None:
     blobs = [Blob(f"sha256:{letter * 64}", "", 10, 20, "t") for letter in "ab"]
-    old, new = (Part(titles.parse("torch 2.8.0"), "", blob) for blob in blobs)
+    old, new = (LayerSummary(titles.parse("torch 2.8.0"), "", blob) for blob in blobs)
     assert compare.changes([old], [new], None) == [
         Change("distribution", "torch", "2.8.0", "2.8.0", 10)
     ]
 
 
 def test_neighbours_that_come_or_go_do_not_change_a_small_package() -> None:
-    def bucket(key: str, *names: str) -> Part:
+    def bucket(key: str, *names: str) -> LayerSummary:
         held = tuple(Package("distribution", name, "1.0") for name in names)
-        return Part(titles.bucket(1, 16), key, None, packages=held)
+        return LayerSummary(titles.bucket(1, 16), key, None, packages=held)
 
     assert compare.changes([bucket("a", "attrs", "lark")], [bucket("b", "attrs")], None) == [
         Change("distribution", "lark", "1.0", None)
     ]
 
 
-def test_other_base_is_told_by_its_packages_and_other_compiler_by_its_version() -> None:
-    def base(version: str) -> Part:
+def test_other_base_is_compared_by_its_packages_and_other_compiler_by_its_version() -> None:
+    def base(version: str) -> LayerSummary:
         held = (Package("debian", "bash", "5"), Package("debian", "libc6", version))
-        return Part(titles.DEBIAN, version, None, packages=held)
+        return LayerSummary(titles.DEBIAN, version, None, packages=held)
 
     found = compare.changes(
-        [base("2.36-1"), Part(titles.compiler("12.4"), "a", None)],
-        [base("2.36-2"), Part(titles.compiler("13.0"), "b", None, weight=7)],
+        [base("2.36-1"), LayerSummary(titles.compiler("12.4"), "a", None)],
+        [base("2.36-2"), LayerSummary(titles.compiler("13.0"), "b", None, weight=7)],
         None,
     )
     assert found == [

@@ -18,7 +18,7 @@ from images.oci.layer.entry import of_bytes
 from images.oci.layer.writer import Blob, write
 from images.oci.store.store import Store, open_store
 from images.repository import ROOT
-from tests.unit.outlines import Workplace, wheel
+from tests.unit.workplaces import Workplace, wheel
 
 TARGET = "torch280-sglang052"
 COMMANDS = (

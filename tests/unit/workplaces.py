@@ -10,7 +10,7 @@ from pathlib import Path
 
 from images import image_paths
 from images.analysis import summary
-from images.analysis.summary import Part
+from images.analysis.summary import LayerSummary
 from images.build import assemble
 from images.content.debian import rootfs
 from images.inputs.lock import sealed_text, target_lock
@@ -88,23 +88,23 @@ class Workplace:
         """Make the layers that the store lacks, and save the image, whatever its budget is."""
         target = self.matrix.target(f"torch280-sglang{short}")
         layers = []
-        for part in summary.of_target(self.matrix, target, self.store, compression).parts:
-            blob = part.blob
+        for layer in summary.of_target(self.matrix, target, self.store, compression).layers:
+            blob = layer.blob
             if blob is None:
                 with self.store.new_file() as (out, commit):
-                    blob = writer.write(_entries(part), out, compression)
+                    blob = writer.write(_entries(layer), out, compression)
                     commit(blob.digest)
-                self.store.remember(part.key, blob)
-            layers.append(Layer(part.title, blob))
+                self.store.remember(layer.key, blob)
+            layers.append(Layer(layer.title, blob))
         digest = sealed_text.digest_of_file(self.matrix.lock_path(target.id))
         image = assemble.assemble(target, digest, layers)
         self.store.save(image)
         return image
 
 
-def _entries(part: Part) -> list[Entry]:
+def _entries(layer: LayerSummary) -> list[Entry]:
     """What the packages of a layer leave in an image, and noise by the size of their files."""
-    packages = part.packages or ()
+    packages = layer.packages or ()
     if packages and packages[0].kind == "debian":
         stanzas = [
             f"Package: {item.name}\nStatus: install ok installed\nVersion: {item.version}\n"
@@ -116,8 +116,8 @@ def _entries(part: Part) -> list[Entry]:
         name = f"{item.name.replace('-', '_').capitalize()}-{item.version}"
         metadata = f"{image_paths.SITE_PACKAGES}/{name}.dist-info/METADATA"
         found.append(of_bytes(metadata, f"Version: {item.version}\n".encode()))
-    noise = random.Random(part.key).randbytes(part.weight // _SCALE if part.files else 100)
-    return [*found, of_bytes(f"opt/noise/{part.title.replace('/', '_')}", noise)]
+    noise = random.Random(layer.key).randbytes(layer.weight // _SCALE if layer.files else 100)
+    return [*found, of_bytes(f"opt/noise/{layer.title.replace('/', '_')}", noise)]
 
 
 def debs() -> int:
