@@ -1,7 +1,7 @@
-"""How a build uses shared caches: it reads any number, and fills one.
+"""Shared caches of a build: it reads any number of them, and fills one.
 
-A build never fails because of a cache that it reads: what cannot be read there comes from the next
-one, or is made here.
+A build never fails because of a cache that it reads: what cannot be read is looked up in the next
+one, or made here.
 """
 
 from __future__ import annotations
@@ -31,17 +31,16 @@ from images.util.parallel import QUESTIONS, at_once
 from images.util.progress import Progress
 
 _IMPATIENT = Policy(attempts=3, strangers=2, longest=4.0, patience=10.0)
-"""To read: what a cache saves must not be spent on waiting for it."""
+"""Policy for reading: the time that a cache saves must not be spent on waiting for it."""
 
 PATIENCE = 30.0
-"""Seconds for all questions to a cache that is read, whatever it does: silence, or a byte now and
-then."""
+"""Seconds for all lookups in a cache, even if it answers a byte now and then."""
 
-_AGAIN = 0.5  # seconds; what was only connecting when it was broken off is broken off then
+_AGAIN = 0.5  # seconds; a request that was still connecting when it was cancelled is cancelled then
 
 
 def place(text: str, *, plain_http: bool) -> Place:
-    """The cache that an option names.
+    """Return the cache that an option names.
 
     Raises:
         UsageError: it is not `REGISTRY/REPOSITORY`.
@@ -56,14 +55,14 @@ def place(text: str, *, plain_http: bool) -> Place:
 
 @dataclass
 class CacheFrom:
-    """The cache that a build reads.
+    """A cache that a build reads.
 
     Attributes:
-        place: where it is.
-        say: takes a line for people.
-        policy: how often something is tried.
-        otherwise: what happens to layers that it cannot give, for people.
-        patience: seconds for all questions of a build.
+        place: its repository.
+        say: takes a line for the user.
+        policy: of retries.
+        otherwise: what is done about layers that it lacks, for the user.
+        patience: seconds for all lookups of a build.
     """
 
     place: Place
@@ -74,7 +73,7 @@ class CacheFrom:
     _given_up: bool = field(default=False, init=False)
 
     def lookup(self, recipes: Sequence[Recipe]) -> dict[str, Remote]:
-        """The layers that it has, by key; none where it cannot be read."""
+        """Return the layers that it has, by key; none where it cannot be read."""
         if self._given_up:
             return {}
         try:
@@ -98,20 +97,22 @@ class CacheFrom:
             policy=self.policy,
             actions="pull",
         )
-        with registry, _broken_off(registry.exchange.close, self.patience, late):
+        with registry, _cancelled_after(registry.exchange.close, self.patience, late):
             try:
                 found = cache_records.find(registry, keys)
             except (CancelledError, RegistryError):
                 if not late.is_set():
                     raise
-        if late.is_set():  # what was found then may be what was broken off
+        if late.is_set():  # what was found may be incomplete
             raise RegistryError(f"it has not answered everything within {self.patience:.0f} s")
         return found
 
 
 @contextmanager
-def _broken_off(cut: Callable[[], None], after: float, late: threading.Event) -> Iterator[None]:
-    """Call `cut` after some seconds, and again and again until the context is left."""
+def _cancelled_after(
+    cut: Callable[[], None], after: float, late: threading.Event
+) -> Iterator[None]:
+    """Call `cut` after some seconds, and repeatedly until the context is left."""
     done = threading.Event()
 
     def watch() -> None:
@@ -133,13 +134,13 @@ def _broken_off(cut: Callable[[], None], after: float, late: threading.Event) ->
 def read_all(
     places: Sequence[Place], say: Callable[[str], None], policy: Policy = _IMPATIENT
 ) -> CacheLookup:
-    """Look layers up in several caches: the first that has one gives it.
+    """Look layers up in several caches: the first that has one counts.
 
     Args:
         places: the caches, in the order in which they are asked; each only for what those before
             it lack.
-        say: takes a line for people.
-        policy: how often something is tried.
+        say: takes a line for the user.
+        policy: of retries.
     """
     last = len(places) - 1
     caches = [
@@ -161,10 +162,10 @@ def read_all(
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """What was written to a cache.
+    """The outcome of filling a cache.
 
     Attributes:
-        place: which one.
+        place: its repository.
         records: layers that it did not know before.
         bytes_sent: bodies of requests, as far as they were blobs.
     """
@@ -177,14 +178,14 @@ class Filled:
 def fill(
     store: Store, made: Sequence[BuiltLayer], where: Place, *, jobs: int, progress: Progress
 ) -> Filled:
-    """Bring layers that a cache lacks into it: the blobs first, then the records.
+    """Put layers that a cache lacks into it: the blobs first, then the records.
 
     Args:
         store: where the blobs are.
         made: a build's layers.
         where: the cache.
         jobs: uploads at a time.
-        progress: told of the bytes sent.
+        progress: reports the bytes sent.
 
     Raises:
         RegistryError: the registry refuses or cannot be reached.

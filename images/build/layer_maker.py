@@ -193,7 +193,7 @@ class _LayerMaker:
             (item for one in ready for item in one.distributions), self._options.cache
         )
         if compare.unsettled:
-            self._meter.say("  two distributions bring one file; the other downloads go on")
+            self._meter.say("  two distributions install one file; the other downloads go on")
             wait(arriving.values())
             self._check_for_losses(arriving)
             every = (item for one in lacking for item in one.distributions)

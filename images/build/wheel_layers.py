@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 WHEELS_FORMAT = "1"
 """Part of the key of every layer with wheels. Raise it when `images.formats.wheel_file`, or another
-release of the `installer` library that is pinned, puts other files into an image. It stands here
+release of the `installer` library that is pinned, puts other files into an image. It is here
 because a build that makes nothing must not import them."""
 
 
@@ -37,11 +37,11 @@ class WheelLayer(NamedTuple):
     """A layer of distributions.
 
     Attributes:
-        group: which.
+        group: the distributions.
         lock: the target's lock.
         base_debs: the base's lock.
         toolkit: the CUDA version of the compiler.
-        losses: the rules by which files of the distributions are left out.
+        losses: the rules that leave out files of the distributions.
     """
 
     group: grouping.Group
@@ -52,7 +52,7 @@ class WheelLayer(NamedTuple):
 
     @property
     def is_compiled(self) -> bool:
-        """Whether something in it is built by the image's own compiler."""
+        """Whether something in it is compiled by the image's own compiler."""
         return any(item.name in self.lock.compiled for item in self._read)
 
     @property
@@ -99,11 +99,11 @@ class WheelLayer(NamedTuple):
         return found
 
     def entries(self, context: LayerContext, opened: ExitStack) -> Iterator[Entry]:
-        """Its entries, with byte code."""
+        """Make its entries, with byte code."""
         return bytecode.compiled(self._without_repetition(context, opened), context.compiler)
 
     def _without_repetition(self, context: LayerContext, opened: ExitStack) -> Iterator[Entry]:
-        """A file that several distributions bring alike (`nvidia/__init__.py`) comes once."""
+        """Make the entries; a file that several distributions install alike appears once."""
         from images.formats import wheel_file
 
         paths = {item: self._wheel(item, context) for item in self._read}
@@ -119,8 +119,8 @@ class WheelLayer(NamedTuple):
                     yield entry
                 elif first.size != entry.size or _content(first) != _content(entry):
                     raise ConflictError(
-                        f"/{entry.path}: {owner} and {item.name}, which share a layer, bring it "
-                        "with other content",
+                        f"/{entry.path}: {owner} and {item.name}, which share a layer, install "
+                        "it with different content",
                         remedy="name the winner under `conflicts:` in matrix.yaml",
                     )
 
@@ -180,7 +180,7 @@ class LinksLayer(NamedTuple):
         return found if self.home else {**found, "home": False}
 
     def entries(self, context: LayerContext, opened: ExitStack) -> Iterator[Entry]:
-        """The links."""
+        """Make the links."""
         from images.formats import wheel_file
 
         members = {}
@@ -200,7 +200,7 @@ def _content(entry: Entry) -> bytes:
 
 
 def _checked(item: Distribution, cache: Path) -> Path:
-    """The cached file of a distribution, its hash read again: a cache can rot."""
+    """Return the cached file of a distribution, its hash checked again: a cache can rot."""
     from images.inputs.fetch import download_cache
 
     return download_cache.checked(item.artifact, cache)
