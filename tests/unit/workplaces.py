@@ -10,7 +10,7 @@ from pathlib import Path
 
 from images import image_paths
 from images.analysis import summary
-from images.analysis.summary import LayerSummary
+from images.analysis.summary import ImageSummary, LayerSummary
 from images.build import assemble
 from images.content.debian import rootfs
 from images.inputs.lock import sealed_text, target_lock
@@ -53,6 +53,11 @@ def wheel(name: str, size: int, version: str = "1.0") -> Distribution:
     return Distribution(name, version, Artifact(f"{name}-{version}.whl", sha256, size))
 
 
+A, B = "torch280-sglang052", "torch280-sglang055"
+TORCH, KERNEL = wheel("torch", 900_000_000, "2.8.0"), wheel("sgl-kernel", 300_000_000)
+SMALL = wheel("attrs", 60_000)
+
+
 @dataclass(frozen=True)
 class Workplace:
     """A matrix of torch280 targets with their locks, and a store."""
@@ -84,6 +89,9 @@ class Workplace:
             sealed_text.write(self.matrix.lock_path(target.id), text)
         return self.matrix
 
+    def find(self, name: str) -> ImageSummary:
+        return summary.find(name, self.matrix, self.store, "zstd")
+
     def build(self, short: str, compression: Compression = "zstd") -> Image:
         """Make the layers that the store lacks, and save the image, whatever its budget is."""
         target = self.matrix.target(f"torch280-sglang{short}")
@@ -100,6 +108,19 @@ class Workplace:
         image = assemble.assemble(target, digest, layers)
         self.store.save(image)
         return image
+
+
+def two_targets(place: Path) -> Workplace:
+    """Targets A and B, of which the second has a newer kernel and another small distribution."""
+    work = Workplace(place)
+    kernel = wheel("sgl-kernel", 360_000_000, "2.0")
+    work.write(
+        {
+            "052": [TORCH, KERNEL, wheel("pyarrow", 46_000_000), SMALL, wheel("idna", 70_000)],
+            "055": [TORCH, kernel, wheel("pyarrow", 46_000_000), SMALL, wheel("lark", 5_000)],
+        }
+    )
+    return work
 
 
 def _entries(layer: LayerSummary) -> list[Entry]:

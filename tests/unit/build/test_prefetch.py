@@ -133,7 +133,7 @@ def test_interrupted_fetch_goes_on(shop: Shop) -> None:
     assert shop.server.seen[-1][1] is not None
 
 
-def test_very_many_names_are_not_all_told() -> None:
+def test_very_many_names_are_not_all_listed() -> None:
     told = needed.listed(f"file{number:03}" for number in range(100))
     assert "file019" in told
     assert "file020" not in told
