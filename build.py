@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Build container images of SGLang rollout workers for ROLL from matrix.yaml.
 
-This file is the command line: it runs a command of `images/commands` and turns what that raises
-into a message and an exit code.
+The command line: runs a command of `images/commands` and turns its errors into a message and an
+exit code.
 """
 
 from __future__ import annotations
@@ -10,51 +10,27 @@ from __future__ import annotations
 import signal
 
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
-    # While modules are loaded Ctrl-C leaves nothing behind: it ends the process without a word.
+    # While modules are imported, Ctrl-C has nothing to clean up: it ends the process silently.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from images import requirements
 
 if reason := requirements.missing():
     requirements.refuse(reason)
 
-from images.commands import build, documents, export, lock, show, test, verify
+from images.commands import parser as command_line
 from images.commands.arguments import Parser
 from images.errors import BuildError
+from images.repository import ROOT
 from images.util import interrupts, output
-
-HERE = Path(__file__).resolve().parent
-
-COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
-    "build": build.build,
-    "fetch": build.fetch,
-    "list": show.list_targets,
-    "lock": lock.lock_targets,
-    "load": export.load,
-    "bundle": export.bundle,
-    "push": export.push,
-    "promote": export.promote,
-    "pull": export.pull,
-    "sbom": documents.sbom,
-    "provenance": documents.provenance,
-    "test": test.test,
-    "inspect": show.inspect,
-    "plan": show.plan,
-    "diff": show.diff,
-    "sizes": show.sizes,
-    "verify": verify.verify,
-    "gc": verify.gc,
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; gives the exit code."""
+    """Run the command line and return the exit code."""
     output.prepare()
     try:
         return _run(list(sys.argv[1:] if arguments is None else arguments))
@@ -63,18 +39,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         output.finish()
 
 
-def parser() -> Parser:
-    """The command line's parser."""
-    from images.commands import options
-
-    return options.parser(HERE, (__doc__ or "").partition("\n")[0], COMMANDS)
+def parser(only: str | None = None) -> Parser:
+    """Return the parser of the command line, with the options of all commands or of one only."""
+    return command_line.parser(ROOT, (__doc__ or "").partition("\n")[0], only)
 
 
 def _run(given: list[str]) -> int:
     if given and given[0].startswith("-") and given[0] not in ("-h", "--help"):
         given.insert(0, "build")
     try:
-        options = parser().read(given)
+        options = parser(given[0] if given else None).read(given)
         code: int = options.run(options)
         return code
     except BuildError as error:
@@ -85,12 +59,13 @@ def _run(given: list[str]) -> int:
         requirements.refuse(requirements.absent(error))
     except KeyboardInterrupt:
         with suppress(BrokenPipeError):
-            output.message("interrupted: what was finished is kept, the same command goes on")
+            kept = "finished work is kept"
+            output.message(f"interrupted: {kept}; run the same command again to resume")
         return interrupts.EXIT_CODE
     except BrokenPipeError:
         return BuildError.exit_code
     except OSError as error:
-        # The last resort, for places that no stage answers for.
+        # The last resort, for errors that no stage has translated.
         return _failed(output.refused(error))
 
 
@@ -98,7 +73,7 @@ def _failed(error: BuildError) -> int:
     with suppress(BrokenPipeError):
         output.message(f"error: {error.message}")
         if error.remedy:
-            output.message(f"mend it: {error.remedy}")
+            output.message(f"fix: {error.remedy}")
     return error.exit_code
 
 

@@ -35,11 +35,11 @@ sys.path.insert(0, str(ROOT))
 
 from images.content.debian import rootfs  # noqa: E402
 from images.inputs.fetch import download_cache  # noqa: E402
-from images.inputs.lock import target_lock  # noqa: E402
-from images.inputs.lock.target_lock import Distribution  # noqa: E402
+from images.inputs.lock import base_lock, target_lock  # noqa: E402
+from images.inputs.lock.distribution import Distribution  # noqa: E402
 from images.inputs.matrix import matrix  # noqa: E402
+from images.oci.descriptor import COMPRESSIONS  # noqa: E402
 from images.oci.image import Layer  # noqa: E402
-from images.oci.layer import writer  # noqa: E402
 from images.oci.store.store import Store, open_store  # noqa: E402
 
 T = TypeVar("T")
@@ -51,7 +51,7 @@ def bootstrap(cache: Path) -> float:
     """Wall seconds of putting the base together."""
     with TemporaryDirectory() as work:
         begin = time.perf_counter()
-        rootfs.build(rootfs.locked(), cache, Path(work))
+        rootfs.build(base_lock.read(), cache, Path(work))
         return time.perf_counter() - begin
 
 
@@ -72,7 +72,7 @@ def compress(item: Layer, store: Store) -> float:
     compressor = zstandard.ZstdCompressor(level=3, write_checksum=True).compressobj()
     tar_hash, blob_hash = hashlib.sha256(), hashlib.sha256()
     spent = 0.0
-    with store.blob_path(item.blob.digest).open("rb") as blob:
+    with store.blobs.path(item.blob.digest).open("rb") as blob:
         for piece in zstandard.ZstdDecompressor().read_to_iter(blob, write_size=CHUNK):
             begin = time.thread_time()
             tar_hash.update(piece)
@@ -140,7 +140,7 @@ def main() -> None:
     wheels = target_lock.read(whole, whole.target(options.target)).distributions
     store = open_store(options.store, create=False)
     layers = store.load(options.target).layers
-    if any(not item.blob.media_type.endswith(writer.COMPRESSIONS[0]) for item in layers):
+    if any(not item.blob.media_type.endswith(COMPRESSIONS[0]) for item in layers):
         parser.error("the store holds the target in another compression than the default")
 
     builds: list[Build] = []

@@ -31,8 +31,7 @@ from images.attest import attach  # noqa: E402
 from images.attest.provenance import Build  # noqa: E402
 from images.build.prepare import Prepared  # noqa: E402
 from images.commands.selection import inputs_of  # noqa: E402
-from images.content.cuda import toolkit  # noqa: E402
-from images.content.debian import rootfs  # noqa: E402
+from images.inputs.lock import base_lock, cuda_lock  # noqa: E402
 from images.inputs.matrix import matrix as matrices  # noqa: E402
 from images.inputs.matrix.matrix import Matrix, Target  # noqa: E402
 from images.oci.image import Image, Layer  # noqa: E402
@@ -71,7 +70,7 @@ def change_top(store: Store, image: Image, target: Target, matrix: Matrix) -> No
     """Put an image in whose top layer is another one, of about the same size, as a build would."""
     old = image.layers[-1]
     content = os.urandom(old.blob.size)
-    with store.new_file() as (out, commit):
+    with store.blobs.new_file() as (out, commit):
         blob = writer.write([of_bytes("opt/changed", content)], out, "zstd")
         commit(blob.digest)
     changed = replace(image, layers=(*image.layers[:-1], Layer(old.title, blob)))
@@ -80,8 +79,8 @@ def change_top(store: Store, image: Image, target: Target, matrix: Matrix) -> No
     files = (
         matrix.path,
         matrix.lock_path(target.id),
-        rootfs.LOCK,
-        toolkit.lock_path(target.toolkit),
+        base_lock.PATH,
+        cuda_lock.path_of(target.toolkit),
     )
     parameters, now = {"target": target.id, "compression": "zstd"}, datetime.now(timezone.utc)
     run = Build(ROOT, files, parameters, now, now, 1, len(image.layers) - 1, os.environ)
@@ -104,7 +103,7 @@ def main() -> None:
         store = linked(options.store.resolve(), Path(work))
         image = store.load(target)
         for item in image.layers:  # whoever comes first must not be the one that reads the disk
-            with store.blob_path(item.blob.digest).open("rb", buffering=0) as stream:
+            with store.blobs.path(item.blob.digest).open("rb", buffering=0) as stream:
                 while stream.read(1 << 20):
                     pass
         layout = f"oci:{store.path}:{target}"

@@ -31,7 +31,7 @@ from benchmarks.loopback import Relay, registry, relay  # noqa: E402
 from benchmarks.processes import Run, timed  # noqa: E402
 from benchmarks.push import linked  # noqa: E402
 from images.build import cache_records  # noqa: E402
-from images.oci.image import INDEX_TYPE, MANIFEST_TYPE, digest  # noqa: E402
+from images.oci.descriptor import INDEX_TYPE, MANIFEST_TYPE, digest_of  # noqa: E402
 from images.oci.reference import Repository  # noqa: E402
 from images.oci.registry.client import Registry  # noqa: E402
 
@@ -125,7 +125,7 @@ def _put_index(address: str, keys: Sequence[str], url: str) -> None:
     ]
     document = {"manifests": manifests, "mediaType": INDEX_TYPE, "schemaVersion": 2}
     content = json.dumps(document).encode()
-    headers = {"Content-Type": INDEX_TYPE, "Docker-Content-Digest": digest(content)}
+    headers = {"Content-Type": INDEX_TYPE, "Docker-Content-Digest": digest_of(content)}
     requests.put(url, data=content, headers=headers, timeout=60).raise_for_status()
 
 
@@ -187,7 +187,9 @@ def _keys(store: Path, target: str) -> list[str]:
     opened = open_store(store)
     digests = {item.blob.digest for item in opened.load(target).layers}
     names = [path.name for path in (store / ".roll" / "layers").iterdir()]
-    return [name for name in names if (blob := opened.known(name)) and blob.digest in digests]
+    return [
+        name for name in names if (blob := opened.layer_keys.known(name)) and blob.digest in digests
+    ]
 
 
 if __name__ == "__main__":

@@ -135,7 +135,7 @@ def new_box(pytestconfig: pytest.Config, subject: Subject) -> Iterator[Box]:
         return
     if os.geteuid() != 0:
         pytest.fail("tests on an unpacked root file system chroot into it: run them as root")
-    from images.export import unpack
+    from tests.image import unpack
     from tests.image.rootfs import RootfsBox
 
     if given := cast("Path | None", pytestconfig.getoption("--rootfs")):

@@ -21,10 +21,10 @@ def seed(source: Store, target: str, place: Path) -> Store:
     made = open_store(place)
     digests = {layer.blob.digest for layer in source.load(target).layers[:_LAYERS]}
     for digest in digests:
-        if not made.blob_path(digest).exists():
-            made.blob_path(digest).hardlink_to(source.blob_path(digest))
+        if not made.blobs.path(digest).exists():
+            made.blobs.path(digest).hardlink_to(source.blobs.path(digest))
     for path in (source.path / ".roll" / "layers").iterdir():
-        blob = source.known(path.name)
+        blob = source.layer_keys.known(path.name)
         if blob and blob.digest in digests:
             shutil.copy(path, made.path / ".roll" / "layers")
     return made

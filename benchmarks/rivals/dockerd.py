@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from images.inputs.lock import mirror
+from images.inputs.fetch import mirror
 
 # A newer Docker runs in the root that it was unpacked in, with the place of its data in the same
 # path. It has name spaces of its own, so that nothing of it is left when it ends.

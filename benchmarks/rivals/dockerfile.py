@@ -9,9 +9,11 @@ from pathlib import Path
 
 from benchmarks.checkout import Checkout, Variant
 from images.build import grouping
-from images.inputs.lock import target_lock, uv
-from images.inputs.lock.target_lock import Distribution, Lock
+from images.inputs.lock import distribution, target_lock
+from images.inputs.lock.distribution import Distribution
+from images.inputs.lock.target_lock import Lock
 from images.inputs.matrix import matrix
+from images.inputs.resolve import uv
 
 BASE = "bench-base:latest"
 """The image of our own lowest layers, Debian and the CUDA compiler, in each engine."""
@@ -120,7 +122,7 @@ class Context:
         lists = _lists(found)
         for name, items in lists.items():
             pins = name in ("requirements", "build-pins")  # ROLL's files name no hashes
-            lines = (item.pin if pins else target_lock.line_of(item) for item in items)
+            lines = (item.pin if pins else distribution.line_of(item) for item in items)
             _replace(self.path / f"{name}.txt", "".join(f"{line}\n" for line in lines))
         self._names = tuple(item.name for item in lists["stack"])
         sourced = {item for item in found.distributions if not item.is_wheel}

@@ -116,7 +116,7 @@ def measure(store: Store, target: str, place: Path) -> dict[str, float]:
 def _samples(store: Store, target: str) -> Iterator[bytes]:
     layers = sorted(store.load(target).layers, key=lambda item: -item.blob.size)
     for item in layers[:_LARGEST]:
-        with store.blob_path(item.blob.digest).open("rb") as blob:
+        with store.blobs.path(item.blob.digest).open("rb") as blob:
             reader = zstandard.ZstdDecompressor().stream_reader(blob)
             yield reader.read(_SAMPLE)
 

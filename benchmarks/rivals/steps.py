@@ -21,7 +21,7 @@ from benchmarks.rivals import floor
 from benchmarks.rivals.ours import Ours
 from benchmarks.rivals.results import Reading
 from benchmarks.rivals.rival import COLD, FIRST, SECOND, Rival
-from images.oci.image import INDEX_TYPE, MANIFEST_TYPE
+from images.oci.descriptor import INDEX_TYPE, MANIFEST_TYPE
 from images.oci.store.store import open_store
 
 REPOSITORY = "bench/app"

@@ -15,7 +15,7 @@ from images import image_paths
 from images.analysis.summary import LayerSummary, Package, of_compiler
 from images.build.titles import Kind
 from images.errors import IntegrityError
-from images.oci.layer.writer import Blob
+from images.oci.descriptor import Blob
 from images.oci.store.store import Store
 
 _EMPTY = (Kind.VENV, Kind.LINKS, Kind.LOGIN)
@@ -53,11 +53,11 @@ def packages(layer: LayerSummary, store: Store | None) -> tuple[Package, ...]:
 
 
 def _inside(store: Store, blob: Blob) -> Iterator[Package]:
-    from images.export.docker.archive import unpacked
+    from images.oci.layer.decompress import unpacked
     from images.oci.layer.read_ahead import ahead
     from images.oci.layer.tar_stream import TarStream
 
-    with closing(ahead(unpacked(store, blob))) as pieces:
+    with closing(ahead(unpacked(store.blobs, blob))) as pieces:
         tar = TarStream(pieces)
         installed: set[str] = set()
         status = b""

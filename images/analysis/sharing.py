@@ -15,7 +15,7 @@ from images.build import prepare
 from images.errors import LockError
 from images.inputs.lock.artifact import Artifact
 from images.inputs.matrix.matrix import Matrix
-from images.oci.layer.writer import COMPRESSIONS
+from images.oci.descriptor import COMPRESSIONS
 from images.oci.store.store import Store
 
 

@@ -17,8 +17,8 @@ from images.content import runtime_wheel
 from images.errors import LockError
 from images.inputs.lock.artifact import Artifact
 from images.inputs.matrix.matrix import Matrix, Target
+from images.oci.descriptor import Blob, Compression
 from images.oci.image import Image
-from images.oci.layer.writer import Blob, Compression
 from images.oci.store.store import Store
 from images.util import suggest
 

@@ -13,8 +13,8 @@ from images.attest.materials import Materials
 from images.attest.provenance import PREDICATE_TYPE, Build
 from images.errors import IntegrityError, StoreError, UsageError
 from images.oci import referrer
+from images.oci.descriptor import Blob
 from images.oci.image import Image
-from images.oci.layer.writer import Blob
 from images.oci.referrer import Referrer
 from images.oci.store.store import Store
 
@@ -36,7 +36,7 @@ def complete(store: Store, image: Image, made_from: Materials, build: Build) -> 
         made_from: the locks that it was made from.
         build: the run that has just made it.
     """
-    with store.making(image.manifest_digest.removeprefix("sha256:")):
+    with store.layer_keys.making(image.manifest_digest.removeprefix("sha256:")):
         have = {item.artifact_type: item for item in store.attached(image.manifest_digest)}
         made = []
         if SBOM not in have:
@@ -58,12 +58,12 @@ def _sbom_content(store: Store, image: Image, made_from: Materials) -> bytes:
     from images.attest import sbom
 
     key = sbom.key(image, made_from)
-    if known := store.known(key):
+    if known := store.layer_keys.known(key):
         with suppress(IntegrityError, StoreError):
-            return store.read(known.digest)
+            return store.blobs.read(known.digest)
     content = sbom.document(image, made_from)
-    digest = store.put(content)
-    store.remember(key, Blob(digest, digest, len(content), len(content), SBOM))
+    digest = store.blobs.put(content)
+    store.layer_keys.remember(key, Blob(digest, digest, len(content), len(content), SBOM))
     return content
 
 

@@ -56,7 +56,7 @@ def judge(
         return said
     at = now or datetime.now(timezone.utc)
     faults = list(_faults(found, since, at))
-    return Verdict(False, f"no ({faults[0]})", said.roll) if faults else said
+    return Verdict(False, fault=faults[0], roll=said.roll) if faults else said
 
 
 def _faults(found: Evidence, since: str, now: datetime) -> Iterator[str]:

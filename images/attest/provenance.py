@@ -19,7 +19,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from images.attest import materials, revision
+from images import format_numbers
+from images.attest import package_urls, revision
 from images.attest.materials import Materials
 from images.attest.revision import CiRun
 from images.content import runtime_wheel
@@ -28,9 +29,8 @@ from images.oci.referrer import Referrer
 
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
 _STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
-BUILD_TYPE = "urn:roll-sglang-images:build:2"
-"""Names the meaning of the parameters, as docs/supply-chain.md tells it. Another meaning: another
-number."""
+BUILD_TYPE = f"urn:roll-sglang-images:build:{format_numbers.PROVENANCE}"
+"""Names the meaning of the parameters, as docs/supply-chain.md describes it."""
 
 LOCAL_BUILDER = "urn:roll-sglang-images:builder:local"
 """The builder where no CI says who it is: somebody's machine, which nobody can check."""
@@ -74,7 +74,7 @@ def statement(image: Image, made_from: Materials, build: Build, sbom: Referrer) 
     run = revision.ci_run(build.env)
     document = {
         "_type": _STATEMENT_TYPE,
-        "subject": [{"name": str(materials.of_image(image)), "digest": _digest(image)}],
+        "subject": [{"name": str(package_urls.of_image(image)), "digest": _digest(image)}],
         "predicateType": PREDICATE_TYPE,
         "predicate": {
             "buildDefinition": {
@@ -85,7 +85,7 @@ def statement(image: Image, made_from: Materials, build: Build, sbom: Referrer) 
                     *_source(build, run),
                     *(_file(path, build.root) for path in build.files),
                     _runtime(),
-                    *_own_base(made_from),
+                    *_custom_base(made_from),
                 ],
             },
             "runDetails": {
@@ -136,16 +136,16 @@ def _runtime() -> dict[str, Any]:
     """The sources of `roll_runtime`. Their hash is one of ours over many files, so no `digest`."""
     return {
         "name": "roll_runtime",
-        "uri": str(materials.of_runtime()),
+        "uri": str(package_urls.of_runtime()),
         "annotations": {"sourceSha256": runtime_wheel.source_digest()},
     }
 
 
-def _own_base(made_from: Materials) -> list[dict[str, Any]]:
-    if not made_from.own_base:
+def _custom_base(made_from: Materials) -> list[dict[str, Any]]:
+    if not made_from.custom_base:
         return []
-    purl = materials.of_base(made_from)
-    digest = {"sha256": made_from.own_base.removeprefix("sha256:")}
+    purl = package_urls.of_custom_base(made_from.custom_base, made_from.base_repository)
+    digest = {"sha256": made_from.custom_base.removeprefix("sha256:")}
     return [{"name": purl.name, "uri": str(purl), "digest": digest}]
 
 

@@ -13,20 +13,24 @@ it, and its SHA-256 in the provenance, which also tells the source of `roll_runt
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from images.attest import materials
+from images import format_numbers
+from images.attest import package_urls
 from images.attest.materials import Materials
 from images.content import runtime_wheel
-from images.content.debian import rootfs
 from images.image_paths import CUDA_HOME
+from images.inputs.lock import base_lock
 from images.inputs.lock.artifact import Artifact
-from images.oci import image as oci
+from images.inputs.lock.deb import Deb
+from images.inputs.lock.distribution import Distribution
+from images.oci.descriptor import canonical_json, digest_of
 from images.oci.image import Image
 
 if TYPE_CHECKING:
@@ -34,8 +38,6 @@ if TYPE_CHECKING:
     from cyclonedx.model.component import Component
     from packageurl import PackageURL
 
-FORMAT = "2"
-"""What the SBOM calls its maker's version. Raise it when the same image gets another SBOM."""
 
 _MAKER = "roll-sglang-images"
 _REF = 16
@@ -61,10 +63,10 @@ def document(image: Image, made_from: Materials) -> bytes:
         type=ComponentType.CONTAINER,
         name=image.ref,
         version=image.labels.get(_VERSION),
-        purl=materials.of_tag(image),
+        purl=package_urls.of_tag(image),
         bom_ref="image",
     )
-    maker = Component(type=ComponentType.APPLICATION, name=_MAKER, version=FORMAT)
+    maker = Component(type=ComponentType.APPLICATION, name=_MAKER, version=format_numbers.SBOM)
     parts = list(_parts(made_from))
     bom = Bom(
         metadata=BomMetaData(
@@ -81,52 +83,70 @@ def document(image: Image, made_from: Materials) -> bytes:
 
 
 def key(image: Image, made_from: Materials) -> str:
-    """SHA-256, in hexadecimal, of all that `document` reads: it takes longer than a small layer."""
-    read = (FORMAT, image.ref, image.created, image.labels.get(_VERSION), runtime_wheel.version())
-    return hashlib.sha256(f"sbom {read!r} {made_from!r}".encode()).hexdigest()
+    """Return the digest of all that `document` reads, whose work takes longer than a small layer.
+
+    Of values alone: names in this code may change, and the order of a set is another in each
+    process.
+    """
+    version = image.labels.get(_VERSION)
+    read = [
+        [format_numbers.SBOM, image.ref, image.created, version, runtime_wheel.version()],
+        [made_from.custom_base, made_from.base_repository],
+        [_values(item) for item in made_from.lock.distributions],
+        [_values(item) for item in made_from.distributions()],
+        [[*_values(deb), distro] for deb, distro in made_from.debs()],
+    ]
+    return hashlib.sha256(b"sbom " + canonical_json(read)).hexdigest()
+
+
+def _values(item: Distribution | Deb) -> Sequence[Any]:
+    return dataclasses.astuple(item)
 
 
 def _numbered(bom: dict[str, Any]) -> bytes:
     """The document with a serial number that follows from all else in it."""
     del bom["serialNumber"]
-    serial = uuid.uuid5(uuid.NAMESPACE_URL, f"sbom:{oci.digest(oci.canonical(bom))}")
-    return oci.canonical({**bom, "serialNumber": serial.urn})
+    serial = uuid.uuid5(uuid.NAMESPACE_URL, f"sbom:{digest_of(canonical_json(bom))}")
+    return canonical_json({**bom, "serialNumber": serial.urn})
 
 
 def _parts(made_from: Materials) -> Iterator[Component]:
     from cyclonedx.model.component import Component, ComponentType
 
-    system, _, release = rootfs.DISTRO.partition("-")
-    if made_from.own_base:
-        purl = materials.of_base(made_from)
+    system, _, release = base_lock.DISTRO.partition("-")
+    if made_from.custom_base:
+        purl = package_urls.of_custom_base(made_from.custom_base, made_from.base_repository)
         yield Component(
             type=ComponentType.CONTAINER,
             name=purl.name,
-            version=made_from.own_base,
+            version=made_from.custom_base,
             purl=purl,
             bom_ref="base",
-            hashes=[_sha256(made_from.own_base.removeprefix("sha256:"))],
+            hashes=[_sha256(made_from.custom_base.removeprefix("sha256:"))],
         )
     else:
         yield Component(
-            type=ComponentType.OPERATING_SYSTEM, name=system, version=release, bom_ref=rootfs.DISTRO
+            type=ComponentType.OPERATING_SYSTEM,
+            name=system,
+            version=release,
+            bom_ref=base_lock.DISTRO,
         )
     installed = set(made_from.lock.distributions)
     for item in made_from.distributions():
         notes = {} if item in installed else {"part": f"/{CUDA_HOME}"}
         if not item.is_wheel:
             notes["built"] = "from its sdist"
-        purl = materials.of_distribution(item)
+        purl = package_urls.of_distribution(item)
         yield _locked(item.name, item.version, purl, item.artifact, notes)
     for deb, distro in made_from.debs():
-        notes = {} if distro == rootfs.DISTRO else {"part": f"/{CUDA_HOME}"}
-        purl = materials.of_deb(deb, distro)
+        notes = {} if distro == base_lock.DISTRO else {"part": f"/{CUDA_HOME}"}
+        purl = package_urls.of_deb(deb, distro)
         yield _locked(deb.package, deb.version, purl, deb.artifact, notes)
     yield Component(
         type=ComponentType.LIBRARY,
         name="roll-runtime",
         version=runtime_wheel.version(),
-        purl=materials.of_runtime(),
+        purl=package_urls.of_runtime(),
         bom_ref="roll-runtime",
     )
 

@@ -12,11 +12,29 @@ ROLL = "-roll"
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether an image is proven, the words for it, and what ROLL's own code did in it."""
+    """Whether evidence proves an image, and the reason.
+
+    Attributes:
+        proven: whether it proves the image that is built.
+        runs: GPUs, date and ROLL's commit of the runs that passed; None unless the evidence proves
+            its own image.
+        fault: why the evidence proves nothing; None where there is no fault, or no evidence.
+        image_digest: of the image that the evidence proves, where none is built.
+        roll: the run of ROLL's own code.
+    """
 
     proven: bool
-    text: str
+    runs: str | None = None
+    fault: str | None = None
+    image_digest: str | None = None
     roll: RollRun | None = None
+
+    @property
+    def text(self) -> str:
+        """The verdict in one line for the user."""
+        if self.runs is None:
+            return f"no ({self.fault})" if self.fault else "no"
+        return f"{self.image_digest[:19]}: {self.runs}" if self.image_digest else self.runs
 
 
 def judge(evidence: Evidence | None, target: str, built: str | None) -> Verdict:
@@ -26,33 +44,35 @@ def judge(evidence: Evidence | None, target: str, built: str | None) -> Verdict:
         evidence: what there is, if anything.
         target: the target.
         built: the digest of its manifest in the store; None where it is not built. Then nothing is
-            proven of it, and the words name the digest that the evidence is of.
+            proven of it, and the verdict names the digest that the evidence is of.
     """
     if evidence is None:
-        return Verdict(False, "no")
+        return Verdict(False)
     if evidence.image.target != target:
-        return Verdict(False, "no (of another target)")
+        return Verdict(False, fault="of another target")
     if built is not None and built != evidence.image.manifest_digest:
-        return Verdict(False, "no (another digest)")
+        return Verdict(False, fault="another digest")
     roll = evidence.roll
     for proof in evidence.proofs:
         if count := proof.count(FAILED):
-            return Verdict(False, f"no ({count} failed on {_gpus(proof.machine)})", roll)
+            fault = f"{count} failed on {_gpus(proof.machine)}"
+            return Verdict(False, fault=fault, roll=roll)
         if proof.roll is not None and (count := proof.roll.count(FAILED)):
-            what = f"{proof.roll.name}: {count} failed on {_gpus(proof.machine)}"
-            return Verdict(False, f"no ({what})", roll)
+            fault = f"{proof.roll.name}: {count} failed on {_gpus(proof.machine)}"
+            return Verdict(False, fault=fault, roll=roll)
     whole = [proof for proof in evidence.proofs if proof.whole]
     if not whole:
         missing = min((proof.count(NOT_RUN) for proof in evidence.proofs), default=0)
-        return Verdict(False, f"no ({missing} not run)" if missing else "no (nothing passed)", roll)
+        fault = f"{missing} not run" if missing else "nothing passed"
+        return Verdict(False, fault=fault, roll=roll)
     if target.endswith(ROLL) and not (roll and roll.whole):
-        return Verdict(False, f"no ({_roll_lacks(roll)})", roll)
+        return Verdict(False, fault=_roll_lacks(roll), roll=roll)
     last = max(proof.date for proof in whole)
-    words = ", ".join([*(_gpus(proof.machine) for proof in whole), last[:10]])
-    words += f" with {_roll_words(roll)}" if roll else ""
+    runs = ", ".join([*(_gpus(proof.machine) for proof in whole), last[:10]])
+    runs += f" with {_roll_words(roll)}" if roll else ""
     if built is None:
-        return Verdict(False, f"{evidence.image.manifest_digest[:19]}: {words}", roll)
-    return Verdict(True, words, roll)
+        return Verdict(False, runs, image_digest=evidence.image.manifest_digest, roll=roll)
+    return Verdict(True, runs, roll=roll)
 
 
 def _roll_lacks(run: RollRun | None) -> str:

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from images import image_paths
+from images import format_numbers, image_paths
 from images.build import titles
 from images.build.recipe import SMALL, Keys, LayerContext, Recipe, weight_of
 from images.content.debian import rootfs
@@ -156,7 +156,7 @@ def _venv_alone(keys: Keys, python: str) -> Recipe:
     def entries(context: LayerContext, opened: ExitStack) -> Iterator[Entry]:
         yield from venv(python)
 
-    key = keys.of({"venv": python, "format": "1"})
+    key = keys.of({"venv": python, "format": format_numbers.CUSTOM_BASE_VENV})
     return Recipe(titles.venv(python), key, (), (), entries, SMALL)
 
 

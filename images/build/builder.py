@@ -10,15 +10,15 @@ from images.build.recipe import Recipe
 from images.errors import BuildError, StoreError
 from images.inputs.build_options import BuildOptions
 from images.inputs.lock.deb import Deb
+from images.oci.descriptor import Blob
 from images.oci.image import MAX_LAYERS, Layer
-from images.oci.layer.writer import Blob
-from images.oci.store.remote_layers import Place, Remote
+from images.oci.store.remote_layers import Location, RemoteLayer
 from images.util.progress import Progress
 
 if TYPE_CHECKING:
     from images.build.conflicts.comparison import Comparison
 
-CacheLookup = Callable[[Sequence[Recipe]], Mapping[str, Remote]]
+CacheLookup = Callable[[Sequence[Recipe]], Mapping[str, RemoteLayer]]
 """Finds layers that are elsewhere, by key."""
 
 
@@ -36,7 +36,7 @@ class BuiltLayer:
     layer: Layer
     reused: bool
     key: str
-    place: Place | None = None
+    place: Location | None = None
 
 
 def make(
@@ -66,9 +66,9 @@ def make(
             f"{len(recipes)} layers are more than an image may have ({MAX_LAYERS})",
             remedy="take a flavour or requirements out, or a base image of fewer layers",
         )
-    known = {recipe.key: options.store.known(recipe.key) for recipe in recipes}
+    known = {recipe.key: options.store.layer_keys.known(recipe.key) for recipe in recipes}
     lacking = [recipe for recipe in recipes if known[recipe.key] is None]
-    remotes: Mapping[str, Remote] = {}
+    remotes: Mapping[str, RemoteLayer] = {}
     if lacking and lookup is not None:
         with progress.timed("lookup"):
             remotes = lookup(lacking)
@@ -90,7 +90,7 @@ def make(
         made = layer_maker.make(lacking, base_debs, options, progress, compare)
     if compare is not None:
         compare.stop()
-    options.store.note_remotes(remotes.values())
+    options.store.remote_layers.record(remotes.values())
     return [_result(recipe, known[recipe.key], made, remotes) for recipe in recipes]
 
 
@@ -105,7 +105,7 @@ def _compare_known(
         if not compare.wants(recipe.distributions):
             continue
         blob = known[recipe.key]
-        kept = options.store.records(recipe.key) is not None
+        kept = options.store.layer_keys.records(recipe.key) is not None
         if blob is None or not kept:  # a layer must not be inflated where its wheels are here
             compare.see_cached(recipe.distributions, options.cache)
         if blob is not None and compare.wants(recipe.distributions):
@@ -113,9 +113,9 @@ def _compare_known(
 
 
 def _result(
-    recipe: Recipe, known: Blob | None, made: Mapping[str, Blob], remotes: Mapping[str, Remote]
+    recipe: Recipe, known: Blob | None, made: Mapping[str, Blob], remotes: Mapping[str, RemoteLayer]
 ) -> BuiltLayer:
     if remote := remotes.get(recipe.key):
-        return BuiltLayer(Layer(recipe.title, remote.blob), True, recipe.key, remote.place)
+        return BuiltLayer(Layer(recipe.title, remote.blob), True, recipe.key, remote.location)
     blob = known or made[recipe.key]
     return BuiltLayer(Layer(recipe.title, blob), recipe.key not in made, recipe.key)

@@ -22,19 +22,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from images import format_numbers
 from images.errors import IntegrityError
-from images.oci import image
-from images.oci.image import DIGEST, MANIFEST_TYPE
-from images.oci.layer import writer
-from images.oci.layer.writer import Blob
+from images.oci.descriptor import (
+    DIGEST,
+    LAYER_TYPES,
+    MANIFEST_TYPE,
+    Blob,
+    canonical_json,
+    descriptor_of,
+)
 from images.oci.referrer import EMPTY, EMPTY_TYPE
 from images.oci.registry import download, manifests
 from images.oci.registry.client import Registry
 from images.util import untrusted_json
 from images.util.parallel import QUESTIONS, at_once
-
-FORMAT = "1"
-"""Part of every tag. Raise it when a record's form changes: older builders then do not see it."""
 
 _ARTIFACT_TYPE = "application/vnd.roll.layer.v1+json"
 NOT_A_RECORD = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
@@ -56,7 +58,7 @@ class Found:
 
 def tag(key: str) -> str:
     """Return the tag of a layer's record: valid, as a key is a SHA-256 in hexadecimal."""
-    return f"layer-{FORMAT}-{key}"
+    return f"layer-{format_numbers.CACHE_RECORD}-{key}"
 
 
 def find(registry: Registry, keys: Sequence[str]) -> Found:
@@ -69,7 +71,7 @@ def find(registry: Registry, keys: Sequence[str]) -> Found:
     Raises:
         RegistryError: it cannot be reached, or requires another login.
     """
-    results = at_once(lambda key: _find(registry, key), keys, QUESTIONS, registry.exchange.close)
+    results = at_once(lambda key: _find(registry, key), keys, QUESTIONS, registry.transport.close)
     pairs = list(zip(keys, results, strict=True))
     blobs = {key: found for key, found in pairs if isinstance(found, Blob)}
     faults = [
@@ -115,12 +117,12 @@ def record(key: str, title: str, blob: Blob) -> bytes:
             "roll.layer.unpacked": str(blob.unpacked),
         },
         "artifactType": _ARTIFACT_TYPE,
-        "config": image.descriptor(EMPTY_TYPE, EMPTY),
+        "config": descriptor_of(EMPTY_TYPE, EMPTY),
         "layers": [{"digest": blob.digest, "mediaType": blob.media_type, "size": blob.size}],
         "mediaType": MANIFEST_TYPE,
         "schemaVersion": 2,
     }
-    return image.canonical(document)
+    return canonical_json(document)
 
 
 def parse(content: bytes, key: str) -> Blob:
@@ -142,7 +144,7 @@ def parse(content: bytes, key: str) -> Blob:
     if type(size) is not int or size <= 0 or unpacked <= 0:
         raise ValueError("a size is wrong")
     media_type = descriptor["mediaType"]
-    if media_type not in writer.MEDIA_TYPES:
+    if media_type not in LAYER_TYPES:
         raise ValueError(f"{media_type!r} is not the media type of a layer")
     digest, diff_id = descriptor["digest"], notes["roll.layer.diff-id"]
     if not (DIGEST.fullmatch(digest) and DIGEST.fullmatch(diff_id)):

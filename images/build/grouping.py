@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from images.build import titles
 from images.build.titles import LayerName
-from images.inputs.lock.target_lock import Distribution
+from images.inputs.lock.distribution import Distribution
 
 OWN_LAYER = 1_000_000
 """Bytes of a wheel from which it is a layer of its own."""

@@ -17,20 +17,20 @@ from images.build import cache_records
 from images.build.builder import BuiltLayer, CacheLookup
 from images.build.recipe import Recipe
 from images.errors import IntegrityError, RegistryError, UsageError
-from images.export.push import history
-from images.export.push import transfer as push_blobs
+from images.export.push import history, transfer
+from images.export.push.transfer import Route
 from images.http.retry import Policy
-from images.oci import image
+from images.oci.descriptor import digest_of
 from images.oci.reference import parse
 from images.oci.referrer import EMPTY
 from images.oci.registry.client import Registry
-from images.oci.registry.upload import Source
-from images.oci.store.remote_layers import Place, Remote
+from images.oci.registry.upload import StoredBlob
+from images.oci.store.remote_layers import Location, RemoteLayer
 from images.oci.store.store import Store
 from images.util.parallel import QUESTIONS, at_once
 from images.util.progress import Progress
 
-_IMPATIENT = Policy(attempts=3, strangers=2, longest=4.0, patience=10.0)
+_IMPATIENT = Policy(max_attempts=3, max_attempts_unreached=2, max_delay=4.0, max_retry_after=10.0)
 """Policy for reading: the time that a cache saves must not be spent on waiting for it."""
 
 PATIENCE = 30.0
@@ -39,7 +39,7 @@ PATIENCE = 30.0
 _AGAIN = 0.5  # seconds; a request that was still connecting when it was cancelled is cancelled then
 
 
-def place(text: str, *, plain_http: bool) -> Place:
+def place(text: str, *, plain_http: bool) -> Location:
     """Return the cache that an option names.
 
     Raises:
@@ -50,7 +50,7 @@ def place(text: str, *, plain_http: bool) -> Place:
         raise UsageError(
             f"{text}: a cache has no tag", remedy=f"name the repository alone: {repository}"
         )
-    return Place(repository, plain_http)
+    return Location(repository, plain_http)
 
 
 @dataclass
@@ -65,14 +65,14 @@ class CacheFrom:
         patience: seconds for all lookups of a build.
     """
 
-    place: Place
+    place: Location
     say: Callable[[str], None]
     policy: Policy = _IMPATIENT
     otherwise: str = "layers are made"
     patience: float = PATIENCE
     _given_up: bool = field(default=False, init=False)
 
-    def lookup(self, recipes: Sequence[Recipe]) -> dict[str, Remote]:
+    def lookup(self, recipes: Sequence[Recipe]) -> dict[str, RemoteLayer]:
         """Return the layers that it has, by key; none where it cannot be read."""
         if self._given_up:
             return {}
@@ -87,7 +87,7 @@ class CacheFrom:
             self.say(f"cache: {fault}")
         if not found.blobs:  # it may be no cache at all
             self.say(f"cache: {self.place}: knows 0 of {len(recipes)} layers")
-        return {key: Remote(key, blob, self.place) for key, blob in found.blobs.items()}
+        return {key: RemoteLayer(key, blob, self.place) for key, blob in found.blobs.items()}
 
     def _find(self, keys: Sequence[str]) -> cache_records.Found:
         late = threading.Event()
@@ -97,7 +97,7 @@ class CacheFrom:
             policy=self.policy,
             actions="pull",
         )
-        with registry, _cancelled_after(registry.exchange.close, self.patience, late):
+        with registry, _cancelled_after(registry.transport.close, self.patience, late):
             try:
                 found = cache_records.find(registry, keys)
             except (CancelledError, RegistryError):
@@ -132,7 +132,7 @@ def _cancelled_after(
 
 
 def read_all(
-    places: Sequence[Place], say: Callable[[str], None], policy: Policy = _IMPATIENT
+    places: Sequence[Location], say: Callable[[str], None], policy: Policy = _IMPATIENT
 ) -> CacheLookup:
     """Look layers up in several caches: the first that has one counts.
 
@@ -150,8 +150,8 @@ def read_all(
         for number, place in enumerate(places)
     ]
 
-    def lookup(recipes: Sequence[Recipe]) -> dict[str, Remote]:
-        found: dict[str, Remote] = {}
+    def lookup(recipes: Sequence[Recipe]) -> dict[str, RemoteLayer]:
+        found: dict[str, RemoteLayer] = {}
         for cache in caches:
             lacking = [recipe for recipe in recipes if recipe.key not in found]
             found |= cache.lookup(lacking) if lacking else {}
@@ -170,13 +170,13 @@ class Filled:
         bytes_sent: bodies of requests, as far as they were blobs.
     """
 
-    place: Place
+    place: Location
     records: int
     bytes_sent: int
 
 
 def fill(
-    store: Store, made: Sequence[BuiltLayer], where: Place, *, jobs: int, progress: Progress
+    store: Store, made: Sequence[BuiltLayer], where: Location, *, jobs: int, progress: Progress
 ) -> Filled:
     """Put layers that a cache lacks into it: the blobs first, then the records.
 
@@ -202,7 +202,7 @@ def fill(
             sent = _write(store, registry, new, jobs, progress) if new else 0
         except (RegistryError, IntegrityError) as error:
             message = f"the image is in the store, but not all of it in the cache: {error.message}"
-            raise type(error)(message, remedy=error.remedy) from error
+            raise error.reworded(message) from error
     return Filled(where, len(new), sent)
 
 
@@ -210,22 +210,22 @@ def _write(
     store: Store, registry: Registry, new: Sequence[BuiltLayer], jobs: int, progress: Progress
 ) -> int:
     sizes = {item.layer.blob.digest: item.layer.blob.size for item in new}
-    blobs = [Source(store.blob_path(digest), digest, size) for digest, size in sizes.items()]
+    blobs = [StoredBlob(store.blobs.path(digest), digest, size) for digest, size in sizes.items()]
     with store.workdir() as workdir:
         blobs.append(_empty_config(workdir / "config"))
-        sent = push_blobs.bring(store, registry, blobs, jobs, progress)
+        sent = transfer.transfer(Route(store, registry, jobs, progress), blobs)
     history.note(store, registry.canonical, sizes)
     with progress.timed("records"):
         at_once(
             lambda item: cache_records.add(registry, item.key, item.layer.title, item.layer.blob),
             new,
             QUESTIONS,
-            registry.exchange.close,
+            registry.transport.close,
         )
     return sent
 
 
-def _empty_config(path: Path) -> Source:
+def _empty_config(path: Path) -> StoredBlob:
     path.write_bytes(EMPTY)
-    digest = image.digest(EMPTY)
-    return Source(path, digest, len(EMPTY))
+    digest = digest_of(EMPTY)
+    return StoredBlob(path, digest, len(EMPTY))

@@ -23,12 +23,14 @@ from images.content.python.bytecode import Compiler
 from images.content.python.interpreter import Interpreter
 from images.errors import IntegrityError
 from images.inputs.build_options import BuildOptions
-from images.inputs.fetch import download_cache, needed
-from images.inputs.fetch.needed import Arriving
+from images.inputs.fetch import needed_files
+from images.inputs.fetch.downloads import CONNECTIONS, Downloads
+from images.inputs.fetch.needed_files import Arriving
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.deb import Deb
+from images.inputs.resolve import file_urls
+from images.oci.descriptor import Blob
 from images.oci.layer import writer
-from images.oci.layer.writer import Blob
 from images.util.progress import Meter, Progress, size
 
 if TYPE_CHECKING:
@@ -82,16 +84,14 @@ def _start_downloads(
     cache = options.cache
     absent = files_of(lacking, interpreter.missing(base_debs, cache)).absent(cache)
     if absent.artifacts and options.offline:
-        raise needed.not_here(absent, cache, options.offline)
+        raise needed_files.not_here(absent, cache, options.offline)
     preflight.check(lacking, absent.size, cache, options.store.path)
     if not absent.artifacts:
         return {}
     with progress.timed("index"):
-        urls = needed.locate(absent, options.mirror, cache)
+        urls = file_urls.locate(absent, options.mirror, cache)
     meter = stack.enter_context(progress.stage("fetch", absent.size))
-    downloads = stack.enter_context(
-        download_cache.Downloads(cache, jobs=download_cache.CONNECTIONS, advance=meter.advance)
-    )
+    downloads = stack.enter_context(Downloads(cache, jobs=CONNECTIONS, advance=meter.advance))
     arriving = {file: downloads.start(file, urls[file]) for file in absent.artifacts}
     _when_all_done(arriving, meter.end)
     return arriving
@@ -204,17 +204,17 @@ class _LayerMaker:
         for what, future in arriving.items():
             if future.done() and (error := future.exception()):
                 self._meter.say(f"  {what.filename}: {error}; the other downloads go on")
-                raise needed.lost(arriving, self._debs, self._options.cache) or error
+                raise needed_files.lost(arriving, self._debs, self._options.cache) or error
 
     def _one(self, recipe: Recipe, python: Interpreter, compiler: Compiler) -> Blob:
         store = self._options.store
-        with store.making(recipe.key):
-            if blob := store.known(recipe.key):  # another build has just made it
+        with store.layer_keys.making(recipe.key):
+            if blob := store.layer_keys.known(recipe.key):  # another build has just made it
                 self._meter.advance(recipe.weight)
                 return blob
             with _blamed(recipe):
                 blob, seconds = self._write(recipe, python, compiler)
-            store.remember(recipe.key, blob)
+            store.layer_keys.remember(recipe.key, blob)
         self._meter.say(f"  made {recipe.title}: {size(blob.size)} in {seconds:.1f} s")
         return blob
 
@@ -234,7 +234,7 @@ class _LayerMaker:
         with ExitStack() as stack:
             workdir = stack.enter_context(self._options.store.workdir())
             context = LayerContext(self._options.cache, workdir, python, compiler)
-            out, commit = stack.enter_context(self._options.store.new_file())
+            out, commit = stack.enter_context(self._options.store.blobs.new_file())
             with self._slots:
                 begin = time.monotonic()
                 with self._meter.busy(f"making {recipe.title}"):
@@ -242,7 +242,7 @@ class _LayerMaker:
                     blob = writer.write(
                         entries, out, self._options.compression, advance, recipe.effort
                     )
-            self._options.store.keep_records(recipe.key, kept.dump())
+            self._options.store.layer_keys.keep_records(recipe.key, kept.dump())
             # Waits for the disk, while another layer has the processor.
             with self._meter.busy(f"writing {recipe.title} to the disk"):
                 commit(blob.digest)

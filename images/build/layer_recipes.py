@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
-from images import image_paths
+from images import format_numbers, image_paths
 from images.build import flavour_layers, grouping, titles, wheel_layers
 from images.build.base import Base
 from images.build.conflicts import left_out
@@ -14,17 +14,17 @@ from images.build.recipe import SMALL, Keys, LayerContext, Recipe, weight_of
 from images.content import runtime_wheel
 from images.content.cuda import toolkit
 from images.content.python import bytecode
+from images.inputs.lock.cuda_lock import Toolkit
 from images.inputs.lock.deb import Deb
 from images.inputs.lock.target_lock import Lock
-from images.oci.layer import writer
+from images.oci.descriptor import Compression
 from images.oci.layer.entry import Entry
-from images.oci.layer.writer import Compression
 
 
 def recipes(
     lock: Lock,
     base_debs: Sequence[Deb],
-    tools: toolkit.Toolkit,
+    tools: Toolkit,
     compression: Compression,
     base: Base,
     flavour: Flavour | None = None,
@@ -62,8 +62,8 @@ def recipes(
 
 def _keys(debs: Sequence[Deb], compression: Compression) -> Keys:
     shared = {
-        "bytecode": bytecode.FORMAT,
-        "layer": writer.FORMAT,
+        "bytecode": format_numbers.BYTE_CODE,
+        "layer": format_numbers.LAYER_WRITER,
         "prefix": image_paths.PREFIX,
         "python": _python_version(debs),
     }
@@ -78,7 +78,7 @@ def _python_version(debs: Sequence[Deb]) -> str:
     return version.partition("-")[0]
 
 
-def _compiler(keys: Keys, tools: toolkit.Toolkit) -> Recipe:
+def _compiler(keys: Keys, tools: Toolkit) -> Recipe:
     def entries(context: LayerContext, opened: ExitStack) -> Iterator[Entry]:
         return toolkit.entries(tools, context.cache)
 
@@ -94,7 +94,7 @@ def _runtime(keys: Keys) -> Recipe:
         wheel = opened.enter_context(wheel_file.opened(runtime_wheel.build(context.workdir)))
         return bytecode.compiled(wheel_file.entries(wheel), context.compiler)
 
-    inputs = {"runtime": [runtime_wheel.FORMAT, runtime_wheel.source_digest()]}
+    inputs = {"runtime": [format_numbers.ROLL_RUNTIME, runtime_wheel.source_digest()]}
     # Every commit to it is pushed and pulled: a tenth smaller for some milliseconds.
     key = keys.of(inputs, "dense")
     return Recipe(titles.RUNTIME, key, (), (), entries, SMALL, "dense")

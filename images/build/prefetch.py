@@ -14,9 +14,11 @@ from pathlib import Path
 from images.build import preflight
 from images.errors import FetchError, IntegrityError
 from images.inputs.build_options import FetchOptions
-from images.inputs.fetch import download_cache, needed
-from images.inputs.fetch.needed import Sources
+from images.inputs.fetch import download_cache, needed_files
+from images.inputs.fetch.downloads import CONNECTIONS, Downloads
+from images.inputs.fetch.needed_files import NeededFiles
 from images.inputs.lock.artifact import Artifact
+from images.inputs.resolve import file_urls
 from images.util.progress import Progress
 
 
@@ -46,7 +48,7 @@ class Outcome:
         return self.missing + self.damaged
 
 
-def check(wanted: Sources, options: FetchOptions, progress: Progress) -> Outcome:
+def check(wanted: NeededFiles, options: FetchOptions, progress: Progress) -> Outcome:
     """Compare the cache with the files; nothing is fetched. Each is hashed (once in a process).
 
     Args:
@@ -80,7 +82,7 @@ def check(wanted: Sources, options: FetchOptions, progress: Progress) -> Outcome
     )
 
 
-def fetch(wanted: Sources, options: FetchOptions, progress: Progress) -> Outcome:
+def fetch(wanted: NeededFiles, options: FetchOptions, progress: Progress) -> Outcome:
     """Fetch what the cache lacks; damaged files are fetched again.
 
     Args:
@@ -108,7 +110,7 @@ def fetch(wanted: Sources, options: FetchOptions, progress: Progress) -> Outcome
 
 
 def _fetch(
-    absent: Sources,
+    absent: NeededFiles,
     damaged: tuple[Artifact, ...],
     options: FetchOptions,
     progress: Progress,
@@ -119,15 +121,13 @@ def _fetch(
         with suppress(FileNotFoundError):
             download_cache.cached(artifact, cache).unlink()
     with progress.timed("index"):
-        urls = needed.locate(absent, options.mirror, cache)
+        urls = file_urls.locate(absent, options.mirror, cache)
     with (
         progress.stage("fetch", absent.size) as meter,
-        download_cache.Downloads(
-            cache, jobs=download_cache.CONNECTIONS, advance=meter.advance
-        ) as downloads,
+        Downloads(cache, jobs=CONNECTIONS, advance=meter.advance) as downloads,
     ):
         arriving = {file: downloads.start(file, urls[file]) for file in absent.artifacts}
-        error = needed.lost(arriving, absent.debs, cache)
+        error = needed_files.lost(arriving, absent.debs, cache)
         if error:
             raise error
 
@@ -152,6 +152,6 @@ def failure(outcomes: Mapping[str, Outcome], command: str) -> FetchError | None:
     ]
     cache = next(iter(lacking.values())).cache
     return FetchError(
-        f"{cache}: {len(names)} files are missing or damaged:{needed.listed(names)}",
+        f"{cache}: {len(names)} files are missing or damaged:{needed_files.listed(names)}",
         remedy=f"where there is a network: {command}",
     )

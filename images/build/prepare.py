@@ -12,17 +12,14 @@ from images.build import layer_recipes
 from images.build.base import Base
 from images.build.flavour_layers import Flavour
 from images.build.recipe import Recipe, files_of
-from images.content.cuda import toolkit
-from images.content.cuda.toolkit import Toolkit
-from images.content.debian import rootfs
-from images.content.python import interpreter
 from images.inputs.build_options import BuildOptions, FetchOptions
-from images.inputs.fetch.needed import Sources
-from images.inputs.lock import target_lock
+from images.inputs.fetch.needed_files import NeededFiles
+from images.inputs.lock import base_lock, cuda_lock, extra_lock, python_lock, target_lock
+from images.inputs.lock.cuda_lock import Toolkit
 from images.inputs.lock.deb import Deb
 from images.inputs.lock.target_lock import Lock
 from images.inputs.matrix.target import Target
-from images.oci.layer.writer import Blob, Compression
+from images.oci.descriptor import Blob, Compression
 from images.util.progress import Progress
 
 if TYPE_CHECKING:
@@ -86,18 +83,18 @@ class Shared:
     def known(self, key: str) -> Blob | None:
         """Return the layer that was made of these inputs before, if the store has it."""
         if key not in self._blobs:
-            self._blobs[key] = self._store.known(key) if self._store else None
+            self._blobs[key] = self._store.layer_keys.known(key) if self._store else None
         return self._blobs[key]
 
     @cached_property
     def debs(self) -> Sequence[Deb]:
         """The lock of the Debian base."""
-        return rootfs.locked()
+        return base_lock.read()
 
     def toolkit(self, version: str) -> Toolkit:
         """Return the lock of a CUDA compiler."""
         if version not in self._toolkits:
-            self._toolkits[version] = toolkit.locked(version)
+            self._toolkits[version] = cuda_lock.read(version)
         return self._toolkits[version]
 
 
@@ -130,9 +127,8 @@ def _added_debs(matrix: Matrix, target: Target, debs: Sequence[Deb]) -> Sequence
     """Read the Debian packages of a flavour; a custom base contains them itself."""
     if target.base or not target.debian:
         return ()
-    from images.content.debian import extra_packages
 
-    return extra_packages.locked(matrix.debian_lock_path(target.flavour), target.debian, debs)
+    return extra_lock.read(matrix.debian_lock_path(target.flavour), target.debian, debs)
 
 
 @dataclass(frozen=True)
@@ -158,9 +154,9 @@ class Prepared:
         return self.inputs.recipes_on(self.base)
 
     @property
-    def needed(self) -> Sources:
+    def needed(self) -> NeededFiles:
         """All files that a build needs, whatever the store has."""
-        python = interpreter.needed(self.inputs.debs)
+        python = python_lock.packages(self.inputs.debs)
         return files_of(self.recipes, python, self.base.artifacts)
 
     @property

@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from images.build.titles import Kind, LayerName
-from images.inputs.fetch.needed import Sources
+from images.inputs.fetch.needed_files import NeededFiles
 from images.inputs.lock import sealed_text
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.deb import Deb
-from images.inputs.lock.target_lock import Distribution
+from images.inputs.lock.distribution import Distribution
+from images.oci.descriptor import Compression
 from images.oci.layer import writer
 from images.oci.layer.entry import Entry
-from images.oci.layer.writer import Compression, Effort
+from images.oci.layer.writer import Effort
 
 if TYPE_CHECKING:
     from images.content.python.bytecode import Compiler
@@ -126,7 +127,7 @@ def weight_of(items: Iterable[Distribution | Deb]) -> int:
 
 def files_of(
     recipes: Iterable[Recipe], python: Iterable[Deb], base: Iterable[Artifact] = ()
-) -> Sources:
+) -> NeededFiles:
     """Return the locked files that making layers needs.
 
     Args:
@@ -137,7 +138,7 @@ def files_of(
     every = list(recipes)
     distributions = [item for recipe in every for item in recipe.distributions]
     debs = [item for recipe in every for item in recipe.debs]
-    return Sources(
+    return NeededFiles(
         {item.artifact: item for item in distributions},
         {item.artifact: item for item in (*debs, *python)},
         tuple(base),

@@ -12,25 +12,22 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from images import format_numbers
 from images.build import grouping, titles
 from images.build.conflicts import left_out
 from images.build.conflicts.left_out import Loss
 from images.build.recipe import SMALL, Keys, LayerContext, Recipe, weight_of
 from images.content.cuda import links
-from images.content.cuda.toolkit import Toolkit
 from images.content.python import bytecode
 from images.errors import ConflictError
+from images.inputs.lock.cuda_lock import Toolkit
 from images.inputs.lock.deb import Deb
-from images.inputs.lock.target_lock import Distribution, Lock
+from images.inputs.lock.distribution import Distribution
+from images.inputs.lock.target_lock import Lock
 from images.oci.layer.entry import Entry
 
 if TYPE_CHECKING:
-    from images.content.conflicts import Brought
-
-WHEELS_FORMAT = "1"
-"""Part of the key of every layer with wheels. Raise it when `images.formats.wheel_file`, or another
-release of the `installer` library that is pinned, puts other files into an image. It is here
-because a build that makes nothing must not import them."""
+    from images.build.conflicts.detection import InstalledFiles
 
 
 class WheelLayer(NamedTuple):
@@ -83,17 +80,15 @@ class WheelLayer(NamedTuple):
     def inputs(self) -> dict[str, Any]:
         """Return what decides about its bytes, but for what all layers share."""
         items = self.group.distributions
-        found: dict[str, Any] = {"format": WHEELS_FORMAT, "wheels": _hashes(items)}
+        found: dict[str, Any] = {"format": format_numbers.WHEELS, "wheels": _hashes(items)}
         if _has_sdist(self._read):
-            from images.content.sdist import wheel_build
-
-            found["build"] = [wheel_build.FORMAT, *_hashes(self.lock.build)]
+            found["build"] = [format_numbers.SDIST, *_hashes(self.lock.build)]
         if misrecorded := sorted(item.name for item in items if item.name in self.lock.misrecorded):
             found["misrecorded"] = misrecorded
         if compiled := sorted(item.name for item in self._read if item.name in self.lock.compiled):
-            from images.content.sdist import compiled as sdist_compiled
+            from images.content.sdist import compiled_build
 
-            found["compiled"] = [sdist_compiled.key(self.base_debs), *compiled]
+            found["compiled"] = [compiled_build.key(self.base_debs), *compiled]
         if self.losses:
             found["left_out"] = left_out.inputs(self.losses)
         return found
@@ -124,22 +119,20 @@ class WheelLayer(NamedTuple):
                         remedy="name the winner under `conflicts:` in matrix.yaml",
                     )
 
-    def _brought(self, paths: dict[Distribution, Path], item: Distribution) -> Brought:
-        from images.content import wheel_paths
+    def _brought(self, paths: dict[Distribution, Path], item: Distribution) -> InstalledFiles:
+        from images.build.conflicts import wheel_files
 
         misrecorded = item.name in self.lock.misrecorded
-        return wheel_paths.of(paths[item], item.name, misrecorded=misrecorded)
+        return wheel_files.of(paths[item], item.name, misrecorded=misrecorded)
 
-    def _own(self) -> Brought:
-        from images.build.conflicts import image_files
-        from images.content import conflicts
+    def _own(self) -> InstalledFiles:
+        from images.build.conflicts import detection, image_files
         from images.inputs.matrix import conflict_rules
 
-        return conflicts.Brought(conflict_rules.THE_IMAGE, image_files.of(self.toolkit))
+        return detection.InstalledFiles(conflict_rules.THE_IMAGE, image_files.of(self.toolkit))
 
     def _wheel(self, item: Distribution, context: LayerContext) -> Path:
-        from images.content.sdist import compiled as sdist_compiled
-        from images.content.sdist import wheel_build
+        from images.content.sdist import compiled_build, wheel_build
 
         path = _checked(item, context.cache)
         if item.is_wheel:
@@ -148,7 +141,7 @@ class WheelLayer(NamedTuple):
         workdir = context.workdir / item.name
         workdir.mkdir()
         if item.name in self.lock.compiled:
-            return sdist_compiled.build(path, needs, self.base_debs, context.cache, workdir)
+            return compiled_build.build(path, needs, self.base_debs, context.cache, workdir)
         return wheel_build.build(path, needs, context.python, workdir)
 
 
@@ -176,7 +169,7 @@ class LinksLayer(NamedTuple):
 
     def inputs(self) -> dict[str, Any]:
         """Return what decides about its bytes, but for what all layers share."""
-        found: dict[str, Any] = {"links": links.FORMAT, "wheels": _hashes(self.nvidia)}
+        found: dict[str, Any] = {"links": format_numbers.CUDA_LINKS, "wheels": _hashes(self.nvidia)}
         return found if self.home else {**found, "home": False}
 
     def entries(self, context: LayerContext, opened: ExitStack) -> Iterator[Entry]:

@@ -9,6 +9,9 @@ from typing import Any, NoReturn
 from images.errors import UsageError
 from images.util import output, suggest, units
 
+Run = Callable[[argparse.Namespace], int]
+"""Runs a command with its options, and returns the exit code."""
+
 
 class Parser(argparse.ArgumentParser):
     """A parser that raises `UsageError`, and writes its help as any other result is written.
@@ -64,6 +67,28 @@ class Parser(argparse.ArgumentParser):
             if option and name not in self._option_string_actions:
                 near = suggest.nearest(name, self._option_string_actions)
                 self.error(f"{self.prog} has no option {name}{near}")
+
+
+class Command:
+    """A command of the command line.
+
+    Attributes:
+        name: the word that stands for it.
+        run: what it does; its docstring is the command's help.
+        add_options: declares its options, besides those of every command.
+    """
+
+    __slots__ = ("add_options", "name", "run")
+
+    def __init__(self, name: str, run: Run, add_options: Callable[[Parser], None]) -> None:
+        self.name = name
+        self.run = run
+        self.add_options = add_options
+
+
+def one_of(words: Sequence[str]) -> str:
+    """Return words as a metavar: `{zstd,gzip}`."""
+    return f"{{{','.join(words)}}}"
 
 
 def choice(known: Iterable[str]) -> Callable[[str], str]:

@@ -11,6 +11,17 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from images.commands.arguments import Command, Parser
+from images.commands.options import (
+    add_cache,
+    add_compression,
+    add_jobs,
+    add_json,
+    add_mirror,
+    add_plain_http,
+    add_targets,
+)
+from images.commands.report.printing import print_documents, print_summary
 from images.commands.selection import (
     bring_wheels,
     chosen,
@@ -18,8 +29,6 @@ from images.commands.selection import (
     elsewhere_of,
     fetch_command,
     inputs_of,
-    print_documents,
-    print_summary,
 )
 from images.errors import UsageError
 from images.repository import ROOT
@@ -35,7 +44,7 @@ if TYPE_CHECKING:
     from images.inputs.build_options import BuildOptions
     from images.inputs.matrix.matrix import Matrix
     from images.oci.image import Image
-    from images.oci.store.remote_layers import Place
+    from images.oci.store.remote_layers import Location
     from images.oci.store.store import Store
 
 
@@ -48,15 +57,54 @@ class _Built:
     filled: Filled | None
 
 
+def _build_options(parser: Parser) -> None:
+    add_targets(parser)
+    add_cache(parser)
+    parser.add_argument(
+        "--offline",
+        action="store_true",
+        help="touch no network; fail, with the command that mends it, when a file is missing",
+    )
+    parser.add_argument(
+        "--only-known",
+        action="store_true",
+        help="make no layer; fail when neither the store nor a cache has one. Nothing of any "
+        "package runs then, as it should be where a login is that may write",
+    )
+    add_compression(
+        parser, "of layers: gzip for registries and engines without zstd, such as Docker before 23"
+    )
+    add = parser.add_argument
+    add(
+        "--cache-from",
+        action="append",
+        default=[],
+        metavar="REGISTRY/REPO",
+        help="take layers that it has from there; their bytes come when they are needed; "
+        "repeatable, the first that has a layer gives it. Whoever may write there decides what is "
+        "in them",
+    )
+    add(
+        "--cache-to",
+        metavar="REGISTRY/REPO",
+        help="bring the layers that it lacks there after the build; login from `docker login`",
+    )
+    add_plain_http(parser)
+    add_jobs(parser, "layers at a time")
+    add_mirror(parser)
+    add_json(parser)
+
+
 def build(options: argparse.Namespace) -> int:
     """Build images into the store."""
-    from images.commands.report import proof, results
+    from images.commands.report import images as report
+    from images.commands.report import proof
 
     matrix, targets = chosen(options)
     bring_wheels(targets, options)
     # Every lock is read before anything is made: a stale one must not surface after an hour.
     inputs = inputs_of(matrix, targets, options.compression)
-    build_options = _build_options(options)
+    build_options = _options_of(options)
     caches = _caches(options)
     documents = []
     with build_options.store.building():
@@ -67,8 +115,8 @@ def build(options: argparse.Namespace) -> int:
             with progress.timed("total"):
                 built = _build(one, matrix, build_options, caches, progress)
             path, elsewhere = build_options.store.path, elsewhere_of(build_options.store)
-            documents.append(results.image_document(built.image, path, built.reused, elsewhere))
-            summary = results.build_summary(
+            documents.append(report.image_document(built.image, path, built.reused, elsewhere))
+            summary = report.build_summary(
                 built.image, built.reused, progress.seconds, path, elsewhere, built.filled
             )
             proven = proof.line(matrix.path, one.target, built.image.manifest_digest)
@@ -78,7 +126,10 @@ def build(options: argparse.Namespace) -> int:
     return 0
 
 
-def _build_options(options: argparse.Namespace) -> BuildOptions:
+BUILD = Command("build", build, _build_options)
+
+
+def _options_of(options: argparse.Namespace) -> BuildOptions:
     from images.inputs.build_options import BuildOptions
     from images.oci.store import store
 
@@ -105,11 +156,11 @@ def _shared_options(options: argparse.Namespace, *, offline: bool) -> dict[str, 
 def _prepared(inputs: Inputs, options: BuildOptions) -> Prepared:
     """Make a target's base ready, and report what it lacks of the target's flavour."""
     from images.build import prepare
-    from images.commands.report import results
+    from images.commands.report import images as report
 
     found = prepare.ready(inputs, options, Progress(), options.store)
     if found.base.lacking_debs:
-        output.message(results.lacking_debs(inputs.target, found.base.lacking_debs))
+        output.message(report.lacking_debs(inputs.target, found.base.lacking_debs))
     return found
 
 
@@ -117,7 +168,7 @@ def _build(
     one: Prepared,
     matrix: Matrix,
     options: BuildOptions,
-    caches: tuple[CacheLookup | None, Place | None],
+    caches: tuple[CacheLookup | None, Location | None],
     progress: Progress,
 ) -> _Built:
     """Make one target's image, name it, and put beside it what is said about it."""
@@ -170,10 +221,9 @@ def _run(
 ) -> Build:
     """This run, for the provenance."""
     from images.attest.provenance import Build
-    from images.content.cuda import toolkit
-    from images.content.debian import rootfs
+    from images.inputs.lock import base_lock, cuda_lock
 
-    locks = [matrix.lock_path(one.target.id), rootfs.LOCK, toolkit.lock_path(one.target.toolkit)]
+    locks = [matrix.lock_path(one.target.id), base_lock.PATH, cuda_lock.path_of(one.target.toolkit)]
     locks += [matrix.debian_lock_path(one.target.flavour)] if one.added_debs else []
     return Build(
         ROOT,
@@ -188,10 +238,29 @@ def _run(
     )
 
 
+def _fetch_options(parser: Parser) -> None:
+    add_targets(parser)
+    add_cache(parser)
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
+        "--check", action="store_true", help="fetch nothing; fail when something is missing"
+    )
+    how.add_argument(
+        "--list",
+        action="store_true",
+        dest="paths_only",
+        help="print the files' paths below the cache, for tar -T - or rsync --files-from=-",
+    )
+    add_jobs(parser, "files to hash at a time")
+    add_plain_http(parser)
+    add_mirror(parser)
+    add_json(parser)
+
+
 def fetch(options: argparse.Namespace) -> int:
     """Bring all that builds need into the download cache: they then need no network."""
     from images.build import prefetch, prepare
-    from images.commands.report import results
+    from images.commands.report import transfers
     from images.inputs.build_options import FetchOptions
 
     looking = options.check or options.paths_only
@@ -215,10 +284,10 @@ def fetch(options: argparse.Namespace) -> int:
             outcomes[target] = prefetch.check(needs, fetch_options, Progress())
         else:
             outcomes[target] = prefetch.fetch(needs, fetch_options, Progress())
-    summary = f"{results.fetch_summary(outcomes)}\n{options.cache}"
+    summary = f"{transfers.fetch_summary(outcomes)}\n{options.cache}"
     print_summary(options, summary)
     if options.json:
-        documents = [results.fetch_document(*item) for item in outcomes.items()]
+        documents = [transfers.fetch_document(*item) for item in outcomes.items()]
         print_documents(documents, "targets")
     if error := prefetch.failure(outcomes, fetch_command(options)):
         raise error
@@ -226,7 +295,10 @@ def fetch(options: argparse.Namespace) -> int:
     return 0
 
 
-def _caches(options: argparse.Namespace) -> tuple[CacheLookup | None, Place | None]:
+FETCH = Command("fetch", fetch, _fetch_options)
+
+
+def _caches(options: argparse.Namespace) -> tuple[CacheLookup | None, Location | None]:
     """The caches that a build reads, and the one that it fills.
 
     Without them no code for registries is loaded.
@@ -247,8 +319,10 @@ def _caches(options: argparse.Namespace) -> tuple[CacheLookup | None, Place | No
     return lookup, target
 
 
-def _fill(store: Store, made: Sequence[BuiltLayer], cache_to: Place, progress: Progress) -> Filled:
+def _fill(
+    store: Store, made: Sequence[BuiltLayer], cache_to: Location, progress: Progress
+) -> Filled:
     from images.build import layer_cache
-    from images.commands.options import UPLOADS
+    from images.oci.registry.limits import TRANSFERS
 
-    return layer_cache.fill(store, made, cache_to, jobs=UPLOADS, progress=progress)
+    return layer_cache.fill(store, made, cache_to, jobs=TRANSFERS, progress=progress)

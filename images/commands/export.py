@@ -1,29 +1,24 @@
-"""`load`, `bundle`, `push`, `promote` and `pull`: images on their way to where they run."""
+"""`load` and `bundle`: images for Docker, and for machines without a registry."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from images.commands.selection import (
-    check_name,
-    completed,
-    image_of,
-    images_of,
-    matrix_of,
-    print_documents,
-    print_json,
-    print_summary,
-)
-from images.errors import UsageError
+from images.commands import arguments
+from images.commands.arguments import Command, Parser
+from images.commands.options import add_jobs, add_json, add_targets
+from images.commands.report.printing import print_documents, print_json
+from images.commands.selection import check_name, completed, image_of, images_of
 from images.util import output
 from images.util.progress import Progress
 
-if TYPE_CHECKING:
-    from images.export.push.push import Wishes
-    from images.export.push.reuse import Mounting
-    from images.oci.referrer import Referrer
+
+def _load_options(parser: Parser) -> None:
+    add_targets(parser)
+    add = parser.add_argument
+    add("--tag", action="append", help="image name (roll-sglang:TARGET); repeatable")
+    add_json(parser)
 
 
 def load(options: argparse.Namespace) -> int:
@@ -45,10 +40,40 @@ def load(options: argparse.Namespace) -> int:
     return 0
 
 
+LOAD = Command("load", load, _load_options)
+
+
+def _bundle_options(parser: Parser) -> None:
+    add = parser.add_argument
+    add("--target", required=True, metavar="ID", help="the image")
+    add("--out", required=True, type=Path, metavar="DIR", help="where it goes")
+    add(
+        "--part-size",
+        type=arguments.size,
+        default="60MB",
+        help="bytes of a part at most (%(default)s)",
+    )
+    add(
+        "--have",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="INVENTORY",
+        help="leave out what the destination has, as its inventory.py listed it; repeatable",
+    )
+    add(
+        "--since",
+        metavar="TARGET|DIGEST",
+        help="leave out the layers of an image of the store: the destination has its bundle",
+    )
+    add_jobs(parser, "layers to compare at a time")
+    add_json(parser)
+
+
 def bundle(options: argparse.Namespace) -> int:
     """Write an image as part files with their own unpacker, for a machine without a registry."""
-    from images.commands.report import results as report
-    from images.export.bundle import bundle, delta
+    from images.commands.report import transfers
+    from images.export.bundle import bundle, delta, planning
     from images.oci.store import store
 
     source = store.open_store(options.store, create=False)
@@ -56,120 +81,20 @@ def bundle(options: argparse.Namespace) -> int:
     if options.since and not options.since.startswith("sha256:"):
         check_name(options, source, options.since)
     layers = source.layers_of(options.since) if options.since else ()
-    known = delta.held(options.have, layers)
+    inventory = delta.read_inventories(options.have, layers)
     progress = Progress()
     completed(source, image, progress)
-    if known.sizes:
+    if inventory.sizes:
         with progress.stage("compare", image.size) as meter:
-            plans = bundle.plan(source, image, known, options.jobs, meter.advance)
+            plan = planning.plan(source, image, inventory, options.jobs, meter.advance)
     else:
-        plans = bundle.plan(source, image, known)
+        plan = planning.plan(source, image, inventory)
     with progress.stage("bundle", image.size) as meter:
-        made = bundle.write(
-            source, image, options.out, options.part_size, known, plans, meter.advance
-        )
-    output.message(report.bundle_summary(made))
+        written = bundle.write(plan, options.out, options.part_size, meter.advance)
+    output.message(transfers.bundle_summary(written))
     if options.json:
-        print_json(report.bundle_document(made))
+        print_json(transfers.bundle_document(written))
     return 0
 
 
-def push(options: argparse.Namespace) -> int:
-    """Push images to a registry, without Docker."""
-    from images.commands.report import results as report
-    from images.export.push import push, reuse
-    from images.oci import reference
-    from images.oci.registry import client
-    from images.oci.store import store
-
-    source = store.open_store(options.store, create=False)
-    images = images_of(options, source)
-    repository, tag = reference.parse(options.to)
-    if tag and len(images) > 1:
-        raise UsageError(
-            f"{options.to}: one tag for {len(images)} images",
-            remedy="leave the tag out: each image gets its target's id as its tag",
-        )
-    named = [
-        reference.repository_name(name, repository.registry, plain_http=options.plain_http)
-        for name in options.mount_from
-    ]
-    mounting = reuse.Mounting(named, known=options.mount)
-    documents = []
-    with (
-        source.building(),
-        client.Registry(repository, plain_http=options.plain_http) as connected,
-    ):
-        for image in images:
-            progress = Progress()
-            with progress.timed("total"):
-                pushed = push.push(
-                    source,
-                    image,
-                    connected,
-                    tag or image.ref,
-                    _wishes(options, source.attached(image.manifest_digest), mounting),
-                    progress=progress,
-                )
-            for line in pushed.notes:
-                output.message(f"warning: {line}")
-            documents.append(report.push_document(pushed))
-            summary = report.push_summary(pushed, progress.seconds)
-            print_summary(options, summary)
-    if options.json:
-        print_documents(documents)
-    return 0
-
-
-def _wishes(
-    options: argparse.Namespace, referrers: Sequence[Referrer], mounting: Mounting
-) -> Wishes:
-    from images.export.push.push import Wishes
-
-    return Wishes(
-        referrers=() if options.attest is False else referrers,
-        attested=bool(options.attest),
-        mounting=mounting,
-        never_move=options.never_move,
-        jobs=options.jobs,
-    )
-
-
-def promote(options: argparse.Namespace) -> int:
-    """Move a tag in a registry to an image that a GPU has proven."""
-    from images.attest import evidence
-    from images.commands.report import results as report
-    from images.export import promote
-    from images.oci import reference
-    from images.oci.registry import client
-
-    target = matrix_of(options).target(options.target)
-    repository, tag = reference.parse(options.to)
-    kept = options.evidence or evidence.path_of(options.matrix, target.id)
-    chosen = promote.candidate(target, options.digest, kept, unproven=options.unproven)
-    with client.Registry(repository, plain_http=options.plain_http) as connected:
-        done = promote.promote(chosen, connected, tag or target.id)
-    if options.json:
-        print_json(report.promote_document(done))
-    else:
-        output.result(report.promote_summary(done))
-    return 0
-
-
-def pull(options: argparse.Namespace) -> int:
-    """Fetch the layers of built images that lie in a shared cache."""
-    from images.commands.report import results as report
-    from images.oci.registry import backfill
-    from images.oci.store import store
-
-    source = store.open_store(options.store, create=False)
-    documents = []
-    for image in images_of(options, source):
-        layers = [layer.blob.digest for layer in image.layers]
-        fetched = backfill.complete(source, layers, progress=Progress(), jobs=options.jobs)
-        documents.append(report.pull_document(image, source.path, fetched))
-        summary = report.pull_summary(image, source.path, fetched)
-        print_summary(options, summary)
-    if options.json:
-        print_documents(documents)
-    return 0
+BUNDLE = Command("bundle", bundle, _bundle_options)

@@ -6,20 +6,38 @@ import argparse
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from images.commands.arguments import Command, Parser
+from images.commands.options import add_cache, add_mirror, add_optional_targets
 from images.commands.selection import bring_wheels, compare_files, matrix_of
 from images.errors import LockError
 from images.util import output
 
 if TYPE_CHECKING:
-    from images.inputs.lock.mirror import Mirror
     from images.inputs.matrix.matrix import Matrix, Target
+
+
+def _lock_options(parser: Parser) -> None:
+    add_optional_targets(parser)
+    add = parser.add_argument
+    add("--check", action="store_true", help="change nothing; fail on a stale lock")
+    add(
+        "--base",
+        action="store_true",
+        dest="base_only",
+        help="newest packages for base, compiler and flavours",
+    )
+    add_cache(parser)
+    add_mirror(parser)
 
 
 def lock_targets(options: argparse.Namespace) -> int:
     """Make the locks, or check that they are those of the sources."""
-    from images.inputs.lock import mirror, resolve, sealed_text
+    from images.commands import shared_locks
+    from images.inputs.fetch import mirror
+    from images.inputs.lock import sealed_text
+    from images.inputs.resolve import target_locks
 
     matrix = matrix_of(options)
     named = bool(options.target)
@@ -31,12 +49,12 @@ def lock_targets(options: argparse.Namespace) -> int:
     if not options.base_only:
         bring_wheels(targets, options)
         for target in targets:
-            changed = resolve.make(matrix, target, options.cache)
+            changed = target_locks.write(matrix, target, options.cache)
             output.result(f"{matrix.lock_path(target.id)}: {'locked' if changed else 'unchanged'}")
         compare_files(matrix, targets, options.cache)
     if options.base_only or not named:
         where = mirror.find(options.debian_mirror)
-        for shared in _shared_locks(matrix, options.cache):
+        for shared in shared_locks.of_matrix(matrix, options.cache):
             if not options.base_only and _reads(shared.read):
                 output.result(
                     f"{shared.path}: up to date ({shared.name}; newest packages: lock --base)"
@@ -47,70 +65,15 @@ def lock_targets(options: argparse.Namespace) -> int:
     return 0
 
 
-class _SharedLock(NamedTuple):
-    """A lock of what several targets have in common."""
-
-    name: str
-    path: Path
-    make: Callable[[Mirror], str]
-    read: Callable[[], object]
-
-
-def _shared_locks(matrix: Matrix, cache: Path) -> list[_SharedLock]:
-    """In the order in which they are made: those of flavours stand on that of the base."""
-    from images.content.cuda import toolkit
-    from images.content.debian import extra_packages, rootfs
-    from images.content.python import interpreter
-    from images.inputs.lock import deb
-
-    def lock_python(where: Mirror) -> str:
-        debs = interpreter.needed(rootfs.locked())
-        deb.download(debs, where, cache, jobs=6, advance=lambda _: None, renew=rootfs.RENEW)
-        return interpreter.lock(debs, cache)
-
-    def lock_debian(packages: Sequence[str], where: Mirror) -> str:
-        return extra_packages.lock(packages, rootfs.locked(), where, cache)
-
-    def read_debian(path: Path, packages: Sequence[str]) -> object:
-        return extra_packages.locked(path, packages, rootfs.locked())
-
-    compilers = [
-        _SharedLock(
-            f"CUDA compiler {version}",
-            toolkit.lock_path(version),
-            partial(toolkit.lock, version),
-            partial(toolkit.locked, version),
-        )
-        for version in matrix.toolkits
-    ]
-    flavours = [
-        _SharedLock(
-            f"Debian packages of {flavour}",
-            path := matrix.debian_lock_path(flavour),
-            partial(lock_debian, packages),
-            partial(read_debian, path, packages),
-        )
-        for flavour, packages in matrix.debian().items()
-    ]
-    python = _SharedLock(
-        "the image's Python",
-        interpreter.LOCK,
-        lock_python,
-        lambda: interpreter.locked(rootfs.locked()),
-    )
-    return [
-        _SharedLock("base", rootfs.LOCK, rootfs.lock, rootfs.locked),
-        python,
-        *compilers,
-        *flavours,
-    ]
+LOCK = Command("lock", lock_targets, _lock_options)
 
 
 def _check_locks(matrix: Matrix, targets: Sequence[Target], cache: Path) -> int:
+    from images.commands import shared_locks
     from images.inputs.lock import target_lock
 
     faults: list[LockError] = []
-    checks = [shared.read for shared in _shared_locks(matrix, cache)]
+    checks = [shared.read for shared in shared_locks.of_matrix(matrix, cache)]
     checks += [partial(target_lock.read, matrix, target) for target in targets]
     for check in checks:
         try:

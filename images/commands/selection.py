@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from images.repository import ROOT
-from images.util import output
 from images.util.progress import Progress
 
 if TYPE_CHECKING:
     from images.build.prepare import Inputs
     from images.inputs.matrix.matrix import Matrix, Target
+    from images.oci.descriptor import Compression
     from images.oci.image import Image
-    from images.oci.layer.writer import Compression
-    from images.oci.store.remote_layers import Place
+    from images.oci.store.remote_layers import Location
     from images.oci.store.store import Store
-
-"""The checkout."""
 
 
 def matrix_of(options: argparse.Namespace) -> Matrix:
@@ -42,9 +38,9 @@ def chosen(options: argparse.Namespace) -> tuple[Matrix, list[Target]]:
 def bring_wheels(targets: Sequence[Target], options: argparse.Namespace) -> None:
     """Copy the targets' own wheels into the download cache, if the options say from where."""
     if options.wheels is not None:
-        from images.inputs.lock import own_wheels
+        from images.inputs.fetch import custom_wheels
 
-        own_wheels.bring(targets, options.wheels, options.cache)
+        custom_wheels.bring(targets, options.wheels, options.cache)
 
 
 def store_if_there(options: argparse.Namespace) -> Store | None:
@@ -142,34 +138,16 @@ def fetch_command(options: argparse.Namespace) -> str:
     return shlex.join(command)
 
 
-def elsewhere_of(source: Store) -> dict[str, Place]:
+def elsewhere_of(source: Store) -> dict[str, Location]:
     """Where layers lie whose bytes the store does not have, by digest."""
-    return {digest: remote.place for digest, remote in source.remotes().items()}
+    return {
+        digest: remote.location for digest, remote in source.remote_layers.missing_here().items()
+    }
 
 
 def completed(source: Store, image: Image, progress: Progress) -> None:
     """Fetch what an image has elsewhere, before its bytes are needed."""
-    if source.remotes():
+    if source.remote_layers.missing_here():
         from images.oci.registry import backfill
 
-        backfill.complete(source, [layer.blob.digest for layer in image.layers], progress=progress)
-
-
-def print_documents(documents: Sequence[dict[str, Any]], several: str = "images") -> None:
-    """That of one image or target as it is; of several an object that lists them.
-
-    Args:
-        documents: one each.
-        several: the list's name.
-    """
-    print_json(documents[0] if len(documents) == 1 else {several: documents})
-
-
-def print_json(document: dict[str, Any]) -> None:
-    """One document on standard output."""
-    output.result(json.dumps(document, indent=1))
-
-
-def print_summary(options: argparse.Namespace, summary: str) -> None:
-    """What a command did, for people: beside `--json` it goes to standard error."""
-    (output.message if options.json else output.result)(summary)
+        backfill.fetch(source, [layer.blob.digest for layer in image.layers], progress=progress)

@@ -1,17 +1,18 @@
-"""`list`, `inspect`, `plan`, `diff` and `sizes`: what there is, and what there would be."""
+"""`list`, `inspect`, `sbom` and `provenance`: what there is, and what is said about an image."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
+from images.commands.arguments import Command, Parser
+from images.commands.options import add_json, add_optional_targets
+from images.commands.report.printing import print_json
 from images.commands.selection import (
-    chosen,
-    compare_files,
     elsewhere_of,
+    image_of,
     images_of,
     matrix_of,
-    print_documents,
-    print_json,
     store_if_there,
 )
 from images.util import output
@@ -41,9 +42,17 @@ def list_targets(options: argparse.Namespace) -> int:
     return 0
 
 
+LIST = Command("list", list_targets, add_json)
+
+
+def _inspect_options(parser: Parser) -> None:
+    add_optional_targets(parser)
+    add_json(parser)
+
+
 def inspect(options: argparse.Namespace) -> int:
     """Show what an image in the store holds."""
-    from images.commands.report import results as report
+    from images.commands.report import images as report
     from images.oci.store import store
 
     source = store.open_store(options.store, create=False)
@@ -70,50 +79,38 @@ def inspect(options: argparse.Namespace) -> int:
     return 0
 
 
-def plan(options: argparse.Namespace) -> int:
-    """Show the layers that a build would make, and which of them the store has."""
-    from images.analysis import summary
-    from images.build import prepare
-    from images.commands.report import analysis
+INSPECT = Command("inspect", inspect, _inspect_options)
 
-    matrix, targets = chosen(options)
-    here = store_if_there(options)
-    shared = prepare.Shared(here)
-    found = [summary.of_target(matrix, one, here, options.compression, shared) for one in targets]
-    if options.json:
-        documents = [analysis.plan_document(item) for item in found]
-        print_documents(documents, "targets")
-    else:
-        output.result("\n\n".join(analysis.plan_text(item) for item in found))
-    compare_files(matrix, targets, options.cache)
+
+def _document_options(parser: Parser) -> None:
+    add = parser.add_argument
+    add("--target", required=True, metavar="ID", help="the image")
+    add("--out", type=Path, metavar="FILE", help="where it goes (standard output)")
+
+
+def sbom(options: argparse.Namespace) -> int:
+    """Write an image's bill of materials (CycloneDX)."""
+    from images.attest import attach
+
+    return _write_document(options, attach.SBOM)
+
+
+def provenance(options: argparse.Namespace) -> int:
+    """Write how an image was made (SLSA provenance, not signed)."""
+    from images.attest import attach
+
+    return _write_document(options, attach.PROVENANCE)
+
+
+def _write_document(options: argparse.Namespace, artifact_type: str) -> int:
+    from images.attest import attach
+    from images.oci.store import store
+
+    source = store.open_store(options.store, create=False)
+    content = attach.find(source, image_of(options, source, options.target), artifact_type)
+    output.content(content, options.out)
     return 0
 
 
-def diff(options: argparse.Namespace) -> int:
-    """Show what moving from one image to another costs: packages, and bytes to pull."""
-    from images.analysis import compare, summary
-    from images.commands.report import analysis
-
-    matrix, here = matrix_of(options), store_if_there(options)
-    old, new = (
-        summary.find(name, matrix, here, options.compression) for name in (options.old, options.new)
-    )
-    found = compare.compare(old, new, here)
-    if options.json:
-        print_json(analysis.diff_document(found))
-    else:
-        output.result(analysis.diff_text(found))
-    return 0
-
-
-def sizes(options: argparse.Namespace) -> int:
-    """Show how large the images are, and how much of them they share."""
-    from images.analysis import sharing
-    from images.commands.report import analysis
-
-    found = sharing.measure(matrix_of(options), store_if_there(options))
-    if options.json:
-        print_json(analysis.sizes_document(found))
-    else:
-        output.result(analysis.sizes_text(found))
-    return 0
+SBOM = Command("sbom", sbom, _document_options)
+PROVENANCE = Command("provenance", provenance, _document_options)

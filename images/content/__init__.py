@@ -1,4 +1,4 @@
-"""The files of an image: each module gives entries of a layer, none makes a blob.
+"""The files of an image: its modules make entries of layers, and no blob.
 
 Imports `inputs` and what that may know.
 """

@@ -1,4 +1,4 @@
-"""`roll_runtime`: its wheel, built from the sources in this repository."""
+"""The wheel of `roll_runtime`, built from the sources in this repository."""
 
 from __future__ import annotations
 
@@ -11,19 +11,15 @@ from pathlib import Path
 from images.errors import LockError, ToolError
 from images.repository import ROLL_RUNTIME
 
-FORMAT = "1"
-"""Part of the layer's key. Raise it when another release of uv, which is pinned, makes another
-wheel of the same sources."""
-
 SOURCE = ROLL_RUNTIME
 
-_WITH_UV = "pip install .  # brings the uv that the project is pinned to"
+_WITH_UV = "pip install .  # installs the uv that the project is pinned to"
 _EPOCH = "315532800"
 _IGNORED = frozenset({"__pycache__", "build", "dist", ".mypy_cache", ".ruff_cache"})
 
 
 def source_files() -> list[Path]:
-    """The files that the wheel is made from, sorted; what tools leave behind is not among them."""
+    """Return the files that the wheel is made from, sorted, without what tools leave behind."""
     return sorted(
         Path(directory) / name
         for directory, children, names in _walk()
@@ -43,7 +39,7 @@ def _walk() -> list[tuple[str, list[str], list[str]]]:
 
 
 def source_digest() -> str:
-    """SHA-256, in hexadecimal, over the names and contents of the sources."""
+    """Return the SHA-256, in hexadecimal, of the names and contents of the sources."""
     digest = hashlib.sha256()
     begin = len(f"{SOURCE}{os.sep}")
     for path in source_files():
@@ -54,15 +50,14 @@ def source_digest() -> str:
 
 
 def build(workdir: Path) -> Path:
-    """Build the wheel in `workdir`; gives its path.
+    """Build the wheel in `workdir` and return its path.
 
-    The sources are copied first: their modes must not depend on the umask they were checked out
-    with.
+    The sources are copied first: their modes must not depend on the umask of the checkout.
 
     Raises:
-        ToolError: uv cannot build it; the message is its own.
+        ToolError: uv cannot build it; the message is uv's.
     """
-    from images.inputs.lock import uv
+    from images.inputs.resolve import uv
 
     source, output = workdir / "source", workdir / "wheel"
     for path in source_files():
@@ -70,11 +65,11 @@ def build(workdir: Path) -> Path:
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
         copy.chmod(0o644)
-    # No settings, which uv would look for in every directory above: nothing is fetched for this.
+    # No settings, which uv would look for in every parent directory: nothing is fetched for this.
     env = {**os.environ, "SOURCE_DATE_EPOCH": _EPOCH, "UV_NO_CONFIG": "1"}
     env.pop("UV_CONFIG_FILE", None)
     try:
-        # By names of ours: uv takes no path that is not UTF-8, and `workdir` is a person's choice.
+        # By relative names: uv takes UTF-8 paths only, and the user chooses the directory.
         command = ["build", "--wheel", *uv.interpreter(), "--out-dir", output.name]
         uv.run([*command, source.name], cwd=workdir, env=env)
     except LockError as error:
@@ -86,7 +81,7 @@ def build(workdir: Path) -> Path:
 
 
 def version() -> str:
-    """The version of `roll_runtime` in its pyproject.toml."""
+    """Return the version of `roll_runtime` in its pyproject.toml."""
     text = (SOURCE / "pyproject.toml").read_text(encoding="utf-8")
     found = re.search(r'^version = "([^"]+)"$', text, re.MULTILINE)
     if found is None:

@@ -17,7 +17,7 @@ from images.attest.verdict import ROLL
 from images.errors import EvidenceError, IntegrityError, RegistryError, UsageError
 from images.inputs.matrix.target import Target
 from images.oci import reference
-from images.oci.image import DIGEST
+from images.oci.descriptor import DIGEST
 from images.oci.reference import Repository
 from images.oci.registry import download, manifests
 from images.oci.registry.client import Registry
@@ -154,7 +154,7 @@ def promote(chosen: Candidate, registry: Registry, tag: str) -> Promoted:
             remedy="see whether that image is the newer one; if not, run the same command again",
         )
     put = manifests.put(registry, tag, manifest.content)
-    put.must_show(f"{registry.repository}:{tag}")
+    put.require_shown(f"{registry.repository}:{tag}")
     return done
 
 

@@ -1,4 +1,4 @@
-"""Readers of distribution formats: wheels, sdists, Debian packages, tars of root file systems.
+"""Readers of package formats: wheels, sdists, Debian packages, tars of root file systems.
 
 Imports `oci` (entries of a layer) and `util`.
 """

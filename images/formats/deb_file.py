@@ -1,4 +1,4 @@
-"""Reading a .deb without dpkg: an `ar` archive of two compressed tars.
+"""Reader of .deb files without dpkg: an `ar` archive of two compressed tars.
 
 The format is fixed by deb(5): the members `debian-binary`, `control.tar.*` and `data.tar.*`, in
 this order. Only the standard library is used, so a .deb can be read on any host.
@@ -31,13 +31,13 @@ _DAMAGED = (
     zlib.error,
     gzip.BadGzipFile,
     EOFError,
-    ValueError,  # of numbers in a tar's headers, and of text that is not UTF-8
+    ValueError,  # numbers in a tar's headers, and text that is not UTF-8
     OverflowError,
 )
 
 
 def control(path: Path) -> str:
-    """The control paragraph of a .deb, as Debian's `Packages` files carry it.
+    """Return the control paragraph of a .deb, as in Debian's `Packages` files.
 
     Raises:
         IntegrityError: the file is not a .deb.
@@ -50,10 +50,10 @@ def control(path: Path) -> str:
 
 
 def members(path: Path) -> Iterator[tuple[tarfile.TarInfo, Callable[[], bytes]]]:
-    """The files of a .deb in their archived order, each with what reads its content.
+    """Yield the files of a .deb in archive order, each with a function that reads its content.
 
-    The member's name is given without the leading `./`. A content can be read only until the next
-    member is asked for; what is not a regular file has none.
+    A member's name has no leading `./`. Its content can be read only until the next member is
+    requested; that of anything but a regular file is empty.
 
     Raises:
         IntegrityError: the file is not a .deb; also from reading a content.
@@ -65,7 +65,7 @@ def members(path: Path) -> Iterator[tuple[tarfile.TarInfo, Callable[[], bytes]]]
 
 
 def _content(path: Path, tar: TarStream, member: tarfile.TarInfo) -> bytes:
-    with _damage_told(path):  # who iterates over `members` reads outside of `_tar`
+    with _damage_reported(path):  # callers of `members` read outside of `_tar`
         if member.type not in REGULAR:
             return b""
         limits.check_count(member.name, member.size, limits.DEB_MEMBER, "bytes")
@@ -75,13 +75,13 @@ def _content(path: Path, tar: TarStream, member: tarfile.TarInfo) -> bytes:
 @contextmanager
 def _tar(path: Path, name: str) -> Iterator[TarStream]:
     full_name, start, size = _find_member(path, name)
-    with tar_entries.part(path, start, size) as packed, _damage_told(path):
+    with tar_entries.part(path, start, size) as packed, _damage_reported(path):
         stream = _decompressed(packed, full_name)
         yield TarStream(iter(lambda: stream.read(_CHUNK), b""))
 
 
 @contextmanager
-def _damage_told(path: Path) -> Iterator[None]:
+def _damage_reported(path: Path) -> Iterator[None]:
     try:
         yield
     except IntegrityError as error:
@@ -91,10 +91,10 @@ def _damage_told(path: Path) -> Iterator[None]:
 
 
 def _find_member(path: Path, prefix: str) -> tuple[str, int, int]:
-    """The full name of the member that starts with `prefix`, where it begins, and its bytes."""
+    """Return the name, offset and size of the member whose name starts with `prefix`."""
     with untrusted_files.open_regular(path) as archive:
         if archive.read(len(_AR_MAGIC)) != _AR_MAGIC:
-            raise _broken(path, "it does not start as an ar archive")
+            raise _broken(path, "it does not start like an ar archive")
         while len(header := archive.read(_AR_HEADER)) == _AR_HEADER:
             name = header[:16].decode("ascii", "replace").rstrip().rstrip("/")
             size = header[48:58].strip()
@@ -107,10 +107,10 @@ def _find_member(path: Path, prefix: str) -> tuple[str, int, int]:
 
 
 def _decompressed(stream: IO[bytes], name: str) -> IO[bytes]:
-    """`stream` from here on, unpacked; what lies behind the tar's end marker is never reached.
+    """Return the rest of `stream`, decompressed; bytes behind the tar's end marker are not read.
 
     Raises:
-        ValueError: a compression that Debian's own packages of bookworm and trixie do not use.
+        ValueError: the compression is none that packages of bookworm and trixie use.
     """
     suffix = name.partition(".tar")[2]
     if suffix == "":

@@ -1,4 +1,4 @@
-"""The scripts that a wheel's entry_points.txt asks for.
+"""The scripts that a wheel's entry_points.txt declares.
 
 Specification: PyPA, "Entry points", https://packaging.python.org/specifications/entry-points/.
 """
@@ -20,15 +20,15 @@ _FORM = "NAME = MODULE:FUNCTION"
 
 
 def scripts(wheel: str, text: str) -> list[Script]:
-    """The scripts, sorted; each name once.
+    """Return the scripts, sorted by name, each name once.
 
     Args:
         wheel: the wheel's file name, for messages.
         text: of its entry_points.txt.
 
     Raises:
-        IntegrityError: it is malformed, a name cannot be that of a program, or two scripts of one
-            name call different functions.
+        IntegrityError: the file is malformed, a name is not valid for a program, or two scripts of
+            one name call different functions.
     """
     found: dict[str, Script] = {}
     for name, module, attribute, section in _parsed(wheel, text):
@@ -47,12 +47,12 @@ def _parsed(wheel: str, text: str) -> list[tuple[str, str, str, ScriptSection]]:
         return sorted(parse_entrypoints(text))
     except configparser.Error as error:
         raise _malformed(wheel, " ".join(str(error).split())) from error
-    except AssertionError as error:  # what `installer` raises, without a word
+    except AssertionError as error:  # `installer` raises it without a message
         raise _malformed(wheel, f"a line is not {_FORM}: {_odd_line(text)!r}") from error
 
 
 def _odd_line(text: str) -> str:
-    """The first line of a script that alone makes the file malformed."""
+    """Return the first line that is malformed by itself; "" if there is none."""
     section = ""
     for line in filter(None, map(str.strip, text.splitlines())):
         section = line if line.startswith("[") else section
@@ -66,5 +66,5 @@ def _odd_line(text: str) -> str:
 def _malformed(wheel: str, why: str) -> IntegrityError:
     return IntegrityError(
         f"{wheel}: its entry_points.txt is malformed: {why}",
-        remedy="no installer can make its scripts: lock another version of the distribution",
+        remedy="lock another version of the distribution: no installer can make its scripts",
     )

@@ -1,4 +1,4 @@
-"""Reading an sdist: a tar that gzip compressed."""
+"""Reader of sdists: tars compressed with gzip."""
 
 from __future__ import annotations
 
@@ -12,17 +12,28 @@ from images.errors import IntegrityError
 from images.util import limits
 
 MALFORMED = (tarfile.TarError, OSError, ValueError, EOFError, OverflowError, RecursionError)
-"""What reading an archive that is none raises."""
+"""Exceptions by which `tarfile` and `gzip` report a corrupt or foreign file."""
 
 
 def unpacked(sdist: Path, destination: Path) -> Path:
-    """The source tree, without links and devices, in modes that do not tell of a umask."""
+    """Unpack the source tree and return its path.
+
+    It has neither links nor devices, and its modes do not depend on the umask.
+
+    Args:
+        sdist: the `.tar.gz`.
+        destination: a missing directory.
+
+    Raises:
+        IntegrityError: the file is not an sdist.
+        OSError: the disk is full.
+    """
     try:
         for archive, member in members(sdist):
             parts = member.name.split("/")
             if not (member.isfile() or member.isdir()) or ".." in parts or parts[0] == "":
                 raise ValueError(f"{member.name}: a link, a device, or outside the source")
-            # setuptools carries modes over into the wheel.
+            # setuptools copies modes into the wheel.
             member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
             archive.extract(member, destination, set_attrs=False)
             (destination / member.name).chmod(member.mode)
@@ -34,10 +45,10 @@ def unpacked(sdist: Path, destination: Path) -> Path:
 
 
 def members(sdist: Path) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
-    """The members of an sdist, each with the archive that it can be read from.
+    """Yield the members of an sdist, each with the archive to read it from.
 
     Raises:
-        IntegrityError: it unpacks to more than software does.
+        IntegrityError: it has more or larger files than software has.
         One of `MALFORMED`: it is not an sdist.
     """
     packed, unpacked = sdist.stat().st_size, 0
@@ -49,16 +60,16 @@ def members(sdist: Path) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
 
 
 class _Gzip(gzip.GzipFile):
-    """An sdist as tarfile reads it: content in small pieces, and each head as a whole."""
+    """The decompressed stream for tarfile, which reads content in pieces and each header whole."""
 
     def read(self, size: int | None = -1) -> bytes:
-        """At most `size` bytes."""
+        """Return at most `size` bytes."""
         if size is None or not 0 <= size <= limits.TAR_HEAD:
-            raise tarfile.ReadError(f"a head of more than {limits.TAR_HEAD} bytes")
+            raise tarfile.ReadError(f"a header of more than {limits.TAR_HEAD} bytes")
         return super().read(size)
 
 
 def _raise_if_disk_full(error: Exception) -> None:
-    """The disk is then at fault, not the sdist: whoever holds the working directory says so."""
+    """Raise a full disk's error again: the caller knows the directory and reports it."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         raise error

@@ -1,4 +1,4 @@
-"""What an sdist requires, read from its documents: nothing of it is run.
+"""The requirements of an sdist, read from its metadata; none of its code runs.
 
 Specification: core metadata, https://packaging.python.org/specifications/core-metadata/
 (`PKG-INFO`); older setuptools write requirements into `NAME.egg-info/requires.txt` alone.
@@ -18,13 +18,13 @@ from images.util import limits
 
 
 def requires(path: Path) -> list[str]:
-    """The requirements, as PEP 508 strings; those of extras have a marker that says so.
+    """Return the requirements as PEP 508 strings; those of extras have a marker that names it.
 
     Args:
         path: the `.tar.gz`.
 
     Raises:
-        LockError: it is no sdist, or its documents do not have their form.
+        LockError: it is not an sdist, or its metadata is malformed.
     """
     try:
         documents = _documents(path)
@@ -32,13 +32,13 @@ def requires(path: Path) -> list[str]:
         return [str(Requirement(line)) for line in found]
     except (*sdist_archive.MALFORMED, InvalidRequirement) as error:
         raise LockError(
-            f"{path.name}: what it requires cannot be read from it: {error}",
-            remedy="pin another version, or bring a wheel of it (`wheels:` in matrix.yaml)",
+            f"{path.name}: its requirements cannot be read: {error}",
+            remedy="pin another version, or add a wheel of it (`wheels:` in matrix.yaml)",
         ) from error
 
 
 def _documents(path: Path) -> dict[str, bytes]:
-    """The documents by their name, without the directory that holds all."""
+    """Return the metadata files by name, without the archive's top directory."""
     found = {}
     for archive, member in sdist_archive.members(path):
         name = member.name.partition("/")[2]
@@ -62,7 +62,7 @@ def _of_setuptools(documents: dict[str, bytes]) -> list[str]:
 
 
 def _lines(text: str) -> Iterator[str]:
-    """Requirements; a section's name is `[EXTRA:MARKER]`, of which either may be missing."""
+    """Yield requirements; a section's name is `[EXTRA:MARKER]`, of which either may be missing."""
     section = ""
     for line in filter(None, map(str.strip, text.splitlines())):
         if line.startswith("["):

@@ -1,4 +1,4 @@
-"""The tar of a root file system as entries of a layer."""
+"""Entries of a layer from the tar of a root file system."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from images.util import untrusted_files
 
 
 def entries(tar: Path) -> Iterator[Entry]:
-    """The members of an uncompressed tar, sorted by path, each directory before what is in it.
+    """Yield the members of an uncompressed tar, sorted by path, directories before their content.
 
     Owners and permission bits are kept; times are not part of an entry. Device nodes are left out:
-    a container engine brings its own. Of a file's several names, the first in this order becomes
+    a container engine makes its own. Of a file's several names, the first in this order becomes
     the file and the others become hard links to it.
 
     Raises:
@@ -55,14 +55,14 @@ def _entry_of(member: tarfile.TarInfo, tar: Path) -> Entry:
 
 
 def _relinked(found: list[Entry]) -> Iterator[Entry]:
-    """Make hard links point at the first name, in order of paths, of the file they share."""
+    """Yield the entries, each hard link pointing to the first of its file's names by path."""
     files = {entry.path: entry for entry in found if entry.kind == "file"}
     names: dict[str, list[Entry]] = {}
     for entry in found:
         if entry.kind == "hardlink":
             if entry.target not in files:
                 raise IntegrityError(
-                    f"{entry.path}: a hard link to {entry.target}, which is no file"
+                    f"{entry.path}: a hard link to {entry.target}, which is not a file"
                 )
             names.setdefault(entry.target, [files[entry.target]]).append(entry)
     for entry in found:
@@ -97,7 +97,7 @@ class _Slice(io.RawIOBase):
 
 
 def part(path: Path, start: int, size: int) -> IO[bytes]:
-    """A part of a file as a stream of its own.
+    """Return a part of a file as a stream of its own.
 
     Args:
         path: the file.

@@ -1,4 +1,4 @@
-"""A wheel to the files that it installs, read straight from the zip.
+"""Reader of wheels: the files that a wheel installs, straight from the zip.
 
 Specification: PyPA binary distribution format and recording installed projects,
 https://packaging.python.org/specifications/. The `installer` library reads the wheel's metadata,
@@ -52,10 +52,10 @@ class Wheel:
     Attributes:
         path: the file.
         members: the zip's members by their name in the zip.
-        records: what RECORD says of them.
-        scripts: those that its entry points ask for.
+        records: the content of RECORD.
+        scripts: those that its entry points declare.
         misrecorded: whether RECORD is known to be wrong. Then the lock's hash of the whole wheel
-            stands for its content, and the image's RECORD gets the true paths and hashes.
+            vouches for its content, and the image's RECORD gets the true paths and hashes.
     """
 
     path: Path
@@ -77,13 +77,13 @@ def opened(path: Path, *, misrecorded: bool = False) -> Iterator[Wheel]:
 
     Args:
         path: the wheel.
-        misrecorded: its RECORD is known to be wrong.
+        misrecorded: whether its RECORD is known to be wrong.
 
     Raises:
-        IntegrityError: not a zip, no wheel's metadata, a member that leaves the prefix, is a
-            link or device or comes twice, names that differ in case alone, more or larger files
-            than software has, a RECORD that does not list exactly what the zip holds, or content
-            with another hash than RECORD's.
+        IntegrityError: it is not a zip, or has no wheel metadata, a member that leaves the prefix,
+            is a link or device or occurs twice, names that differ in case alone, more or larger
+            files than software has, a RECORD that does not list exactly the zip's files, or
+            content with another hash than RECORD's.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -118,8 +118,8 @@ def _members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]
     unpacked = sum(info.file_size for info in infos)
     limits.check(name, len(infos), unpacked, path.stat().st_size)
     for info in infos:
-        if info.header_offset < 0:  # neither zipfile nor the system takes it for damage
-            raise zipfile.BadZipFile(f"{info.filename}: its header lies before the file")
+        if info.header_offset < 0:  # neither zipfile nor seek() reports it
+            raise zipfile.BadZipFile(f"{info.filename}: its header is before the file's start")
         if info.is_dir():
             continue
         kind = stat.S_IFMT(info.external_attr >> 16)
@@ -128,15 +128,15 @@ def _members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]
         parts = info.filename.split("/")
         if "\\" in info.filename or any(part in ("", ".", "..") for part in parts):
             raise IntegrityError(f"{name}: {info.filename}: leaves the prefix")
-        if is_whiteout(info.filename):  # no layer takes it; here the wheel is known
+        if is_whiteout(info.filename):  # the layer writer refuses it too, without the wheel's name
             raise IntegrityError(
-                f"{name}: {info.filename}: a whiteout's name: an engine would remove a file of a "
-                "lower layer for it",
+                f"{name}: {info.filename}: named like a whiteout, for which an engine would remove "
+                "a file of a lower layer",
                 remedy="lock another version of the distribution, or leave it out",
             )
         if info.filename in members:
-            raise IntegrityError(f"{name}: {info.filename}: comes twice")
-        # One file would replace the other on a disk that knows no case: no image depends on it.
+            raise IntegrityError(f"{name}: {info.filename}: occurs twice")
+        # One file would replace the other on a case-insensitive disk: no image depends on that.
         first = cases.setdefault(info.filename.casefold(), info.filename)
         if first != info.filename:
             raise IntegrityError(
@@ -163,16 +163,20 @@ def _scripts(name: str, source: WheelFile) -> list[Script]:
 
 
 def _not_recorded(source: WheelFile) -> set[str]:
-    """Signatures, which sign RECORD and so cannot be in it; they do not hold for ours."""
+    """Return the signatures' paths. They sign RECORD, so it cannot list them, and the image gets
+    another RECORD, which they would not fit."""
     return {f"{source.dist_info_dir}/{name}" for name in ("RECORD.jws", "RECORD.p7s")}
 
 
 def entries(wheel: Wheel, left_out: Container[str] = ()) -> Iterator[Entry]:
-    """What installing the wheel puts into the image, in a fixed order; content is read lazily.
+    """Yield what the wheel installs in the image, in a fixed order; content is read lazily.
 
     Args:
         wheel: the wheel.
-        left_out: paths in the image that are another distribution's.
+        left_out: paths in the image that belong to another distribution.
+
+    Raises:
+        IntegrityError: RECORD is correct although `misrecorded`; reading content raises it as well.
     """
     rows = []
     wrong = wheel.records.faulty
@@ -188,7 +192,8 @@ def entries(wheel: Wheel, left_out: Container[str] = ()) -> Iterator[Entry]:
         yield entry
     if wheel.misrecorded and not wrong:
         raise IntegrityError(
-            f"{wheel.name}: its RECORD is right", remedy="take it off `misrecorded:` in matrix.yaml"
+            f"{wheel.name}: its RECORD is correct",
+            remedy="remove it from `misrecorded:` in matrix.yaml",
         )
     for entry in _generated(wheel):
         if entry.path not in left_out:
@@ -200,7 +205,7 @@ def entries(wheel: Wheel, left_out: Container[str] = ()) -> Iterator[Entry]:
 
 
 def _to_install(wheel: Wheel) -> list[str]:
-    """The members that go into the image as they are, sorted.
+    """Return the members that are installed, sorted.
 
     A script that an entry point of its name replaces is not among them: pip leaves it out as well.
     """
@@ -214,17 +219,17 @@ def _to_install(wheel: Wheel) -> list[str]:
 
 
 def _script_name(member: str) -> str:
-    """The name of a script that a wheel ships; "" of another file."""
+    """Return the name of a script in the wheel; "" for any other file."""
     head, _, rest = member.partition(".data/scripts/")
     return "" if "/" in head else rest
 
 
-def _is_recorded(wheel: Wheel, member: str, said: Hash | None) -> bool:
-    """Whether RECORD gives a member's true hash."""
-    if said is None or said.name not in _HASHES:
+def _is_recorded(wheel: Wheel, member: str, recorded: Hash | None) -> bool:
+    """Return whether RECORD has a member's true hash."""
+    if recorded is None or recorded.name not in _HASHES:
         return False
     with _content(wheel, wheel.members[member]) as stream:
-        return _digest_of(stream, said.name) == said.value.rstrip("=")
+        return _digest_of(stream, recorded.name) == recorded.value.rstrip("=")
 
 
 def _installed(wheel: Wheel, member: str) -> Entry:
@@ -235,24 +240,24 @@ def _installed(wheel: Wheel, member: str) -> Entry:
             raw = io.BytesIO(stream.read())
         with fix_shebang(raw, _PYTHON) as fixed:
             return of_bytes(path, fixed.read(), 0o755)
-    # A wheel's own modes say who packed it; only "executable" is a property of the file.
+    # A wheel's modes depend on who packed it; only "executable" is a property of the file.
     mode = 0o755 if info.external_attr >> 16 & 0o111 else 0o644
     return Entry(path, "file", mode, info.file_size, lambda: _content(wheel, info))
 
 
 def destination(wheel: str, distribution: str, member: str) -> tuple[str, bool]:
-    """Where a member goes in the image, and whether it is a script.
+    """Return the path of a member in the image, and whether it is a script.
 
     Args:
         wheel: the wheel's file name, for messages.
-        distribution: how that name begins.
-        member: a file in it.
+        distribution: the distribution's name, as the file name has it.
+        member: a file in the wheel.
 
     Raises:
-        IntegrityError: it has no place.
+        IntegrityError: it has no path there.
     """
     head, _, rest = member.partition("/")
-    if not (rest and head.endswith(".data")):  # as pip has it, whatever stands before it
+    if not (rest and head.endswith(".data")):  # like pip, whatever comes before `.data`
         return f"{image_paths.SITE_PACKAGES}/{member}", False
     scheme, _, path = rest.partition("/")
     if scheme not in ("headers", *_ROOTS) or not path:
@@ -263,16 +268,15 @@ def destination(wheel: str, distribution: str, member: str) -> tuple[str, bool]:
 
 
 def hashes(wheel: Wheel, paths: Collection[str]) -> dict[str, str]:
-    """The SHA-256, as RECORD writes it, of what the wheel puts at some paths in the image."""
+    """Return the SHA-256, as RECORD writes it, of the files that are installed at some paths."""
     found, wanted = {}, set(paths)
     for member in _to_install(wheel):
         path, is_script = destination(wheel.name, wheel.source.distribution, member)
         if path in wanted:
-            said = wheel.records.hashes.get(member)
-            plain = said and said.name == "sha256" and not (is_script or wheel.misrecorded)
-            found[path] = (
-                said.value if plain and said else _hash_of(_installed(wheel, member)).value
-            )
+            hashed = wheel.records.hashes.get(member)
+            if not hashed or hashed.name != "sha256" or is_script or wheel.misrecorded:
+                hashed = _hash_of(_installed(wheel, member))
+            found[path] = hashed.value
     for entry in _generated(wheel):
         if entry.path in wanted:
             found[entry.path] = _hash_of(entry).value
@@ -289,7 +293,7 @@ def _generated(wheel: Wheel) -> Iterator[Entry]:
 
 
 def _row(path: str, digest: Hash | None, size: int | None) -> tuple[Scheme, RecordEntry]:
-    """A line of RECORD, whose paths are relative to site-packages."""
+    """Return a row of RECORD, whose paths are relative to site-packages."""
     scheme = Scheme("purelib")
     inside = path.removeprefix(f"{image_paths.SITE_PACKAGES}/")
     if inside == path:
@@ -303,7 +307,7 @@ def _hash_of(entry: Entry) -> Hash:
 
 
 def _digest_of(stream: IO[bytes], algorithm: str) -> str:
-    """The digest of a content as RECORD writes it."""
+    """Return the digest of a content as RECORD writes it."""
     found = hashlib.new(algorithm)
     while piece := stream.read(_CHUNK):
         found.update(piece)
@@ -316,12 +320,12 @@ def _content(wheel: Wheel, info: zipfile.ZipInfo) -> IO[bytes]:
     where = f"{wheel.name}: {info.filename}"
     expected = wheel.records.hashes[info.filename]
     if expected is None or expected.name not in _HASHES:
-        raise IntegrityError(f"{where}: RECORD gives no hash for it", remedy=wheel_record.REMEDY)
+        raise IntegrityError(f"{where}: RECORD has no hash for it", remedy=wheel_record.REMEDY)
     return cast(IO[bytes], _Checked(zip_member.Member(wheel.path, info), expected, where))
 
 
 class _Checked:
-    """A member's content; reading its end compares the hash with RECORD's."""
+    """A member's content; reading its end checks the hash against RECORD."""
 
     def __init__(self, stream: zip_member.Member, expected: Hash, where: str) -> None:
         self._stream = stream
@@ -351,6 +355,6 @@ class _Checked:
             expected = b""
         if self._hash.digest() != expected:
             raise IntegrityError(
-                f"{self._where}: its content does not have the hash that RECORD gives",
+                f"{self._where}: its content does not have the hash in RECORD",
                 remedy=wheel_record.REMEDY,
             )

@@ -1,9 +1,9 @@
-"""A wheel's RECORD held against what the wheel holds.
+"""A wheel's RECORD, checked against the files in the wheel.
 
 Specification: PyPA, "Recording installed projects", https://packaging.python.org/specifications/.
-Some wheels are published with a RECORD that is wrong; installers do not look. Here they are refused
-unless the matrix names them (`misrecorded:`): the lock's hash of the whole wheel then stands for
-its content, and the image gets a RECORD that is right.
+Some wheels are published with a wrong RECORD; installers do not check it. Here they are refused
+unless the matrix names them (`misrecorded:`): the lock's hash of the whole wheel then vouches for
+its content, and the image gets a correct RECORD.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from installer.records import Hash, InvalidRecordEntry, parse_record_file
 from images.errors import IntegrityError
 
 REMEDY = (
-    "it was published so, as the wheel has its locked hash: if that is meant to be, list the "
+    "the wheel has its locked hash, so it was published like this: if you accept that, list the "
     "distribution under `misrecorded:` in matrix.yaml with the reason"
 )
 
 
 class Records(NamedTuple):
-    """What a RECORD says.
+    """The content of a RECORD.
 
     Attributes:
-        hashes: by path in the wheel; None where it gives none.
-        faulty: whether it cannot be read, or does not list exactly what the wheel holds.
+        hashes: by path in the wheel; None where it has none.
+        faulty: whether it cannot be read, or does not list exactly the wheel's files.
     """
 
     hashes: dict[str, Hash | None]
@@ -45,10 +45,10 @@ def read(
 
     Args:
         name: the wheel's file name, for messages.
-        text: gives the RECORD.
+        text: returns the RECORD.
         members: the files in the wheel.
         unlisted: those that it need not list.
-        misrecorded: whether it may be wrong; what is wrong is then left out.
+        misrecorded: whether it may be wrong; a wrong one has no hashes.
 
     Raises:
         IntegrityError: it is wrong.

@@ -1,4 +1,4 @@
-"""By what `zipfile` tells that a zip is damaged, or is none."""
+"""Exceptions by which `zipfile` reports a corrupt or non-zip file."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ MALFORMED = (
     zlib.error,
     ValueError,
     EOFError,
-    RuntimeError,  # encrypted, or a compression method that nobody uses for wheels
+    RuntimeError,  # encrypted, or a compression method that no wheel uses
 )

@@ -1,4 +1,4 @@
-"""The content of a zip's member, inflated by ISA-L in half of the time that zlib takes.
+"""The content of a zip's member, inflated by ISA-L in half of zlib's time.
 
 `zipfile` reads the zip's directory and its small files; inflating gigabytes through it was the
 largest single cost of a build. Format: PKWARE's APPNOTE.TXT, section 4.3.7 (local file header).
@@ -23,14 +23,14 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 class Member:
-    """A readable stream of one member; its end compares length and CRC with the directory's.
+    """A readable stream of one member; its end checks length and CRC against the directory.
 
     Args:
         path: the zip.
         info: the member, from the zip's directory.
 
     Raises:
-        zipfile.BadZipFile: the member is not what the directory says.
+        zipfile.BadZipFile: the member does not match the directory.
     """
 
     def __init__(self, path: Path, info: zipfile.ZipInfo) -> None:
@@ -52,11 +52,11 @@ class Member:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
     def read(self, size: int = -1, /) -> bytes:
-        """At most `size` bytes, all that is left by default; empty at the end."""
+        """Return at most `size` bytes, all that is left by default; empty at the end."""
         if size < 0:
             return b"".join(iter(lambda: self.read(1 << 20), b""))
         inflate = self._inflate
@@ -65,13 +65,13 @@ class Member:
             self._crc = isal_zlib.crc32(piece, self._crc)
             self._size += len(piece)
             if self._size > self._info.file_size:
-                raise self._broken(f"more than the {self._info.file_size} bytes that it tells of")
+                raise self._broken(f"more than its {self._info.file_size} bytes")
         elif size:
             self._compare()
         return piece
 
     def _seek(self) -> None:
-        """Go to the first byte of content; it stands behind a second, local header."""
+        """Go to the first byte of content, behind the local header."""
         info = self._info
         self._file.seek(info.header_offset)
         head = self._file.read(_HEADER.size)
@@ -82,8 +82,8 @@ class Member:
             raise self._broken("it is encrypted")
         if method != info.compress_type or method not in _METHODS:
             raise self._broken(f"compression method {method}")
-        said = self._file.read(name)
-        if said != info.orig_filename.encode("utf-8" if flags & 0x800 else "cp437"):
+        found = self._file.read(name)
+        if found != info.orig_filename.encode("utf-8" if flags & 0x800 else "cp437"):
             raise self._broken("its header has another name")
         self._file.seek(extra, 1)
 

@@ -1,4 +1,4 @@
-"""How often something is tried, and how long the pauses are: one policy for all of HTTP here."""
+"""Retry policy for all HTTP requests: number of attempts and exponential backoff."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""Statuses that may be another one the next time (RFC 9110, section 15; RFC 6585, section 4)."""
+RETRYABLE_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""Statuses that may differ on the next attempt (RFC 9110, section 15; RFC 6585, section 4)."""
 
 
-class PassingError(Exception):
-    """An attempt failed in a way that may pass.
+class TransientError(Exception):
+    """An attempt failed; another one may succeed.
 
     Args:
-        reason: one line, fit to be shown.
-        after: seconds that the server asked for before the next attempt.
+        reason: one line, safe to print.
+        after: seconds that the server asked to wait before the next attempt.
     """
 
     def __init__(self, reason: str, after: float | None = None) -> None:
@@ -24,11 +24,11 @@ class PassingError(Exception):
 
 
 class FinalError(Exception):
-    """An attempt failed in a way that no other one will help.
+    """An attempt failed, and no other one will succeed.
 
     Args:
-        reason: one line, fit to be shown.
-        remedy: what a person can do, where there is something to be said.
+        reason: one line, safe to print.
+        remedy: what the user can do about it, if known.
     """
 
     def __init__(self, reason: str, remedy: str | None = None) -> None:
@@ -38,44 +38,53 @@ class FinalError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Bounded attempts with exponential pauses.
+    """A limited number of attempts with exponential backoff.
 
     Attributes:
-        attempts: failures in a row, without any progress between them, that end it.
-        strangers: the same for a host that has never answered: most likely it is misspelt.
-        first: seconds before the second attempt; doubled for each one after it.
-        longest: seconds that no pause of ours is longer than.
-        patience: seconds that no pause that a server asks for is longer than.
+        max_attempts: limit of consecutive failures without any progress between them.
+        max_attempts_unreached: limit for a host that has not answered yet (probably a typo).
+        base_delay: seconds before the second attempt; doubled for each one after it.
+        max_delay: longest delay in seconds, unless the server asks for a longer one.
+        max_retry_after: longest delay in seconds that a server may ask for.
     """
 
-    attempts: int = 6
-    strangers: int = 3
-    first: float = 0.5
-    longest: float = 30.0
-    patience: float = 300.0
+    max_attempts: int = 6
+    max_attempts_unreached: int = 3
+    base_delay: float = 0.5
+    max_delay: float = 30.0
+    max_retry_after: float = 300.0
 
-    def pause(
+    def is_exhausted(self, failures: int, *, reached: bool) -> bool:
+        """Return whether no attempt is left.
+
+        Args:
+            failures: consecutive failures so far.
+            reached: whether the host has ever answered.
+        """
+        return failures >= (self.max_attempts if reached else self.max_attempts_unreached)
+
+    def delay(
         self,
         failures: int,
         after: float | None = None,
         chance: Callable[[], float] = random.random,
     ) -> float:
-        """Seconds to wait.
+        """Return the seconds to wait before the next attempt.
 
-        Half of a pause is by chance: clients that were turned away together must not come back
-        together. What a server asks for is waited for in full, and a little of ours on top.
+        Half of the delay is random: clients that were rejected together must not come back
+        together. The time that a server asks for is waited in full, with a little of ours on top.
 
         Args:
-            failures: in a row until now, at least 1.
+            failures: consecutive failures so far, at least 1.
             after: seconds that the server asked for.
-            chance: gives numbers from 0 to 1.
+            chance: returns random numbers from 0 to 1.
         """
-        own = min(self.longest, self.first * 2.0 ** (failures - 1)) * (0.5 + chance() / 2)
-        return own if after is None else min(self.patience, after) + min(own, 1.0)
+        own = min(self.max_delay, self.base_delay * 2.0 ** (failures - 1)) * (0.5 + chance() / 2)
+        return own if after is None else min(self.max_retry_after, after) + min(own, 1.0)
 
 
 def retry_after(header: str | None) -> float | None:
-    """Seconds that a Retry-After header asks for (RFC 9110, section 10.2.3: seconds or a date)."""
+    """Parse a Retry-After header into seconds (RFC 9110, section 10.2.3: seconds or a date)."""
     if header is None:
         return None
     from urllib3.exceptions import HTTPError

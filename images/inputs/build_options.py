@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from images.oci.layer.writer import Compression
+from images.oci.descriptor import Compression
 
 if TYPE_CHECKING:
     from images.oci.store.store import Store

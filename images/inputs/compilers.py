@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from images import format_numbers
+
 
 @dataclass(frozen=True, slots=True)
 class Sources:
@@ -24,8 +26,7 @@ class Sources:
         runtime: the one of `wheels` that every target's lock has as well, of the same minor
             version: it is read here and linked there, not copied. "" when the target's is another
             version, so that its headers do not fit the compiler.
-        format: part of the compiler layer's key. Raise it when `toolkit.entries` makes other bytes
-            of the same files.
+        format: the number of what is made of the same files.
         glibc: the minor version of glibc 2 that the programs of `debs` need; 0 if there are none.
             What wheels need stands in their names.
     """
@@ -68,7 +69,7 @@ _CUDA_12 = Sources(
     },
     profile=True,
     runtime="",
-    format="1",
+    format=format_numbers.CUDA_COMPILER_12_4,
     glibc=34,
 )
 
@@ -111,7 +112,7 @@ _CUDA_13 = Sources(
     },
     profile=False,
     runtime="nvidia-cuda-runtime",
-    format="1",
+    format=format_numbers.CUDA_COMPILER_13_0,
     glibc=0,
 )
 

@@ -6,23 +6,23 @@ manifest.md, annotations.md). Every sink (store, Docker) takes the same value.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from images.oci.layer.writer import Blob
+from images.oci.descriptor import (
+    CONFIG_TYPE,
+    MANIFEST_TYPE,
+    TITLE,
+    Blob,
+    canonical_json,
+    checked_digest,
+    checked_text,
+    descriptor_of,
+    digest_of,
+)
 from images.util import untrusted_json
-
-MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
-CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
-INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
-_TITLE = "org.opencontainers.image.title"
-DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-"""OCI Image Format 1.1, descriptor.md, "Digests": the one algorithm that is taken here."""
 
 MAX_LAYERS = 100
 """Docker refuses more than 125; a derived image needs room for its own."""
@@ -67,7 +67,7 @@ class Image:
     @cached_property
     def config(self) -> bytes:
         """The OCI image config."""
-        return canonical(
+        return canonical_json(
             {
                 "architecture": "amd64",
                 "config": {
@@ -96,13 +96,13 @@ class Image:
     def manifest(self) -> bytes:
         """The OCI image manifest."""
         below = len(self.layers) - len(self.own_layers)
-        return canonical(
+        return canonical_json(
             {
                 "annotations": dict(self.labels),
-                "config": descriptor(CONFIG_TYPE, self.config),
+                "config": descriptor_of(CONFIG_TYPE, self.config),
                 "layers": [
                     {
-                        **({"annotations": {_TITLE: layer.title}} if number >= below else {}),
+                        **({"annotations": {TITLE: layer.title}} if number >= below else {}),
                         "digest": layer.blob.digest,
                         "mediaType": layer.blob.media_type,
                         "size": layer.blob.size,
@@ -117,17 +117,17 @@ class Image:
     @cached_property
     def config_digest(self) -> str:
         """`sha256:…` of the config: what Docker calls the image id."""
-        return digest(self.config)
+        return digest_of(self.config)
 
     @cached_property
     def manifest_digest(self) -> str:
         """`sha256:…` of the manifest: the name that a registry knows the image by."""
-        return digest(self.manifest)
+        return digest_of(self.manifest)
 
     @property
     def descriptor(self) -> dict[str, Any]:
         """The manifest's descriptor."""
-        return descriptor(MANIFEST_TYPE, self.manifest)
+        return descriptor_of(MANIFEST_TYPE, self.manifest)
 
     @property
     def size(self) -> int:
@@ -156,16 +156,16 @@ def parse(ref: str, manifest: bytes, config: bytes, unpacked: Sequence[int] = ()
         )
     )
     settings = body["config"]
-    env = dict(_text(line).split("=", 1) for line in (settings.get("Env") or []))
-    labels = {name: _text(value) for name, value in (settings.get("Labels") or {}).items()}
-    own = sum(_TITLE in (item.get("annotations") or {}) for item in head["layers"])
+    env = dict(checked_text(line).split("=", 1) for line in (settings.get("Env") or []))
+    labels = {name: checked_text(value) for name, value in (settings.get("Labels") or {}).items()}
+    own = sum(TITLE in (item.get("annotations") or {}) for item in head["layers"])
     history = body.get("history") or []
     inherited = tuple(_history_entry(item) for item in history[: len(history) - own])
-    return Image(ref, layers, env, labels, _text(body["created"]), inherited)
+    return Image(ref, layers, env, labels, checked_text(body["created"]), inherited)
 
 
 def _layer(item: Any, diff_id: Any, unpacked: int) -> Layer:
-    title = (item.get("annotations") or {}).get(_TITLE, "")
+    title = (item.get("annotations") or {}).get(TITLE, "")
     size = item["size"]
     if type(size) is not int or not 0 <= size < 1 << 63:
         raise ValueError(f"{size!r} is not the size of a layer")
@@ -174,47 +174,13 @@ def _layer(item: Any, diff_id: Any, unpacked: int) -> Layer:
         checked_digest(diff_id),
         size,
         unpacked,
-        _text(item["mediaType"]),
+        checked_text(item["mediaType"]),
     )
-    return Layer(_text(title), blob)
+    return Layer(checked_text(title), blob)
 
 
 def _history_entry(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise TypeError(f"{value!r} is not an entry of a history")
-    canonical(value)  # text in it can be written
+    canonical_json(value)  # text in it can be written
     return value
-
-
-def checked_digest(value: Any) -> str:
-    """The value, which is a digest.
-
-    Raises:
-        ValueError, TypeError: it is none.
-    """
-    if not DIGEST.fullmatch(_text(value)):
-        raise ValueError(f"{value!r} is not a sha256 digest")
-    return _text(value)
-
-
-def _text(value: Any) -> str:
-    """The value, which is text that can be shown and written."""
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is not text")
-    value.encode()  # not half of a surrogate pair
-    return value
-
-
-def digest(content: bytes) -> str:
-    """The OCI digest, `sha256:…`, of a document."""
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
-
-
-def descriptor(media_type: str, content: bytes) -> dict[str, Any]:
-    """The OCI descriptor of a document."""
-    return {"digest": digest(content), "mediaType": media_type, "size": len(content)}
-
-
-def canonical(value: Any) -> bytes:
-    """A JSON-able value in the one form that its digest is taken of."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

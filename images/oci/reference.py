@@ -18,8 +18,10 @@ _HOST = re.compile(
     r"(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*)(?::[0-9]{1,5})?"
 )
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_NAME = re.compile(rf"{_PART}(?:/{_PART})*")
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+NAME = re.compile(rf"{_PART}(?:/{_PART})*")
+"""The name of a repository."""
+
+TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _OF_COMMIT = re.compile(r".*-[0-9a-f]{12}(?:[0-9a-f]{28})?")
 _LONGEST = 255
 """Host and name together, in characters: what many clients are limited to, says the spec."""
@@ -72,7 +74,7 @@ def parse(text: str) -> tuple[Repository, str | None]:
     last = rest.rpartition("/")[2]
     tag = last.partition(":")[2] if ":" in last else None
     name = rest if tag is None else rest[: -len(tag) - 1]
-    if tag is not None and not _TAG.fullmatch(tag):
+    if tag is not None and not TAG.fullmatch(tag):
         raise _wrong(text, f"{tag!r} is no tag", "letters, digits, dots, - and _, at most 128")
     return Repository(host, _checked(text, host, name)), tag
 
@@ -120,7 +122,7 @@ def repository_name(text: str, registry: str, *, plain_http: bool = False) -> st
 
 
 def _checked(text: str, host: str, name: str) -> str:
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         hint = "lower-case letters and digits, between them . _ - and /"
         raise _wrong(text, f"{name!r} is no repository's name", hint)
     if len(host) + len(name) >= _LONGEST:

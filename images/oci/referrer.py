@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from images.oci import image
-from images.oci.image import MANIFEST_TYPE
+from images.oci.descriptor import MANIFEST_TYPE, TITLE, canonical_json, descriptor_of, digest_of
 from images.util import untrusted_json
 
 EMPTY = b"{}"
@@ -23,8 +22,6 @@ SBOM = "application/vnd.cyclonedx+json"
 PROVENANCE = "application/vnd.in-toto+json"
 TYPES = frozenset({SBOM, PROVENANCE})
 """Artifact types of the documents that this builder makes."""
-
-_TITLE = "org.opencontainers.image.title"
 
 
 @dataclass(frozen=True)
@@ -48,13 +45,13 @@ class Referrer:
     @cached_property
     def manifest(self) -> bytes:
         """The artifact's manifest."""
-        layer = image.descriptor(self.artifact_type, self.content)
-        return image.canonical(
+        layer = descriptor_of(self.artifact_type, self.content)
+        return canonical_json(
             {
                 "annotations": dict(self.annotations),
                 "artifactType": self.artifact_type,
-                "config": image.descriptor(EMPTY_TYPE, EMPTY),
-                "layers": [{"annotations": {_TITLE: self.title}, **layer}],
+                "config": descriptor_of(EMPTY_TYPE, EMPTY),
+                "layers": [{"annotations": {TITLE: self.title}, **layer}],
                 "mediaType": MANIFEST_TYPE,
                 "schemaVersion": 2,
                 "subject": dict(self.subject),
@@ -64,7 +61,7 @@ class Referrer:
     @cached_property
     def digest(self) -> str:
         """`sha256:…` of the manifest."""
-        return image.digest(self.manifest)
+        return digest_of(self.manifest)
 
     @property
     def descriptor(self) -> dict[str, Any]:
@@ -72,7 +69,7 @@ class Referrer:
         return {
             "annotations": dict(self.annotations),
             "artifactType": self.artifact_type,
-            **image.descriptor(MANIFEST_TYPE, self.manifest),
+            **descriptor_of(MANIFEST_TYPE, self.manifest),
         }
 
 
@@ -101,7 +98,7 @@ def parse(manifest: bytes, content: bytes) -> Referrer:
     """
     head = untrusted_json.loads(manifest)
     (layer,) = head["layers"]
-    title, annotations = layer["annotations"][_TITLE], head["annotations"]
+    title, annotations = layer["annotations"][TITLE], head["annotations"]
     found = Referrer(head["artifactType"], title, content, head["subject"], annotations)
     if found.manifest != manifest:
         raise ValueError("an artifact of another form")

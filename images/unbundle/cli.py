@@ -98,7 +98,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         return _FULL
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        _say("interrupted: the same command goes on from here")
+        _say("interrupted: run the same command again to resume")
         # Threads are at work, and nothing that they do now must be finished.
         os._exit(INTERRUPTED)
 
@@ -344,7 +344,7 @@ def _unfinished(
         remedies.append(remedy)
     damaged = any(isinstance(fault, IntegrityError) for fault in outcome.faults.values())
     kind = IntegrityError if damaged else IncompleteError
-    return kind("\n  ".join(lines), remedy="\n         ".join(dict.fromkeys(remedies)))
+    return kind("\n  ".join(lines), remedy="\n     ".join(dict.fromkeys(remedies)))
 
 
 def _names(names: Sequence[str]) -> str:
@@ -367,7 +367,7 @@ def _names(names: Sequence[str]) -> str:
 def _tell(error: BuildError) -> None:
     _write(f"error: {error.message}")
     if error.remedy:
-        _write(f"mend it: {error.remedy}")
+        _write(f"fix: {error.remedy}")
 
 
 def _say(line: str) -> None:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests import chance as chance_of_tests
 from tests.faults import index, tiny
 from tests.faults.tiny import Tiny
 
-LONG = "ROLL_IMAGES_FAULTS"
-SEED = "ROLL_IMAGES_SEED"
+chance_of_tests.load_profile()
 
 
 def times(few: int, many: int) -> int:
     """How often something is tried: `few`, or `many` where ROLL_IMAGES_FAULTS=long."""
-    return many if os.environ.get(LONG) == "long" else few
+    return many if chance_of_tests.searching() else few
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +48,4 @@ def warm(target: Tiny, tmp_path: Path) -> Tiny:
 @pytest.fixture
 def chance() -> random.Random:
     """Random choices; a failed test shows the seed, and ROLL_IMAGES_SEED repeats them."""
-    seed = int(os.environ.get(SEED) or random.SystemRandom().randrange(1 << 32))
-    print(f"{SEED}={seed}")
-    return random.Random(seed)
+    return chance_of_tests.generator()

@@ -17,7 +17,7 @@ import zstandard
 from images.inputs.fetch import download_cache
 from images.oci.store import store as stores
 from tests.faults.tiny import TARGET, Done, Tiny
-from tests.unit.conftest import write_wheel
+from tests.unit.wheels import write_wheel
 
 SITE = "opt/venv/lib/python3.11/site-packages"
 ONE_SHELF = ("s0", "s8")  # by the hash of their names
@@ -59,7 +59,7 @@ def files_in(tiny: Tiny) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     for item in store.load(TARGET).layers:
         raw = zstandard.ZstdDecompressor().stream_reader(
-            io.BytesIO(store.blob_path(item.blob.digest).read_bytes()), read_across_frames=True
+            io.BytesIO(store.blobs.path(item.blob.digest).read_bytes()), read_across_frames=True
         )
         with tarfile.open(fileobj=io.BytesIO(raw.read())) as archive:
             for member in archive:

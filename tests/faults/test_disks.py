@@ -28,7 +28,7 @@ def full_then_room(tiny: Tiny, place: Path, options: str, digest: str, told: str
     assert done.code in (0, 7), done.said
     if done.code:
         assert told in done.said, (options, done.said)
-        assert "mend it: " in done.said
+        assert "fix: " in done.said
     assert tiny.verified()
     remount(place, ROOM)
     assert tiny.build() == digest

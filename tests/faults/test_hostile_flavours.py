@@ -22,7 +22,7 @@ import pytest
 
 from tests.faults import index
 from tests.faults.tiny import ROOT, TARGET, Done, Tiny
-from tests.unit.conftest import write_wheel
+from tests.unit.wheels import write_wheel
 
 ROLL = f"{TARGET}-roll"
 FLAVOUR = """\

@@ -14,7 +14,7 @@ from tests.faults.conftest import times
 from tests.faults.tiny import ROOT, Tiny
 
 AT_ONCE = "interrupted again: ended at once\n"
-IN_ORDER = "interrupted: what was finished is kept, the same command goes on\n"
+IN_ORDER = "interrupted: finished work is kept; run the same command again to resume\n"
 
 
 def interrupt(tiny: Tiny, moments: list[float]) -> tuple[int, str]:

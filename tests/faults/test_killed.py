@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import LONG, times
+from tests.chance import LONG, searching
+from tests.faults.conftest import times
 from tests.faults.tiny import CACHE, KEPT, Tiny
 
 
@@ -64,7 +65,7 @@ def test_killed_again_and_again(warm: Tiny, digest: str, chance: random.Random) 
     assert warm.verified()
 
 
-@pytest.mark.skipif(os.environ.get(LONG) != "long", reason=f"{LONG}=long: makes real bases")
+@pytest.mark.skipif(not searching(), reason=f"{LONG}=long: makes real bases")
 def test_killed_while_the_base_is_put_together(
     target: Tiny, tmp_path: Path, chance: random.Random, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import pytest
 
-from images.inputs.lock import sealed_text, target_lock
+from images.inputs.lock import distribution, sealed_text
 from images.inputs.lock.artifact import Artifact
-from images.inputs.lock.target_lock import Distribution
+from images.inputs.lock.distribution import Distribution
 from tests.faults.fuzz import run
 from tests.faults.tiny import TARGET, Tiny, fetch_into
-from tests.unit.conftest import record_of, write_wheel
+from tests.unit.wheels import record_of, write_wheel
 
 NAME = "one-1.0-py3-none-any.whl"
 INFO = "one-1.0.dist-info"
@@ -49,7 +49,7 @@ def with_file(built: Tiny, place: Path, name: str, content: bytes) -> Tiny:
     lying = Distribution(name.partition("-")[0], "1.0", file)
     sealed = sealed_text.read(built.lock, remedy="")
     lines = [
-        target_lock.line_of(lying) if line.startswith(f"{lying.pin} ") else line
+        distribution.line_of(lying) if line.startswith(f"{lying.pin} ") else line
         for line in sealed.lines
     ]
     assert lines != list(sealed.lines)
@@ -138,7 +138,7 @@ def large_source(place: Path) -> Path:
 
 
 def hidden_bomb(place: Path) -> Path:
-    """The zip's directory tells of 10 bytes, and 60 MB come out."""
+    """The zip's directory names 10 bytes, and 60 MB come out."""
     content = bytes(60 << 20)
     path = write_wheel(place, {"one/data": content}, name="one")
     raw = bytearray(path.read_bytes())
@@ -188,7 +188,7 @@ LIES: dict[str, tuple[Lie, str]] = {
     "100,000 files": (many_files, "files; 50000 are the limit"),
     "zip bomb": (bomb, "a zip bomb"),
     "large source": (large_source, "are the limit of a source"),
-    "hidden bomb": (hidden_bomb, "more than the 10 bytes that it tells of"),
+    "hidden bomb": (hidden_bomb, "more than its 10 bytes"),
     "overlapping bomb": (overlapping, "a zip bomb"),
 }
 

@@ -17,22 +17,23 @@ from images.build.layer_cache import CacheFrom
 from images.build.recipe import Recipe
 from images.errors import RegistryError
 from images.export.push import push
-from images.export.push.push import Wishes
+from images.export.push.push import PushOptions
 from images.http.retry import Policy
-from images.oci.image import INDEX_TYPE, MANIFEST_TYPE, Image, Layer
+from images.oci.descriptor import INDEX_TYPE, MANIFEST_TYPE
+from images.oci.image import Image, Layer
 from images.oci.layer import writer
 from images.oci.layer.entry import of_bytes
 from images.oci.reference import Repository
 from images.oci.referrer import Referrer
 from images.oci.registry.client import Registry
 from images.oci.store import store
-from images.oci.store.remote_layers import Place
+from images.oci.store.remote_layers import Location
 from images.oci.store.store import Store
 from images.util.progress import Progress
 from tests.faults.conftest import times
 from tests.integration.registries import Fault, Proxy, proxy, registry
 
-QUICK = Policy(first=0.001, longest=0.01)
+QUICK = Policy(base_delay=0.001, max_delay=0.01)
 METHODS = ("HEAD", "POST", "PATCH", "PUT", "")
 STATUSES = (408, 429, 500, 502, 503, 504)
 
@@ -43,7 +44,7 @@ def an_image(layout: Store, number: int, chance: random.Random) -> Image:
     for title in range(chance.randint(1, 4)):
         seed = number if chance.random() < 0.5 else title
         content = random.Random(seed).randbytes(chance.choice([0, 10, 5000]) + title)
-        with layout.new_file() as (out, commit):
+        with layout.blobs.new_file() as (out, commit):
             blob = writer.write([of_bytes(f"opt/{title}", content)], out, "gzip")
             commit(blob.digest)
         layers.append(Layer(f"layer {title}", blob))
@@ -72,7 +73,9 @@ def pushed(layout: Store, image: Image, faulty: Proxy, chance: random.Random) ->
     with Registry(repository, plain_http=True, policy=QUICK) as connected:
         progress = Progress(Path("/dev/null").open("w"))  # noqa: SIM115
         try:
-            done = push.push(layout, image, connected, image.ref, Wishes(jobs=3), progress=progress)
+            done = push.push(
+                layout, image, connected, image.ref, PushOptions(jobs=3), progress=progress
+            )
         except RegistryError:
             return False
         assert done.manifest_digest == image.manifest_digest
@@ -176,7 +179,7 @@ def test_odd_answers_to_what_only_saves_work(tmp_path: Path, chance: random.Rand
             repository = Repository(faulty.address, chance.choice(["team/one", "team/two"]))
             with Registry(repository, plain_http=True, policy=QUICK) as connected:
                 progress = Progress(Path("/dev/null").open("w"))  # noqa: SIM115
-                wishes = Wishes(referrers=[document], jobs=3)
+                wishes = PushOptions(referrers=[document], jobs=3)
                 push.push(layout, image, connected, image.ref, wishes, progress=progress)
             there = Repository(address, repository.name)
             with Registry(there, plain_http=True) as found:
@@ -188,10 +191,10 @@ def test_odd_answers_of_a_cache_end_no_build(
 ) -> None:
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     said: list[str] = []
-    quick = Policy(attempts=2, strangers=2, first=0.001, longest=0.01)
+    quick = Policy(max_attempts=2, max_attempts_unreached=2, base_delay=0.001, max_delay=0.01)
     with registry(tmp_path) as address, proxy(address) as faulty:
         faulty.guard = Odd(chance, "sha256:x")
-        where = Place(Repository(faulty.address, "team/cache"), plain_http=True)
+        where = Location(Repository(faulty.address, "team/cache"), plain_http=True)
         for _ in range(times(60, 2000)):
             recipe = Recipe(
                 titles.parse("x"),

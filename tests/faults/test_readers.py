@@ -22,8 +22,8 @@ from images.inputs.lock import target_lock
 from images.inputs.matrix import matrix
 from tests.faults.fuzz import PIECES, damaged, fuzz, run
 from tests.faults.tiny import MATRIX, TARGET, Tiny
-from tests.unit.conftest import write_wheel
 from tests.unit.fake_debs import ar_of, deb_of, tar_of
+from tests.unit.wheels import write_wheel
 
 Read = Callable[[Path], object]
 
@@ -107,7 +107,7 @@ READERS: dict[str, tuple[str, Callable[[Path], bytes], Read]] = {
     "inventory": (
         "inventory",
         lambda place: b'["' + b"0" * 64 + b'", 5, "/x"]\n{"files": 1}\n',
-        lambda path: delta.held([path], ()),
+        lambda path: delta.read_inventories([path], ()),
     ),
     "evidence": (
         "evidence.json",

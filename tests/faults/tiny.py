@@ -22,20 +22,20 @@ from typing import Any
 
 from images.build import base, layer_recipes
 from images.build.recipe import Recipe
-from images.content.cuda import toolkit
-from images.content.debian import rootfs
 from images.content.python import interpreter
-from images.inputs.fetch import download_cache
-from images.inputs.lock import deb, mirror, target_lock
-from images.inputs.lock.target_lock import Distribution, Lock
+from images.inputs.fetch import deb_files, download_cache, mirror
+from images.inputs.lock import base_lock, cuda_lock, target_lock
+from images.inputs.lock.distribution import Distribution
+from images.inputs.lock.target_lock import Lock
 from images.inputs.matrix import matrix
+from images.oci.descriptor import Compression
 from images.oci.image import Image, Layer
 from images.oci.layer import writer
 from images.oci.layer.entry import of_bytes
-from images.oci.layer.writer import Compression
 from images.oci.store import store as stores
+from images.oci.store.maintenance import verify
 from tests.faults.index import Index
-from tests.unit.conftest import write_wheel
+from tests.unit.wheels import write_wheel
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("ROLL_IMAGES_CACHE") or Path.home() / ".cache" / "roll-images")
@@ -180,7 +180,7 @@ class Tiny:
 
     def verified(self) -> bool:
         """Whether the store has no fault, by what `verify` calls."""
-        return not stores.open_store(self.store, create=False).verify()
+        return not verify(stores.open_store(self.store, create=False))
 
     def fresh(self, place: Path, *, warm: bool = False) -> Tiny:
         """A store that holds base and compiler alone, with a download cache, empty or full.
@@ -217,9 +217,9 @@ class Tiny:
 
     def recipes(self, compression: Compression = "zstd") -> list[Recipe]:
         """The target's layers."""
-        debs = rootfs.locked()
+        debs = base_lock.read()
         return layer_recipes.recipes(
-            self._lock(), debs, toolkit.locked("12.4"), compression, base.debian(debs)
+            self._lock(), debs, cuda_lock.read("12.4"), compression, base.debian(debs)
         )
 
     def keep(self, recipes: Sequence[Recipe], compression: Compression = "zstd") -> None:
@@ -232,10 +232,10 @@ class Tiny:
         for recipe in recipes:
             if recipe.title in KEPT:
                 entries = [of_bytes(f"usr/share/kept/{recipe.title}", recipe.title.encode())]
-                with seed.new_file() as (out, commit):
+                with seed.blobs.new_file() as (out, commit):
                     blob = writer.write(entries, out, compression)
                     commit(blob.digest)
-                seed.remember(recipe.key, blob)
+                seed.layer_keys.remember(recipe.key, blob)
                 kept.append(Layer(recipe.title, blob))
         seed.save(Image(f"kept-{compression}", tuple(kept), {}, {}, "2025-01-01T00:00:00Z"))
 
@@ -268,12 +268,10 @@ def make(index: Index, place: Path) -> Tiny:
 
 def _interpreter() -> None:
     """See to it that the cache of all tests has the image's interpreter."""
-    debs = rootfs.locked()
+    debs = base_lock.read()
     wanted = interpreter.missing(debs, CACHE)
     if download_cache.missing([item.artifact for item in wanted], CACHE):
-        deb.download(
-            wanted, mirror.find(), CACHE, jobs=6, advance=lambda _: None, renew=rootfs.RENEW
-        )
+        deb_files.download(wanted, mirror.find(), CACHE)
     interpreter.extracted(debs, CACHE)
 
 

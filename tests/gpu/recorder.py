@@ -14,7 +14,7 @@ from images.attest import evidence
 from images.attest.evidence import Evidence, Gpu, ImageId, Machine, Outcome, Proof, RollRun, Run
 from images.attest.evidence_check import suite
 from images.attest.verdict import judge
-from images.commands.roll_checkout import RollCheckout
+from images.commands.test.roll_checkout import RollCheckout
 from tests.image.subject import RUNTIME, Subject
 
 _STAGES = ("import", "start", "first_token", "release", "resume", "shutdown")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import uuid
 
 from tests.image.box import Box
+from tests.image.kernel import KERNEL, MAIN
 from tests.image.subject import Subject
-from tests.image.test_compiler import KERNEL, MAIN
 
 TRITON = """
 import json, torch, triton, triton.language as tl

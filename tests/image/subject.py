@@ -48,7 +48,7 @@ class Subject:
     def need_cuda_runtime(self) -> str:
         """Skip the test, aloud, if the lock lacks the CUDA runtime; gives its distribution."""
         for item in self.lock.distributions:
-            if target_lock.is_cuda_runtime(item):
+            if item.is_cuda_runtime:
                 return item.name
         pytest.skip("not in this target's lock: the CUDA runtime")
 

@@ -6,33 +6,9 @@ import pytest
 
 from images import image_paths
 from tests.image.box import Box
+from tests.image.kernel import KERNEL, MAIN
 from tests.image.subject import Subject
 
-KERNEL = """
-#include <cstdio>
-#include <cub/cub.cuh>
-#include <cuda_fp16.h>
-
-__global__ void sums(const __half *in, float *out) {
-    using Reduce = cub::BlockReduce<float, 128>;
-    __shared__ typename Reduce::TempStorage storage;
-    float sum = Reduce(storage).Sum(__half2float(in[threadIdx.x]));
-    if (threadIdx.x == 0) *out = sum;
-}
-
-extern "C" int compiled_kernel() {
-    __half halves[128], *in; float *out, sum = 0;
-    for (auto &half : halves) half = __float2half(0.5f);
-    if (cudaMalloc(&in, sizeof halves) || cudaMalloc(&out, sizeof sum)) return -1;
-    cudaMemcpy(in, halves, sizeof halves, cudaMemcpyHostToDevice);
-    sums<<<1, 128>>>(in, out);
-    return cudaMemcpy(&sum, out, sizeof sum, cudaMemcpyDeviceToHost) ? -2 : int(sum);
-}
-"""
-MAIN = """
-extern "C" int compiled_kernel();
-int main(int count, char **) { return count > 1 ? compiled_kernel() : 0; }
-"""
 DRIVER_CALL = """
 #include <cuda.h>
 int main(int count, char **) { return count > 1 ? cuInit(0) : 0; }

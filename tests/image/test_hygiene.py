@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from images import image_paths
-from images.export.docker.archive import unpacked
+from images.oci.layer.decompress import unpacked
 from tests.image.box import Box
 from tests.image.subject import Subject
 
@@ -213,7 +213,7 @@ def test_documents_tell_nothing(subject: Subject, document: str) -> None:
 
 def test_host_files_are_not_in_the_base(subject: Subject) -> None:
     """An engine mounts its own over them, so they are looked for in the layer."""
-    pieces = unpacked(subject.store, subject.image.layers[0].blob)
+    pieces = unpacked(subject.store.blobs, subject.image.layers[0].blob)
     stream = cast("IO[bytes]", _Stream(pieces))
     with tarfile.open(fileobj=stream, mode="r|") as tar:
         names = {member.name for member in tar}

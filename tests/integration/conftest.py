@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from images.content.debian import rootfs
-from images.inputs.fetch import download_cache
-from images.inputs.lock import deb, mirror
+from images.inputs.fetch import deb_files, download_cache, mirror
+from images.inputs.lock import base_lock
 from images.oci.store import store
 from images.oci.store.store import Store
 from tests.integration.registries import Proxy, proxy, registry
@@ -143,7 +143,7 @@ def base_tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tar that mmdebstrap makes of the locked base, made once for all tests that look at it."""
     if shutil.which("mmdebstrap") is None:
         pytest.skip("needs mmdebstrap")
-    debs = rootfs.locked()
+    debs = base_lock.read()
     if download_cache.missing([package.artifact for package in debs], CACHE):
-        deb.download(debs, mirror.find(), CACHE, jobs=6, advance=lambda _: None, renew=rootfs.RENEW)
+        deb_files.download(debs, mirror.find(), CACHE)
     return rootfs.build(debs, CACHE, tmp_path_factory.mktemp("base"))

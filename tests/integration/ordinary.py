@@ -14,9 +14,9 @@ from types import MappingProxyType
 
 import pytest
 
-from images.content.debian import rootfs
 from images.content.python import interpreter
 from images.inputs.fetch import download_cache
+from images.inputs.lock import base_lock
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.deb import Deb
 
@@ -87,7 +87,7 @@ def run(
 @contextmanager
 def _python(cache: Path) -> Iterator[tuple[list[str], dict[str, str]]]:
     """A Python that every user can start; that of the tests may lie where few can go."""
-    python = interpreter.extracted(rootfs.locked(), cache)
+    python = interpreter.extracted(base_lock.read(), cache)
     own = Path(python.command[0]).parent.parent
     shared = Path(tempfile.mkdtemp(prefix="roll-images-python-"))
     try:

@@ -23,7 +23,8 @@ import pytest
 
 from images.content.debian import rootfs
 from images.content.python import interpreter
-from images.inputs.lock import mirror
+from images.inputs.fetch import mirror
+from images.inputs.lock import base_lock
 from images.oci.layer import writer
 from tests.integration import ordinary
 from tests.integration.conftest import CACHE
@@ -60,10 +61,11 @@ def diff_id(tar: Path) -> str:
 
 
 def test_an_ordinary_user_makes_the_same_bytes(tar: Path) -> None:
-    debs = rootfs.locked()
+    debs = base_lock.read()
     script = (
         "from pathlib import Path\nfrom images.content.debian import rootfs as base\n"
-        "base.build(base.locked(), Path('cache').absolute(), Path('work').absolute())"
+        "from images.inputs.lock import base_lock\n"
+        "base.build(base_lock.read(), Path('cache').absolute(), Path('work').absolute())"
     )
     with ordinary.user() as name:
         work = ordinary.run(name, debs, CACHE, script)
@@ -81,7 +83,8 @@ def test_killed_while_it_has_mounts_it_leaves_none(
     monkeypatch.setenv("TMPDIR", str(temporary))
     script = (
         "import sys; from pathlib import Path; from images.content.debian import rootfs as base\n"
-        "base.build(base.locked(), Path(sys.argv[1]), Path(sys.argv[2]))"
+        "from images.inputs.lock import base_lock\n"
+        "base.build(base_lock.read(), Path(sys.argv[1]), Path(sys.argv[2]))"
     )
     with subprocess.Popen(
         [sys.executable, "-c", script, str(CACHE), str(work)], cwd=ROOT, start_new_session=True
@@ -175,7 +178,7 @@ def test_it_works_in_a_plain_chroot(tar: Path, tmp_path: Path) -> None:
 
 
 def test_the_interpreter_is_whole_and_uses_no_library_of_the_hosts(tar: Path) -> None:
-    python = interpreter.extracted(rootfs.locked(), CACHE)
+    python = interpreter.extracted(base_lock.read(), CACHE)
     script = (
         "import glob, importlib, os, sys\n"
         "for path in glob.glob(f'{sys.prefix}/lib/python3.11/lib-dynload/*.so'):\n"

@@ -15,9 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from images.build import base, layer_recipes
-from images.content.cuda import toolkit
-from images.content.debian import rootfs
-from images.inputs.lock import target_lock
+from images.inputs.lock import base_lock, cuda_lock, target_lock
 from images.inputs.matrix import matrix
 from images.oci.layer.entry import of_bytes
 from images.oci.layer.writer import write
@@ -80,14 +78,14 @@ def stand_in(store: Path, titles: Sequence[str]) -> None:
     found = matrix.load(MATRIX)
     locked = target_lock.read(found, found.target(TARGET))
     layout = stores.open_store(store)
-    debs = rootfs.locked()
+    debs = base_lock.read()
     lowest = base.debian(debs)
-    for recipe in layer_recipes.recipes(locked, debs, toolkit.locked("12.4"), "gzip", lowest):
+    for recipe in layer_recipes.recipes(locked, debs, cuda_lock.read("12.4"), "gzip", lowest):
         if recipe.title in titles:
-            with layout.new_file() as (out, commit):
+            with layout.blobs.new_file() as (out, commit):
                 blob = write([of_bytes("stand-in", recipe.title.encode())], out, "gzip")
                 commit(blob.digest)
-            layout.remember(recipe.key, blob)
+            layout.layer_keys.remember(recipe.key, blob)
 
 
 def test_gzip_holds_the_same_files(small: SmallImage, tmp_path: Path) -> None:
@@ -114,7 +112,7 @@ def test_interrupted_by_a_person(small: SmallImage, tmp_path: Path) -> None:
         _, said = build.communicate(timeout=60)
     assert build.returncode == 130
     assert "Traceback" not in said
-    assert "the same command goes on" in said
+    assert "run the same command again to resume" in said
 
 
 def test_a_corrupted_wheel_is_named_and_mended(small: SmallImage, tmp_path: Path) -> None:
@@ -139,7 +137,7 @@ def test_offline_without_the_files(small: SmallImage, tmp_path: Path) -> None:
     failed = cli.run("build", "--target", TARGET, env={"UV_OFFLINE": "1", "UV_NO_CACHE": "1"})
     assert failed.returncode == 5
     assert "Traceback" not in failed.stderr
-    assert "mend it:" in failed.stderr
+    assert "fix:" in failed.stderr
 
 
 def test_damage_is_found_and_mended(small: SmallImage, tmp_path: Path) -> None:

@@ -13,29 +13,29 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import pytest
 
 from images.errors import BuildError, DockerError, IntegrityError, UsageError
-from images.export import unpack
 from images.export.docker import daemon as docker
 from images.export.docker.match import full_name
+from images.oci.descriptor import COMPRESSIONS, Blob, Compression
 from images.oci.image import Image, Layer
 from images.oci.layer import writer
 from images.oci.layer.entry import Entry, of_bytes, of_symlink
-from images.oci.layer.writer import Blob, Compression
 from images.oci.store import store
+from images.oci.store.maintenance import verify
 from images.oci.store.store import Store
 from images.util.progress import Progress
 from tests import places
+from tests.image import unpack
+from tests.image.containers import running
 from tests.integration import dockerd
 from tests.integration.dockerd import Daemon
 from tests.integration.podman import podman
 from tests.integration.registries import need, registry
-from tests.unit.export.test_unpack import of_tar
-from tests.unit.unbundle.destinations.test_base_layers import Member, hard, tar
-from tests.unit.unbundle.destinations.test_custom_bases import BASE
+from tests.unit.layers import BASE, Member, hard, of_tar, tar
 
 PROGRAMS = ("sh", "sleep", "cat", "id", "env", "ls", "touch")
 BULK = 30_000_000
@@ -82,7 +82,7 @@ def programs() -> list[Entry]:
 @pytest.fixture
 def make(layout: Store, programs: list[Entry], bulk: bytes) -> Make:
     def put(entries: Sequence[Entry], compression: Compression) -> Blob:
-        with layout.new_file() as (out, commit):
+        with layout.blobs.new_file() as (out, commit):
             blob = writer.write(entries, out, compression)
             commit(blob.digest)
         return blob
@@ -154,15 +154,15 @@ def quiet() -> Progress:
     return Progress(Path(os.devnull).open("w"))  # closed with the process
 
 
-def inside(image: str, *words: str, **options: object) -> str:
+def inside(image: str, *words: str, **options: Any) -> str:
     """What a command prints in a container of the image."""
-    with docker.run(image, network="none", gpus=False, **options) as container:  # type: ignore[arg-type]
+    with running(image, **options) as container:
         done = container.exec_run(list(words))
         assert done.exit_code == 0, done.output
         return cast("bytes", done.output).decode()
 
 
-@pytest.mark.parametrize("compression", writer.COMPRESSIONS)
+@pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_loaded_image_runs(
     fresh: Daemon, layout: Store, make: Make, compression: Compression
 ) -> None:
@@ -193,7 +193,7 @@ def test_second_load_only_tags(fresh: Daemon, layout: Store, make: Make) -> None
     assert inside("tried:other", "cat", "/opt/top") == "1"
 
 
-@pytest.mark.parametrize("compression", writer.COMPRESSIONS)
+@pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_only_the_changed_layer_is_sent(
     fresh: Daemon, layout: Store, make: Make, compression: Compression
 ) -> None:
@@ -226,7 +226,7 @@ def test_daemon_that_refuses_part_of_an_image_gets_all(
         time.sleep(2)  # containerd removes what was below it a little later
         return frozenset({0, 1, 2})
 
-    monkeypatch.setattr("images.export.docker.daemon._Daemon.layers_of", layers_of)
+    monkeypatch.setattr("images.export.docker.daemon.Daemon.layers_of", layers_of)
     assert load(layout, image, "tried:new").sent == 4
     assert inside("tried:new", "cat", "/opt/top") == "2"
     command("docker", "save", "--output", str(layout.path.parent / "saved.tar"), "tried:new")
@@ -253,8 +253,8 @@ def test_image_of_a_registry_is_known(fresh: Daemon, layout: Store, make: Make) 
 
 def test_run_sets_what_it_is_told(fresh: Daemon, layout: Store, make: Make) -> None:
     load(layout, make())
-    assert "GREETING=bye" in inside("tried", "env", env={"GREETING": "bye"})
-    user = {"user": "12345:0", "read_only": True, "tmpfs": ["/tmp"]}
+    assert "GREETING=bye" in inside("tried", "env", environment={"GREETING": "bye"})
+    user = {"user": "12345:0", "read_only": True, "tmpfs": {"/tmp": "exec"}}
     told = inside("tried", "sh", "-c", "id; touch /tmp/x && echo yes; touch /x || echo no", **user)
     assert "uid=12345 gid=0" in told
     assert "yes\n" in told
@@ -263,11 +263,11 @@ def test_run_sets_what_it_is_told(fresh: Daemon, layout: Store, make: Make) -> N
 
 def test_container_goes_with_the_block(fresh: Daemon, layout: Store, make: Make) -> None:
     load(layout, make())
-    with pytest.raises(ZeroDivisionError), docker.run("tried", network="none", gpus=False):
+    with pytest.raises(ZeroDivisionError), running("tried"):
         _ = 1 / 0
     with (
         pytest.raises(DockerError, match="no-such-program"),
-        docker.run("tried", command=["no-such-program"], network="none", gpus=False),
+        running("tried", command=["no-such-program"]),
     ):
         pass
     assert command("docker", "ps", "--all", "--quiet") == ""
@@ -279,7 +279,7 @@ def test_gpus_without_the_toolkit(fresh: Daemon, layout: Store, make: Make) -> N
     load(layout, make())
     with (
         pytest.raises(DockerError) as error,
-        docker.run("tried", network="none", gpus=True),
+        running("tried", gpus=True),
     ):
         pass
     assert "container toolkit" in str(error.value.remedy)
@@ -289,7 +289,7 @@ def test_gpus_without_the_toolkit(fresh: Daemon, layout: Store, make: Make) -> N
 def test_refusals_are_passed_on_in_one_line(fresh: Daemon) -> None:
     with (
         pytest.raises(DockerError, match=r"(?i)no such image") as error,
-        docker.run("nowhere:1", gpus=False),
+        running("nowhere:1"),
     ):
         pass
     assert error.value.message.startswith("Docker did not run nowhere:1: ")
@@ -321,7 +321,7 @@ def test_full_names(name: str, full: str) -> None:
 @pytest.mark.parametrize("damage", ["cut off", "overwritten", "missing"])
 def test_damaged_layer_is_refused(fresh: Daemon, layout: Store, make: Make, damage: str) -> None:
     image = make(top=f"{damage}: a layer that no daemon has seen before")
-    blob = layout.blob_path(image.layers[-1].blob.digest)
+    blob = layout.blobs.path(image.layers[-1].blob.digest)
     whole = blob.read_bytes()
     if damage == "missing":
         blob.unlink()
@@ -364,13 +364,13 @@ def test_nobody_listens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(os.fspath(address))
     monkeypatch.setenv("DOCKER_HOST", f"unix://{address}")
-    with pytest.raises(DockerError, match="nothing listens there"), docker.run("any"):
+    with pytest.raises(DockerError, match="nothing listens there"), running("any"):
         pass
 
 
 def test_wrong_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "nonsense://")
-    with pytest.raises(DockerError, match=r"nonsense:// \(DOCKER_HOST\)"), docker.run("any"):
+    with pytest.raises(DockerError, match=r"nonsense:// \(DOCKER_HOST\)"), running("any"):
         pass
 
 
@@ -388,7 +388,7 @@ def test_no_permission(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("DOCKER_HOST", f"unix://{address}")
         os.seteuid(65534)
         try:
-            with pytest.raises(DockerError, match="no permission") as error, docker.run("any"):
+            with pytest.raises(DockerError, match="no permission") as error, running("any"):
                 pass
         finally:
             os.seteuid(0)
@@ -411,7 +411,7 @@ def skopeo_copy(source: str, target: str) -> None:
     command("skopeo", "--insecure-policy", "copy", *insecure, source, target)
 
 
-@pytest.mark.parametrize("compression", writer.COMPRESSIONS)
+@pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_skopeo_takes_the_store_as_it_is(
     layout: Store, make: Make, tmp_path: Path, compression: Compression
 ) -> None:
@@ -426,10 +426,10 @@ def test_skopeo_takes_the_store_as_it_is(
     skopeo_copy(f"oci:{layout.path}:small", f"oci:{tmp_path}/copy:small")
     copied = store.open_store(tmp_path / "copy", create=False)
     assert copied.images() == layout.images()
-    assert copied.verify() == []
+    assert verify(copied) == []
 
 
-@pytest.mark.parametrize("compression", writer.COMPRESSIONS)
+@pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_registry_and_back(
     layout: Store, make: Make, tmp_path: Path, compression: Compression
 ) -> None:
@@ -440,7 +440,7 @@ def test_registry_and_back(
     back = store.open_store(tmp_path / "back", create=False)
     assert back.images() == {"small": image.manifest_digest}
     assert back.load("small") == replace(image, ref="small")
-    assert back.verify() == []
+    assert verify(back) == []
 
 
 def test_umoci_unpacks_the_same_files(layout: Store, make: Make, tmp_path: Path) -> None:
@@ -484,7 +484,7 @@ def tree(root: Path) -> dict[str, tuple[object, ...]]:
     return found
 
 
-@pytest.mark.parametrize("compression", writer.COMPRESSIONS)
+@pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_podman_pulls_and_runs(layout: Store, make: Make, compression: Compression) -> None:
     image = make(compression=compression)
     with podman() as node:

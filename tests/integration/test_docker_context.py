@@ -14,6 +14,7 @@ import pytest
 from images.errors import DockerError
 from images.export.docker import daemon as docker
 from images.export.docker import endpoint
+from tests.image.containers import running
 from tests.integration import dockerd
 from tests.integration.dockerd import Daemon
 from tests.integration.registries import need
@@ -85,7 +86,7 @@ def test_host_of_the_environment_goes_before_a_context(
 def test_daemon_that_does_not_answer_is_told_with_its_context() -> None:
     created("gone", "unix:///nowhere.sock")
     cli("context", "use", "gone")
-    with pytest.raises(DockerError) as error, docker.run("any"):
+    with pytest.raises(DockerError) as error, running("any"):
         pass
     told = "unix:///nowhere.sock (the context gone, by docker context use): there is no such socket"
     assert told in error.value.message
@@ -155,6 +156,6 @@ def test_ssh_without_its_part_of_the_sdk_names_it(monkeypatch: pytest.MonkeyPatc
     if find_spec("paramiko"):
         pytest.skip("the SDK has its part for ssh")
     monkeypatch.setenv("DOCKER_HOST", "ssh://nobody@far.example")
-    with pytest.raises(DockerError, match="without ssh") as error, docker.run("any"):
+    with pytest.raises(DockerError, match="without ssh") as error, running("any"):
         pass
     assert "docker[ssh]" in str(error.value.remedy)

@@ -15,12 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from images.content.debian import extra_packages, rootfs
+from images.content.debian import extra_packages
 from images.errors import IntegrityError, LockError, ToolError
 from images.formats import deb_file
-from images.inputs.fetch import download_cache
-from images.inputs.lock import deb, mirror
+from images.inputs.fetch import deb_files, download_cache, mirror
+from images.inputs.lock import base_lock, deb
 from images.inputs.lock.deb import Deb
+from images.inputs.resolve import shared_locks
 from images.oci.layer import writer
 from images.oci.layer.entry import Entry
 from tests.integration import ordinary
@@ -63,9 +64,9 @@ FILES = {
 @pytest.fixture(scope="module")
 def small_base() -> list[Deb]:
     """The essential packages and what the worker and the scripts need."""
-    debs = rootfs.locked()
+    debs = base_lock.read()
     if download_cache.missing([package.artifact for package in debs], CACHE):
-        deb.download(debs, mirror.find(), CACHE, jobs=6, advance=lambda _: None, renew=rootfs.RENEW)
+        deb_files.download(debs, mirror.find(), CACHE)
     texts = {
         item.package: deb_file.control(download_cache.cached(item.artifact, CACHE)) for item in debs
     }
@@ -133,11 +134,11 @@ def test_layer_of_an_odd_package(small_base: list[Deb], cache: Path, tmp_path: P
     names = sorted(item.package for item in small_base)
     script = (
         "from pathlib import Path\n"
-        "from images.content.debian import extra_packages, rootfs\n"
-        "from images.inputs.lock import deb\n"
+        "from images.content.debian import extra_packages\n"
+        "from images.inputs.lock import base_lock, deb\n"
         "from images.oci.layer import writer\n"
         "here = Path().absolute()\n"
-        f"debs = [item for item in rootfs.locked() if item.package in {names}]\n"
+        f"debs = [item for item in base_lock.read() if item.package in {names}]\n"
         f"extra = deb.parse_line({deb.line_of(odd)!r})\n"
         "entries = extra_packages.entries(debs, [extra], here / 'cache', here / 'work')\n"
         "with (here / 'work' / 'layer').open('wb') as out:\n"
@@ -173,8 +174,8 @@ def test_files_of_the_base_stay(small_base: list[Deb], cache: Path, tmp_path: Pa
 
 
 def test_lock_has_what_the_base_lacks_at_the_versions_that_fit() -> None:
-    debs = rootfs.locked()
-    text = extra_packages.lock(["git", "curl"], debs, mirror.find(), CACHE)
+    debs = base_lock.read()
+    text = shared_locks.of_packages(["git", "curl"], debs, mirror.find(), CACHE)
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     found = {item.package: item for item in map(deb.parse_line, lines)}
     present = {item.package: item for item in debs}
@@ -186,11 +187,11 @@ def test_lock_has_what_the_base_lacks_at_the_versions_that_fit() -> None:
 def test_base_that_is_too_old_is_named_with_both_versions(tmp_path: Path) -> None:
     """perl needs perl-base of its own version; a newer one may be in the archive."""
     old = cached_deb(tmp_path, "perl-base", {}, version="5.36.0-1")
-    debs = [old, *(item for item in rootfs.locked() if item.package != "perl-base")]
+    debs = [old, *(item for item in base_lock.read() if item.package != "perl-base")]
     for item in debs[1:]:
         copy = download_cache.cached(item.artifact, tmp_path)
         copy.parent.mkdir()
         copy.symlink_to(download_cache.cached(item.artifact, CACHE))
     with pytest.raises(LockError, match=r"\n  perl-base: 5\.36\.0-1 -> 5\.36\.0-7") as caught:
-        extra_packages.lock(["git"], debs, mirror.find(), tmp_path)
+        shared_locks.of_packages(["git"], debs, mirror.find(), tmp_path)
     assert caught.value.remedy == "python build.py lock --base"

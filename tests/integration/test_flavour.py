@@ -21,18 +21,16 @@ from typing import Any
 import pytest
 
 from images.build import prepare
-from images.content.debian import rootfs
-from images.content.python import interpreter
-from images.content.sdist.compiled import build as build_compiled
+from images.content.sdist.compiled_build import build as build_compiled
 from images.errors import ToolError
-from images.inputs.fetch import download_cache
-from images.inputs.lock import deb, mirror
+from images.inputs.fetch import deb_files, download_cache, mirror
+from images.inputs.lock import base_lock, python_lock
 from images.inputs.matrix import matrix
 from tests.faults import index
 from tests.integration import ordinary
 from tests.integration.conftest import CACHE, MATRIX, ROOT, TARGET, Cli, SmallImage
 from tests.unit import bundles
-from tests.unit.conftest import write_wheel
+from tests.unit.wheels import write_wheel
 
 ROLL = f"{TARGET}-roll"
 PUBLISHED = "iniconfig-2.0.0-py3-none-any.whl"
@@ -352,7 +350,7 @@ def test_ordinary_user_makes_the_same_image(roll: Roll, small: SmallImage, tmp_p
     inputs = prepare.inputs_of(found, found.target(ROLL))
     titles = [layer["title"] for layer in small.document["layers"][:-1]]
     needs = [file for one in inputs.recipes() if one.title not in titles for file in one.needs]
-    needs += [item.artifact for item in interpreter.needed(inputs.debs)]
+    needs += [item.artifact for item in python_lock.packages(inputs.debs)]
     seed = tmp_path / "seed"
     small.copy_to(seed, keep=titles)
     for file in (ROOT / "build.py", roll.cli.matrix, *roll.locks.glob("*.txt")):
@@ -376,9 +374,9 @@ def test_ordinary_user_makes_the_same_image(roll: Roll, small: SmallImage, tmp_p
 
 
 def test_build_that_fails_shows_the_compilers_words_and_reaches_no_network(tmp_path: Path) -> None:
-    debs = rootfs.locked()
+    debs = base_lock.read()
     if download_cache.missing([package.artifact for package in debs], CACHE):
-        deb.download(debs, mirror.find(), CACHE, jobs=6, advance=lambda _: None, renew=rootfs.RENEW)
+        deb_files.download(debs, mirror.find(), CACHE)
     with index.serving() as served:
         setup = (
             "import socket, sys\n"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from images.content.debian import rootfs
 from images.inputs.fetch import download_cache
+from images.inputs.lock import base_lock
 from tests.integration.conftest import CACHE, TARGET, Cli, SmallImage, other_cache
 from tests.integration.test_build import HEAVY
 
@@ -64,7 +64,7 @@ def test_what_is_missing_is_named_with_the_command_that_mends_it(
     cli = Cli(small.copy_to(tmp_path, keep=HEAVY).store, cache)
     (wheel,) = cache.glob("*/PyYAML-6.0.2-*")
     (need,) = cache.glob("*/wheel-0.45.1-*")
-    deb = download_cache.cached(rootfs.locked()[0].artifact, cache)
+    deb = download_cache.cached(base_lock.read()[0].artifact, cache)
     for path in (wheel, need, deb):
         path.unlink()
 

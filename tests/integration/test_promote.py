@@ -18,7 +18,8 @@ from images.export.promote import Candidate
 from images.export.push import push
 from images.http.retry import Policy
 from images.inputs.matrix import matrix
-from images.oci.image import MANIFEST_TYPE, Image, Layer
+from images.oci.descriptor import MANIFEST_TYPE
+from images.oci.image import Image, Layer
 from images.oci.layer import writer
 from images.oci.layer.entry import of_bytes
 from images.oci.reference import Repository
@@ -29,7 +30,7 @@ from images.util.progress import Progress
 from tests.integration.conftest import ROOT, TARGET, Cli
 from tests.integration.registries import need, proxy, registry
 
-QUICK = Policy(first=0.01, longest=0.05)
+QUICK = Policy(base_delay=0.01, max_delay=0.05)
 MACHINE = Machine((Gpu("NVIDIA H100 80GB HBM3", 79.2, "9.0"),), "580.159.04", "13.0", "6.18.44")
 NAME = "team/app"
 UNKNOWN = f"sha256:{'0' * 64}"
@@ -56,7 +57,7 @@ def kept(tmp_path: Path) -> Path:
 
 def pushed(layout: Store, address: str, content: str) -> str:
     """An image in the registry, under a tag made from what it holds; gives its digest."""
-    with layout.new_file() as (out, commit):
+    with layout.blobs.new_file() as (out, commit):
         blob = writer.write([of_bytes("opt/top", content.encode())], out, "gzip")
         commit(blob.digest)
     image = Image(TARGET, (Layer("top", blob),), {}, LABELS, "2025-01-01T00:00:00Z")

@@ -14,18 +14,18 @@ import pytest
 
 from images.errors import IntegrityError, RegistryError
 from images.http.retry import Policy
-from images.oci import image
-from images.oci.image import CONFIG_TYPE, MANIFEST_TYPE
+from images.oci.descriptor import CONFIG_TYPE, MANIFEST_TYPE, digest_of
 from images.oci.reference import Repository
 from images.oci.registry import download, manifests
 from images.oci.registry.client import Registry
-from images.oci.registry.refusals import MissingError
+from images.oci.registry.refusals import NotFoundError
+from images.oci.registry.upload_session import UploadSession
 from tests.integration.registries import Fault, Proxy, TokenServer, proxy, registry
 
-QUICK = Policy(first=0.01, longest=0.05)
+QUICK = Policy(base_delay=0.01, max_delay=0.05)
 MIB = 1 << 20
 CONTENT = random.Random(3).randbytes(6 * MIB)
-DIGEST = image.digest(CONTENT)
+DIGEST = digest_of(CONTENT)
 
 
 @pytest.fixture(autouse=True)
@@ -55,13 +55,12 @@ def reader(address: str) -> Registry:
 
 
 def put(connected: Registry, content: bytes) -> None:
-    location, _ = connected.start_upload()
-    connected.finish(location, image.digest(content), content)
+    UploadSession.begin(connected).finish(digest_of(content), content)
 
 
 MANIFEST = json.dumps(
     {
-        "config": {"digest": image.digest(b"{}"), "mediaType": CONFIG_TYPE, "size": 2},
+        "config": {"digest": digest_of(b"{}"), "mediaType": CONFIG_TYPE, "size": 2},
         "layers": [{"digest": DIGEST, "mediaType": "application/x", "size": len(CONTENT)}],
         "mediaType": MANIFEST_TYPE,
         "schemaVersion": 2,
@@ -91,14 +90,14 @@ def test_manifest_by_tag_and_by_digest(faulty: Proxy) -> None:
     with reader(faulty.address) as connected:
         found = download.manifest(connected, "v1")
         assert (found.content, found.media_type) == (MANIFEST, MANIFEST_TYPE)
-        assert found.digest == image.digest(MANIFEST)
+        assert found.digest == digest_of(MANIFEST)
         assert download.manifest(connected, found.digest) == found
 
 
 def test_manifest_that_is_not_there(faulty: Proxy) -> None:
     with reader(faulty.address) as connected:
         assert download.find_manifest(connected, "v2") is None
-        with pytest.raises(MissingError, match="team/app:v2: not there"):
+        with pytest.raises(NotFoundError, match="team/app:v2: not there"):
             download.manifest(connected, "v2")
 
 
@@ -109,10 +108,10 @@ def test_manifest_over_a_broken_connection(faulty: Proxy, kind: str) -> None:
         assert download.manifest(connected, "v1").content == MANIFEST
 
 
-@pytest.mark.parametrize("reference", ["v1", image.digest(MANIFEST)])
+@pytest.mark.parametrize("reference", ["v1", digest_of(MANIFEST)])
 def test_manifest_with_other_bytes_than_its_digest(faulty: Proxy, reference: str) -> None:
     def lie(request: Any) -> bool:
-        headers = {"Docker-Content-Digest": image.digest(MANIFEST)}
+        headers = {"Docker-Content-Digest": digest_of(MANIFEST)}
         request.answer(200, headers, b"{}")
         return True
 
@@ -172,8 +171,8 @@ def test_registry_that_cannot_resume(faulty: Proxy) -> None:
 
 
 def test_blob_that_is_not_there(faulty: Proxy) -> None:
-    with pytest.raises(MissingError, match="has no blob"):
-        fetched(faulty.address, image.digest(b"other"))
+    with pytest.raises(NotFoundError, match="has no blob"):
+        fetched(faulty.address, digest_of(b"other"))
 
 
 @pytest.mark.parametrize("sent", [CONTENT[:-1] + b"x", CONTENT + b"x"], ids=["other", "longer"])
@@ -191,7 +190,7 @@ def test_registry_that_stays_down_ends_it(faulty: Proxy) -> None:
     faulty.faults.append(Fault("status", "GET", "blobs", times=99))
     with pytest.raises(RegistryError, match="attempts failed"):
         fetched(faulty.address)
-    assert faulty.count("GET", "blobs") == QUICK.attempts
+    assert faulty.count("GET", "blobs") == QUICK.max_attempts
 
 
 def test_reading_asks_for_no_right_to_write(faulty: Proxy, own_config: Path) -> None:

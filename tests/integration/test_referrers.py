@@ -14,28 +14,27 @@ import pytest
 
 from images.attest import attach
 from images.attest.materials import Materials
-from images.content.cuda import toolkit
-from images.content.debian import rootfs
 from images.errors import RegistryError
 from images.export.push import push
-from images.export.push.push import Pushed, Wishes
+from images.export.push.push import Pushed, PushOptions
 from images.http.retry import Policy
-from images.inputs.lock import target_lock
+from images.inputs.lock import base_lock, cuda_lock, target_lock
 from images.inputs.matrix import matrix
-from images.oci import image
-from images.oci.image import INDEX_TYPE, Image
+from images.oci.descriptor import INDEX_TYPE, digest_of
+from images.oci.image import Image
 from images.oci.reference import Repository
 from images.oci.referrer import Referrer
 from images.oci.registry import manifests
 from images.oci.registry.client import Registry
+from images.oci.registry.upload_session import UploadSession
 from images.oci.store.store import Store
 from images.util.progress import Progress
 from tests.integration.conftest import ROOT, TARGET, Cli
 from tests.integration.registries import Fault, Proxy, ReferrersApi, need
 from tests.unit.attestations import MATERIALS, build_of, image_in
 
-QUICK = Policy(first=0.01, longest=0.05)
-PATIENT = Policy(first=0.05, longest=1.0)
+QUICK = Policy(base_delay=0.01, max_delay=0.05)
+PATIENT = Policy(base_delay=0.05, max_delay=1.0)
 NAME = "team/app"
 
 
@@ -62,7 +61,7 @@ def pushed(
 ) -> Pushed:
     referrers = options.pop("referrers", layout.attached(made.manifest_digest))
     with Registry(Repository(address, NAME), plain_http=True, policy=policy) as connected:
-        wishes = Wishes(referrers=referrers, jobs=2, **options)
+        wishes = PushOptions(referrers=referrers, jobs=2, **options)
         return push.push(layout, made, connected, tag, wishes, progress=Progress())
 
 
@@ -106,8 +105,7 @@ def others(layout: Store, made: Image, address: str, text: bytes = b"sig") -> Re
     item = Referrer("application/vnd.example.sig", "sig", text, made.descriptor, {"by": "others"})
     with Registry(Repository(address, NAME), plain_http=True, policy=QUICK) as connected:
         for content in (text, b"{}"):
-            location, _ = connected.start_upload()
-            connected.finish(location, image.digest(content), content)
+            UploadSession.begin(connected).finish(digest_of(content), content)
         manifests.put(connected, item.digest, item.manifest)
     return item
 
@@ -407,7 +405,7 @@ def test_image_with_the_same_locks_brings_little_beside_itself(
     """Of an image that differs in `roll_runtime` alone, the SBOM is there already."""
     table = matrix.load(ROOT / "matrix.yaml")
     row = table.target(TARGET)
-    locked = Materials(target_lock.read(table, row), rootfs.locked(), toolkit.locked(row.toolkit))
+    locked = Materials(target_lock.read(table, row), base_lock.read(), cuda_lock.read(row.toolkit))
 
     def push_of(content: bytes) -> tuple[int, set[str]]:
         """The bytes of the documents, and the blobs that were sent with the image."""
@@ -426,7 +424,7 @@ def test_image_with_the_same_locks_brings_little_beside_itself(
     assert second < 6_000
     made = layout.load(TARGET)
     _, statement = layout.attached(made.manifest_digest)
-    digests = [image.digest(statement.content), image.digest(b"roll_runtime 2"), made.config_digest]
+    digests = [digest_of(statement.content), digest_of(b"roll_runtime 2"), made.config_digest]
     assert blobs == set(digests)
 
 

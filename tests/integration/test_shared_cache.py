@@ -28,7 +28,9 @@ from images.export.push import push
 from images.export.push.push import Pushed
 from images.http.retry import Policy
 from images.inputs.build_options import BuildOptions
-from images.oci import image, referrer
+from images.inputs.lock import base_lock
+from images.oci import referrer
+from images.oci.descriptor import digest_of
 from images.oci.image import Image
 from images.oci.layer import writer
 from images.oci.layer.entry import of_bytes
@@ -36,7 +38,8 @@ from images.oci.reference import Repository
 from images.oci.registry import backfill, manifests
 from images.oci.registry.client import Registry
 from images.oci.store import store
-from images.oci.store.remote_layers import Place
+from images.oci.store.maintenance import verify
+from images.oci.store.remote_layers import Location
 from images.oci.store.store import Store
 from tests.integration.conftest import TARGET, Cli, SmallImage
 from tests.integration.push.conftest import Shown
@@ -45,7 +48,7 @@ from tests.integration.registries import Fault, Proxy, TokenServer, need, regist
 MIB = 1 << 20
 NOISE = random.Random(7).randbytes(6 * MIB)
 CONTENT = {"bulk": NOISE, "small": NOISE[:MIB], "top": b"1"}
-QUICK = Policy(attempts=3, strangers=2, first=0.01, longest=0.05)
+QUICK = Policy(max_attempts=3, max_attempts_unreached=2, base_delay=0.01, max_delay=0.05)
 
 
 @pytest.fixture(autouse=True)
@@ -85,10 +88,10 @@ class Builder:
     def make(self, content: Mapping[str, bytes] = CONTENT) -> None:
         """Make the layers, as a build with no cache does."""
         for title, body in content.items():
-            with self.store.new_file() as (out, commit):
+            with self.store.blobs.new_file() as (out, commit):
                 blob = writer.write([of_bytes(f"opt/{title}", body)], out, "zstd")
                 commit(blob.digest)
-            self.store.remember(key_of(title, body), blob)
+            self.store.layer_keys.remember(key_of(title, body), blob)
 
     def build(
         self,
@@ -120,15 +123,15 @@ class Builder:
 
     def complete(self, value: Image) -> int:
         digests = [item.blob.digest for item in value.layers]
-        return len(backfill.complete(self.store, digests, progress=Shown()))
+        return len(backfill.fetch(self.store, digests, progress=Shown()))
 
 
 def _no_entries(*_: object) -> Any:
     raise AssertionError("a layer is made")
 
 
-def cache_at(address: str, name: str = "roll/cache") -> Place:
-    return Place(Repository(address, name), plain_http=True)
+def cache_at(address: str, name: str = "roll/cache") -> Location:
+    return Location(Repository(address, name), plain_http=True)
 
 
 @pytest.fixture
@@ -171,7 +174,7 @@ def test_second_builder_gets_the_same_image_without_its_bytes(
     assert [item.layer for item in found] == [item.layer for item in made], "with unpacked sizes"
     assert {item.place for item in found} == {cache_at(faulty.address)}
     assert not faulty.requests("GET", "blobs")
-    assert second.store.verify() == []
+    assert verify(second.store) == []
     assert second.said == []
 
 
@@ -262,7 +265,7 @@ def test_push_beside_the_cache_never_needs_the_bytes(
     assert states(second.push(value, faulty.address)) == ["mounted"] * 3 + ["sent"]
     assert states(second.push(value, faulty.address, "roll/cache")) == ["present"] * 3 + ["mounted"]
     assert not faulty.requests("GET", "blobs")
-    assert len(second.store.remotes()) == 3
+    assert len(second.store.remote_layers.missing_here()) == 3
 
 
 def test_push_to_another_registry_fetches_what_it_sends(
@@ -274,8 +277,8 @@ def test_push_to_another_registry_fetches_what_it_sends(
     place.mkdir()
     with registry(place) as other:
         assert states(second.push(value, other)) == ["sent"] * 4
-    assert second.store.remotes() == {}
-    assert second.store.verify() == []
+    assert second.store.remote_layers.missing_here() == {}
+    assert verify(second.store) == []
 
 
 def test_one_cache_fills_another(first: Builder, second: Builder, server: str) -> None:
@@ -284,7 +287,7 @@ def test_one_cache_fills_another(first: Builder, second: Builder, server: str) -
     _, found = second.build(server)
     filled = second.fill(found, server, "roll/copy")
     assert (filled.records, filled.bytes_sent) == (3, len(referrer.EMPTY))
-    assert len(second.store.remotes()) == 3
+    assert len(second.store.remote_layers.missing_here()) == 3
 
 
 def test_completed_layout_is_one_for_other_programs(
@@ -299,7 +302,7 @@ def test_completed_layout_is_one_for_other_programs(
     assert skopeo_copies(second.store, tmp_path / "after")
     assert second.complete(value) == 0
     # Only making them would prove what they are made of: without the cache they are made.
-    assert [second.store.known(key) for key in keys] == [None, None, None]
+    assert [second.store.layer_keys.known(key) for key in keys] == [None, None, None]
 
 
 def test_damaged_blob_of_the_cache_does_not_get_into_the_store(
@@ -314,8 +317,8 @@ def test_damaged_blob_of_the_cache_does_not_get_into_the_store(
     with pytest.raises(IntegrityError, match=digest) as error:
         second.complete(value)
     assert "without --cache-from" in str(error.value.remedy)
-    assert digest in second.store.remotes()
-    assert not second.store.blob_path(digest).exists()
+    assert digest in second.store.remote_layers.missing_here()
+    assert not second.store.blobs.path(digest).exists()
 
 
 @pytest.mark.parametrize("fault", ["diff_id", "unpacked"])
@@ -336,7 +339,7 @@ def test_layer_that_is_not_what_its_record_says_does_not_get_into_the_store(
         second.complete(value)
     assert f"{server}/roll/cache" in error.value.message
     assert "without --cache-from" in str(error.value.remedy)
-    assert not second.store.blob_path(blob.digest).exists()
+    assert not second.store.blobs.path(blob.digest).exists()
 
 
 @contextmanager
@@ -408,7 +411,7 @@ def test_torn_connections_do_not_matter(first: Builder, second: Builder, faulty:
     assert not faulty.faults
     faulty.faults += [Fault("cut", "GET", "blobs", times=3)]
     assert second.complete(value) == 3
-    assert second.store.verify() == []
+    assert verify(second.store) == []
     assert second.said == []
 
 
@@ -457,7 +460,7 @@ def test_manifest_with_other_bytes_than_its_digest_is_no_record(
 
     def lie(request: Any) -> bool:
         if "manifests" in request.path:
-            request.answer(200, {"Docker-Content-Digest": image.digest(b"{}")}, b"[]")
+            request.answer(200, {"Docker-Content-Digest": digest_of(b"{}")}, b"[]")
             return True
         return False
 
@@ -494,7 +497,7 @@ def test_first_cache_that_has_a_layer_gives_it(
     (line,) = second.said
     assert line.startswith("warning: no cache at 127.0.0.1:1/roll/cache, so the next one is asked")
     assert second.complete(value) == 3
-    assert second.store.verify() == []
+    assert verify(second.store) == []
 
 
 def test_cache_that_is_down_is_a_warning(second: Builder, faulty: Proxy) -> None:
@@ -553,17 +556,16 @@ def test_bundle_fetches_what_it_writes(
     cli = Cli(second.store.path)
     done = cli.run("bundle", "--target", TARGET, "--out", str(tmp_path / "bundle"))
     assert done.returncode == 0, done.stderr
-    assert second.store.remotes() == {}
+    assert second.store.remote_layers.missing_here() == {}
 
 
 def without_network(small: SmallImage, place: Path) -> Path:
     """A download cache with the .debs of the image's Python and nothing else."""
-    from images.content.debian import rootfs
     from images.content.python import interpreter
     from images.inputs.fetch import download_cache
 
     cache = place / "downloads"
-    for deb in interpreter.missing(rootfs.locked(), place):
+    for deb in interpreter.missing(base_lock.read(), place):
         copy = download_cache.cached(deb.artifact, cache)
         copy.parent.mkdir(parents=True)
         shutil.copy(download_cache.cached(deb.artifact, small.cli.cache), copy)

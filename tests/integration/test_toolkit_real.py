@@ -18,10 +18,10 @@ import pytest
 
 from images import image_paths
 from images.content.cuda import links, toolkit
-from images.content.debian import rootfs
-from images.inputs.fetch import download_cache
-from images.inputs.lock import deb, mirror
-from images.inputs.lock.target_lock import Distribution
+from images.inputs.fetch import deb_files, download_cache, mirror
+from images.inputs.fetch.downloads import Downloads
+from images.inputs.lock import cuda_lock, deb
+from images.inputs.lock.distribution import Distribution
 from images.oci.layer.entry import Entry
 
 CACHE = Path(os.environ.get("ROLL_IMAGES_CACHE") or Path.home() / ".cache" / "roll-images")
@@ -119,16 +119,16 @@ int main() { cublasHandle_t handle; return cuInit(0) + cublasCreate(&handle); }
 
 def download_debs(debs: Sequence[deb.Deb]) -> None:
     where = mirror.find()
-    deb.download(debs, where, CACHE, jobs=6, advance=lambda _: None, renew=rootfs.RENEW)
+    deb_files.download(debs, where, CACHE)
 
 
 def download_wheels(wheels: Iterable[Distribution]) -> None:
-    from images.inputs.lock import uv
+    from images.inputs.resolve import uv
 
     wanted = {wheel.pin: wheel.artifact for wheel in wheels}
     if not download_cache.missing(wanted.values(), CACHE):
         return
-    with download_cache.Downloads(CACHE, jobs=4, advance=lambda _: None) as downloads:
+    with Downloads(CACHE, jobs=4, advance=lambda _: None) as downloads:
         started = [downloads.start(file, url) for file, url in uv.locate(wanted).items()]
         for future in started:
             future.result()
@@ -154,9 +154,9 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 @pytest.fixture(scope="module")
 def root(case: Case, base_tar: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    from images.inputs.lock import uv
+    from images.inputs.resolve import uv
 
-    tools = toolkit.locked(case.version)
+    tools = cuda_lock.read(case.version)
     target = [
         Distribution(found.name, found.version, found.artifact)
         for found in uv.resolve(uv.Request(case.wheels, dependencies=False))

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from images.commands import roll_checkout
-from images.commands.roll_checkout import RollCheckout
+from images.commands.test import roll_checkout
+from images.commands.test.roll_checkout import RollCheckout
 from images.errors import BuildError, EvidenceError
 from tests.gpu import machines
 from tests.gpu import recorder as record

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from images.commands.roll_checkout import RollCheckout
+from images.commands.test.roll_checkout import RollCheckout
 from tests.image.box import Box
 
 PLACE = "/tmp/roll-test"

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from images.attest.materials import Materials
 from images.attest.provenance import Build
-from images.content.cuda.toolkit import Toolkit
 from images.inputs.lock.artifact import Artifact
+from images.inputs.lock.cuda_lock import Toolkit
 from images.inputs.lock.deb import Deb
-from images.inputs.lock.target_lock import Distribution, Lock
+from images.inputs.lock.distribution import Distribution
+from images.inputs.lock.target_lock import Lock
+from images.oci.descriptor import Blob
 from images.oci.image import Image, Layer
-from images.oci.layer.writer import Blob
 from images.oci.store.store import Store
 
 BEGUN = datetime(2026, 11, 24, 8, 0, 0, tzinfo=timezone.utc)
@@ -47,7 +48,11 @@ RUNTIME = wheel("nvidia-cuda-runtime", "13.0.96")
 SDIST = wheel("demo-sdist", file="demo_sdist-1.0.tar.gz")
 
 MATERIALS = Materials(
-    Lock((wheel("torch", "2.8.0"), RUNTIME, SDIST), (wheel("setuptools", "80.9.0"),)),
+    Lock(
+        (wheel("torch", "2.8.0"), RUNTIME, SDIST),
+        (wheel("setuptools", "80.9.0"),),
+        frozenset({"torch", "demo-sdist", "nvidia-cuda-runtime"}),
+    ),
     [
         deb("bash"),
         deb("libgcc-s1", "12.2.0-14", source="gcc-12"),
@@ -62,7 +67,7 @@ MATERIALS = Materials(
 
 def image_in(store: Store, *, content: bytes = b"a layer", ref: str = "one") -> Image:
     """An image of one layer, in the store."""
-    digest = store.put(content)
+    digest = store.blobs.put(content)
     layer = Layer("all", Blob(digest, digest, len(content), len(content), "application/t"))
     image = Image(ref, (layer,), {}, {}, "2025-09-20T00:00:00Z")
     store.save(image)

@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from images.export.bundle import bundle, delta
-from images.export.bundle.bundle import Made
+from images.export.bundle import bundle, delta, planning
+from images.export.bundle.bundle import WrittenBundle
+from images.oci.descriptor import Blob, Compression
 from images.oci.image import Image, Layer
 from images.oci.layer import writer
 from images.oci.layer.entry import Entry, of_bytes, of_symlink
-from images.oci.layer.writer import Blob, Compression
 from images.oci.store import store
 from images.oci.store.store import Store
 
@@ -44,7 +44,7 @@ def noise(size: int, seed: int) -> bytes:
 
 
 def add(layout: Store, entries: Iterable[Entry], compression: Compression = "zstd") -> Blob:
-    with layout.new_file() as (out, commit):
+    with layout.blobs.new_file() as (out, commit):
         blob = writer.write(entries, out, compression)
         commit(blob.digest)
     return blob
@@ -87,9 +87,9 @@ def make(
     part_size: int = 100_000,
     have: Sequence[Path] = (),
     since: Sequence[str] = (),
-) -> Made:
-    known = delta.held(have, since)
-    return bundle.write(layout, image, out, part_size, known, bundle.plan(layout, image, known))
+) -> WrittenBundle:
+    plan = planning.plan(layout, image, delta.read_inventories(have, since))
+    return bundle.write(plan, out, part_size)
 
 
 def run(out: Path, *arguments: object, python: str = PYTHON, umask: int = -1) -> Done:
@@ -143,3 +143,12 @@ def host_library() -> Path:
     for path in Path("/usr/lib/x86_64-linux-gnu").glob("libzstd.so.1.*"):
         return path
     pytest.skip("this machine has no Debian libzstd1 to make a bundle's from")
+
+
+def old_python() -> str:
+    """Return a Python 3.8 of this machine."""
+    places = [*Path.home().glob(".pyenv/versions/3.8.*/bin/python3"), shutil.which("python3.8")]
+    for place in map(str, filter(None, places)):
+        if subprocess.run([place, "-c", ""], capture_output=True, check=False).returncode == 0:
+            return place
+    pytest.skip("there is no Python 3.8 here")

@@ -10,13 +10,11 @@ import pytest
 
 from images.build import prepare
 from images.build.prepare import Inputs, Prepared
-from images.content.cuda import toolkit
 from images.content.custom_base import base_image, base_layers
 from images.content.custom_base.base_layers import Survey
-from images.content.debian import rootfs
 from images.errors import MatrixError
 from images.inputs.build_options import FetchOptions
-from images.inputs.lock import target_lock
+from images.inputs.lock import base_lock, cuda_lock, target_lock
 from images.inputs.matrix import base_reference
 from images.inputs.matrix.matrix import load
 from images.oci.store.store import Store
@@ -36,7 +34,9 @@ NVIDIA: Mapping[str, bytes | str] = {
 
 def inputs(reference: str) -> Inputs:
     target = dataclasses.replace(TARGET, base=reference)
-    return Inputs(target, target_lock.read(MATRIX, target), rootfs.locked(), toolkit.locked("12.4"))
+    return Inputs(
+        target, target_lock.read(MATRIX, target), base_lock.read(), cuda_lock.read("12.4")
+    )
 
 
 def prepared(digest: str, options: FetchOptions, store: Store) -> Prepared:

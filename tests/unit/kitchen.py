@@ -18,11 +18,12 @@ from images.errors import BuildError
 from images.inputs.build_options import BuildOptions
 from images.inputs.fetch import download_cache
 from images.inputs.lock.artifact import Artifact
-from images.inputs.lock.target_lock import Distribution
+from images.inputs.lock.distribution import Distribution
 from images.oci.layer.entry import Entry, of_bytes
+from images.oci.store.maintenance import verify
 from images.oci.store.store import open_store
 from images.util.progress import Progress
-from tests.unit.conftest import Faulty
+from tests.unit.faulty_server import Faulty
 
 BODY = b"content of a wheel" * 1000
 
@@ -78,5 +79,5 @@ def failure(kitchen: Kitchen, recipes: Sequence[Recipe]) -> BuildError:
     with pytest.raises(BuildError) as error:
         kitchen.cook(recipes)
     assert not list((kitchen.options.store.path / ".roll" / "tmp").iterdir())
-    assert kitchen.options.store.verify() == []
+    assert verify(kitchen.options.store) == []
     return error.value

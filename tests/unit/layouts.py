@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from images.oci import image
+from images.oci.descriptor import CONFIG_TYPE, MANIFEST_TYPE, digest_of
 
 GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
 ELF_X86_64 = b"\x7fELF\x02\x01\x01" + bytes(11) + (62).to_bytes(2, "little") + bytes(44)
@@ -70,7 +70,7 @@ class Layout:
 
     def put(self, content: bytes) -> dict[str, Any]:
         """Keep a blob; gives its descriptor, but for the media type."""
-        digest = image.digest(content)
+        digest = digest_of(content)
         self.blob(digest).write_bytes(content)
         return {"digest": digest, "size": len(content)}
 
@@ -81,7 +81,7 @@ class Layout:
         """A gzip layer: its descriptor and its diff id."""
         tar = tar_of(files)
         descriptor = self.put(gzip.compress(tar, mtime=0))
-        return {**descriptor, "mediaType": GZIP}, image.digest(tar)
+        return {**descriptor, "mediaType": GZIP}, digest_of(tar)
 
     def image(
         self,
@@ -103,11 +103,11 @@ class Layout:
             config["history"] = list(history)
         head = {
             "schemaVersion": 2,
-            "mediaType": image.MANIFEST_TYPE,
-            "config": {**self.put(json.dumps(config).encode()), "mediaType": image.CONFIG_TYPE},
+            "mediaType": MANIFEST_TYPE,
+            "config": {**self.put(json.dumps(config).encode()), "mediaType": CONFIG_TYPE},
             "layers": [descriptor for descriptor, _ in layers],
         }
-        return self.named(json.dumps(head).encode(), image.MANIFEST_TYPE, tag)
+        return self.named(json.dumps(head).encode(), MANIFEST_TYPE, tag)
 
     def named(self, content: bytes, media_type: str, tag: str) -> str:
         """Put a manifest or an index in under a tag; gives its digest."""

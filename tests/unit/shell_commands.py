@@ -1,4 +1,4 @@
-"""Command lines of this repository in prose and scripts, held against the real parsers."""
+"""Command lines of this repository in prose and scripts, checked by the real parsers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ENDS = frozenset(("&&", "||", "|", ";", "(", ")", ">", ">>", "<", "&"))
 
 
 def of_markdown(text: str) -> Iterator[list[str]]:
-    """The commands in a document's fences, indented examples and inline code."""
+    """Yield the commands in a document's fences, indented examples and inline code."""
     for _, block in _FENCE.findall(text):
         yield from of_shell(block)
     rest = _FENCE.sub("", text)
@@ -33,7 +33,7 @@ def of_markdown(text: str) -> Iterator[list[str]]:
 
 
 def of_shell(script: str) -> Iterator[list[str]]:
-    """The commands of `build.py` and `roll_runtime` in a script, each from its name on."""
+    """Yield the commands of `build.py` and `roll_runtime` in a script, each from its name on."""
     for line in script.replace("\\\n", " ").splitlines():
         if "build.py" not in line and "-m roll_runtime" not in line:
             continue
@@ -59,7 +59,7 @@ def _named(command: Sequence[str]) -> list[str] | None:
 
 
 def fault(command: Sequence[str]) -> str | None:
-    """What is wrong with a command, None if nothing is."""
+    """Return what is wrong with a command, None if nothing is."""
     program, *arguments = command
     if not arguments:
         return None  # the program's name alone
@@ -71,14 +71,14 @@ def fault(command: Sequence[str]) -> str | None:
         parser = _runtime_parser()
     if any("[" in word for word in arguments):
         return _usage_fault(parser, arguments)
-    told = StringIO()
+    messages = StringIO()
     try:
-        with redirect_stderr(told), redirect_stdout(StringIO()):
+        with redirect_stderr(messages), redirect_stdout(StringIO()):
             parsed = parser.parse_args(arguments)
     except UsageError as error:
         return error.message
     except SystemExit:
-        return told.getvalue().strip().rpartition("\n")[2] or "asks for help only"
+        return messages.getvalue().strip().rpartition("\n")[2] or "asks for help only"
     targets = getattr(parsed, "target", None) or []
     for target in [targets] if isinstance(targets, str) else targets:
         if re.match(r"torch\d", target) and target not in _targets():
@@ -87,7 +87,7 @@ def fault(command: Sequence[str]) -> str | None:
 
 
 def _usage_fault(parser: argparse.ArgumentParser, words: Sequence[str]) -> str | None:
-    """Of a synopsis such as `smoke [--tp-size N]`: an option that is none."""
+    """Return the options of a synopsis such as `smoke [--tp-size N]` that do not exist."""
     one = _commands(parser).get(words[0])
     known = one._option_string_actions if one else {}
     named = [word.strip("[]") for word in words if word.lstrip("[").startswith("--")]

@@ -12,16 +12,15 @@ from images import image_paths
 from images.analysis import summary
 from images.analysis.summary import ImageSummary, LayerSummary
 from images.build import assemble
-from images.content.debian import rootfs
-from images.inputs.lock import sealed_text, target_lock
+from images.inputs.lock import base_lock, distribution, sealed_text, target_lock
 from images.inputs.lock.artifact import Artifact
-from images.inputs.lock.target_lock import Distribution
+from images.inputs.lock.distribution import Distribution
 from images.inputs.matrix import matrix
 from images.inputs.matrix.matrix import Matrix
+from images.oci.descriptor import Compression
 from images.oci.image import Image, Layer
 from images.oci.layer import writer
 from images.oci.layer.entry import Entry, of_bytes
-from images.oci.layer.writer import Compression
 from images.oci.store import store
 from images.oci.store.store import Store
 
@@ -84,7 +83,7 @@ class Workplace:
         (self.place / "matrix.yaml").write_text(_HEAD + "".join(rows))
         for short, items in locked.items():
             target = self.matrix.target(f"torch280-sglang{short}")
-            lines = [target_lock.line_of(item) for item in sorted(items)]
+            lines = [distribution.line_of(item) for item in sorted(items)]
             text = sealed_text.seal(target_lock.inputs_of(target), lines)
             sealed_text.write(self.matrix.lock_path(target.id), text)
         return self.matrix
@@ -99,10 +98,10 @@ class Workplace:
         for layer in summary.of_target(self.matrix, target, self.store, compression).layers:
             blob = layer.blob
             if blob is None:
-                with self.store.new_file() as (out, commit):
+                with self.store.blobs.new_file() as (out, commit):
                     blob = writer.write(_entries(layer), out, compression)
                     commit(blob.digest)
-                self.store.remember(layer.key, blob)
+                self.store.layer_keys.remember(layer.key, blob)
             layers.append(Layer(layer.title, blob))
         digest = sealed_text.digest_of_file(self.matrix.lock_path(target.id))
         image = assemble.assemble(target, digest, layers)
@@ -143,4 +142,4 @@ def _entries(layer: LayerSummary) -> list[Entry]:
 
 def debs() -> int:
     """How many packages the locked base has."""
-    return len(rootfs.locked())
+    return len(base_lock.read())

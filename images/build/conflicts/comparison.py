@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from images.build import grouping
-from images.build.conflicts import image_files
-from images.content import conflicts
-from images.content.conflicts import Brought, Conflict
+from images.build.conflicts import detection, image_files, messages
+from images.build.conflicts.detection import Conflict, InstalledFiles
 from images.errors import IntegrityError
 from images.inputs.fetch import download_cache
-from images.inputs.lock.target_lock import Distribution, Lock
+from images.inputs.lock.distribution import Distribution
+from images.inputs.lock.target_lock import Lock
 from images.inputs.matrix.conflict_rules import THE_IMAGE
 
 if TYPE_CHECKING:
     from images.inputs.matrix.target import Target
-    from images.oci.layer.writer import Blob
+    from images.oci.descriptor import Blob
     from images.oci.store.store import Store
 
 
@@ -40,14 +40,14 @@ class Comparison:
             *grouping.added_groups(lock.of_flavour(), target.flavour, lock.compiled),
         ]
         order = [item.name for group in groups for item in group.distributions]
-        self._tree = conflicts.Tree((THE_IMAGE, *order), image_files.hidden(target.toolkit))
-        own = Brought(THE_IMAGE, image_files.of(target.toolkit))
+        self._tree = detection.Tree((THE_IMAGE, *order), image_files.hidden(target.toolkit))
+        own = InstalledFiles(THE_IMAGE, image_files.of(target.toolkit))
         self._found: list[Conflict] = self._tree.add(own)
 
     def note(self, store: Store) -> None:
         """Note that all was compared, without a conflict."""
         if self._note and not self._absent:
-            store.note(*self._note)
+            store.files.write(*self._note)
 
     def wants(self, items: Iterable[Distribution]) -> bool:
         """Return whether one of some distributions was not compared yet."""
@@ -61,7 +61,7 @@ class Comparison:
     @property
     def unsettled(self) -> bool:
         """Whether there is a conflict whose winner the matrix does not name."""
-        return bool(conflicts.unsettled(self._found, self._lock.conflicts))
+        return bool(detection.unsettled(self._found, self._lock.conflicts))
 
     def see_cached(self, items: Iterable[Distribution], cache: Path) -> None:
         """Take the wheels among some files that are in the download cache.
@@ -69,7 +69,7 @@ class Comparison:
         Raises:
             IntegrityError: one is not a wheel, or not the locked one.
         """
-        from images.content import wheel_paths
+        from images.build.conflicts import wheel_files
 
         for item in items:
             if item != self._absent.get(item.name) or not item.is_wheel:
@@ -78,7 +78,7 @@ class Comparison:
                 path = download_cache.cached(item.artifact, cache)
                 misrecorded = item.name in self._lock.misrecorded
                 try:
-                    self._see(wheel_paths.of(path, item.name, misrecorded=misrecorded))
+                    self._see(wheel_files.of(path, item.name, misrecorded=misrecorded))
                 except IntegrityError:
                     # If the file is damaged here, this error names the fix.
                     download_cache.checked(item.artifact, cache)
@@ -96,7 +96,7 @@ class Comparison:
             if brought.owner in self._absent:
                 self._see(brought)
 
-    def _see(self, brought: Brought) -> None:
+    def _see(self, brought: InstalledFiles) -> None:
         self._found += self._tree.add(brought)
         del self._absent[brought.owner]
 
@@ -108,10 +108,10 @@ class Comparison:
             MatrixError: an entry of `conflicts:` settles nothing.
         """
         rules = self._lock.conflicts
-        if found := conflicts.unsettled(self._found, rules):
-            raise conflicts.error(self._target.id, found, len(self._absent))
+        if found := detection.unsettled(self._found, rules):
+            raise messages.of_conflicts(self._target.id, found, len(self._absent))
         locked = {item.name for item in self._lock.distributions}
         named = {name for rule in rules for name in rule[1:3]}
         known = (locked - self._absent.keys()) | (named - locked)
-        if idle := conflicts.unused(self._found, rules, known):
-            raise conflicts.idle(self._target.id, idle)
+        if idle := detection.unused(self._found, rules, known):
+            raise messages.of_unused_rules(self._target.id, idle)

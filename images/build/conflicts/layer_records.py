@@ -16,10 +16,10 @@ from contextlib import closing, suppress
 from packaging.utils import canonicalize_name
 
 from images import image_paths
-from images.content.conflicts import Brought
+from images.build.conflicts.detection import InstalledFiles
 from images.content.python import bytecode
+from images.oci.descriptor import Blob
 from images.oci.layer.entry import Entry
-from images.oci.layer.writer import Blob
 from images.oci.store.store import Store
 
 _RECORD = re.compile(
@@ -47,28 +47,30 @@ class Kept:
         return _dump(self._found)
 
 
-def of_layer(store: Store, key: str, blob: Blob) -> list[Brought]:
+def of_layer(store: Store, key: str, blob: Blob) -> list[InstalledFiles]:
     """Return the files that the distributions in a layer of the store install.
 
     Raises:
         IntegrityError: the layer must be read and is damaged.
     """
-    if kept := store.records(key):
+    if kept := store.layer_keys.records(key):
         with suppress(zlib.error):  # a power loss may leave it torn
             return list(parse(kept))
     kept = _dump(_inside(store, blob))
-    store.keep_records(key, kept)
+    store.layer_keys.keep_records(key, kept)
     return list(parse(kept))
 
 
-def parse(kept: bytes) -> Iterator[Brought]:
+def parse(kept: bytes) -> Iterator[InstalledFiles]:
     """Parse the distributions of a document of `Kept.dump`."""
     text = zlib.decompress(kept).decode()
     for part in filter(None, text.split("\0")):
         path, _, record = part.partition("\n")
         if found := _RECORD.fullmatch(path):
             hashes = dict(_rows(record))
-            yield Brought(canonicalize_name(found["name"]), tuple(hashes), _hashes_of(hashes))
+            yield InstalledFiles(
+                canonicalize_name(found["name"]), tuple(hashes), _hashes_of(hashes)
+            )
 
 
 def _hashes_of(hashes: Mapping[str, str]) -> Callable[[Iterable[str]], dict[str, str]]:
@@ -91,11 +93,11 @@ def _dump(found: Iterable[tuple[str, bytes]]) -> bytes:
 
 
 def _inside(store: Store, blob: Blob) -> Iterator[tuple[str, bytes]]:
-    from images.export.docker.archive import unpacked
+    from images.oci.layer.decompress import unpacked
     from images.oci.layer.read_ahead import ahead
     from images.oci.layer.tar_stream import TarStream
 
-    with closing(ahead(unpacked(store, blob))) as pieces:
+    with closing(ahead(unpacked(store.blobs, blob))) as pieces:
         tar = TarStream(pieces)
         for member in tar.members():
             if member.name.endswith(_ENDING):

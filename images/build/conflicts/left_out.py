@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from images.build.grouping import Group
 from images.build.titles import LayerName
-from images.inputs.lock.target_lock import Distribution
+from images.inputs.lock.distribution import Distribution
 from images.inputs.matrix.conflict_rules import THE_IMAGE, Rule
 
 if TYPE_CHECKING:
-    from images.content.conflicts import Brought
+    from images.build.conflicts.detection import InstalledFiles
 
 
 class Loss(NamedTuple):
@@ -63,8 +63,8 @@ def inputs(losses: Iterable[Loss]) -> list[list[str]]:
 def paths(
     losses: Iterable[Loss],
     loser: Distribution,
-    brought: Callable[[Distribution], Brought],
-    own: Callable[[], Brought],
+    brought: Callable[[Distribution], InstalledFiles],
+    own: Callable[[], InstalledFiles],
 ) -> frozenset[str]:
     """Return the paths in the image that a distribution does not install.
 
@@ -74,7 +74,7 @@ def paths(
         brought: returns what a distribution installs.
         own: returns the files of the image itself.
     """
-    from images.content.conflicts import lost
+    from images.build.conflicts.detection import lost
 
     found: set[str] = set()
     for rule, winner in losses:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from images import format_numbers
 from images.build.conflicts import image_files
 from images.build.titles import Kind
 from images.inputs.lock import sealed_text
@@ -21,16 +22,13 @@ if TYPE_CHECKING:
     from images.inputs.matrix.target import Target
     from images.oci.store.store import Store
 
-FORMAT = "1"
-"""Part of the note that a target was compared. Raise it when a comparison covers more."""
-
 
 def pending(
     target: Target, lock: Lock, recipes: Sequence[Recipe], store: Store
 ) -> Comparison | None:
     """Return the comparison to make; None where it was made of the same inputs before."""
     note = f"compared-{target.id}", _key(target, lock, recipes).encode()
-    if store.noted(note[0]) == note[1]:
+    if store.files.read(note[0]) == note[1]:
         return None
     from images.build.conflicts.comparison import Comparison
 
@@ -45,7 +43,9 @@ def _key(target: Target, lock: Lock, recipes: Iterable[Recipe]) -> str:
     keys = [recipe.key for recipe in recipes if recipe.kind is not Kind.RUNTIME]
     rules = [list(rule[:3]) for rule in lock.conflicts]
     own = sorted(image_files.of(target.toolkit))
-    return sealed_text.digest_of({"format": FORMAT, "layers": keys, "own": own, "rules": rules})
+    return sealed_text.digest_of(
+        {"format": format_numbers.COMPARED_FILES, "layers": keys, "own": own, "rules": rules}
+    )
 
 
 def compare(target: Target, lock: Lock, cache: Path, passed: set[object]) -> None:

@@ -9,7 +9,7 @@ from images import printable
 from images.analysis.compare import KINDS, Amount, Change, Comparison
 from images.analysis.sharing import Share, Sharing
 from images.analysis.summary import ImageSummary, LayerSummary
-from images.commands.report.results import table, widths
+from images.commands.report.printing import table, widths
 from images.util.progress import size
 
 _LARGEST = 12

@@ -31,7 +31,7 @@ def line(matrix: Path, target: Target, digest: str) -> str:
         return f"not proven (there is no {name})"
     verdict = evidence_check.judge(found, target.id, digest, target.exclude_newer)
     if verdict.proven:
-        return f"proven on {verdict.text}"
+        return f"proven on {verdict.runs}"
     if found.image.target == target.id and found.image.manifest_digest != digest:
         return f"not proven ({name} is of {found.image.manifest_digest})"
-    return f"not proven ({name}: {verdict.text.removeprefix('no ').strip('()')})"
+    return f"not proven ({name}: {verdict.fault})"

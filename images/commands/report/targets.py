@@ -9,7 +9,7 @@ from typing import Any
 
 from images.attest import evidence, evidence_check
 from images.attest.evidence import Evidence, Outcome, Proof, RollRun
-from images.commands.report.results import table
+from images.commands.report.printing import table
 from images.errors import EvidenceError
 from images.inputs.matrix.matrix import Target
 

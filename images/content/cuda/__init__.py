@@ -1,1 +1,1 @@
-"""The CUDA compiler, and the links to the CUDA libraries of the wheels."""
+"""The CUDA compiler, and links to the CUDA libraries in the wheels."""

@@ -1,4 +1,4 @@
-"""Links to the CUDA libraries and headers that a target's own wheels brought.
+"""Links to the CUDA libraries and headers in a target's own wheels.
 
 The compiler looks for them below /usr/local/cuda, the loader in its default directory. No library
 is ever copied.
@@ -14,9 +14,6 @@ from images import image_paths
 from images.errors import ConflictError
 from images.oci.layer.entry import Entry, of_symlink
 
-FORMAT = "1"
-"""Part of the links layer's key. Raise it when `entries` links the same files otherwise."""
-
 _HOME = image_paths.CUDA_HOME
 _LOADER_DIRECTORY = "usr/lib/x86_64-linux-gnu"
 
@@ -31,18 +28,18 @@ _HEADER = re.compile(_PACKAGE + r"/include/(?P<file>.+)(?<!/)(?<!/__init__\.py)"
 
 
 def entries(wheel_members: Mapping[str, Sequence[str]], own: Collection[str]) -> Iterator[Entry]:
-    """The links of a target, in a fixed order.
+    """Yield the links of a target, in a fixed order.
 
-    Three places: `lib64` for the linker, `include` for the compiler, and the loader's default
-    directory, so that libraries are found with no LD_LIBRARY_PATH and no entry in ld.so.cache
-    (torch-memory-saver is preloaded and needs libcudart before anything sets a path).
+    They are in three directories: `lib64` for the linker, `include` for the compiler, and the
+    loader's default directory, so that libraries are found without LD_LIBRARY_PATH or an entry in
+    ld.so.cache (torch-memory-saver is preloaded and needs libcudart before anything sets a path).
 
     Args:
         wheel_members: the file names in the target's `nvidia-*` wheels, by distribution.
         own: distributions whose headers the compiler has already, in the version that fits it.
 
     Raises:
-        ConflictError: two wheels bring the same library or header.
+        ConflictError: two wheels contain the same library or header.
     """
     links: dict[str, str] = {}
     owners: dict[str, str] = {}
@@ -53,7 +50,8 @@ def entries(wheel_members: Mapping[str, Sequence[str]], own: Collection[str]) ->
                 first = owners.setdefault(place, name)
                 if links.setdefault(place, target) != target:
                     raise ConflictError(
-                        f"/{place}: {first} and {name} bring it, as /{links[place]} and /{target}",
+                        f"/{place}: {first} and {name} contain it, as /{links[place]} and "
+                        f"/{target}",
                         remedy="leave one of the two out: only one can be linked there",
                     )
     for place, target in sorted(links.items()):
@@ -61,18 +59,18 @@ def entries(wheel_members: Mapping[str, Sequence[str]], own: Collection[str]) ->
 
 
 def of_the_loader(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """Those of the links that are not below /usr/local/cuda, for a base that has its own there."""
+    """Return the links outside /usr/local/cuda, for a base that has a compiler of its own there."""
     return (entry for entry in entries if not entry.path.startswith(f"{_HOME}/"))
 
 
 def header(member: str) -> str | None:
-    """The path below `include` of a wheel's member, or None if it is no header."""
+    """Return the path below `include` of a wheel's member, or None if it is not a header."""
     match = _HEADER.fullmatch(member)
     return match["file"] if match else None
 
 
 def _places(member: str, *, headers: bool) -> Iterator[str]:
-    """Where links to a wheel's member belong."""
+    """Yield the paths of the links to a wheel's member."""
     if library := _LIBRARY.fullmatch(member):
         yield f"{_HOME}/lib64/{library['file']}"
         if library["version"]:

@@ -1,8 +1,8 @@
-"""Libraries to link against, without code: a shared one with names only, and an empty archive.
+"""Stub libraries to link against: a shared library of names alone, and an empty archive.
 
-The driver's library comes from the machine that runs a container, wherever that machine mounts
-it. To link with `-lcuda` before, on a builder or on a node that mounts it elsewhere, the linker
-needs a library of that name. Format: System V ABI, chapters 4 and 7, and its AMD64 supplement.
+The driver's library is mounted into a container by the machine that runs it. To link with `-lcuda`
+elsewhere, or where it is mounted at another path, the linker needs a library of that name. Format:
+System V ABI, chapters 4 and 7, and its AMD64 supplement.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _BASE_ALIGN = 0x1000
-# mov eax, 34; ret — CUDA_ERROR_STUB_LIBRARY, as NVIDIA's own stub answers.
+# mov eax, 34; ret — CUDA_ERROR_STUB_LIBRARY, which NVIDIA's own stub returns.
 _CODE = b"\xb8\x22\x00\x00\x00\xc3"
 
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
@@ -43,10 +43,10 @@ class _Section:
 
 
 def shared_library(soname: str, functions: Sequence[str]) -> bytes:
-    """An x86-64 shared library that exports `functions`, each of which returns 34.
+    """Return an x86-64 shared library that exports `functions`, each of which returns 34.
 
     Args:
-        soname: what programs linked with it will ask the loader for.
+        soname: the library that programs linked with it will load.
         functions: the exported names; their order does not matter.
     """
     names = sorted(set(functions))
@@ -92,9 +92,9 @@ def shared_library(soname: str, functions: Sequence[str]) -> bytes:
 
 
 def empty_archive() -> bytes:
-    """A static library of one x86-64 object with nothing in it.
+    """Return a static library of one empty x86-64 object.
 
-    An archive without any object would do for ld, but nvlink takes it for one of another machine.
+    An archive without any object is enough for ld, but nvlink takes it for another machine's.
     """
     names = b"\0.shstrtab\0"
     start = _HEADER.size + len(names) + -len(names) % 8
@@ -110,12 +110,12 @@ def empty_archive() -> bytes:
 
 
 def _member(name: str, content: bytes) -> bytes:
-    """A member of an ar archive without times and owners; `content` has an even length."""
+    """Return a member of an ar archive without times and owners; `content` has an even length."""
     return f"{name:16}{0:<12}{0:<6}{0:<6}{'100644':8}{len(content):<10}`\n".encode() + content
 
 
 def _hash_table(count: int) -> bytes:
-    """One bucket with all symbols: slow to search, but nobody does."""
+    """Return a hash table of one bucket: slow to search, but no program does at run time."""
     chain = [0, *range(2, count), 0][:count]
     return struct.pack(f"<{3 + count}I", 1, count, 1 if count > 1 else 0, *chain)
 
@@ -140,7 +140,7 @@ def _offsets(sections: Sequence[_Section]) -> list[int]:
 
 
 def _file(sections: Sequence[_Section]) -> bytes:
-    """The sections behind the heads that say where they are; addresses equal file offsets."""
+    """Return the file: headers, sections and section table. Addresses equal file offsets."""
     names = b"\0" + b"".join(f"{section.name}\0".encode() for section in sections) + b".shstrtab\0"
     everything = [*sections, _Section(".shstrtab", _SHT_STRTAB, 0, names, align=1)]
     offsets = _offsets(everything)

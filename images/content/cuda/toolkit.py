@@ -1,7 +1,7 @@
-"""The CUDA compiler under /usr/local/cuda: SGLang's kernels are compiled when they are first used.
+"""The CUDA compiler below /usr/local/cuda: SGLang compiles kernels when they are first used.
 
-A layer that is the same for every target of one CUDA major version: the programs and the headers
-that must fit them. What else compiling needs are links to the target's own wheels
+Its layer is the same for every target of one CUDA major version: the programs and the headers that
+must fit them. The other files that compiling needs are links to the target's own wheels
 (`images.content.cuda.links`).
 """
 
@@ -11,120 +11,28 @@ import re
 import zipfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from images import image_paths
 from images.content.cuda import links, stub_library
-from images.errors import IntegrityError, LockError
+from images.errors import IntegrityError
 from images.formats import deb_file, zip_errors
-from images.inputs.compilers import BY_VERSION, Sources
 from images.inputs.fetch import download_cache
-from images.inputs.lock import apt, deb, sealed_text
-from images.inputs.lock import target_lock as locks
-from images.inputs.lock.deb import Deb
-from images.inputs.lock.mirror import DEBIAN, Mirror
-from images.inputs.lock.target_lock import Distribution
+from images.inputs.lock import sealed_text
+from images.inputs.lock.cuda_lock import Toolkit
 from images.oci.layer.entry import Entry, of_bytes
-from images.repository import LOCKS
 from images.util import sha256
 
-RENEW = "python build.py lock --base"
-
 _HOME = image_paths.CUDA_HOME
-_SUITES = (apt.Suite(DEBIAN, "trixie", "non-free"),)
-DISTRO = "debian-13"
-"""The release of that suite, as package URLs name it."""
-
-# nvcc links the static runtime unless told otherwise, which FlashInfer does not do. A linker script
-# in its place links the shared one, of which the image has exactly one.
+# nvcc links the static runtime by default, and FlashInfer does not change that. A linker script in
+# its place links the shared one, of which the image has exactly one.
 _STATIC_RUNTIME = (
     b"/* GNU ld script: the shared runtime in the static one's place. */\nINPUT(-lcudart)\n"
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Toolkit:
-    """The locked sources of a compiler.
-
-    Attributes:
-        version: of CUDA, e.g. `12.4`.
-        debs: Debian packages with programs.
-        wheels: distributions with headers and programs.
-    """
-
-    version: str
-    debs: tuple[Deb, ...]
-    wheels: tuple[Distribution, ...]
-
-    @property
-    def sources(self) -> Sources:
-        """What this version is put together from."""
-        return BY_VERSION[self.version]
-
-    @property
-    def header_wheels(self) -> tuple[Distribution, ...]:
-        """Those of `wheels` whose headers are copied, so that no target's may be linked."""
-        return tuple(wheel for wheel in self.wheels if wheel.name != self.sources.runtime)
-
-
-def lock_path(version: str) -> Path:
-    """Where the lock of a compiler is, or will be."""
-    return LOCKS / f"cuda-{version}.txt"
-
-
-def inputs_digest(version: str) -> str:
-    """The digest of what chooses the sources, for the lock's seal; hexadecimal SHA-256."""
-    sources = BY_VERSION[version]
-    suites = [[suite.archive, suite.name, suite.component] for suite in _SUITES]
-    return sealed_text.digest_of({"suites": suites, "debs": sources.debs, "wheels": sources.wheels})
-
-
-def lock(version: str, mirror: Mirror) -> str:
-    """The text of a fresh lock.
-
-    Raises:
-        ToolError: apt, its keyring, the mirror's signed indices or uv cannot be had.
-        LockError: the mirror or the package index does not have one of the versions.
-    """
-    from images.inputs.lock import uv
-
-    sources = BY_VERSION[version]
-    debs = apt.exactly(_SUITES, sources.debs, mirror) if sources.debs else []
-    wheels = [
-        Distribution(found.name, found.version, found.artifact)
-        for found in uv.resolve(uv.Request(sources.wheels, dependencies=False))
-    ]
-    lines = [deb.line_of(item) for item in debs] + [locks.line_of(item) for item in wheels]
-    return sealed_text.seal(inputs_digest(version), sorted(lines))
-
-
-def locked(version: str, path: Path | None = None) -> Toolkit:
-    """The sources of a compiler, as its lock lists them.
-
-    Args:
-        version: a key of `BY_VERSION`.
-        path: the lock; `lock_path(version)` by default.
-
-    Raises:
-        LockError: the lock is missing, stale or edited by hand.
-    """
-    path = path or lock_path(version)
-    sealed = sealed_text.read(path, remedy=RENEW)
-    if sealed.inputs != inputs_digest(version):
-        raise LockError(f"{path}: lock is stale: the recipe changed since then", remedy=RENEW)
-    wheels = [line for line in sealed.lines if " --hash=" in line]
-    debs = [line for line in sealed.lines if " --hash=" not in line]
-    try:
-        return Toolkit(
-            version, tuple(deb.parse_line(line) for line in debs), locks.parse_lines(wheels)
-        )
-    except ValueError as error:
-        raise LockError(f"{path}: {error}", remedy=RENEW) from error
-
-
 def key(tools: Toolkit) -> str:
-    """The digest of all that decides about the compiler layer; hexadecimal SHA-256."""
+    """Return the digest of all inputs of the compiler layer; hexadecimal SHA-256."""
     artifacts = [item.artifact for item in tools.debs] + [item.artifact for item in tools.wheels]
     inputs = {
         "files": sorted(artifact.sha256 for artifact in artifacts),
@@ -136,14 +44,14 @@ def key(tools: Toolkit) -> str:
 
 
 def entries(tools: Toolkit, cache: Path) -> Iterator[Entry]:
-    """The compiler, its headers and what it links by default, in a fixed order.
+    """Yield the compiler, its headers and what it links by default, in a fixed order.
 
     Args:
         tools: the locked sources; all of them are in `cache` already.
         cache: the download cache.
 
     Raises:
-        IntegrityError: a source is broken or lacks a file that it should have.
+        IntegrityError: a source is damaged or lacks a file that it should have.
     """
     if tools.sources.profile:
         yield of_bytes(f"{_HOME}/bin/nvcc.profile", _profile(tools.version).read_bytes())
@@ -170,16 +78,16 @@ def entries(tools: Toolkit, cache: Path) -> Iterator[Entry]:
 
 
 def driver_stub(header: str) -> bytes:
-    """A library to link `-lcuda` against, from the names in `cuda.h`.
+    """Return a library to link `-lcuda` against, from the names in `cuda.h`.
 
     A link to the driver's own library would break wherever the driver is mounted elsewhere or not
-    at all. What is linked with the stub asks for `libcuda.so.1` when it is started.
+    at all. A program that is linked with the stub loads `libcuda.so.1` when it starts.
     """
     return stub_library.shared_library("libcuda.so.1", _driver_functions(header))
 
 
 def _driver_functions(header: str) -> list[str]:
-    """The functions that `cuda.h` declares, and the versions that its macros turn them into."""
+    """Return the functions that `cuda.h` declares, and those that its macros rename them to."""
     names = set(re.findall(r"\bCUDAAPI\s+(cu[A-Z]\w*)\s*\(", header))
     for name, value in re.findall(r"#\s*define\s+(cu[A-Z]\w*)\s+(.+)", header):
         # `__CUDA_API_PTDS(cuX)` is cuX or, with a default stream for each thread, cuX_ptds.
@@ -194,7 +102,7 @@ def _profile(version: str) -> Path:
 
 
 def _headers(wheel: Path) -> Iterator[tuple[str, bytes]]:
-    """The headers in a wheel of NVIDIA's, by their path below `include`."""
+    """Yield the headers in a wheel of NVIDIA's, by their path below `include`."""
     with _opened(wheel) as archive:
         for member in sorted(archive.namelist()):
             name = links.header(member)
@@ -203,7 +111,7 @@ def _headers(wheel: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _files(tools: Toolkit, wheels: Collection[Path], cache: Path) -> Iterator[Entry]:
-    """The compiler's own files; each must be somewhere."""
+    """Yield the compiler's own files, each of which must be in one of the sources."""
     missing = dict(tools.sources.files)
     debs = [download_cache.checked(item.artifact, cache) for item in tools.debs]
     for path in debs:
@@ -219,7 +127,7 @@ def _files(tools: Toolkit, wheels: Collection[Path], cache: Path) -> Iterator[En
                     yield _file(place, archive.read(info), info.external_attr >> 16)
     if missing:
         names = ", ".join(path.name for path in (*debs, *wheels))
-        raise IntegrityError(f"{names}: without {', '.join(sorted(missing))}")
+        raise IntegrityError(f"{names}: missing {', '.join(sorted(missing))}")
 
 
 def _file(place: str, content: bytes, mode: int) -> Entry:

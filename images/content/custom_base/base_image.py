@@ -20,16 +20,14 @@ from images.errors import IntegrityError
 from images.inputs.build_options import FetchOptions
 from images.inputs.lock.artifact import Artifact
 from images.inputs.matrix.base_reference import BaseReference
-from images.oci.image import checked_digest
-from images.oci.layer import writer
-from images.oci.layer.writer import Blob
+from images.oci.descriptor import COMPRESSIONS, LAYER_TYPE, LAYER_TYPES, Blob, checked_digest
 from images.util import limits, untrusted_json
 
 _DOCKERS = "application/vnd.docker.image.rootfs.diff.tar."
-_LAYER_TYPES = {kind: kind for kind in writer.MEDIA_TYPES} | {
-    # Docker's media types for the same bytes: an OCI manifest names them as OCI does.
-    f"{_DOCKERS}{compression}": writer.MEDIA_TYPE + compression
-    for compression in writer.COMPRESSIONS
+_LAYER_TYPES = {kind: kind for kind in LAYER_TYPES} | {
+    # Docker's name for the same bytes: a manifest of OCI's names them as OCI does.
+    f"{_DOCKERS}{compression}": LAYER_TYPE + compression
+    for compression in COMPRESSIONS
 }
 
 

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from images import format_numbers
 from images.content.custom_base import facts as base_facts
 from images.content.custom_base import file_tree
 from images.content.custom_base import source as base_source
@@ -22,9 +23,9 @@ from images.inputs.build_options import FetchOptions
 from images.inputs.fetch import download_cache
 from images.inputs.lock import sealed_text
 from images.inputs.lock.artifact import Artifact
+from images.oci.descriptor import Blob
 from images.oci.image import Layer
 from images.oci.layer import decompress
-from images.oci.layer.writer import Blob
 from images.util import limits, untrusted_files, untrusted_json
 from images.util.progress import Progress
 
@@ -103,7 +104,7 @@ def _is_here(blob: Blob, cache: Path, store: Store | None) -> bool:
     artifact = base_source.layer_artifact(blob.digest, blob.size)
     if download_cache.is_cached(artifact, cache):
         return True
-    return store is not None and store.has(blob.digest, blob.size)
+    return store is not None and store.blobs.has(blob.digest, blob.size)
 
 
 def survey(image: BaseImage, cache: Path, store: Store | None, progress: Progress) -> Survey:
@@ -123,16 +124,16 @@ def survey(image: BaseImage, cache: Path, store: Store | None, progress: Progres
         StoreError: the cache cannot be written.
     """
     digest = image.manifest_digest.removeprefix("sha256:")
-    kept = cache / digest / f"facts-{base_facts.FORMAT}.json"
-    note = f"base-{digest}-{base_facts.FORMAT}.json"
+    kept = cache / digest / f"facts-{format_numbers.CUSTOM_BASE_FACTS}.json"
+    note = f"base-{digest}-{format_numbers.CUSTOM_BASE_FACTS}.json"
     found = _read_facts(
-        lambda: store.noted(note) if store else untrusted_files.whole(kept, limits.LIST)
+        lambda: store.files.read(note) if store else untrusted_files.whole(kept, limits.LIST)
     )
     if found is None:
         found = _read_layers(image, cache, store, progress)
         document = json.dumps({"facts": asdict(found[0]), "sizes": found[1]})
         if store:
-            store.note(note, document.encode())
+            store.files.write(note, document.encode())
         try:
             kept.parent.mkdir(parents=True, exist_ok=True)
             sealed_text.write(kept, document)
@@ -176,7 +177,7 @@ def _read_facts(read: Callable[[], bytes | None]) -> tuple[Facts, list[int]] | N
 
 def _path_of(blob: Blob, cache: Path, store: Store | None) -> Path:
     kept = download_cache.cached(base_source.layer_artifact(blob.digest, blob.size), cache)
-    return kept if store is None or kept.exists() else store.blob_path(blob.digest)
+    return kept if store is None or kept.exists() else store.blobs.path(blob.digest)
 
 
 def _add(tree: file_tree.Tree, blob: Blob, path: Path) -> int:
@@ -188,7 +189,7 @@ def _add(tree: file_tree.Tree, blob: Blob, path: Path) -> int:
 
     def hashed() -> Iterator[bytes]:
         nonlocal size
-        for piece in decompress.tar(path, blob.size, blob.media_type):
+        for piece in decompress.tar(path, blob):
             digest.update(piece)
             size += len(piece)
             yield piece
@@ -213,15 +214,15 @@ def put(layers: Sequence[Layer], cache: Path, store: Store) -> list[bool]:
 
 
 def _put(blob: Blob, cache: Path, store: Store) -> bool:
-    there = store.has(blob.digest, blob.size)
+    there = store.blobs.has(blob.digest, blob.size)
     if not there:
         artifact = base_source.layer_artifact(blob.digest, blob.size)
-        with store.new_file() as (out, commit):
+        with store.blobs.new_file() as (out, commit):
             with download_cache.checked(artifact, cache).open("rb") as source:
                 shutil.copyfileobj(source, out, 1 << 20)
             commit(blob.digest)
     # By this record the size of its tar is known to whoever loads the image.
     key = sealed_text.digest_of({"base layer": blob.digest})
-    if store.known(key) != blob:
-        store.remember(key, blob)
+    if store.layer_keys.known(key) != blob:
+        store.layer_keys.remember(key, blob)
     return there

@@ -11,9 +11,6 @@ from images import image_paths
 from images.content.custom_base.file_tree import Tree
 from images.util import untrusted_json
 
-FORMAT = "2"
-"""Part of the name that facts are stored under. Raise it when `read` finds others."""
-
 _PYTHON = f"python{image_paths.PYTHON}"
 _TAG = f".cpython-{image_paths.PYTHON.replace('.', '')}.pyc"
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

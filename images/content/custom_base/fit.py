@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 from images import image_paths
 from images.content.custom_base.facts import Facts
 from images.errors import MatrixError
-from images.inputs.lock.target_lock import Distribution, Lock
+from images.inputs.lock.distribution import Distribution
+from images.inputs.lock.target_lock import Lock
 from images.inputs.matrix.target import Target
 from images.oci.image import MAX_LAYERS
 
 if TYPE_CHECKING:
-    from images.content.cuda.toolkit import Toolkit
     from images.content.custom_base.base_image import BaseImage
+    from images.inputs.lock.cuda_lock import Toolkit
     from images.inputs.matrix.base_reference import BaseReference
 
 _X86_64 = 62  # EM_X86_64 of the ELF specification

@@ -17,7 +17,7 @@ from images.inputs.build_options import FetchOptions
 from images.inputs.fetch import download_cache
 from images.inputs.lock.artifact import Artifact
 from images.inputs.matrix.base_reference import BaseReference
-from images.oci.image import INDEX_TYPE, MANIFEST_TYPE
+from images.oci.descriptor import INDEX_TYPE, MANIFEST_TYPE
 from images.util import limits, untrusted_files
 
 if TYPE_CHECKING:

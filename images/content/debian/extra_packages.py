@@ -1,4 +1,4 @@
-"""Debian packages that a flavour of a target adds: a lock and a layer of their own.
+"""Debian packages that a flavour of a target adds: a layer of their own.
 
 The base's layer stays as it is, so that all targets share it. The packages are installed by dpkg
 on a base that is made for it (`images.content.debian.rootfs`); the layer is what that changes.
@@ -11,22 +11,15 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from images import image_paths
+from images import format_numbers, image_paths
 from images.content.debian import mmdebstrap, rootfs
 from images.errors import IntegrityError
-from images.formats import deb_file, tar_entries
+from images.formats import tar_entries
 from images.inputs.fetch import download_cache
-from images.inputs.lock import apt, deb, sealed_text
+from images.inputs.lock import sealed_text
 from images.inputs.lock.deb import Deb
-from images.inputs.lock.mirror import Mirror
 from images.oci.layer.entry import Entry
 from images.util import sha256
-
-RENEW = rootfs.RENEW
-_LOCK = "python build.py lock"  # newest packages are for those who ask: they change every image
-
-FORMAT = "1"
-"""Part of the layer's key. Raise it when other bytes come out of the same inputs."""
 
 _RECIPE = Path(__file__).with_name("extra_recipe")
 _WORKER = Path(__file__).with_name("extra_worker.py")
@@ -35,63 +28,6 @@ _WORKER = Path(__file__).with_name("extra_worker.py")
 _REPOSITORY = "extra.tar"
 _CHANGES = "changes.tar"
 _GONE = "gone.json"
-
-
-def inputs_digest(packages: Sequence[str], base_debs: Sequence[Deb]) -> str:
-    """The digest of what chooses the packages, for the lock's seal; hexadecimal SHA-256.
-
-    Args:
-        packages: the names that a flavour lists, in any order.
-        base_debs: the locked base.
-    """
-    suites = [[suite.archive, suite.name, suite.component] for suite in rootfs.SUITES]
-    inputs = {"base": _hashes(base_debs), "packages": sorted(packages), "suites": suites}
-    return sealed_text.digest_of(inputs)
-
-
-def lock(packages: Sequence[str], base_debs: Sequence[Deb], mirror: Mirror, cache: Path) -> str:
-    """The text of a fresh lock: the newest packages that the mirror has and that fit the base.
-
-    Args:
-        packages: names; those that the base has already add nothing.
-        base_debs: the locked base.
-        mirror: where the archives are.
-        cache: the download cache. What it lacks of the base is brought: apt has to know what is
-            installed, and the mirror's indices no longer list packages that were replaced.
-
-    Raises:
-        ToolError: apt, its keyring or the mirror's signed indices cannot be had.
-        FetchError, IntegrityError: a package of the base cannot be had.
-        LockError: the packages do not exist or do not fit together or do not fit the base.
-    """
-    present = {package.package for package in base_debs}
-    wanted = sorted(set(packages) - present)
-    found = _chosen(wanted, base_debs, mirror, cache) if wanted else []
-    return deb.seal(found, inputs_digest(packages, base_debs))
-
-
-def _chosen(
-    wanted: Sequence[str], base_debs: Sequence[Deb], mirror: Mirror, cache: Path
-) -> list[Deb]:
-    deb.download(base_debs, mirror, cache, jobs=6, advance=lambda _: None, renew=RENEW)
-    installed = [
-        deb_file.control(download_cache.checked(item.artifact, cache)) for item in base_debs
-    ]
-    return apt.additions(rootfs.SUITES, wanted, installed, mirror, remedy=RENEW)
-
-
-def locked(path: Path, packages: Sequence[str], base_debs: Sequence[Deb]) -> list[Deb]:
-    """The packages that a flavour adds to the base, as its lock lists them.
-
-    Args:
-        path: the lock.
-        packages: the names that the flavour lists.
-        base_debs: the locked base.
-
-    Raises:
-        LockError: the lock is missing, stale or edited by hand.
-    """
-    return deb.read(path, inputs=inputs_digest(packages, base_debs), remedy=_LOCK)
 
 
 def key(base_debs: Sequence[Deb], debs: Sequence[Deb]) -> str:
@@ -106,7 +42,7 @@ def key(base_debs: Sequence[Deb], debs: Sequence[Deb]) -> str:
         {
             "base": rootfs.key(base_debs),
             "debs": _hashes(debs),
-            "format": FORMAT,
+            "format": format_numbers.EXTRA_PACKAGES,
             "recipe": {path.name: sha256.of_file(path) for path in files},
         }
     )

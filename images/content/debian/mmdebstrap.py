@@ -20,7 +20,7 @@ from pathlib import Path
 
 from images.content.debian import mmdebstrap_check
 from images.errors import BuildError, StoreError, ToolError
-from images.inputs.lock import apt
+from images.inputs.resolve import apt
 
 REPOSITORY = "packages.tar"
 RESULT = "base.tar"

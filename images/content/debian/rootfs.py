@@ -13,75 +13,29 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from images import format_numbers
 from images.content.debian import host_traces, mmdebstrap
 from images.formats import deb_file, tar_entries
 from images.inputs.fetch import download_cache
-from images.inputs.lock import apt, deb, sealed_text
+from images.inputs.lock import sealed_text
 from images.inputs.lock.deb import Deb
-from images.inputs.lock.mirror import DEBIAN, SECURITY, Mirror
 from images.oci.layer.entry import Entry
-from images.repository import LOCKS
 from images.util import sha256
-
-LOCK = LOCKS / "base-bookworm.txt"
-RENEW = "python build.py lock --base"
 
 # The time that the base claims to be made at; any other constant would do. 2025-01-01 00:00 UTC.
 EPOCH = 1735689600
 
-FORMAT = "2"
-"""Part of the base's key. Raise it when other bytes come out of the same inputs."""
 
 RECIPE = Path(__file__).with_name("recipe")
-SUITES = (
-    apt.Suite(DEBIAN, "bookworm", "main"),
-    apt.Suite(DEBIAN, "bookworm-updates", "main"),
-    apt.Suite(SECURITY, "bookworm-security", "main"),
-)
-DISTRO = "debian-12"
-"""The release of those suites, as package URLs name it."""
-
-
-def packages() -> list[str]:
-    """The names in `recipe/packages.txt`."""
-    lines = (RECIPE / "packages.txt").read_text(encoding="utf-8").splitlines()
-    names = (line.partition("#")[0].strip() for line in lines)
-    return sorted(name for name in names if name)
-
-
-def inputs_digest() -> str:
-    """The digest of what chooses the packages, for the lock's seal; hexadecimal SHA-256."""
-    suites = [[suite.archive, suite.name, suite.component] for suite in SUITES]
-    return sealed_text.digest_of({"packages": packages(), "suites": suites})
 
 
 def key(debs: Sequence[Deb]) -> str:
     """The digest of all that decides about the base's bytes; hexadecimal SHA-256."""
     recipe = {path.name: sha256.of_file(path) for path in sorted(RECIPE.iterdir())}
-    del recipe["packages.txt"]  # what it chose is in `debs`; its comments may change
     hashes = sorted(package.artifact.sha256 for package in debs)
     return sealed_text.digest_of(
-        {"debs": hashes, "epoch": EPOCH, "format": FORMAT, "recipe": recipe}
+        {"debs": hashes, "epoch": EPOCH, "format": format_numbers.DEBIAN_ROOTFS, "recipe": recipe}
     )
-
-
-def lock(mirror: Mirror) -> str:
-    """The text of a fresh lock: the newest packages that the mirror has for the recipe.
-
-    Raises:
-        ToolError: apt, its keyring or the mirror's signed indices cannot be had.
-        LockError: the packages of the recipe do not exist or do not fit together.
-    """
-    return deb.seal(apt.closure(SUITES, packages(), mirror), inputs_digest())
-
-
-def locked(path: Path = LOCK) -> list[Deb]:
-    """The packages of the base, as its lock lists them.
-
-    Raises:
-        LockError: the lock is missing, stale or edited by hand.
-    """
-    return deb.read(path, inputs=inputs_digest(), remedy=RENEW)
 
 
 def build(debs: Sequence[Deb], cache: Path, workdir: Path) -> Path:

@@ -1,8 +1,8 @@
 """Byte code for the image's Python: deterministic `.pyc` files beside their sources.
 
-They hold the time and the size of their source, as Python's own do: the time that all layers give
-their files (`tarhead.MTIME`). Python then takes the byte code without reading the source, and an
-edited source, which has another time, is compiled again. What else was tried, and what it costs:
+They hold the time and the size of their source, as Python's own do: the time that all files in
+layers have (`tar_header.MTIME`). Python then uses the byte code without reading the source, and
+compiles an edited source, which has another time, again. The alternatives and their costs:
 docs/cold-start.md, "Byte code and edited sources".
 """
 
@@ -26,13 +26,10 @@ from images.errors import ToolError
 from images.oci.layer import tar_header
 from images.oci.layer.entry import Entry, of_bytes
 
-FORMAT = "4"
-"""Part of the key of every layer with byte code. Raise it when other bytes come out."""
-
 _WORKER = Path(__file__).with_name("bytecode_worker.py")
 _TAG = f"cpython-{image_paths.PYTHON.replace('.', '')}"
-_PIPE = 1 << 20  # bytes; what Linux lets every user have of a pipe
-_AHEAD = 256  # entries that wait behind a source for their turn
+_PIPE = 1 << 20  # bytes; the largest pipe that Linux gives every user
+_AHEAD = 256  # entries that may wait behind a source that is being compiled
 _COMPILED = (
     f"{image_paths.SITE_PACKAGES}/",
     f"usr/lib/python{image_paths.PYTHON}/",
@@ -41,9 +38,9 @@ _COMPILED = (
 
 
 class Compiler:
-    """Compiles with the image's interpreter, one process for each layer that is being made.
+    """Processes of the image's interpreter that compile, one for each layer that is being made.
 
-    Use it as a context manager; leaving it ends the processes.
+    A context manager: leaving it ends the processes.
 
     Args:
         command: the interpreter's command line.
@@ -69,7 +66,7 @@ class Compiler:
             worker.end()
 
     def prepare(self) -> None:
-        """Start a process before it is wanted: it takes a moment until it can compile.
+        """Start a process before it is needed: it takes a moment until it can compile.
 
         Raises:
             ToolError: the interpreter does not start.
@@ -79,7 +76,7 @@ class Compiler:
 
     @contextmanager
     def lent(self) -> Iterator[Worker]:
-        """A process for one thread alone.
+        """Lend a process to one thread.
 
         Raises:
             ToolError: the interpreter does not start.
@@ -90,16 +87,16 @@ class Compiler:
             worker = Worker(self._command, self._env)
             self._workers.append(worker)
         yield worker
-        # Not after an error: answers that nobody took would be taken for those of other sources.
+        # Not after an error: answers that were not read would be taken for those of other sources.
         self._idle.append(worker)
 
 
 class Worker:
     """A process that compiles one source after the other.
 
-    Sources are sent before the answers to earlier ones are taken, so that the process has work
-    while the layer's thread has other. As many as the pipe holds: sending then never waits for a
-    process that waits for its answer to be taken.
+    Sources are sent before the answers to earlier ones are read, so that the process has work while
+    the layer's thread does something else. No more than the pipe holds: sending then never waits
+    for a process that waits for its answer to be read.
 
     Args:
         command: the interpreter's command line.
@@ -123,8 +120,8 @@ class Worker:
         except OSError as error:
             raise ToolError(
                 f"the image's Python does not start: {error}",
-                remedy="it is in the download cache: where programs may not run from there "
-                "(mounted noexec), choose another place with --cache DIR",
+                remedy="it is in the download cache: if that is mounted noexec, choose another "
+                "directory with --cache DIR",
             ) from error
         if self._process.stdin is None or self._process.stdout is None:
             raise AssertionError("the worker was started with pipes")
@@ -133,14 +130,14 @@ class Worker:
         _widened(self._answers)
 
     def takes(self, path: str, source: bytes) -> bool:
-        """Whether a source can be sent now; if not, take an answer first."""
+        """Return whether a source can be sent now; if not, read an answer first."""
         return not self._asked or _pages(path, source) <= self._room
 
     def ask(self, path: str, source: bytes) -> None:
-        """Send a source that it takes.
+        """Send a source that `takes` allows.
 
         Args:
-            path: absolute path that the source will have in the image.
+            path: absolute path of the source in the image.
             source: its bytes.
         """
         name = path.encode(errors="surrogateescape")
@@ -148,14 +145,14 @@ class Worker:
         pages = _pages(path, source)
         self._asked.append((path, pages))
         self._room -= pages
-        with suppress(BrokenPipeError):  # `answer` tells of it
+        with suppress(BrokenPipeError):  # `answer` reports it
             self._requests.write(head + name + source)
             self._requests.flush()
 
     def answer(self) -> bytes:
-        """The `.pyc` of the earliest source that has none; empty when it does not compile.
+        """Return the `.pyc` of the earliest source without an answer; empty if it does not compile.
 
-        Templates and old syntax do not.
+        Templates and old syntax do not compile.
 
         Raises:
             ToolError: the interpreter died.
@@ -173,29 +170,29 @@ class Worker:
         return code
 
     def end(self) -> None:
-        """End the process, whatever it does."""
+        """Kill the process."""
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.communicate()
 
 
 def _widened(pipe: IO[bytes]) -> int:
-    """Widen a pipe as far as the system lets everybody; gives the pages that it holds."""
-    with suppress(OSError):  # a user who has many pipes
+    """Widen a pipe as far as the system lets every user; return how many pages it holds."""
+    with suppress(OSError):  # the user has many pipes
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE)
     return fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) // mmap.PAGESIZE
 
 
 def _pages(path: str, source: bytes) -> int:
-    """Pages of a pipe that a request takes up, at most: it may be written in two pieces."""
+    """Return the most pages of a pipe that a request takes up: it may be written in two pieces."""
     return (8 + 4 * len(path) + len(source)) // mmap.PAGESIZE + 2
 
 
 def compiled(entries: Iterable[Entry], compiler: Compiler) -> Iterator[Entry]:
-    """The entries, each Python source in an import path followed by its byte code.
+    """Yield the entries, each Python source in an import path followed by its byte code.
 
-    Byte code that came with the entries is dropped: it was made for other times and paths. The
-    byte code of sources that are links to others of the entries comes last.
+    Byte code among the entries is dropped: it was made for other times and paths. The byte code of
+    links to sources among the entries comes last.
 
     Raises:
         ToolError: the interpreter does not start or died.
@@ -215,12 +212,12 @@ def compiled(entries: Iterable[Entry], compiler: Compiler) -> Iterator[Entry]:
 
 
 class _Step(NamedTuple):
-    """What becomes of an entry.
+    """One entry to pass on, and the source to compile.
 
     Attributes:
-        entry: to be passed on; None for a link, which was passed on before.
+        entry: the entry; None for a link, which was passed on before.
         path: absolute path of the source in the image.
-        source: what is to be compiled; None for what is not.
+        source: its bytes; None for an entry that is not compiled.
     """
 
     entry: Entry | None
@@ -264,7 +261,7 @@ def _source(entry: Entry) -> bytes:
 
 
 def is_code(path: str) -> bool:
-    """Whether a file is byte code: that of wheels is dropped, as the image has its own."""
+    """Return whether a file is byte code, which is dropped from wheels: the image has its own."""
     return "/__pycache__/" in path and path.endswith(".pyc")
 
 

@@ -1,9 +1,9 @@
-"""Compiles sources that come on standard input; run by the image's own interpreter.
+"""A program that compiles sources from standard input; the image's own interpreter runs it.
 
-    python bytecode_worker.py MTIME     what the image says of each source's modification time
+    python bytecode_worker.py MTIME     the modification time of each source in the image
 
 Each request is a path and a source, each behind its length (4 bytes, big-endian); each answer is
-the .pyc behind its length, of which 0 says that the source does not compile.
+the .pyc behind its length, which is 0 for a source that does not compile.
 """
 
 import importlib
@@ -15,11 +15,11 @@ from typing import Any
 # What `py_compile` uses; its own function reads and writes files.
 bootstrap: Any = importlib.import_module("importlib._bootstrap_external")
 
-_USED = 3  # a child's exit status: go on with a fresh one
+_USED = 3  # exit status of a child that must be replaced
 
 
 def compiled(path: bytes, source: bytes, mtime: int) -> bytes:
-    """The .pyc of a source that will lie at `path` with that time; empty on errors."""
+    """Return the .pyc of a source at `path` with that time; empty if it does not compile."""
     try:
         code = compile(
             source, path.decode(errors="surrogateescape"), "exec", dont_inherit=True, optimize=0
@@ -30,7 +30,7 @@ def compiled(path: bytes, source: bytes, mtime: int) -> bytes:
 
 
 def exactly(size: int) -> bytes:
-    """That many bytes of standard input, and none of what is behind them: the next process's."""
+    """Return `size` bytes of standard input and read no more: the rest is for the next process."""
     found = b""
     while len(found) < size and (piece := os.read(0, size - len(found))):
         found += piece
@@ -38,7 +38,11 @@ def exactly(size: int) -> bytes:
 
 
 def serve(mtime: int) -> int:
-    """Answer requests until standard input ends, or until the process is no longer as it began."""
+    """Answer requests until standard input ends or a source has left its mark on this process.
+
+    Returns:
+        The exit status.
+    """
     answers = sys.stdout.buffer
     modules = len(sys.modules)
     while head := exactly(8):
@@ -48,7 +52,7 @@ def serve(mtime: int) -> int:
         try:
             answers.write(len(answer).to_bytes(4, "big") + answer)
             answers.flush()
-        except BrokenPipeError:  # the builder was killed: nobody waits for the others
+        except BrokenPipeError:  # the builder was killed
             return 0
         if not answer or len(sys.modules) != modules:
             return _USED
@@ -58,9 +62,9 @@ def serve(mtime: int) -> int:
 def main(mtime: int) -> None:
     """Answer requests in a child process that is replaced when a source has left its mark on it.
 
-    Byte code tells of the process that made it: marshal writes strings that are interned, and
-    objects that something else refers to, in another way. What a source leaves behind in that way
-    (a name of one letter, a codec) comes with an import (of unicodedata, of the codec).
+    Byte code depends on the process that makes it: marshal writes interned strings, and objects
+    that something else refers to, in another way. A source that leaves such a thing behind (a name
+    of one letter, a codec) also causes an import (of unicodedata, of the codec).
     """
     warnings.simplefilter("ignore")
     status = _USED

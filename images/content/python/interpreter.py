@@ -1,12 +1,13 @@
 """The image's own Python, run on the host without chroot and without root.
 
-Byte code and wheels made from sdists have to come from the image's Python, not from the builder's.
-Its files are extracted from the base's .debs into the download cache and started through their own
+Byte code and wheels made from sdists must come from the image's Python, not from the builder's. Its
+files are extracted from the base's .debs into the download cache and started through their own
 loader, so neither the host's Python nor its C library matters.
 
-A download cache may be damaged, or come from somebody else. So the digest of the extracted files is
-locked, and they are hashed before they are run, once in a process; what is there and is not them is
-replaced. Nothing is written beside them afterwards: they hold no byte code, and make none.
+A download cache may be damaged, or shared by others. So the digest of the extracted files is
+locked, and they are hashed before they are run, once in a process; other files in their directory
+are replaced. Nothing is written there afterwards: it has no byte code, and the interpreter writes
+none.
 """
 
 from __future__ import annotations
@@ -25,45 +26,19 @@ from images import image_paths
 from images.errors import IntegrityError, LockError, StoreError
 from images.formats import deb_file
 from images.inputs.fetch import download_cache
-from images.inputs.lock import sealed_text
+from images.inputs.lock import python_lock
 from images.inputs.lock.deb import Deb
-from images.repository import LOCKS
 from images.util import tree_digest
-
-FORMAT = "2"
-"""Part of the directory's name. Raise it, and lock, when `extracted` lays it out in another way."""
-
-LOCK = LOCKS / "python-bookworm.txt"
-"""Holds the digest of the extracted files."""
-
-RENEW = "python build.py lock --base"
-_TREE = "tree sha256:"
 
 _PYTHON = f"python{image_paths.PYTHON}"
 _LOADER = "ld-linux-x86-64.so.2"
-_PACKAGES = (
-    f"{_PYTHON}-minimal",  # the program
-    f"lib{_PYTHON}-minimal",  # what it needs to start
-    f"lib{_PYTHON}-stdlib",  # the rest of the standard library
-    "libc6",
-    "libexpat1",
-    "zlib1g",
-    # What extension modules of the standard library are linked with.
-    "libbz2-1.0",
-    "libcrypt1",
-    "libffi8",
-    "liblzma5",
-    "libsqlite3-0",
-    "libssl3",
-    "libuuid1",
-)
-# Modules that would need more libraries: terminals and databases are of no use to a builder.
-# Without them none can load a library of the host's by accident.
+# Modules that would need more libraries: a builder needs neither terminals nor databases. Without
+# them no module can load one of the host's libraries by accident.
 _LEFT_OUT = re.compile(r"lib-dynload/(_curses|_dbm|_gdbm|nis|readline|_tkinter)")
 _OF_LOADER = frozenset(":;$")
 _LIBRARY = re.compile(r"(?:usr/)?lib/x86_64-linux-gnu/(?P<name>[^/]+\.so[^/]*)")
 
-# The program that `sys.executable` names: child processes of a build start the same way.
+# `sys.executable`: child processes of a build start the same way.
 _WRAPPER = """\
 #!/bin/sh
 # Starts Python with its own loader and libraries, whatever the host has.
@@ -79,10 +54,10 @@ class Interpreter:
 
     Attributes:
         command: the start of a command line; isolated from the user's and the host's packages.
-        env: the whole environment to run it with. Nothing of the builder's may be added that
-            starts with `PYTHON` or `LD_`.
+        env: its whole environment. No variable of the builder's that starts with `PYTHON` or `LD_`
+            may be added.
         version: e.g. `3.11.2`.
-        home: the directory that all of it is in; None of one that is the system's.
+        home: the directory of all its files; None for a system's interpreter.
     """
 
     command: tuple[str, ...]
@@ -91,7 +66,7 @@ class Interpreter:
     home: Path | None = None
 
     def moved(self, home: str) -> tuple[str, ...]:
-        """The command line where its directory has another path."""
+        """Return the command line for its directory at another path."""
         if self.home is None:
             return self.command
         return tuple(
@@ -100,82 +75,52 @@ class Interpreter:
         )
 
 
-def needed(debs: Sequence[Deb]) -> list[Deb]:
-    """The packages that the interpreter is made of.
-
-    Raises:
-        LockError: the base does not have one of them.
-    """
-    found = {deb.package: deb for deb in debs if deb.package in _PACKAGES}
-    if absent := [package for package in _PACKAGES if package not in found]:
-        raise LockError(
-            f"the base has no {', '.join(absent)}, which its Python is made of",
-            remedy=RENEW,
-        )
-    return [found[package] for package in _PACKAGES]
-
-
-def lock(debs: Sequence[Deb], cache: Path) -> str:
-    """The text of a fresh lock of the extracted files.
+def fresh_digest(debs: Sequence[Deb], cache: Path) -> str:
+    """Extract the files anew and return their digest, for the lock.
 
     Args:
         debs: the locked packages of the base.
-        cache: the download cache, which has those that `needed` names.
+        cache: the download cache, which has those of the interpreter.
 
     Raises:
-        LockError, FetchError, IntegrityError, StoreError: as `extracted`.
+        LockError, IntegrityError, StoreError: as `extracted`.
     """
     with _made(debs, cache) as tree:
-        return sealed_text.seal(_key(debs), [_TREE + tree_digest.of(tree)])
-
-
-def locked(debs: Sequence[Deb], path: Path | None = None) -> str:
-    """The digest that the extracted files must have.
-
-    Args:
-        debs: the locked packages of the base.
-        path: the lock; `LOCK` by default.
-
-    Raises:
-        LockError: the lock is missing, stale or edited by hand.
-    """
-    path = path or LOCK
-    sealed = sealed_text.read(path, remedy=RENEW)
-    if sealed.inputs != _key(debs):
-        raise LockError(f"{path}: lock is stale: the base changed since then", remedy=RENEW)
-    return sealed.lines[0].removeprefix(_TREE) if sealed.lines else ""
+        return tree_digest.of(tree)
 
 
 def missing(debs: Sequence[Deb], cache: Path) -> list[Deb]:
-    """The packages that `extracted` will read: none when the interpreter is there already.
+    """Return the packages that `extracted` will read: none if the interpreter is there already.
 
     Raises:
-        LockError: the base does not have a package that the interpreter is made of, or the lock of
-            the extracted files is not of this base.
+        LockError: the base lacks a package of the interpreter, or the lock of the extracted files
+            is of another base.
     """
-    return [] if _is_whole(_home(debs, cache), locked(debs)) else needed(debs)
+    return (
+        [] if _is_whole(_home(debs, cache), python_lock.read(debs)) else python_lock.packages(debs)
+    )
 
 
 def extracted(debs: Sequence[Deb], cache: Path) -> Interpreter:
-    """The interpreter of a base; extracted on first use, safe for several builds at once.
+    """Return the interpreter of a base, extracted on first use; safe for several builds at once.
 
     Args:
         debs: the locked packages of the base.
         cache: the download cache, which has those that `missing` names.
 
     Raises:
-        LockError: the base does not have a package that the interpreter is made of, or what is
-            extracted is not what was locked.
-        IntegrityError: a package is broken.
+        LockError: the base lacks a package of the interpreter, or the extracted files are not the
+            locked ones.
+        IntegrityError: a package is damaged.
         StoreError: the cache cannot be written.
     """
-    home, tree = _home(debs, cache), locked(debs)
+    home, tree = _home(debs, cache), python_lock.read(debs)
     if not _is_whole(home, tree):
         with _made(debs, cache) as fresh:
             if (found := tree_digest.of(fresh)) != tree:
                 raise LockError(
-                    f"{LOCK}: the extracted Python has the digest {found}, not {tree}",
-                    remedy=RENEW,
+                    f"{python_lock.PATH}: the extracted Python has the digest {found}, not {tree}",
+                    remedy=python_lock.RENEW,
                 )
             _put(fresh, home, tree)
     home = _literal(home)
@@ -183,12 +128,12 @@ def extracted(debs: Sequence[Deb], cache: Path) -> Interpreter:
 
 
 def is_literal(path: str) -> bool:
-    """Whether the loader takes a path as it is: see `extracted` for one that it does not."""
+    """Return whether the loader takes a path literally; `extracted` returns another name if not."""
     return not _OF_LOADER.intersection(path)
 
 
 def _literal(home: Path) -> Path:
-    """A name of the directory that the loader takes as it is, as long as this process lives.
+    """Return a name of the directory that the loader takes literally while this process lives.
 
     The loader splits lists of directories at `:` and `;` and gives `$` a meaning, there and in the
     names of modules that Python loads; none of it can be quoted.
@@ -200,7 +145,7 @@ def _literal(home: Path) -> Path:
 
 @functools.cache
 def _opened(directory: Path) -> int:
-    """A descriptor that stays open: the interpreter loads modules until the process ends."""
+    """Open a directory until the process ends: the interpreter loads modules that long."""
     return os.open(directory, os.O_PATH | os.O_DIRECTORY)
 
 
@@ -213,23 +158,18 @@ def _is_whole(home: Path, tree: str) -> bool:
         try:
             if tree_digest.of(home) != tree:
                 return False
-        except OSError:  # not there, or not to be read: then it is made
+        except OSError:  # missing or unreadable: it is made anew
             return False
         _hashed.add((home, tree))
     return True
 
 
-def _key(debs: Sequence[Deb]) -> str:
-    hashes = [deb.artifact.sha256 for deb in needed(debs)]
-    return sealed_text.digest_of({"format": FORMAT, "debs": hashes})
-
-
 def _home(debs: Sequence[Deb], cache: Path) -> Path:
-    return cache.absolute() / "interpreters" / _key(debs)
+    return cache.absolute() / "interpreters" / python_lock.inputs_digest(debs)
 
 
 def _version(debs: Sequence[Deb]) -> str:
-    (program,) = (deb for deb in debs if deb.package == _PACKAGES[0])
+    (program,) = (deb for deb in debs if deb.package == python_lock.PROGRAM)
     return program.version.partition("-")[0]
 
 
@@ -238,12 +178,12 @@ def _command(home: Path) -> tuple[str, ...]:
     return (
         str(libraries / _LOADER),
         "--inhibit-cache",  # the host's ld.so.cache names the host's libraries
-        "--argv0",  # what sys.executable and the search for the standard library start from
+        "--argv0",  # sys.executable and the search for the standard library start from it
         str(home / "bin" / _PYTHON),
         "--library-path",
         str(libraries),
         str(home / "libexec" / _PYTHON),
-        "-B",  # byte code beside the sources would be run unread, and would change the tree
+        "-B",  # byte code beside the sources would run unchecked and change the tree's digest
         "-I",
         "-S",
     )
@@ -255,8 +195,8 @@ def _environment() -> dict[str, str]:
 
 @contextmanager
 def _made(debs: Sequence[Deb], cache: Path) -> Iterator[Path]:
-    """The files in a directory of their own, beside their place; gone in the end."""
-    packages = [download_cache.checked(deb.artifact, cache) for deb in needed(debs)]
+    """Extract the files into a temporary directory beside their final one."""
+    packages = [download_cache.checked(deb.artifact, cache) for deb in python_lock.packages(debs)]
     home = _home(debs, cache)
     try:
         home.parent.mkdir(parents=True, exist_ok=True)
@@ -269,11 +209,12 @@ def _made(debs: Sequence[Deb], cache: Path) -> Iterator[Path]:
     except OSError as error:
         raise StoreError(
             f"{home}: cannot be written: {error}",
-            remedy="choose a place that you may write with --cache DIR",
+            remedy="choose a writable directory with --cache DIR",
         ) from error
 
 
 def _extract(packages: Sequence[Path], work: Path) -> None:
+    """Lay the files out in a directory; raise `format_numbers.INTERPRETER` when this changes."""
     for package in packages:
         _unpack(package, work)
     wrapper = work / "bin" / _PYTHON
@@ -284,7 +225,7 @@ def _extract(packages: Sequence[Path], work: Path) -> None:
 
 
 def _put(fresh: Path, home: Path, tree: str) -> None:
-    """Give the files their place; what is there is damaged, unless another build was quicker."""
+    """Move the files to their directory, over damaged ones unless another build was quicker."""
     aside = fresh.with_name(f"{fresh.name}.damaged")
     with suppress(FileNotFoundError):
         home.rename(aside)
@@ -310,18 +251,18 @@ def _unpack(package: Path, work: Path) -> None:
             path = work / place
             path.parent.mkdir(parents=True, exist_ok=True)
             if member.issym():
-                if "/" not in member.linkname:  # others lead out, such as to /etc
+                if "/" not in member.linkname:  # others lead outside, e.g. to /etc
                     path.symlink_to(member.linkname)
             elif member.isreg():
                 with path.open("xb") as stream:
                     stream.write(content())
                 path.chmod(0o755 if member.mode & 0o100 else 0o644)
             elif not member.isdir():
-                raise IntegrityError(f"{package.name}: {member.name}: an unexpected kind of file")
+                raise IntegrityError(f"{package.name}: {member.name}: unexpected kind of file")
 
 
 def _places(name: str) -> Iterator[str]:
-    """Where a package's file goes; nowhere if the interpreter does not need it."""
+    """Yield the path of a package's file below the directory; none if it is not needed."""
     library = _LIBRARY.fullmatch(name)
     if name == f"usr/bin/{_PYTHON}":
         yield f"libexec/{_PYTHON}"

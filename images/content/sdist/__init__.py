@@ -1,1 +1,1 @@
-"""Sdists to wheels, built in a sandbox."""
+"""Wheels from sdists, built in a sandbox."""

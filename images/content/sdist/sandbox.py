@@ -1,14 +1,14 @@
-"""Runs foreign code on files of its own, out of reach of the builder and of the network.
+"""A sandbox for foreign code: it gets its own files, and neither the builder's nor the network.
 
-An sdist's build is the one place where code of the package index runs on the machine that builds.
-It gets namespaces of its own (mounts, network, processes, IPC): a file system in memory with its
-own files, the system's /usr and a few devices, no network, no other process, another user without
-any capability, an environment of ours alone. How they are made differs from host to host.
+An sdist's build is the one step in which code of the package index runs on the building machine. It
+gets namespaces of its own (mounts, network, processes, IPC): a file system in memory with its own
+files, the system's /usr and a few devices, no network, no other process, another user without
+capabilities, a fixed environment. How these are made differs from host to host.
 
-A container without the right to make namespaces gives root one thing less: another user. That user
-reads neither root's files nor the environment of root's processes, and writes nothing of root's;
-the network and what everybody may read stay within reach, which is reported. Where not even that is
-possible nothing is run.
+In a container that may make no namespaces, root can still run it as another user. That user can
+neither read root's files and the environment of root's processes nor write anything of root's; the
+network and world-readable files stay within reach, which is reported. Where not even that is
+possible, nothing is run.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ OUTPUT = "output.tar"
 
 _SCRIPT = Path(__file__).with_name("sandbox.sh")
 SPACES = ("--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--kill-child")
-"""Options of `unshare`: the namespaces that end with the builder, and what the code may not see."""
+"""Options of `unshare`: namespaces that hide the host, and end with the builder."""
 
 NOBODY = "65534"
-"""The id of a user who owns nothing."""
+"""The id of a user who owns no files."""
 
 _UNSHARE = ("unshare", *SPACES, "--")
 _CONTAINER = "in a container, give it --cap-add SYS_ADMIN --security-opt seccomp=unconfined"
-_UNREAD = 128 + signal.SIGPIPE  # nobody took all of it, who says why
+_UNREAD = 128 + signal.SIGPIPE  # the reader stopped, and reports why
 _LONGEST_LOG = 1 << 20
-_FULL = (os.strerror(errno.ENOSPC), "Wrote only")  # the latter is tar's word
+_FULL = (os.strerror(errno.ENOSPC), "Wrote only")  # the latter is tar's message
 _FEED = """
 files=$1; shift
 while [ $# -gt 0 ]; do
@@ -56,21 +56,22 @@ exec cat "$files"
 """
 
 NO_ROOM = (
-    "free some space on the disks of the store and of TMPDIR, and memory: a build's files lie in it"
+    "free some space on the disks of the store and of TMPDIR, and memory, which holds a build's "
+    "files"
 )
-_ROOT = "/mnt"  # where the file system in memory is put; nobody else sees it there
-_SYSTEM = ":/usr/sbin:/usr/bin:/sbin:/bin"  # users lack chroot's place in their PATH
+_ROOT = "/mnt"  # mount point of the file system in memory, in its own mount namespace
+_SYSTEM = ":/usr/sbin:/usr/bin:/sbin:/bin"  # the PATH of users lacks chroot's directory
 
 Command = Callable[[str], Sequence[str]]
-"""Makes a command line, given the absolute path of the unpacked files."""
+"""Returns a command line, given the absolute path of the unpacked files."""
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How code is confined on this host.
+    """A way to confine code on this host.
 
     Attributes:
-        prefix: what makes the namespaces; empty where there are none.
+        prefix: the command that makes the namespaces; empty without them.
         user: the numeric id that the code gets, or `self` for that of the caller, which in
             namespaces is an ordinary user's.
     """
@@ -93,22 +94,22 @@ def run(
     trees: Mapping[str, Path] = MappingProxyType({}),
     way: Way | None = None,
 ) -> Path:
-    """Run a command, confined; it never fails because the command does.
+    """Run a command in the sandbox; a command that fails is no error.
 
     Args:
-        files: a tar of what the command is to have.
-        command: what is run. It may leave files in `wheel/`.
-        env: its whole environment, but for HOME.
-        workdir: gets a tar with `wheel/` and `log`, what the command printed.
-        trees: directories that it is to have besides, by their names there.
-        way: how; by default the strictest that works here.
+        files: a tar of the command's files.
+        command: the command. It may leave files in `wheel/`.
+        env: its whole environment, without HOME.
+        workdir: gets a tar with `wheel/` and `log`, the command's output.
+        trees: further directories of the command, by their names in the sandbox.
+        way: by default the strictest that works here.
 
     Returns:
         The path of that tar.
 
     Raises:
-        ToolError: nothing can be confined on this host.
-        StoreError: there is no room for the files.
+        ToolError: this host permits no sandbox.
+        StoreError: no space is left for the files.
     """
     way = way or found()
     output = workdir / OUTPUT
@@ -119,16 +120,20 @@ def run(
     return output
 
 
-def _failed(told: str) -> BuildError:
-    message = f"what is built from an sdist cannot be confined: {_end(told)}"
-    if any(words in told for words in _FULL):
+def _failed(stderr: str) -> BuildError:
+    message = f"the sandbox of an sdist's build failed: {_end(stderr)}"
+    if any(words in stderr for words in _FULL):
         return StoreError(f"no space left: {message}", remedy=NO_ROOM)
-    return ToolError(message, remedy=f"see whether there is memory for its files; {_CONTAINER}")
+    return ToolError(message, remedy=f"check that memory is free for its files; {_CONTAINER}")
 
 
 @contextmanager
 def _feeding(files: Path, trees: Mapping[str, Path]) -> Iterator[int]:
-    """A descriptor of one tar after the other; `tar` reads a tree ten times as fast as Python."""
+    """Open a stream of tars in a row; `tar` reads a tree ten times as fast as Python.
+
+    Yields:
+        Its descriptor.
+    """
     if not trees:
         with files.open("rb") as stream:
             yield stream.fileno()
@@ -141,14 +146,14 @@ def _feeding(files: Path, trees: Mapping[str, Path]) -> Iterator[int]:
             raise AssertionError("it was started with pipes")
         yield feeding.stdout.fileno()
         feeding.stdout.close()
-        told = feeding.stderr.read()
+        stderr = feeding.stderr.read()
     if feeding.returncode not in (0, _UNREAD):
-        raise ToolError(f"the image's Python cannot be copied: {_end(told.decode())}")
+        raise ToolError(f"the image's Python cannot be copied: {_end(stderr.decode())}")
 
 
 @cache
 def found() -> Way:
-    """The strictest way that works here; tried once in a process, and reported if it is weak.
+    """Return the strictest way that works here; tried once in a process, a weak one is reported.
 
     Raises:
         ToolError: there is none.
@@ -162,35 +167,35 @@ def found() -> Way:
             output.message(_weak(reasons))
         return way
     raise ToolError(
-        "an sdist's build would see your files and the network: this system lets you make no "
+        "an sdist's build would see your files and the network: this system does not let you make "
         f"namespaces ({'; '.join(dict.fromkeys(reasons))})",
         remedy="build as root; or let users make them (sysctl kernel.unprivileged_userns_clone=1, "
-        f"on Ubuntu kernel.apparmor_restrict_unprivileged_userns=0); {_CONTAINER}; or take the "
-        "layers that are made from sdists out of a shared cache (--cache-from)",
+        f"on Ubuntu kernel.apparmor_restrict_unprivileged_userns=0); {_CONTAINER}; or fetch the "
+        "layers that are made from sdists from a shared cache (--cache-from)",
     )
 
 
 def _weak(reasons: Sequence[str]) -> str:
     return (
-        "warning: sdists are built as another user, but with this machine's network and with what "
-        f"everybody may read on it: no namespaces can be made ({'; '.join(reasons)}); {_CONTAINER}"
+        "warning: sdists are built as another user, but with this machine's network and its "
+        f"world-readable files: no namespaces can be made ({'; '.join(reasons)}); {_CONTAINER}"
     )
 
 
 def ways() -> Iterator[Way]:
-    """The ways that may work for this user, strictest first."""
+    """Yield the ways that may work for this user, strictest first."""
     if os.geteuid() == 0:
         yield Way(_UNSHARE, NOBODY)
     yield Way(("unshare", "--user", "--map-root-user", *SPACES, "--"), "self")
     if os.geteuid() == 0:
         yield Way((), NOBODY)
     elif shutil.which("mmdebstrap"):
-        # Ubuntu's AppArmor lets mmdebstrap make user namespaces, and not `unshare`.
+        # Ubuntu's AppArmor lets mmdebstrap make user namespaces, but not `unshare`.
         yield Way(("mmdebstrap", "--unshare-helper", *_UNSHARE), NOBODY)
 
 
 def why_not(way: Way) -> str:
-    """Why a way does not work here; empty if it does."""
+    """Return the reason why a way does not work here; empty if it does."""
     with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as sink:
         with tarfile.open(fileobj=source, mode="w"):
             pass
@@ -207,7 +212,7 @@ def _reads_its_files(place: str) -> Sequence[str]:
 
 
 def log_of(output: IO[bytes]) -> str:
-    """What a command printed (of very much the end), out of the tar that `run` gives."""
+    """Return a command's output from the tar that `run` made; only the end of a very long one."""
     with tarfile.open(fileobj=output) as tar:
         if (log := tar.extractfile("log")) is None:
             return ""
@@ -228,7 +233,7 @@ def _run(
             return subprocess.run(
                 [*way.prefix, *script, *settings, *command(place)],
                 env={"PATH": path},
-                cwd="/",  # the new user may not be able to enter where we are
+                cwd="/",  # the new user may not be able to enter the current directory
                 stdin=source,
                 stdout=sink,
                 stderr=subprocess.PIPE,
@@ -249,13 +254,13 @@ def _directory(way: Way) -> Iterator[str]:
         raise ToolError(
             f"an sdist cannot be built below {tempfile.gettempdir()}: the image's Python cannot be "
             f"started in a path with any of : ; $, and this system makes no namespaces",
-            remedy=f"name another directory for temporary files, TMPDIR=/var/tmp; or {_CONTAINER}",
+            remedy=f"use another directory for temporary files, TMPDIR=/var/tmp; or {_CONTAINER}",
         )
     with tempfile.TemporaryDirectory(prefix="confined-") as top:
-        Path(top).chmod(0o711)  # another user passes through it
+        Path(top).chmod(0o711)  # another user must enter it
         yield top
 
 
-def _end(told: str) -> str:
-    lines = told.strip().splitlines()
-    return "; ".join(lines[-2:]) or "no reason given"  # the last line of tar's says nothing
+def _end(stderr: str) -> str:
+    lines = stderr.strip().splitlines()
+    return "; ".join(lines[-2:]) or "no reason given"  # tar's last line alone has no reason

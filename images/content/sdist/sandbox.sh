@@ -1,13 +1,14 @@
 #!/bin/sh
-# Unpacks a tar, runs a command on its files, and packs what the command leaves in wheel/ and log.
+# Unpack a tar, run a command on its files, and pack what the command leaves in wheel/ and log.
 #
-#   sh -c "$(cat confine.sh)" confine WHERE DIRECTORY USER COMMAND...    < input.tar > output.tar
+#   sh -c "$(cat sandbox.sh)" confine WHERE DIRECTORY USER COMMAND...    < input.tar > output.tar
 #
-# WHERE is `closed`: the command's root is a file system in memory, put on DIRECTORY in namespaces
-# that were made before; it has /usr and a few devices of this machine and nothing else. Or `open`:
-# DIRECTORY is an empty one of this machine. The files come into build/ below the command's root,
-# or below DIRECTORY. USER is the id that the command gets, or `self`; it has no capability and
-# gains none. What this shell writes and reads afterwards lies where the command cannot put a link.
+# WHERE is `closed`: the command's root is a file system in memory, mounted on DIRECTORY in
+# namespaces that exist already; it has this machine's /usr and a few devices and nothing else. Or
+# `open`: DIRECTORY is an empty directory of this machine. The files are unpacked into build/ below
+# the command's root, or below DIRECTORY. USER is the id that the command gets, or `self`; it has no
+# capability and gains none. The files that this shell reads and writes afterwards are in
+# directories where the command cannot put a link.
 set -eu
 where=$1 top=$2 user=$3
 shift 3
@@ -45,7 +46,7 @@ else
 	cd "$root"
 	mkdir build
 	enter=
-	session="setsid --wait" # the terminal that it could open would be the builder's
+	session="setsid --wait" # without the builder's terminal, which it could open
 fi
 
 tar --ignore-zeros --no-same-owner -xf - -C build
@@ -54,8 +55,8 @@ drop="setpriv --no-new-privs --inh-caps=-all --bounding-set=-all"
 if [ "$user" != self ]; then
 	chown -R "$user:$user" build/home build/source build/wheel
 	if [ "$where" = closed ]; then
-		# Ubuntu 22.04's setpriv works only where /proc has it, so not in the new root. What chroot
-		# needs of capabilities goes with the user.
+		# Ubuntu 22.04's setpriv needs /proc, which the new root lacks. The capabilities that chroot
+		# needs are lost with the change of user.
 		mount -t proc confined /proc 2> /dev/null || :
 		drop="$drop,+sys_chroot,+setuid,+setgid"
 		enter="$drop -- chroot --userspec=+$user:+$user --groups= $root"
@@ -67,10 +68,10 @@ else
 	drop="$drop --"
 fi
 
-# Not in place of this shell: the kernel forgets whom to kill with its parent where a uid changes.
-# Words of ours, meant to be split.
+# No exec: a process that changes its uid is no longer killed with its parent. The variables are
+# meant to be split into words.
 # shellcheck disable=SC2086
 $session $enter $drop env -i "$@" < /dev/null > "$top/log" 2>&1 || echo "status $?" >> "$top/log"
-# Here this shell is the first process: that is whatever the command left behind.
+# Without `open` this shell is the first process of its namespace: kill what the command left.
 [ "$where" = open ] || kill -9 -1 2> /dev/null || :
 tar -cf - -C "$top" log -C "$root/build" wheel

@@ -1,8 +1,8 @@
-"""An sdist to a wheel, built with the image's own Python and locked build requirements.
+"""The wheel of an sdist, built with the image's own Python and locked build requirements.
 
-Not on the host's Python: what it writes into a wheel would then depend on the host. The PEP 517
-hook runs without isolation of pip's kind, and confined (`images.content.sdist.sandbox`): it sees
-its source, the build requirements and the interpreter.
+Not with the host's Python, or the wheel would depend on the host. The PEP 517 hook runs without
+pip's build isolation, but in a sandbox (`images.content.sdist.sandbox`): it sees its source, the
+build requirements and the interpreter.
 """
 
 from __future__ import annotations
@@ -22,22 +22,19 @@ from images.content.sdist import sandbox
 from images.errors import BuildError, IntegrityError, StoreError, ToolError
 from images.formats import sdist_archive
 
-FORMAT = "1"
-"""Part of the key of every layer with a built wheel. Raise it when other wheels come out."""
-
 WORKER = Path(__file__).with_name("worker.py")
-EPOCH = 315532800  # the first time that a zip can hold
+EPOCH = 315532800  # the earliest time that a zip can represent
 
 _REMEDY = (
-    "see whether its `build:` requirements in matrix.yaml are complete; it has no network, and no "
-    "compiler unless matrix.yaml says `compiled:`"
+    "check that its `build:` requirements in matrix.yaml are complete; it has no network, and no "
+    "compiler without `compiled:` in matrix.yaml"
 )
 _ENVIRONMENT = {"SOURCE_DATE_EPOCH": str(EPOCH), "PYTHONHASHSEED": "0", "TZ": "UTC"}
 _INPUT = "input.tar"
 
 
 def build(sdist: Path, requirements: Sequence[Path], python: Interpreter, workdir: Path) -> Path:
-    """Build the wheel of an sdist; gives its path.
+    """Build the wheel of an sdist and return its path.
 
     Args:
         sdist: the `.tar.gz`.
@@ -46,10 +43,10 @@ def build(sdist: Path, requirements: Sequence[Path], python: Interpreter, workdi
         workdir: an empty directory for the build.
 
     Raises:
-        IntegrityError: the sdist is not one.
-        ToolError: the build failed, and the message ends with its last lines; or it cannot be
-            confined on this host.
-        StoreError: the disk, or the memory that the build's files are in, is full.
+        IntegrityError: the file is not an sdist, or the wheel is of another distribution.
+        ToolError: the build failed, and the message ends with its last lines; or this host
+            permits no sandbox.
+        StoreError: the disk, or the memory that holds the build's files, is full.
     """
     files = workdir / _INPUT
     pack(sdist, requirements, workdir / "unpacked", files)
@@ -67,7 +64,7 @@ def build(sdist: Path, requirements: Sequence[Path], python: Interpreter, workdi
 
 
 def pack(sdist: Path, requirements: Sequence[Path], place: Path, files: Path) -> None:
-    """Put into a tar what the worker reads, with owners, modes and times that tell of nobody.
+    """Write a tar of the worker's input, with owners, modes and times that are the same everywhere.
 
     Args:
         sdist: the `.tar.gz`.
@@ -76,7 +73,7 @@ def pack(sdist: Path, requirements: Sequence[Path], place: Path, files: Path) ->
         files: the tar.
 
     Raises:
-        IntegrityError: the sdist is not one.
+        IntegrityError: the file is not an sdist.
     """
     source = sdist_archive.unpacked(sdist, place / "sdist").rename(place / "source")
     for wheel in requirements:
@@ -93,7 +90,7 @@ def pack(sdist: Path, requirements: Sequence[Path], place: Path, files: Path) ->
 
 
 def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    """A file of root's with no time: a build may copy both into what it makes."""
+    """Return a member with fixed owner, time and mode, which a build may copy into its wheel."""
     member.uid = member.gid = 0
     member.uname = member.gname = ""
     member.mtime = EPOCH
@@ -102,18 +99,18 @@ def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
 
 
 def wheel_of(name: str, output: Path, log: str, remedy: str) -> Path:
-    """The wheel that a build left, beside the tar that it is in.
+    """Extract the wheel from a build's output, beside it, and return its path.
 
     Args:
         name: of the sdist.
-        output: a tar of what the build left.
-        log: what it printed.
-        remedy: where it failed.
+        output: a tar of the files that the build left.
+        log: the build's output.
+        remedy: for a failed build.
 
     Raises:
-        IntegrityError: it left one of another distribution.
-        ToolError: it left none, or several.
-        StoreError: there was no room for its files.
+        IntegrityError: the wheel is of another distribution.
+        ToolError: there is no wheel, or several.
+        StoreError: the disk was full.
     """
     with tarfile.open(output) as tar:
         wheels = [member for member in tar if member.isfile() and member.name.endswith(".whl")]
@@ -131,10 +128,10 @@ def wheel_of(name: str, output: Path, log: str, remedy: str) -> Path:
 
 
 def _check_name(sdist: str, wheel: str) -> None:
-    """See that an sdist became a wheel of the same distribution, not of one that others are.
+    """Check that a wheel is of its sdist's distribution and version.
 
     Raises:
-        IntegrityError: it did not.
+        IntegrityError: it is not.
     """
     from packaging import utils
 
@@ -154,7 +151,11 @@ def _failed(message: str, log: str, remedy: str) -> BuildError:
 
 
 def build_system(name: str, source: Path) -> dict[str, Any]:
-    """What builds the source: setuptools, unless its pyproject.toml says otherwise (PEP 517)."""
+    """Return the `build-system` table of the source; by default that of setuptools (PEP 517).
+
+    Raises:
+        IntegrityError: its pyproject.toml cannot be read.
+    """
     import tomli
 
     path = source / "pyproject.toml"
@@ -167,10 +168,10 @@ def build_system(name: str, source: Path) -> dict[str, Any]:
 
 
 def _seedable(command: Sequence[str]) -> list[str]:
-    """The command with -s and -P in place of -I, which would ignore PYTHONHASHSEED."""
+    """Return the command with -s and -P in place of -I, which would ignore PYTHONHASHSEED."""
     return [part for word in command for part in (("-s", "-P") if word == "-I" else (word,))]
 
 
 def tail(text: str) -> str:
-    """The last lines of what a build printed."""
+    """Return the last lines of a build's output."""
     return "\n".join(text.splitlines()[-20:])

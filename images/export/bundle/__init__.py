@@ -1,1 +1,1 @@
-"""An image as part files for a machine without a registry; `unbundle` is what runs there."""
+"""Images as part files for machines without a registry; `unbundle` runs there."""

@@ -1,4 +1,4 @@
-"""What a bundle's destination has already, and which files of a layer are among it."""
+"""The inventory of a bundle's destination, and the delta of a layer against it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from images.errors import IntegrityError, UsageError
-from images.export.docker.archive import unpacked
+from images.oci.descriptor import Blob, Compression
+from images.oci.layer.decompress import unpacked
 from images.oci.layer.pieces import Reader
 from images.oci.layer.read_ahead import ahead
 from images.oci.layer.tar_stream import REGULAR, TarStream
-from images.oci.layer.writer import Blob, Compression, compressor
+from images.oci.layer.writer import compressor
 from images.oci.store.store import Store
 from images.unbundle.sources import recipe
 from images.util import limits, untrusted_json
@@ -22,20 +23,20 @@ _NEW_INVENTORY = "take it again: python3 inventory.py DIR... > FILE, at the dest
 
 
 @dataclass(frozen=True)
-class Held:
-    """What the destination has, by content; whole layers and single files alike.
+class Inventory:
+    """What the destination has, by content: whole layers and single files.
 
     Attributes:
-        paths: by hexadecimal SHA-256, where it was seen; empty where nobody saw it, as for the
-            layers of an earlier bundle.
-        sizes: of the files that were seen, in bytes.
+        paths: the path of each file by its hexadecimal SHA-256; empty if no path is known, as for
+            the layers of an earlier bundle.
+        sizes: the sizes of listed files, in bytes.
     """
 
     paths: Mapping[str, str]
     sizes: frozenset[int]
 
     def layer(self, blob: Blob) -> str | None:
-        """Where a layer's blob or tar was seen; None if the destination does not have it."""
+        """Return the path of a layer's blob or tar; None if the destination does not have it."""
         for digest in (blob.digest, blob.diff_id):
             if (path := self.paths.get(digest.removeprefix("sha256:"))) is not None:
                 return path
@@ -44,7 +45,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A stretch of a layer's tar that is a file of the destination."""
+    """A range of a layer's tar that is the content of a file of the destination."""
 
     offset: int
     size: int
@@ -52,12 +53,12 @@ class Copy:
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
-    """A layer's tar with what the destination has taken out of it.
+class Delta:
+    """What of a layer's tar need not travel.
 
     Attributes:
         length: bytes of the whole tar.
-        copies: what is taken out, in the order of the tar.
+        copies: the files that are left out, in the order of the tar.
     """
 
     length: int
@@ -69,31 +70,31 @@ class Cut:
         return sum(copy.size for copy in self.copies)
 
 
-def held(inventories: Sequence[Path], layers: Iterable[str] = ()) -> Held:
-    """What inventories list, and layers that are there from an earlier bundle.
+def read_inventories(files: Sequence[Path], layers: Iterable[str] = ()) -> Inventory:
+    """Return the inventory of a destination.
 
     Args:
-        inventories: as `inventory.py` writes them.
-        layers: digests, `sha256:…`.
+        files: as `inventory.py` writes them.
+        layers: digests (`sha256:…`) of layers that an earlier bundle delivered.
 
     Raises:
-        UsageError: an inventory cannot be read, is none, or was cut off.
+        UsageError: a file cannot be read, is not an inventory, or is truncated.
     """
     paths: dict[str, str] = {digest.removeprefix("sha256:"): "" for digest in layers}
     sizes = set()
-    for inventory in inventories:
-        for sha256, size, path in _lines(inventory):
+    for file in files:
+        for sha256, size, path in _lines(file):
             paths[sha256] = path
             sizes.add(size)
-    return Held(paths, frozenset(sizes))
+    return Inventory(paths, frozenset(sizes))
 
 
-def _lines(inventory: Path) -> Iterator[tuple[str, int, str]]:
+def _lines(file: Path) -> Iterator[tuple[str, int, str]]:
     count = 0
     whole = False
     try:
-        # It may be a pipe: whoever named it knows. But it must be lines, and have an end.
-        with inventory.open("rb") as stream:
+        # It may be a pipe, if the user names one. But it must be lines, and have an end.
+        with file.open("rb") as stream:
             while line := stream.readline(limits.INVENTORY_LINE):
                 if count > limits.INVENTORY_LINES:
                     raise ValueError(f"more than {limits.INVENTORY_LINES} lines")
@@ -108,56 +109,56 @@ def _lines(inventory: Path) -> Iterator[tuple[str, int, str]]:
                 yield sha256, size, str(path)
     except OSError as error:
         raise UsageError(
-            f"{inventory}: cannot be read: {error.strerror}", remedy=_NEW_INVENTORY
+            f"{file}: cannot be read: {error.strerror}", remedy=_NEW_INVENTORY
         ) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(
-            f"{inventory}: not an inventory: {error}", remedy=_NEW_INVENTORY
-        ) from error
+        raise UsageError(f"{file}: not an inventory: {error}", remedy=_NEW_INVENTORY) from error
     if not whole:
-        raise UsageError(f"{inventory}: its end is missing", remedy=_NEW_INVENTORY)
+        raise UsageError(f"{file}: its end is missing", remedy=_NEW_INVENTORY)
 
 
-def cut(store: Store, blob: Blob, known: Held) -> Cut:
+def find(store: Store, blob: Blob, inventory: Inventory) -> Delta:
     """Find the files of a layer that the destination has. Only those of a known size are hashed."""
     copies = []
-    with closing(ahead(unpacked(store, blob))) as pieces:
+    with closing(ahead(unpacked(store.blobs, blob))) as pieces:
         tar = TarStream(_counted(pieces, total := [0]))
         for member in tar.members():
-            if member.type in REGULAR and member.size in known.sizes:
+            if member.type in REGULAR and member.size in inventory.sizes:
                 offset = tar.position
                 found = hashlib.sha256()
                 for piece in tar.content(member):
                     found.update(piece)
-                if known.paths.get(found.hexdigest()):
+                if inventory.paths.get(found.hexdigest()):
                     copies.append(Copy(offset, member.size, found.hexdigest()))
-    return Cut(total[0], tuple(copies))
+    return Delta(total[0], tuple(copies))
 
 
 def write(
-    store: Store, blob: Blob, layer_cut: Cut, known: Held, compression: Compression
+    store: Store, blob: Blob, delta: Delta, inventory: Inventory, compression: Compression
 ) -> Iterator[bytes]:
-    """The recipe of a layer, compressed, in pieces.
+    """Return the recipe of a layer, compressed, in pieces.
 
     Raises:
-        IntegrityError: the blob in the store does not hold the tar that it should.
+        IntegrityError: the blob in the store is not a compression of the layer's tar.
     """
     out = compressor(compression)
-    with closing(ahead(unpacked(store, blob))) as pieces:
-        for piece in _recipe(_checked(pieces, blob), layer_cut, known):
+    with closing(ahead(unpacked(store.blobs, blob))) as pieces:
+        for piece in _recipe(_checked(pieces, blob), delta, inventory):
             if made := out.compress(bytes(piece)):
                 yield made
     yield out.flush()
 
 
-def _recipe(pieces: Iterator[bytes], layer_cut: Cut, known: Held) -> Iterator[bytes | memoryview]:
+def _recipe(
+    pieces: Iterator[bytes], delta: Delta, inventory: Inventory
+) -> Iterator[bytes | memoryview]:
     reader = Reader(pieces)
-    for copy in layer_cut.copies:
+    for copy in delta.copies:
         yield from _stretch(reader, copy.offset - reader.tell())
         for _ in reader.take(copy.size):
             pass
-        yield recipe.copy(copy.sha256, copy.size, known.paths[copy.sha256])
-    yield from _stretch(reader, layer_cut.length - reader.tell())
+        yield recipe.copy(copy.sha256, copy.size, inventory.paths[copy.sha256])
+    yield from _stretch(reader, delta.length - reader.tell())
     reader.drain()
 
 

@@ -1,4 +1,4 @@
-"""The directory of a bundle while it is written: killed at any moment, it never looks whole."""
+"""The directory of a bundle while it is written: after a kill it never looks complete."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _OURS = re.compile(
 
 
 class PartWriter:
-    """Takes a stream and cuts it into files.
+    """A stream that is cut into files.
 
     Attributes:
-        parts: those that are finished.
+        parts: the finished files.
         written: bytes of the stream so far.
     """
 
@@ -38,7 +38,7 @@ class PartWriter:
         self.written = 0
 
     def write(self, data: bytes) -> None:
-        """Take the next bytes of the stream."""
+        """Write the next bytes of the stream."""
         view = memoryview(data)
         while view:
             piece = view[: self._part_size - self._size]
@@ -56,7 +56,7 @@ class PartWriter:
             self.end()
 
     def end(self) -> None:
-        """Finish the part that was begun, if one was."""
+        """Finish the current part, if there is one."""
         if self._out is None:
             return
         _sync(self._out)
@@ -70,14 +70,14 @@ class PartWriter:
 
 
 @contextmanager
-def place(out: Path) -> Iterator[None]:
-    """The directory, emptied of an earlier bundle and marked until a new one is whole.
+def writing(out: Path) -> Iterator[None]:
+    """Remove an earlier bundle, and mark the directory until the new one is complete.
 
     Raises:
-        UsageError: it holds something else, or another run is at work on it.
+        UsageError: the directory has other content, or another run is writing there.
     """
     if out.exists() and not out.is_dir():
-        raise UsageError(f"{out}: not a directory", remedy="name another place with --out DIR")
+        raise UsageError(f"{out}: not a directory", remedy="name another directory with --out DIR")
     out.mkdir(parents=True, exist_ok=True)
     found = [path.name for path in out.iterdir()]
     known = {_MARK, document.NAME} & set(found)
@@ -85,7 +85,7 @@ def place(out: Path) -> Iterator[None]:
     if found and (foreign or not known):
         raise UsageError(
             f"{out}: not empty, and not only a bundle: {', '.join((foreign or found)[:3])}",
-            remedy="name another place with --out DIR",
+            remedy="name another directory with --out DIR",
         )
     descriptor = os.open(out, os.O_RDONLY)
     try:
@@ -94,7 +94,7 @@ def place(out: Path) -> Iterator[None]:
         except BlockingIOError:
             raise UsageError(
                 f"{out}: another bundle is being written there",
-                remedy="wait for it, or name another place with --out DIR",
+                remedy="wait for it, or name another directory with --out DIR",
             ) from None
         # In this order: at no time is there a document without all of its parts.
         (out / _MARK).touch()
@@ -108,14 +108,14 @@ def place(out: Path) -> Iterator[None]:
 
 
 def finish(out: Path, content: bytes) -> None:
-    """Make the directory a bundle, by the bytes of its document."""
-    # The marked directory becomes a bundle: the mark itself is what gets the document's name.
+    """Write the document: from then on the directory is a bundle."""
+    # The mark itself is renamed to the document: there is no moment with both, or with neither.
     put(out / _MARK, content, 0o644)
     (out / _MARK).replace(out / document.NAME)
 
 
 def put(path: Path, content: bytes, mode: int) -> None:
-    """Write a file, whatever the umask says, and bring it to the disk."""
+    """Write a file with a mode that no umask changes, and sync it to disk."""
     with path.open("wb") as out:
         out.write(content)
         _sync(out)

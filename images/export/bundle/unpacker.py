@@ -1,7 +1,7 @@
-"""What a bundle brings to unpack it: `unpack.py`, one file that Python 3.8 runs, and libzstd.
+"""The programs of a bundle: `unpack.py`, one file that Python 3.8 runs, `inventory.py`, libzstd.
 
-`unpack.py` is a zip of images/unbundle (zipapp's form: Python runs it as it is); nothing in it is
-compressed, so it can be read with any pager.
+`unpack.py` is a zip of images/unbundle that Python runs (zipapp); no member is compressed, so it
+can be read with any pager.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import zipfile
 from contextlib import closing
 from pathlib import Path
 
-from images.export.docker.archive import unpacked
 from images.oci.image import Image
+from images.oci.layer.decompress import unpacked
 from images.oci.layer.read_ahead import ahead
 from images.oci.layer.tar_stream import REGULAR, TarStream
 from images.oci.store.store import Store
 from images.repository import ROOT
-from images.unbundle.document import UNPACKER
+from images.unbundle.document import LIBZSTD, UNPACKER
 
 INVENTORY = "inventory.py"
 
@@ -37,14 +37,16 @@ _GLIBC = re.compile(rb"\0GLIBC_2\.(\d+)(?=\0)")
 
 
 def files() -> dict[str, bytes]:
-    """The programs of a bundle, by name; the same bytes for the same sources."""
+    """Return the programs of every bundle, by name; the same bytes for the same sources."""
     inventory = (_PACKAGE / "unbundle" / "sources" / INVENTORY).read_bytes()
     return {UNPACKER: _zipped(), INVENTORY: inventory}
 
 
 def modules() -> list[Path]:
-    """The sources of `unpack.py`: they keep to Python 3.8 and the standard library."""
-    shared = [_PACKAGE / place / f"{name}.py" for place, names in _SHARED.items() for name in names]
+    """Return the sources of `unpack.py`, which keep to Python 3.8 and the standard library."""
+    shared = [
+        _PACKAGE / folder / f"{name}.py" for folder, names in _SHARED.items() for name in names
+    ]
     packages = {parent for path in shared for parent in path.parents if ROOT in parent.parents}
     return [
         *shared,
@@ -66,20 +68,35 @@ def _zipped() -> bytes:
     return out.getvalue()
 
 
+def files_for(store: Store, image: Image) -> tuple[dict[str, bytes], str]:
+    """Return all files that a bundle of an image has beside its parts, and what libzstd needs.
+
+    The second value is text for people: what the libzstd among the files needs of a machine, or why
+    there is none; empty if no layer is zstd.
+    """
+    programs = files()
+    if not any(layer.blob.media_type.endswith("zstd") for layer in image.layers):
+        return programs, ""
+    library = libzstd(store, image)
+    if library is None:
+        return programs, "one in the image's base, and there is none"
+    return {**programs, LIBZSTD: library}, needs(library)
+
+
 def libzstd(store: Store, image: Image) -> bytes | None:
-    """The libzstd.so.1 of the base, ours or an own one, where Debian puts it; None without one."""
+    """Return the libzstd.so.1 of the image's base, from Debian's path; None if it has none."""
     below = len(image.layers) - len(image.own_layers)
     for layer in image.layers[: max(1, below)]:
-        with closing(ahead(unpacked(store, layer.blob))) as pieces:
+        with closing(ahead(unpacked(store.blobs, layer.blob))) as pieces:
             tar = TarStream(pieces)
             for member in tar.members():
-                name = posixpath.normpath(member.name)  # others' tars begin with ./
+                name = posixpath.normpath(member.name)  # tars of other tools begin with ./
                 if member.type in REGULAR and _LIBZSTD.fullmatch(name):
                     return b"".join(tar.content(member))
     return None
 
 
 def needs(library: bytes) -> str:
-    """What a library needs of a machine, for people: the newest glibc symbol version it names."""
+    """Return, for people, what a library needs: the newest glibc symbol version that it names."""
     versions = [int(found) for found in _GLIBC.findall(library)]
     return f"x86-64 Linux with glibc 2.{max(versions)} or later" if versions else "x86-64 Linux"

@@ -1,1 +1,1 @@
-"""An image into a Docker daemon."""
+"""Images into a Docker daemon. Only this wing uses the Docker SDK."""

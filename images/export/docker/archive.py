@@ -1,7 +1,7 @@
-"""An image of the store as the tar that a Docker daemon's load takes, made as it is sent.
+"""The tar that a Docker daemon loads an image from, generated while it is sent.
 
-Two forms, because daemons have two kinds of image store. Memory is bounded: a layer passes through
-in pieces of a megabyte and is never on disk a second time.
+Two forms, because daemons have two kinds of image store. Memory is bounded: a layer is sent in
+pieces of a megabyte, without a second copy on disk.
 """
 
 from __future__ import annotations
@@ -14,26 +14,25 @@ from pathlib import Path
 from typing import Any
 
 from images.errors import IntegrityError
-from images.oci.image import INDEX_TYPE, MANIFEST_TYPE, Image
-from images.oci.layer import decompress
+from images.oci.descriptor import INDEX_TYPE, MANIFEST_TYPE, Blob
+from images.oci.image import Image
+from images.oci.layer.decompress import REMEDY, unpacked
 from images.oci.layer.tar_header import MTIME
-from images.oci.layer.writer import Blob
 from images.oci.store.store import Store
 
 _CHUNK = 1 << 20
 _CONTAINERD_NAME = "io.containerd.image.name"
-_REMEDY = "python build.py gc --damaged, then build again"
 
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """What is sent.
+    """An image and the layers of it that are sent.
 
     Attributes:
         store: where the layers are.
         image: the image.
         left_out: numbers of the layers that the daemon has.
-        keep_zstd: whether the daemon can read zstd; gzip it always can.
+        keep_zstd: whether the daemon can read zstd; all can read gzip.
     """
 
     store: Store
@@ -56,12 +55,12 @@ class Archive:
         return sum(blob.size for blob in set(self.sent))
 
     def keeps(self, blob: Blob) -> bool:
-        """Whether a layer goes as it is in the store; otherwise it goes unpacked."""
+        """Return whether a layer is sent as it is in the store; otherwise it is sent as a tar."""
         return self.keep_zstd or not blob.media_type.endswith("zstd")
 
 
 def transfer_size(archive: Archive) -> int:
-    """Bytes that are sent, as far as they are known: of layers that go unpacked they may not be."""
+    """Return the bytes to send; those of a layer sent as a tar may be unknown and estimated."""
     return sum(
         blob.size if archive.keeps(blob) else blob.unpacked or blob.size
         for blob in set(archive.sent)
@@ -69,10 +68,11 @@ def transfer_size(archive: Archive) -> int:
 
 
 def docker_archive(archive: Archive) -> Iterator[bytes]:
-    """The form of `docker save`, for daemons that keep images by config and unpacked layers.
+    """Return an archive in the form of `docker save`, for daemons with a graph driver.
 
-    A layer that the daemon has is named and not sent: load opens the file of a layer only where its
-    chain is not there yet. Layers go as they are in the store, if the daemon can read them.
+    A layer that the daemon has is named and not sent: load opens the file of a layer only if the
+    daemon does not have its chain. Layers are sent as they are in the store, if the daemon can read
+    them.
     """
     image = archive.image
     config = f"{_hex(image.config_digest)}.json"
@@ -83,19 +83,19 @@ def docker_archive(archive: Archive) -> Iterator[bytes]:
     for blob in dict.fromkeys(archive.sent):
         name = f"{_hex(blob.diff_id)}.tar"
         if archive.keeps(blob):
-            yield from _file(name, blob.size, _raw(archive.store.blob_path(blob.digest)))
+            yield from _file(name, blob.size, _raw(archive.store.blobs.path(blob.digest)))
         else:
-            # A tar member's size stands before its bytes.
-            size = blob.unpacked or sum(map(len, unpacked(archive.store, blob)))
-            yield from _file(name, size, unpacked(archive.store, blob))
+            # A tar member's header has its size: it must be known before the bytes are sent.
+            size = blob.unpacked or sum(map(len, unpacked(archive.store.blobs, blob)))
+            yield from _file(name, size, unpacked(archive.store.blobs, blob))
     yield bytes(2 * tarfile.BLOCKSIZE)
 
 
 def oci_archive(archive: Archive, names: Sequence[str]) -> Iterator[bytes]:
-    """An OCI image layout, for the containerd image store, which keeps blobs as they are.
+    """Return an OCI image layout as a tar, for the containerd image store, which keeps blobs.
 
-    The image gets the same manifest digest there as in the store and in a registry. Its names are
-    full ones, e.g. `docker.io/library/roll-sglang:latest`; without one, the daemon keeps an unnamed
+    The image has the same manifest digest there as in the store and in a registry. Its names are
+    full, e.g. `docker.io/library/roll-sglang:latest`; without one, the daemon keeps an unnamed
     image even after it is tagged.
     """
     image = archive.image
@@ -115,20 +115,9 @@ def oci_archive(archive: Archive, names: Sequence[str]) -> Iterator[bytes]:
     ):
         yield _member(f"blobs/sha256/{_hex(digest)}", content)
     for blob in dict.fromkeys(archive.sent):
-        pieces = _raw(archive.store.blob_path(blob.digest))
+        pieces = _raw(archive.store.blobs.path(blob.digest))
         yield from _file(f"blobs/sha256/{_hex(blob.digest)}", blob.size, pieces)
     yield bytes(2 * tarfile.BLOCKSIZE)
-
-
-def unpacked(store: Store, blob: Blob) -> Iterator[bytes]:
-    """The tar of a layer in pieces.
-
-    Raises:
-        IntegrityError: the blob has another size than it should, or is not compressed as its media
-            type says.
-    """
-    path = store.blob_path(blob.digest)
-    return decompress.tar(path, blob.size, blob.media_type, remedy=_REMEDY)
 
 
 def _raw(path: Path) -> Iterator[bytes]:
@@ -137,7 +126,7 @@ def _raw(path: Path) -> Iterator[bytes]:
             while piece := stream.read(_CHUNK):
                 yield piece
     except OSError as error:
-        raise IntegrityError(f"{path}: a layer cannot be read: {error}", remedy=_REMEDY) from error
+        raise IntegrityError(f"{path}: a layer cannot be read: {error}", remedy=REMEDY) from error
 
 
 def _file(name: str, size: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -147,7 +136,7 @@ def _file(name: str, size: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
         sent += len(piece)
         yield piece
     if sent != size:
-        raise IntegrityError(f"{name}: {sent} bytes instead of {size}", remedy=_REMEDY)
+        raise IntegrityError(f"{name}: {sent} bytes instead of {size}", remedy=REMEDY)
     yield bytes(-size % tarfile.BLOCKSIZE)
 
 

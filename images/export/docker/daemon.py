@@ -1,13 +1,13 @@
-"""Loads images into a Docker daemon and runs them: the only module that uses the Docker SDK.
+"""Loads images into a Docker daemon.
 
-Docker 20.10 is the oldest daemon, and both kinds of image store work: graph drivers, which know an
-image by its config and a layer by the chain of unpacked layers below it, and containerd's, which
-knows both by the digests that they have in the store.
+Docker 20.10 is the oldest supported daemon. Both kinds of image store work: graph drivers identify
+an image by its config and a layer by the chain of unpacked layers below it; containerd's store
+identifies both by the digests that they have in our store.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,28 +24,22 @@ from images.util.progress import Meter, Progress, size
 
 if TYPE_CHECKING:
     from docker import DockerClient
-    from docker.models.containers import Container
 
-_PATIENCE = 60
-_LOAD_PATIENCE = 3600  # a daemon says nothing while it unpacks
+_TIMEOUT = 60  # seconds
+_LOAD_TIMEOUT = 3600  # a daemon sends nothing while it unpacks
 _READS_ZSTD = (1, 42)  # the API of Docker 23
-_SHM = "8g"
-_BY_SOCKET = "http+docker://localhost"
-"""The SDK's address for a daemon behind a socket; one that is reached by ssh is elsewhere."""
-
-_CONTROL_DEVICE = Path("/dev/nvidiactl")
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What a load did.
+    """The result of a load.
 
     Attributes:
-        id: the daemon's name of the image: the digest of its config, or, with the containerd image
+        id: the daemon's id of the image: the digest of its config, or, with the containerd image
             store, of its manifest.
-        was_there: whether the daemon had the image, and it was only tagged.
-        layers: how many layers the image has.
-        sent: how many of them were sent.
+        was_there: whether the daemon had the image already, so that it was only tagged.
+        layers: number of layers of the image.
+        sent: number of layers that were sent.
         bytes: compressed bytes of those.
     """
 
@@ -56,29 +50,29 @@ class Loaded:
     bytes: int = 0
 
     def describe(self) -> str:
-        """One line for people."""
+        """Return one line for people."""
         if self.was_there:
             return f"already in Docker, {self.id[:19]}"
         return f"{self.sent} of {self.layers} layers sent ({size(self.bytes)}), {self.id[:19]}"
 
 
 def load(store: Store, image: Image, tags: Sequence[str], *, progress: Progress) -> Loaded:
-    """Give an image to the daemon and tag it; only what the daemon lacks is sent.
+    """Load an image into the daemon and tag it; only the layers that the daemon lacks are sent.
 
     Args:
         store: where the layers are.
         image: the image.
-        tags: names that it gets, e.g. `roll-sglang:torch280-sglang052`.
-        progress: told of the bytes sent.
+        tags: its names there, e.g. `roll-sglang:torch280-sglang052`.
+        progress: shows the bytes sent.
 
     Raises:
         UsageError: a tag is not an image name.
-        DockerError: no daemon answers, or it refuses.
+        DockerError: the daemon cannot be reached or refused a request.
         IntegrityError: a layer in the store is damaged.
     """
     names = [full_name(tag) for tag in tags]
-    with _connected(store.path, image.ref) as client:
-        daemon = _Daemon(client)
+    with connected(store.path, image.ref) as client:
+        daemon = Daemon(client)
         if found := daemon.find(image):
             loaded = Loaded(found, was_there=True, layers=len(image.layers))
         else:
@@ -89,93 +83,35 @@ def load(store: Store, image: Image, tags: Sequence[str], *, progress: Progress)
         return loaded
 
 
-def _send(daemon: _Daemon, whole: Archive, names: Sequence[str], progress: Progress) -> Loaded:
+def _send(daemon: Daemon, whole: Archive, names: Sequence[str], progress: Progress) -> Loaded:
     lacking = replace(whole, left_out=daemon.layers_of(whole.image, whole.store))
     if lacking.left_out:
-        with suppress(DockerError):  # an image was removed meanwhile, or it is not quite Docker
+        # An image may have been removed meanwhile, or the daemon is only similar to Docker.
+        with suppress(DockerError):
             return daemon.load(lacking, names, progress)
     return daemon.load(whole, names, progress)
 
 
-@contextmanager
-def run(
-    image: str,
-    *,
-    command: Sequence[str] = ("sleep", "infinity"),
-    env: Mapping[str, str] | None = None,
-    user: str | None = None,
-    read_only: bool = False,
-    tmpfs: Sequence[str] = (),
-    network: str | None = None,
-    gpus: bool | None = None,
-) -> Iterator[Container]:
-    """A running container, removed at the end whatever happens.
-
-    Args:
-        image: a name or id that the daemon knows.
-        command: what it runs.
-        env: overrides the image's defaults.
-        user: `USER[:GROUP]`, names or numbers; the image's own by default.
-        read_only: mount the root file system read-only.
-        tmpfs: directories that are file systems in memory.
-        network: e.g. `none`; the daemon's default network if not given.
-        gpus: give it all GPUs; by default if the host has any.
-
-    Raises:
-        DockerError: no daemon answers, or it refuses.
-    """
-    with _connected() as client:
-        from docker.types import DeviceRequest
-
-        wanted = has_gpus(client) if gpus is None else gpus
-        options: dict[str, Any] = {"network_mode": network} if network else {}
-        if wanted:
-            options["device_requests"] = [DeviceRequest(count=-1, capabilities=[["gpu"]])]
-            options["shm_size"] = _SHM  # several GPUs talk through it; Docker's own is 64 MiB
-        with docker_errors.explained(f"run {image}"):
-            container = client.containers.create(
-                image,
-                list(command),
-                environment=dict(env or {}),
-                user=user,
-                read_only=read_only,
-                tmpfs=dict.fromkeys(tmpfs, "exec"),
-                **options,
-            )
-        try:
-            with docker_errors.explained(f"start {image}"):
-                container.start()
-            yield container
-        finally:
-            with docker_errors.explained(f"remove the container of {image}"):
-                container.remove(force=True, v=True)
-
-
-def has_gpus(client: DockerClient) -> bool:
-    """Whether containers of this daemon can have GPUs.
-
-    On this machine the driver's own control device tells; a daemon elsewhere tells of a runtime or
-    of CDI devices.
-    """
-    if client.api.base_url == _BY_SOCKET:
-        return _CONTROL_DEVICE.exists()
-    with docker_errors.explained("ask Docker about its host"):
-        info = client.info()
-    devices = [str(device.get("ID", "")) for device in info.get("DiscoveredDevices") or ()]
-    return "nvidia" in info.get("Runtimes", {}) or any("nvidia.com/gpu" in ID for ID in devices)
-
-
 def answers() -> bool:
-    """Whether a daemon can be reached."""
+    """Return whether a daemon can be reached."""
     try:
-        with _connected():
+        with connected():
             return True
     except DockerError:
         return False
 
 
 @contextmanager
-def _connected(store: Path | None = None, target: str | None = None) -> Iterator[DockerClient]:
+def connected(store: Path | None = None, target: str | None = None) -> Iterator[DockerClient]:
+    """Connect to the daemon that `docker` would use.
+
+    Args:
+        store: the layout with the image, for the message if no daemon answers.
+        target: the image, for the same.
+
+    Raises:
+        DockerError: the SDK is not installed, or no daemon answers.
+    """
     try:
         import docker
     except ImportError:
@@ -185,7 +121,7 @@ def _connected(store: Path | None = None, target: str | None = None) -> Iterator
         daemon = endpoint.find()
         where = str(daemon)
         # The machine's own ssh, as `docker` does: with its configuration and agents.
-        client = docker.DockerClient(timeout=_PATIENCE, use_ssh_client=True, **daemon.options)
+        client = docker.DockerClient(timeout=_TIMEOUT, use_ssh_client=True, **daemon.options)
     except docker.errors.DockerException as error:
         raise docker_errors.unreachable(error, where, store, target) from error
     try:
@@ -194,12 +130,12 @@ def _connected(store: Path | None = None, target: str | None = None) -> Iterator
         client.close()
 
 
-class _Daemon:
-    """What differs between daemons."""
+class Daemon:
+    """A daemon, with what differs between daemons."""
 
     def __init__(self, client: DockerClient) -> None:
         self._client = client
-        self._api: Any = client.api  # its types are half there
+        self._api: Any = client.api  # its type stubs are incomplete
         with docker_errors.explained("ask Docker for its version"):
             version, info = client.version(), client.info()
         self._root = info.get("DockerRootDir", "")
@@ -210,7 +146,7 @@ class _Daemon:
         self.reads_zstd = api >= _READS_ZSTD and "Podman Engine" not in parts
 
     def find(self, image: Image) -> str | None:
-        """The daemon's id of the image, if it has it; also one that came from a registry."""
+        """Return the daemon's id of the image, also if it was pulled; None if it is not there."""
         for digest in (image.config_digest, image.manifest_digest):
             if attributes := self._inspect(digest):
                 return str(attributes["Id"])
@@ -218,10 +154,10 @@ class _Daemon:
         return next((str(item["Id"]) for item in same), None)
 
     def layers_of(self, image: Image, store: Store) -> frozenset[int]:
-        """The numbers of the image's layers that need not be sent.
+        """Return the numbers of the image's layers that need not be sent.
 
-        A graph driver finds an unpacked layer by all that lie below it. containerd keeps each blob;
-        which ones an image has is in its manifest, which the store knows if it is one of ours.
+        A graph driver identifies an unpacked layer by the chain below it. containerd keeps each
+        blob; which ones an image has is in its manifest, which the store has if it is our image.
         """
         if self._by_digest:
             ids = {str(item["Id"]) for item in self._images()}
@@ -240,7 +176,7 @@ class _Daemon:
         else:
             pieces = docker_archive.docker_archive(archive)
         wanted = image.manifest_digest if self._by_digest else image.config_digest
-        self._api.timeout = _LOAD_PATIENCE
+        self._api.timeout = _LOAD_TIMEOUT
         with (
             docker_errors.explained(f"load {image.ref}", self._root),
             self._whole_or_gone(wanted),
@@ -250,19 +186,19 @@ class _Daemon:
                 answer = self._api.load_image(_counted(pieces, meter, unpacking), quiet=True)
                 docker_errors.check(answer)
             if self._by_digest and archive.left_out:
-                # containerd may take an image whose layers are not all there.
+                # containerd may accept an image although layers are missing.
                 self._client.containers.create(wanted, network_mode="none").remove()
         if self._inspect(wanted) is None:
             raise DockerError(
-                f"Docker took {image.ref} and does not have it as {wanted}",
-                remedy="run the same command again; if it stays so, the daemon's log tells more: "
+                f"Docker accepted {image.ref} and does not have it as {wanted}",
+                remedy="run the same command again; if it fails again, read the daemon's log: "
                 "journalctl -u docker",
             )
         return Loaded(wanted, False, len(image.layers), len(archive.sent), archive.size)
 
     @contextmanager
     def _whole_or_gone(self, image_id: str) -> Iterator[None]:
-        """Remove what a failed load leaves: containerd keeps an image that it could not unpack."""
+        """Remove the image of a failed load: containerd keeps one that it could not unpack."""
         try:
             yield
         except Exception:
@@ -271,7 +207,7 @@ class _Daemon:
             raise
 
     def tag(self, image_id: str, name: str) -> None:
-        """Give an image a name."""
+        """Tag an image."""
         repository, _, tag = name.rpartition(":")
         with docker_errors.explained(f"tag {name}"):
             self._api.tag(image_id, repository, tag)

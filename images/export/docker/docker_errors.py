@@ -1,4 +1,4 @@
-"""What goes wrong with Docker, in words that name the remedy."""
+"""Docker failures as errors with a remedy."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from images.errors import DockerError
 def unreachable(
     error: BaseException, where: str, store: Path | None = None, target: str | None = None
 ) -> DockerError:
-    """The error for a daemon that does not answer.
+    """Return the error for a daemon that cannot be reached.
 
     Args:
-        error: the SDK's own.
-        where: its address, and what chose it.
-        store: the layout that holds images, for the commands that work without Docker.
+        error: the SDK's error.
+        where: the daemon's address, and what selected it.
+        store: the layout with the image, for the commands that work without Docker.
         target: the image in question.
     """
     causes = list(_causes(error))
@@ -35,7 +35,7 @@ def unreachable(
     else:
         why = one_line(causes[-1])
     first = "start Docker, or name another by DOCKER_HOST or docker context use"
-    if any(isinstance(cause, NameError) for cause in causes):  # a part that it did not import
+    if any(isinstance(cause, NameError) for cause in causes):  # a module is missing
         why, first = "the Docker SDK is installed without ssh", "pip install 'docker[ssh]'"
     return DockerError(
         f"no Docker daemon answers at {where}: {why}",
@@ -55,7 +55,7 @@ def _without(store: Path | None, target: str | None) -> str:
 
 @contextmanager
 def explained(doing: str, root: str = "") -> Iterator[None]:
-    """Turn what the SDK raises into a DockerError of one line.
+    """Translate the SDK's errors into a DockerError of one line.
 
     Args:
         doing: what is attempted, e.g. `load torch280-sglang052`.
@@ -65,31 +65,31 @@ def explained(doing: str, root: str = "") -> Iterator[None]:
         yield
     except RefusedError as error:
         raise refused(doing, str(error), root) from error
-    except OSError as error:  # whatever the SDK raises for a daemon's answer, or for none
+    except OSError as error:  # all errors of the SDK: a refusal, or no answer
         reason = getattr(error, "explanation", None) or list(_causes(error))[-1]
         raise refused(doing, str(reason), root) from error
 
 
 class RefusedError(Exception):
-    """What the daemon said in the course of an answer that began well."""
+    """The daemon reported a failure in an answer whose status was a success."""
 
 
 def check(answer: Iterable[dict[str, Any]]) -> None:
     """Read a load's answer to its end.
 
     Raises:
-        RefusedError: it tells of a failure.
+        RefusedError: it reports a failure.
     """
     for message in answer:
         text = message.get("error") or message.get("message")
         if text is None and message.get("stream", "").startswith("Error "):
-            text = message["stream"]  # Docker 28 tells so of layers that it could not unpack
+            text = message["stream"]  # Docker 28 reports so that it could not unpack a layer
         if text:
             raise RefusedError(text)
 
 
 def refused(doing: str, reason: str, root: str = "") -> DockerError:
-    """The error for a request that the daemon did not fulfil."""
+    """Return the error for a request that the daemon refused."""
     return DockerError(f"Docker did not {doing}: {one_line(reason)}", remedy=_remedy(reason, root))
 
 
@@ -97,9 +97,9 @@ def _remedy(reason: str, root: str) -> str | None:
     if "no space left on device" in reason:
         where = f" ({root})" if root else ""
         return (
-            f"make room on the disk of Docker's data directory{where}: docker system df shows what "
-            "takes it, docker image prune removes untagged images. A load needs room for the image "
-            "twice, for a while"
+            f"free some space on the disk of Docker's data directory{where}: docker system df "
+            "shows what uses it, docker image prune removes untagged images. While it loads, an "
+            "image needs its space twice"
         )
     if "capabilities: [[gpu]]" in reason or "nvidia-container" in reason:
         return (
@@ -110,12 +110,12 @@ def _remedy(reason: str, root: str) -> str | None:
 
 
 def one_line(text: object) -> str:
-    """A text without its line breaks."""
+    """Return a text without its line breaks."""
     return " ".join(str(text).split()).rstrip(".")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An exception and what it came from, outermost first; urllib3 hides causes in arguments."""
+    """Yield an exception and its causes, outermost first; urllib3 keeps causes in arguments."""
     yield error
     inner = [item for item in error.args if isinstance(item, BaseException)]
     following = error.__cause__ or error.__context__ or getattr(error, "reason", None)

@@ -1,9 +1,9 @@
-"""Which Docker daemon is meant: chosen as the `docker` command line chooses it.
+"""Address of the Docker daemon, selected as the `docker` command line does it.
 
-DOCKER_HOST goes first, then the context that DOCKER_CONTEXT names, then the current one of Docker's
-configuration (`docker context use`), then the socket of this machine. The SDK reads contexts only
-in its newer versions, below the working directory where there is no config.json, and takes one that
-does not exist for this machine's socket: so they are read here.
+DOCKER_HOST comes first, then the context that DOCKER_CONTEXT names, then the current context of
+Docker's configuration (`docker context use`), then the socket of this machine. Only newer versions
+of the SDK read contexts; they look below the working directory if there is no config.json, and use
+this machine's socket for a context that does not exist. So contexts are read here.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from images.util import untrusted_json
 
 _SOCKET = "unix:///var/run/docker.sock"
 _DEFAULT = "default"
-_REMEDY = "docker context ls shows those that there are; docker context use NAME chooses one"
+_REMEDY = "docker context ls lists the contexts; docker context use NAME selects one"
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a daemon is.
+    """The address of a daemon.
 
     Attributes:
         address: e.g. `unix:///var/run/docker.sock`.
-        chosen_by: what names it, for people.
-        options: what the SDK's client is to be made with.
+        chosen_by: what selected it, for people.
+        options: arguments of the SDK's client.
     """
 
     address: str
@@ -42,11 +42,11 @@ class Endpoint:
 
 
 def find() -> Endpoint:
-    """The daemon that `docker` would talk to.
+    """Return the daemon that `docker` would use.
 
     Raises:
         DockerError: the context does not exist, or cannot be read.
-        docker.errors.DockerException: the files for TLS that the environment names are not there.
+        docker.errors.DockerException: TLS files that the environment names do not exist.
     """
     from docker.utils import kwargs_from_env
 
@@ -63,21 +63,21 @@ def _directory() -> Path:
 
 
 def _context() -> tuple[str, str]:
-    """The name of the context, and what names it."""
+    """Return the name of the context, and what selected it."""
     if name := os.environ.get("DOCKER_CONTEXT"):
         return name, "DOCKER_CONTEXT"
     try:
         content = untrusted_json.loads((_directory() / "config.json").read_bytes())
         name = str(content.get("currentContext") or _DEFAULT)
-    except (OSError, ValueError, AttributeError):  # as `docker`: it warns, and goes on without
+    except (OSError, ValueError, AttributeError):  # as `docker`, which warns and uses the default
         name = _DEFAULT
     return name, "docker context use"
 
 
 def _of_context(name: str, where: str) -> Endpoint:
-    place, key = _directory() / "contexts", hashlib.sha256(name.encode()).hexdigest()
+    contexts, key = _directory() / "contexts", hashlib.sha256(name.encode()).hexdigest()
     try:
-        document = untrusted_json.loads((place / "meta" / key / "meta.json").read_bytes())
+        document = untrusted_json.loads((contexts / "meta" / key / "meta.json").read_bytes())
         endpoint = document["Endpoints"]["docker"]
         address = str(endpoint.get("Host") or _SOCKET)
         unverified = bool(endpoint.get("SkipTLSVerify"))
@@ -87,15 +87,15 @@ def _of_context(name: str, where: str) -> Endpoint:
         raise DockerError(f"{where}: cannot be read: {error!r}", remedy=_REMEDY) from None
     options: dict[str, Any] = {"base_url": address}
     if address.startswith("tcp:"):
-        options["tls"] = _tls(place / "tls" / key / "docker", unverified=unverified)
+        options["tls"] = _tls(contexts / "tls" / key / "docker", unverified=unverified)
     return Endpoint(address, where, options)
 
 
-def _tls(place: Path, *, unverified: bool) -> Any:
-    """TLS with the context's files; False where it has none and asks for none."""
+def _tls(directory: Path, *, unverified: bool) -> Any:
+    """Return TLS settings with the context's files; False if it has none and requires none."""
     from docker.tls import TLSConfig
 
-    authority, *own = (str(place / f"{name}.pem") for name in ("ca", "cert", "key"))
+    authority, *own = (str(directory / f"{name}.pem") for name in ("ca", "cert", "key"))
     pair = all(Path(path).is_file() for path in own)
     known = Path(authority).is_file()
     if not (known or pair or unverified):

@@ -1,4 +1,4 @@
-"""How an image of the store and what a Docker daemon tells of its images compare."""
+"""Comparison of an image of the store with the images of a Docker daemon."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from typing import Any
 
 from images.errors import BuildError, UsageError
 from images.oci.image import Image
+from images.oci.reference import NAME, TAG
 from images.oci.store.store import Store
 from images.util import untrusted_json
 
-# The grammar of the OCI distribution specification, with the registry in front.
-_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_PATH = re.compile(rf"{_PART}(?:/{_PART})*")
-_NAME = re.compile(
+_FULL_NAME = re.compile(
     r"(?:(?P<host>[A-Za-z0-9.-]+(?::\d+)?)/)?(?P<path>[A-Za-z0-9._/-]+)"
-    r"(?::(?P<tag>\w[\w.-]{0,127}))?"
+    rf"(?::(?P<tag>{TAG.pattern}))?"
 )
 
 
@@ -27,7 +25,7 @@ def full_name(name: str) -> str:
         UsageError: it is not an image name; some daemons would keep it all the same, and could
             then never be rid of it.
     """
-    match = _NAME.fullmatch(name)
+    match = _FULL_NAME.fullmatch(name)
     if match is None:
         raise UsageError(
             f"{name!r} is not an image name", remedy="for example --tag registry:5000/team/name:tag"
@@ -37,7 +35,7 @@ def full_name(name: str) -> str:
         host, path = None, f"{host}/{path}"
     if host is None:
         host, path = "docker.io", path if "/" in path else f"library/{path}"
-    if _PATH.fullmatch(path) is None:
+    if NAME.fullmatch(path) is None:
         raise UsageError(
             f"{name!r} is not an image name", remedy="its path has lower-case letters only"
         )
@@ -45,7 +43,7 @@ def full_name(name: str) -> str:
 
 
 def is_same(attributes: Mapping[str, Any], image: Image) -> bool:
-    """Whether the daemon's image has our layers and our config under an id of its own."""
+    """Return whether the daemon's image has the same layers and config, whatever its id."""
     config = attributes.get("Config") or {}
     return (
         attributes["RootFS"].get("Layers") == [layer.blob.diff_id for layer in image.layers]
@@ -55,15 +53,15 @@ def is_same(attributes: Mapping[str, Any], image: Image) -> bool:
 
 
 def blobs_of(manifest_digest: str, store: Store) -> list[str]:
-    """The layers of an image of the store, of this build or an earlier one."""
+    """Return the digests of an image's layers; none if the store does not have its manifest."""
     try:
-        manifest = untrusted_json.loads(store.read(manifest_digest))
+        manifest = untrusted_json.loads(store.blobs.read(manifest_digest))
         return [str(layer["digest"]) for layer in manifest["layers"]]
     except (BuildError, ValueError, KeyError):
         return []
 
 
 def common(ours: Sequence[str], theirs: Sequence[str]) -> int:
-    """How many entries two lists have in common at their beginning."""
+    """Return the length of the common prefix of two lists."""
     pairs = enumerate(zip(ours, theirs, strict=False))
     return next((n for n, (a, b) in pairs if a != b), min(len(ours), len(theirs)))

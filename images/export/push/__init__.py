@@ -1,1 +1,1 @@
-"""An image into a registry."""
+"""Push of an image to a registry."""

@@ -1,9 +1,10 @@
-"""What of a store was pushed where: its blobs can be mounted from there the next time, and the last
-image there tells with one answer which of them a new one still lacks.
+"""History of a store's pushes: which of its blobs each repository has, and the last image there.
 
-One file for each repository in the store's `.roll/pushed/`. It is only a hint: a blob that is gone
-from a repository is sent again. Repositories are given in their canonical spelling
-(`images.oci.reference.canonical`): `HOST` and `HOST:443` are one registry.
+The blobs can be mounted from there by the next push, and one request for the last image finds out
+which of them a new one still lacks. There is one file per repository in the store's
+`.roll/pushed/`. It is only a hint: a blob that is gone from a repository is sent again. All names
+of repositories are canonical (`images.oci.reference.canonical`): `HOST` and `HOST:443` are one
+registry.
 """
 
 from __future__ import annotations
@@ -13,19 +14,18 @@ import json
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from images.errors import StoreError
 from images.oci.reference import Repository
 from images.oci.store.store import Store
-from images.util import limits, untrusted_files, untrusted_json
+from images.util import untrusted_json
 
-_PLACE = "pushed"
+_DIRECTORY = "pushed"
 
 
 @dataclass(frozen=True)
-class _Memory:
-    """What one file holds."""
+class _Record:
+    """The content of one file."""
 
     registry: str
     repository: str
@@ -34,28 +34,28 @@ class _Memory:
 
 
 def known(store: Store, registry: str) -> dict[str, frozenset[str]]:
-    """The digests by repository of that registry, as far as this store pushed them."""
-    paths = sorted((store.path / ".roll" / _PLACE).glob("*.json"))
-    memories = [memory for path in paths if (memory := _read(path))]
-    return {memory.repository: memory.blobs for memory in memories if memory.registry == registry}
+    """Return the digests that this store pushed to that registry, by repository."""
+    names = store.files.names(_DIRECTORY)
+    records = [record for name in names if (record := _read(store, name))]
+    return {record.repository: record.blobs for record in records if record.registry == registry}
 
 
 def last_image(store: Store, repository: Repository) -> str | None:
-    """The digest of the manifest that this store pushed there last, under whatever tag."""
-    memory = _own(store, repository)
-    return memory.last if memory else None
+    """Return the digest of the manifest that this store pushed there last, under any tag."""
+    record = _own(store, repository)
+    return record.last if record else None
 
 
 def note(
     store: Store, repository: Repository, digests: Iterable[str], manifest: str | None = None
 ) -> None:
-    """Remember that the blobs are in the repository, and an image of them under that digest.
+    """Record that the blobs are in the repository, and an image of them under that digest.
 
-    Digests that the store has no more are forgotten: so the file does not grow. A store that
-    cannot be written only forgets.
+    Digests that the store no longer has are dropped, so that the file does not grow. A store that
+    cannot be written keeps its old record.
     """
-    memory = _own(store, repository)
-    before, last = (memory.blobs, memory.last) if memory else (frozenset(), None)
+    record = _own(store, repository)
+    before, last = (record.blobs, record.last) if record else (frozenset(), None)
     now = {digest for digest in before if _has(store, digest)} | set(digests)
     if now == before and manifest in (None, last):
         return
@@ -65,21 +65,21 @@ def note(
         "last": manifest or last,
         "blobs": sorted(now),
     }
-    # Two pushes at once: the last one's file stays, whole.
+    # Of two pushes at once, the file of the last one stays, whole.
     with suppress(StoreError):
-        store.note(_name(repository), json.dumps(document, indent=1).encode())
+        store.files.write(_name(repository), json.dumps(document, indent=1).encode())
 
 
-def _own(store: Store, repository: Repository) -> _Memory | None:
-    return _read(store.path / ".roll" / _name(repository))
+def _own(store: Store, repository: Repository) -> _Record | None:
+    return _read(store, _name(repository))
 
 
-def _read(path: Path) -> _Memory | None:
-    """What a file holds; None where there is none, or a damaged one."""
-    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-        document = untrusted_json.loads(untrusted_files.whole(path, limits.LIST))
-        last = document.get("last")  # files of before know none
-        return _Memory(
+def _read(store: Store, name: str) -> _Record | None:
+    """Read a file; None if there is none, or it is damaged."""
+    with suppress(ValueError, KeyError, TypeError, AttributeError):
+        document = untrusted_json.loads(store.files.read(name) or b"")
+        last = document.get("last")  # files of earlier versions have none
+        return _Record(
             str(document["registry"]),
             str(document["repository"]),
             str(last) if last else None,
@@ -90,10 +90,10 @@ def _read(path: Path) -> _Memory | None:
 
 def _has(store: Store, digest: str) -> bool:
     try:
-        return store.blob_path(digest).exists()
+        return store.blobs.path(digest).exists()
     except StoreError:
         return False
 
 
 def _name(repository: Repository) -> str:
-    return f"{_PLACE}/{hashlib.sha256(str(repository).encode()).hexdigest()[:32]}.json"
+    return f"{_DIRECTORY}/{hashlib.sha256(str(repository).encode()).hexdigest()[:32]}.json"

@@ -1,7 +1,8 @@
-"""An image from the store into a registry: its blobs first, then its manifest, then its tag.
+"""Push of an image from the store to a registry: blobs first, then the manifest, then the tag.
 
-Specification: OCI Distribution Spec 1.1, "Pushing". What the registry has is not sent; what another
-of its repositories has is mounted. A push may break off at any moment: the tag then is what it was.
+Specification: OCI Distribution Spec 1.1, "Pushing". A blob that the registry has is not sent; one
+that another of its repositories has is mounted. A push may be interrupted at any moment: the tag
+then is what it was.
 """
 
 from __future__ import annotations
@@ -11,61 +12,62 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from images.errors import IntegrityError, LoginError, RegistryError, UsageError
-from images.export.push import history, zstd_probe
-from images.export.push.reuse import Mounting, Savings
-from images.export.push.transfer import Bringing, PushedBlob, State, sources_of
-from images.http.retry import PassingError
+from images.export.push import history, transfer, zstd_probe
+from images.export.push.reuse import BlobReuse, MountSources
+from images.export.push.transfer import ImageTransfer, PushedBlob, Route, State
+from images.http.retry import TransientError
 from images.oci import reference
-from images.oci.image import DIGEST, Image
+from images.oci.descriptor import DIGEST
+from images.oci.image import Image
 from images.oci.reference import Repository
 from images.oci.referrer import Referrer
-from images.oci.registry import manifests
-from images.oci.registry import referrers as registry_referrers
+from images.oci.registry import manifests, referrers
 from images.oci.registry.client import Registry
-from images.oci.registry.manifests import Put
+from images.oci.registry.manifests import PushedManifest
 from images.oci.registry.referrers import Attached
-from images.oci.registry.refusals import UnfitError
+from images.oci.registry.refusals import UnsupportedError
+from images.oci.registry.upload_session import UploadSession
 from images.oci.store.store import Store
 from images.util import untrusted_json
 from images.util.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
-    """How an image is to be pushed.
+class PushOptions:
+    """Options of a push.
 
     Attributes:
-        referrers: documents about it, to be there before it has its name.
-        attested: fail, before the image has its name, where they cannot be had there.
-        mounting: which repositories of that registry may give blobs.
-        never_move: fail where the tag names another image.
-        jobs: uploads at a time.
+        referrers: documents about the image, pushed before its tag.
+        attested: fail, before the tag is set, unless they are there and listed.
+        mount_sources: the repositories of that registry that blobs may be mounted from.
+        never_move: fail if the tag names another image.
+        jobs: parallel uploads.
     """
 
     referrers: Sequence[Referrer] = ()
     attested: bool = False
-    mounting: Mounting = field(default_factory=Mounting)
+    mount_sources: MountSources = field(default_factory=MountSources)
     never_move: bool = False
     jobs: int = 4
 
 
-PLAIN = Wishes()
+DEFAULTS = PushOptions()
 
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """What a push did.
+    """The result of a push.
 
     Attributes:
         target: the image's name in the store.
         repository: where it is now.
-        tag: the tag that names it there.
+        tag: its tag there.
         manifest_digest: as in the store, and as the registry confirmed.
         blobs: the layers, lowest first, then the config.
-        bytes_sent: bodies of requests, with what had to be sent twice.
+        bytes_sent: bytes of request bodies, those sent twice included.
         before: the digest that the tag named before, None if none is known.
         attached: documents about the image that are there as well.
-        notes: a line for each thing that was not as it should be, and did not stop the push.
+        notes: a line for each problem that did not stop the push.
     """
 
     target: str
@@ -85,7 +87,7 @@ class Pushed:
 
     @property
     def reference(self) -> str:
-        """What it can be pulled by, forever: `REGISTRY/REPOSITORY@sha256:…`."""
+        """Immutable reference: `REGISTRY/REPOSITORY@sha256:…`."""
         return f"{self.repository}@{self.manifest_digest}"
 
 
@@ -94,76 +96,77 @@ def push(
     image: Image,
     registry: Registry,
     tag: str,
-    wishes: Wishes = PLAIN,
+    options: PushOptions = DEFAULTS,
     *,
     progress: Progress,
 ) -> Pushed:
-    """Push one image; the registry's answers confirm each step.
+    """Push one image; the registry's responses confirm each step.
 
     Args:
-        store: where the blobs are.
+        store: contains the blobs.
         image: the image.
         registry: the repository that it goes to.
-        tag: the name that it gets there, last of all.
-        wishes: how.
-        progress: told of the bytes sent.
+        tag: its tag there, set last of all.
+        options: options of the push.
+        progress: shows the bytes sent.
 
     Raises:
-        UsageError: the tag is one that never moves, and names another image.
+        UsageError: the tag must not be moved, and names another image.
         RegistryError: the registry refuses or cannot be reached.
         IntegrityError: a blob in the store is damaged or missing, and the registry lacks it.
     """
-    sources = sources_of(store, image)
+    blobs = transfer.blobs_of(store, image)
     with progress.timed("ask"):
-        now = _look(store, registry, tag, image, needed=wishes.never_move)
-    states: dict[str, State] = dict.fromkeys(sources, "present")
+        now = _query(store, registry, tag, image, needed=options.never_move)
+    states: dict[str, State] = dict.fromkeys(blobs, "present")
     sent, notes = 0, list(now.notes)
     unchanged = now.before == image.manifest_digest
     if not unchanged:
-        _check_moves(registry, tag, now.before, image, wishes)
-        savings = Savings(registry, readable=now.readable)
-        bringing = Bringing(store, image, registry, savings, wishes.mounting, wishes.jobs, progress)
+        _check_moves(registry, tag, now.before, image, options)
+        reuse = BlobReuse(registry, readable=now.readable)
+        route = Route(store, registry, options.jobs, progress)
         try:
-            sent = bringing.all(sources, now.known, states)
-        except UnfitError as error:
-            raise _with_gzip(error, image) from None
+            sent = ImageTransfer(route, image, reuse, options.mount_sources).run(
+                blobs, now.known, states
+            )
+        except UnsupportedError as error:
+            raise _suggesting_gzip(error, image) from None
         sent += 2 * len(image.manifest)
-        notes += savings.notes
+        notes += reuse.notes
     with progress.timed("attest"):
-        there = registry_referrers.attach(registry, store, wishes.referrers, strict=wishes.attested)
-    notes += there.notes
+        attached = referrers.attach(registry, store, options.referrers, strict=options.attested)
+    notes += attached.notes
     if not unchanged:
         with progress.timed("tag"):
-            if wishes.never_move:
-                _check_moves(registry, tag, registry.manifest_digest(tag), image, wishes)
-            notes += _late(tag, manifests.put(registry, tag, image.manifest))
-    history.note(store, registry.canonical, sources, image.manifest_digest)
-    blobs = (PushedBlob(item.digest, item.size, states[item.digest]) for item in sources.values())
+            if options.never_move:
+                _check_moves(registry, tag, registry.manifest_digest(tag), image, options)
+            notes += _not_shown(tag, manifests.put(registry, tag, image.manifest))
+    history.note(store, registry.canonical, blobs, image.manifest_digest)
     return Pushed(
         image.ref,
         registry.repository,
         tag,
         image.manifest_digest,
-        tuple(blobs),
-        sent + there.sent,
+        tuple(PushedBlob(digest, blob.size, states[digest]) for digest, blob in blobs.items()),
+        sent + attached.sent,
         now.before,
-        there.attached,
+        attached.attached,
         tuple(notes),
     )
 
 
-# -- what is there ---------------------------------------------------------------------------------
+# -- the repository before the push ----------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class _Now:
-    """What is known of a repository before anything is sent.
+class _Contents:
+    """What is known about a repository before anything is sent.
 
     Attributes:
-        before: what the tag names; None if nothing, or if that is not known.
+        before: the digest that the tag names; None if none, or if that is not known.
         known: blobs of an image like the one that is pushed: they are there, as long as it is.
         readable: whether the login may read there.
-        notes: for people.
+        notes: for the user.
     """
 
     before: str | None
@@ -172,68 +175,67 @@ class _Now:
     notes: tuple[str, ...] = ()
 
 
-def _look(store: Store, registry: Registry, tag: str, image: Image, *, needed: bool) -> _Now:
-    """Ask what the tag names. To know it only saves work, unless it must not be moved."""
+def _query(store: Store, registry: Registry, tag: str, image: Image, *, needed: bool) -> _Contents:
+    """Ask which image the tag names. The answer only saves work, unless the tag must not move."""
     try:
         before = registry.manifest_digest(tag)
     except LoginError as error:
-        if needed or not registry.exchange.answered:
+        if needed or not registry.transport.answered:
             raise
-        with suppress(PassingError):  # raises where the login is good for nothing
-            registry.cancel(registry.start_upload()[0])
-        words = f"what is there cannot be asked, so every blob is sent: {error.message}"
-        return _Now(None, readable=False, notes=(words,))
+        with suppress(TransientError):  # raises LoginError where the login may not push either
+            UploadSession.begin(registry).cancel()
+        note = f"the repository cannot be read, so every blob is sent: {error.message}"
+        return _Contents(None, readable=False, notes=(note,))
     except RegistryError:
-        if needed or not registry.exchange.answered:
+        if needed or not registry.transport.answered:
             raise
         before = None
     if before == image.manifest_digest:
-        return _Now(before)
+        return _Contents(before)
     like = before or history.last_image(store, registry.canonical)
-    return _Now(before, _blobs_of(registry, like) if like else frozenset())
+    return _Contents(before, _blobs_of(registry, like) if like else frozenset())
 
 
 def _blobs_of(registry: Registry, digest: str) -> frozenset[str]:
-    """The blobs of an image in the repository.
+    """Return the blobs of an image in the repository.
 
-    To ask for each of them takes longer than to push what is new.
+    Asking for each of them would take longer than pushing the new ones.
     """
-    with suppress(RegistryError, IntegrityError, PassingError, ValueError, KeyError, TypeError):
+    with suppress(RegistryError, IntegrityError, TransientError, ValueError, KeyError, TypeError):
         if DIGEST.fullmatch(digest) and (found := registry.manifest(digest)):
-            head = untrusted_json.loads(found.content)
-            return frozenset(item["digest"] for item in (*head["layers"], head["config"]))
+            manifest = untrusted_json.loads(found.content)
+            return frozenset(item["digest"] for item in (*manifest["layers"], manifest["config"]))
     return frozenset()
 
 
 def _check_moves(
-    registry: Registry, tag: str, before: str | None, image: Image, wishes: Wishes
+    registry: Registry, tag: str, before: str | None, image: Image, options: PushOptions
 ) -> None:
     if before in (None, image.manifest_digest):
         return
     reference.check_moves(registry.repository, tag, before)
-    if wishes.never_move:
+    if options.never_move:
         raise UsageError(
-            f"{registry.repository}:{tag}: names {before} already, and is not to be moved",
+            f"{registry.repository}:{tag}: names {before} already, and must not be moved",
             remedy="push under another tag, or without --never-move",
         )
 
 
-def _late(tag: str, done: Put) -> tuple[str, ...]:
-    """The words for a tag that the registry took and does not show."""
-    if done.shown in (None, done.digest):
+def _not_shown(tag: str, pushed: PushedManifest) -> tuple[str, ...]:
+    """Return a note about a tag that the registry accepted and does not show."""
+    if pushed.shown in (None, pushed.digest):
         return ()
     return (
-        f"{tag} was taken, and still names {done.shown}: the registry shows it late, or somebody "
-        "else has pushed that tag",
+        f"{tag} was accepted, and still names {pushed.shown}: the registry shows it late, or "
+        "somebody else has pushed that tag",
     )
 
 
-def _with_gzip(error: UnfitError, image: Image) -> RegistryError:
-    if not (zstd_probe.has_zstd(image) or "zstd" in error.message):
+def _suggesting_gzip(error: UnsupportedError, image: Image) -> UnsupportedError:
+    if not zstd_probe.has_zstd(image):
         return error
-    return RegistryError(
-        error.message,
-        remedy="a registry that takes no zstd layers takes gzip: "
+    return error.reworded(
+        remedy="a registry that accepts no zstd layers accepts gzip: "
         f"python build.py --target {image.ref} --compression gzip, then push again "
         "(other layers, so another digest)",
     )

@@ -1,7 +1,7 @@
-"""What need not be sent: blobs that a repository has, or that another of the registry gives.
+"""Reuse of blobs that the repository has, or that can be mounted from another one of the registry.
 
-To ask and to mount only saves work. An answer that is odd, refused or never comes means that the
-blob is sent; after some of these nothing more is asked.
+These requests only save work. If a response is unexpected, refused or never arrives, the blob is
+sent; after some of these failures no more such requests are made.
 """
 
 from __future__ import annotations
@@ -13,32 +13,33 @@ from dataclasses import dataclass
 
 from images.errors import LoginError, RegistryError
 from images.export.push import history
+from images.oci.registry import upload_session
 from images.oci.registry.client import Registry
-from images.oci.registry.upload import Source
+from images.oci.registry.upload import StoredBlob
 from images.oci.store.store import Store
 
-_MISSES = 3
-"""Failures after which no more is tried: a registry or a repository that does not do it."""
+_MAX_FAILURES = 3
+"""Failures after which a kind of request, or a repository to mount from, is given up."""
 
 
 @dataclass(frozen=True, slots=True)
-class Mounting:
-    """Which repositories of the registry blobs may be taken over from.
+class MountSources:
+    """The repositories of the registry that blobs may be mounted from.
 
     Attributes:
-        named: names of those that somebody asked for.
-        known: take those as well that this store was pushed to, or has layers from.
+        named: names of those that an option names.
+        known: include those that this store was pushed to, or has layers from.
     """
 
     named: Sequence[str] = ()
     known: bool = True
 
 
-NOTHING = Mounting(known=False)
+NO_MOUNTS = MountSources(known=False)
 
 
-class Savings:
-    """Asks, and takes over; shared by the threads of a push.
+class BlobReuse:
+    """Requests that save an upload; shared by the threads of a push.
 
     Args:
         registry: the repository that is pushed to.
@@ -47,90 +48,105 @@ class Savings:
 
     def __init__(self, registry: Registry, *, readable: bool = True) -> None:
         self._registry = registry
-        self._lock = threading.Lock()
-        self._left = dict.fromkeys(("asking for blobs", "mounting blobs"), _MISSES)
-        self._notes: dict[str, str] = {}
-        if not readable:
-            self._left = dict.fromkeys(self._left, 0)
+        self._existence = _OptionalRequests("asking for blobs", enabled=readable)
+        self._mounts = _OptionalRequests("mounting blobs", enabled=readable)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """A line for each saving that was given up."""
-        return tuple(self._notes.values())
+        """A line for each kind of request that was given up."""
+        return tuple(kind.note for kind in (self._existence, self._mounts) if kind.note)
 
-    def has(self, source: Source) -> bool:
-        """Whether the registry says that the blob is there."""
-        return self._tried(
-            "asking for blobs", lambda: self._registry.has_blob(source.digest, source.size)
-        )
+    def has(self, blob: StoredBlob) -> bool:
+        """Return whether the registry reports that the blob is there."""
+        try:
+            return self._existence.make(lambda: self._registry.has_blob(blob.digest, blob.size))
+        except LoginError:
+            self._existence.failed("the login may not read there")
+            return False
 
     def mount(self, digest: str, name: str) -> bool:
-        """Whether another repository gave the blob.
+        """Return whether the blob was mounted from another repository.
 
         Raises:
-            LoginError: that repository may not be read.
+            LoginError: the login may not read that repository.
         """
-        return self._tried("mounting blobs", lambda: self._registry.mount(digest, name))
+        return self._mounts.make(lambda: upload_session.mount(self._registry, digest, name))
 
-    def _tried(self, what: str, ask: Callable[[], bool]) -> bool:
-        if self._left[what] <= 0:
+
+class _OptionalRequests:
+    """One kind of request, given up after some failures."""
+
+    def __init__(self, name: str, *, enabled: bool) -> None:
+        self._name = name
+        self._lock = threading.Lock()
+        self._left = _MAX_FAILURES if enabled else 0
+        self.note: str | None = None
+
+    def make(self, request: Callable[[], bool]) -> bool:
+        """Return the answer to a request; False if it failed, or none is made any more.
+
+        Raises:
+            LoginError: the login may not make it.
+        """
+        if self._left <= 0:
             return False
         try:
-            return ask()
+            return request()
         except LoginError:
-            if what == "mounting blobs":
-                raise
-            self._failed(what, "the login may not read there")
+            raise
         except RegistryError as error:
-            self._failed(what, error.message)
-        return False
+            self.failed(error.message)
+            return False
 
-    def _failed(self, what: str, why: str) -> None:
+    def failed(self, reason: str) -> None:
+        """Count a failure."""
         with self._lock:
-            self._left[what] -= 1
-            if self._left[what] <= 0:
-                self._notes.setdefault(what, f"{what} was given up, so they are sent: {why}")
+            self._left -= 1
+            if self._left <= 0 and self.note is None:
+                self.note = f"{self._name} was given up, so they are sent: {reason}"
 
 
-class Mounts:
-    """Tries the repositories that may have a blob, those that surely had it first."""
+class Mounter:
+    """Tries the repositories that may have a blob; first those that are known to have had it."""
 
-    def __init__(self, store: Store, registry: Registry, which: Mounting, savings: Savings) -> None:
+    def __init__(
+        self, store: Store, registry: Registry, sources: MountSources, reuse: BlobReuse
+    ) -> None:
         own = registry.canonical
-        self._savings = savings
-        self._known = _known(store, registry) if which.known else {}
+        self._reuse = reuse
+        self._known = _known(store, registry) if sources.known else {}
         self._known.pop(own.name, None)
-        self._named = [name for name in which.named if name != own.name]
+        self._named = [name for name in sources.named if name != own.name]
         self._given_up: set[str] = set()
         self._misses: Counter[str] = Counter()
 
-    def mount(self, source: Source) -> bool:
-        """Whether one of them gave the blob."""
-        sure = [name for name, digests in self._known.items() if source.digest in digests]
+    def mount(self, blob: StoredBlob) -> bool:
+        """Return whether the blob was mounted from one of them."""
+        known = [name for name, digests in self._known.items() if blob.digest in digests]
         return any(
-            self._try(source.digest, name, sure=name in sure)
-            for name in dict.fromkeys([*sure, *self._named])
+            self._try(blob.digest, name, known=name in known)
+            for name in dict.fromkeys([*known, *self._named])
         )
 
-    def _try(self, digest: str, name: str, *, sure: bool) -> bool:
+    def _try(self, digest: str, name: str, *, known: bool) -> bool:
         if name in self._given_up:
             return False
         try:
-            done = self._savings.mount(digest, name)
+            mounted = self._reuse.mount(digest, name)
         except LoginError:  # it may push here, and not read there
             self._given_up.add(name)
             return False
-        self._misses[name] += -_MISSES if done else sure
-        if self._misses[name] >= _MISSES:  # a registry that does not mount, or a repository gone
+        self._misses[name] += -_MAX_FAILURES if mounted else known
+        if self._misses[name] >= _MAX_FAILURES:  # a registry without mounts, or a repository gone
             self._given_up.add(name)
-        return done
+        return mounted
 
 
 def _known(store: Store, registry: Registry) -> dict[str, set[str]]:
-    """The digests of blobs by the repository of that registry that had them."""
+    """Return the digests of blobs by the repository of that registry that had them."""
     own = registry.canonical.registry
     found = {name: set(digests) for name, digests in history.known(store, own).items()}
-    for digest, remote in store.remotes().items():
-        if (there := remote.place.canonical).registry == own:
+    for digest, remote in store.remote_layers.missing_here().items():
+        if (there := remote.location.canonical).registry == own:
             found.setdefault(there.name, set()).add(digest)
     return found

@@ -1,4 +1,4 @@
-"""An image's blobs into a repository, and its manifest under its digest."""
+"""Transfer of blobs from a store to a repository, and of an image's manifest under its digest."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from functools import partial
 from typing import Literal
 
 from images.export.push import zstd_probe
-from images.export.push.reuse import NOTHING, Mounting, Mounts, Savings
+from images.export.push.reuse import NO_MOUNTS, BlobReuse, Mounter, MountSources
 from images.oci.image import Image
 from images.oci.registry import backfill, manifests, upload
 from images.oci.registry.client import Registry
-from images.oci.registry.refusals import MissingError
-from images.oci.registry.upload import Sizes, Source
+from images.oci.registry.refusals import BlobUnknownError
+from images.oci.registry.upload import BodyLimit, StoredBlob
 from images.oci.store.store import Store
 from images.util.parallel import QUESTIONS, at_once
 from images.util.progress import Progress
@@ -31,50 +31,56 @@ class PushedBlob:
     state: State
 
 
-def sources_of(store: Store, image: Image) -> dict[str, Source]:
-    """The blobs of an image by digest: the layers, lowest first, then the config."""
+def blobs_of(store: Store, image: Image) -> dict[str, StoredBlob]:
+    """Return the blobs of an image by digest: the layers, lowest first, then the config."""
     sizes = {layer.blob.digest: layer.blob.size for layer in image.layers}
     sizes[image.config_digest] = len(image.config)
-    return {digest: Source(store.blob_path(digest), digest, size) for digest, size in sizes.items()}
+    return {
+        digest: StoredBlob(store.blobs.path(digest), digest, size) for digest, size in sizes.items()
+    }
 
 
-class Bringing:
-    """Brings an image's blobs, and its manifest under its digest.
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where blobs go, and how.
 
-    Under its digest first: what a registry would alter never gets the tag.
-
-    Args:
-        store: where the blobs are.
-        image: the image.
-        registry: the repository that it goes to.
-        savings: what need not be sent.
-        mounting: which repositories of that registry may give blobs.
-        jobs: uploads at a time.
-        progress: told of the bytes sent.
+    Attributes:
+        store: contains them.
+        registry: the repository.
+        jobs: parallel uploads.
+        progress: shows the bytes sent.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        image: Image,
-        registry: Registry,
-        savings: Savings,
-        mounting: Mounting,
-        jobs: int,
-        progress: Progress,
-    ) -> None:
-        self._store, self._image, self._registry = store, image, registry
-        self._savings, self._mounting = savings, mounting
-        self._jobs, self._progress = jobs, progress
+    store: Store
+    registry: Registry
+    jobs: int
+    progress: Progress
 
-    def all(
-        self, sources: dict[str, Source], known: Collection[str], states: dict[str, State]
+
+class ImageTransfer:
+    """The transfer of an image's blobs, and of its manifest under its digest.
+
+    Under its digest first: an image that the registry would alter never gets the tag.
+
+    Args:
+        route: where it goes.
+        image: the image.
+        reuse: of blobs that are in the registry.
+        sources: the repositories of that registry that blobs may be mounted from.
+    """
+
+    def __init__(self, route: Route, image: Image, reuse: BlobReuse, sources: MountSources) -> None:
+        self._route, self._image = route, image
+        self._reuse, self._sources = reuse, sources
+
+    def run(
+        self, blobs: dict[str, StoredBlob], known: Collection[str], states: dict[str, State]
     ) -> int:
-        """Bring what is not known to be there.
+        """Transfer what is not known to be there.
 
         Args:
-            sources: all blobs, by digest.
-            known: digests of those that need not even be asked for.
+            blobs: all blobs, by digest.
+            known: digests of those whose existence is not even checked.
             states: how each blob got there; changed.
 
         Returns:
@@ -84,114 +90,104 @@ class Bringing:
             RegistryError: the registry refuses or cannot be reached.
             IntegrityError: a blob in the store is damaged or missing, and the registry lacks it.
         """
-        rest = [item for digest, item in sources.items() if digest not in known]
-        probe = partial(zstd_probe.check, self._store, self._image, self._registry, known)
-        how, sent = self._bring(rest, self._savings, self._mounting, probe)
-        states |= how
-        with suppress(MissingError):
-            self._manifest(patient=False)
+        store, registry = self._route.store, self._route.registry
+        rest = [blob for digest, blob in blobs.items() if digest not in known]
+        probe = partial(zstd_probe.check, store, self._image, registry, known)
+        sent = self._transfer(rest, states, self._reuse, self._sources, probe)
+        with suppress(BlobUnknownError):
+            self._push_manifest(patient=False)
             return sent
-        # The image that was asked for instead has lost blobs, or a mount came to nothing.
-        doubted = [item for digest, item in sources.items() if states[digest] != "sent"]
-        how, more = self._bring(doubted, self._savings, NOTHING)
-        states |= how
+        # The image that served as a hint is missing blobs, or a mount was without effect.
+        doubtful = [blob for digest, blob in blobs.items() if states[digest] != "sent"]
+        sent += self._transfer(doubtful, states, self._reuse, NO_MOUNTS)
         try:
-            self._manifest()
-            return sent + more
-        except MissingError as error:
-            unsent = [item for digest, item in sources.items() if states[digest] != "sent"]
-            lacking = [item for item in unsent if item.digest in error.lacking] or unsent
+            self._push_manifest()
+            return sent
+        except BlobUnknownError as error:
+            unsent = [blob for digest, blob in blobs.items() if states[digest] != "sent"]
+            lacking = [blob for blob in unsent if blob.digest in error.refusal.digests] or unsent
             if not lacking:
                 raise
-        # It says of a blob that it is there, and of the same that it is unknown.
-        how, last = self._bring(lacking, Savings(self._registry, readable=False), NOTHING)
-        states |= how
-        self._manifest()
-        return sent + more + last
+        # The registry reports of one and the same blob that it is there and that it is unknown.
+        no_reuse = BlobReuse(registry, readable=False)
+        sent += self._transfer(lacking, states, no_reuse, NO_MOUNTS)
+        self._push_manifest()
+        return sent
 
-    def _bring(
+    def _transfer(
         self,
-        sources: Sequence[Source],
-        savings: Savings,
-        mounting: Mounting,
+        blobs: Sequence[StoredBlob],
+        states: dict[str, State],
+        reuse: BlobReuse,
+        sources: MountSources,
         probe: Callable[[int], None] = lambda _: None,
-    ) -> tuple[dict[str, State], int]:
-        mounts = Mounts(self._store, self._registry, mounting, savings)
-        return _bring(
-            self._store,
-            self._registry,
-            sources,
-            _Ways(savings, mounts, probe),
-            self._jobs,
-            self._progress,
-        )
+    ) -> int:
+        mounter = Mounter(self._route.store, self._route.registry, sources, reuse)
+        found, sent = _transfer(self._route, blobs, reuse, mounter, probe)
+        states |= found
+        return sent
 
-    def _manifest(self, *, patient: bool = True) -> None:
-        with self._progress.timed("manifest"):
-            manifests.put(
-                self._registry, self._image.manifest_digest, self._image.manifest, patient=patient
-            )
+    def _push_manifest(self, *, patient: bool = True) -> None:
+        image, registry = self._image, self._route.registry
+        with self._route.progress.timed("manifest"):
+            manifests.put(registry, image.manifest_digest, image.manifest, patient=patient)
 
 
-@dataclass(frozen=True, slots=True)
-class _Ways:
-    """What is tried before blobs are sent, and told of the bytes of those that must be."""
-
-    savings: Savings
-    mounts: Mounts
-    probe: Callable[[int], None]
-
-
-def bring(
-    store: Store, registry: Registry, sources: Sequence[Source], jobs: int, progress: Progress
-) -> int:
-    """Bring blobs into a repository; gives the bytes sent.
+def transfer(route: Route, blobs: Sequence[StoredBlob]) -> int:
+    """Transfer blobs to a repository; return the bytes sent.
 
     Raises:
         RegistryError: the registry refuses or cannot be reached.
         IntegrityError: a blob in the store is damaged or missing, and the registry lacks it.
     """
-    savings = Savings(registry)
-    ways = _Ways(savings, Mounts(store, registry, Mounting(), savings), lambda _: None)
-    return _bring(store, registry, sources, ways, jobs, progress)[1]
+    reuse = BlobReuse(route.registry)
+    mounter = Mounter(route.store, route.registry, MountSources(), reuse)
+    return _transfer(route, blobs, reuse, mounter, lambda _: None)[1]
 
 
-def _bring(
-    store: Store,
-    registry: Registry,
-    sources: Sequence[Source],
-    ways: _Ways,
-    jobs: int,
-    progress: Progress,
+def _transfer(
+    route: Route,
+    blobs: Sequence[StoredBlob],
+    reuse: BlobReuse,
+    mounter: Mounter,
+    probe: Callable[[int], None],
 ) -> tuple[dict[str, State], int]:
-    """As `bring`; gives as well how each blob got there.
+    """Transfer blobs; return how each got there, and the bytes sent.
 
-    What the store does not hold itself is fetched only where it can be neither found nor mounted.
+    Remote layers of the store are downloaded only where they can be neither found nor mounted.
+
+    Args:
+        route: where they go.
+        blobs: the blobs.
+        reuse: finds those that are there.
+        mounter: mounts others.
+        probe: called with the bytes that must be sent, before they are.
     """
-    break_off = registry.exchange.close
-    with progress.timed("ask"):
-        there = at_once(ways.savings.has, sources, QUESTIONS, break_off)
-        lacking = [item for item, has in zip(sources, there, strict=True) if not has]
-        mounted = at_once(ways.mounts.mount, lacking, QUESTIONS, break_off)
-    taken = {item.digest for item, done in zip(lacking, mounted, strict=True) if done}
-    # The largest first: a large one that begins last would be alone at the end.
-    rest = sorted((i for i in lacking if i.digest not in taken), key=lambda item: -item.size)
-    ways.probe(sum(item.size for item in rest))
-    backfill.complete(store, (item.digest for item in rest), progress=progress, jobs=jobs)
-    sent = _send(registry, rest, jobs, progress) if rest else 0
-    states: dict[str, State] = {item.digest: "present" for item in sources}
-    states |= dict.fromkeys(taken, "mounted")
-    states |= {item.digest: "sent" for item in rest}
+    cancel = route.registry.transport.close
+    with route.progress.timed("ask"):
+        there = at_once(reuse.has, blobs, QUESTIONS, cancel)
+        lacking = [blob for blob, has in zip(blobs, there, strict=True) if not has]
+        mounts = at_once(mounter.mount, lacking, QUESTIONS, cancel)
+    mounted = {blob.digest for blob, done in zip(lacking, mounts, strict=True) if done}
+    # Largest first, so that no large blob runs alone at the end.
+    rest = sorted((b for b in lacking if b.digest not in mounted), key=lambda blob: -blob.size)
+    probe(sum(blob.size for blob in rest))
+    digests = [blob.digest for blob in rest]
+    backfill.fetch(route.store, digests, progress=route.progress, jobs=route.jobs)
+    sent = _send(route, rest) if rest else 0
+    states: dict[str, State] = {blob.digest: "present" for blob in blobs}
+    states |= dict.fromkeys(mounted, "mounted")
+    states |= dict.fromkeys(digests, "sent")
     return states, sent
 
 
-def _send(registry: Registry, sources: Sequence[Source], jobs: int, progress: Progress) -> int:
-    sizes = Sizes()
-    with progress.stage("push", sum(item.size for item in sources)) as meter:
+def _send(route: Route, blobs: Sequence[StoredBlob]) -> int:
+    registry, limit = route.registry, BodyLimit()
+    with route.progress.stage("push", sum(blob.size for blob in blobs)) as meter:
         sent = at_once(
-            lambda item: upload.send(registry, item, meter.advance, sizes),
-            sources,
-            jobs,
-            registry.exchange.close,
+            lambda blob: upload.send(registry, blob, meter.advance, limit),
+            blobs,
+            route.jobs,
+            registry.transport.close,
         )
     return sum(sent)

@@ -7,36 +7,16 @@ An unfinished download stays beside it as `<filename>.part` and is taken up wher
 
 from __future__ import annotations
 
-import errno
 import fcntl
-import hashlib
 import os
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
-from urllib.parse import unquote, urlsplit
 
-from images.errors import FetchError, IntegrityError, StoreError
-from images.http.retry import FinalError, PassingError, Policy
-from images.http.session import public_url
+from images.errors import FetchError, IntegrityError
 from images.inputs.lock.artifact import Artifact
 from images.util import sha256
-
-POLICY = Policy()
-"""Of downloads that are not given one of their own."""
-
-CONNECTIONS = 6
-"""Downloads at a time, where all of them come from one index and one mirror."""
-
-Advance = Callable[[int], None]
-"""Told of each piece that arrives, in bytes; a negative number takes bytes back."""
-
-_CHUNK = 1 << 20
-
-_CHANGED = "if the index was right to change the file, lock again: python build.py lock"
 
 
 def cached(artifact: Artifact, cache: Path) -> Path:
@@ -89,169 +69,14 @@ def checked(artifact: Artifact, cache: Path) -> Path:
     return path
 
 
-class Downloads:
-    """Downloads in the background, a few at a time.
+def mark_checked(artifact: Artifact, path: Path) -> None:
+    """Note that this process has hashed the file at `path` while it arrived.
 
-    Use it as a context manager; leaving it waits for what is under way and drops what is not.
-    Leaving it by an error breaks off what is under way, too: it is taken up the next time.
-
-    Args:
-        cache: the download cache's directory, made when missing.
-        jobs: connections at a time.
-        advance: told of bytes as they arrive.
-        policy: how often and after which pauses something is tried again.
+    Raises:
+        OSError: there is no such file.
     """
-
-    def __init__(
-        self, cache: Path, *, jobs: int, advance: Advance, policy: Policy | None = None
-    ) -> None:
-        self._cache = cache
-        self._advance = advance
-        self._pool = ThreadPoolExecutor(jobs, thread_name_prefix="download")
-        from images.inputs.fetch.file_http import Files  # a build that fetches nothing loads no TLS
-
-        self._files = Files()
-        self._stop = threading.Event()
-        self._policy = policy or POLICY
-
-    def __enter__(self) -> Downloads:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            self._stop.set()
-        self._pool.shutdown(cancel_futures=True)
-        self._files.close()
-
-    def start(self, artifact: Artifact, url: str) -> Future[Path]:
-        """Begin one download; the result is the cached file.
-
-        The future raises `FetchError` when the file cannot be had, `IntegrityError` when it has
-        another hash, `StoreError` when it cannot be written.
-        """
-        return self._pool.submit(self._fetch, artifact, url)
-
-    def _fetch(self, artifact: Artifact, url: str) -> Path:
-        path = cached(artifact, self._cache)
-        part = path.with_name(path.name + ".part")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with locked_part(part) as stream:
-                if is_cached(artifact, self._cache):  # another build was quicker
-                    part.unlink()
-                    self._advance(artifact.size)
-                    return path
-                self._fill(artifact, url, stream)
-                part.replace(path)
-                status = path.stat()
-                _checked.add((artifact.sha256, status.st_ino, status.st_mtime_ns))
-        except OSError as error:
-            raise _cannot_write(path, error) from error
-        return path
-
-    def _fill(self, artifact: Artifact, url: str, stream: IO[bytes]) -> None:
-        failures, most = 0, 0
-        while True:
-            try:
-                digest = self._attempt(artifact, url, stream)
-            except FinalError as error:
-                raise FetchError(f"{artifact.filename}: {error}", remedy=error.remedy) from None
-            except PassingError as error:
-                have = stream.seek(0, os.SEEK_END)
-                failures, most = (1, have) if have > most else (failures + 1, most)
-                self._pause(failures, error, artifact, url)
-                continue
-            if digest == artifact.sha256:
-                return
-            self._advance(-artifact.size)
-            stream.truncate(0)
-            raise IntegrityError(
-                f"SHA256 mismatch for {artifact.filename}: "
-                f"expected '{artifact.sha256}', got '{digest}' from {public_url(url)}",
-                remedy=_CHANGED,
-            )
-
-    def _pause(self, failures: int, error: PassingError, artifact: Artifact, url: str) -> None:
-        """Wait before the next attempt, unless this was the last one that the policy allows."""
-        known = urlsplit(url).scheme in ("", "file") or self._files.has_answered(url)
-        if failures >= (self._policy.attempts if known else self._policy.strangers):
-            raise FetchError(
-                f"{artifact.filename}: {failures} attempts failed, the last one: {error}",
-                remedy="check the network and the index's settings, then run the same command: "
-                "what has arrived is kept",
-            ) from None
-        self._stop.wait(self._policy.pause(failures, error.after))
-        if self._stop.is_set():
-            raise CancelledError
-
-    def _attempt(self, artifact: Artifact, url: str, stream: IO[bytes]) -> str:
-        """One request, from where the part file ends; gives the SHA-256 of the whole file."""
-        digest, have = _hash_so_far(stream, artifact.size)
-        self._advance(have)
-        counted = have
-        try:
-            for piece in self._body(url, have, stream, artifact.size):
-                if self._stop.is_set():
-                    raise CancelledError
-                if counted + len(piece) > artifact.size:
-                    stream.truncate(0)
-                    too_long = f"more than the locked {artifact.size} bytes from {public_url(url)}"
-                    if have:
-                        raise PassingError(too_long)
-                    raise IntegrityError(f"{artifact.filename}: {too_long}", remedy=_CHANGED)
-                stream.write(piece)
-                digest.update(piece)
-                counted += len(piece)
-                self._advance(len(piece))
-            stream.flush()
-            if counted != artifact.size:
-                raise PassingError(f"{counted} of {artifact.size} bytes arrived")
-            if have and digest.hexdigest() != artifact.sha256:
-                stream.truncate(0)
-                raise PassingError("what had arrived earlier was of another file; starting over")
-        except BaseException:
-            self._advance(-counted)
-            raise
-        return digest.hexdigest()
-
-    def _body(self, url: str, have: int, stream: IO[bytes], size: int) -> Iterator[bytes]:
-        if have == size:
-            return
-        if urlsplit(url).scheme in ("", "file"):
-            yield from _local(url, have)
-            return
-        headers = {"Accept-Encoding": "identity"}
-        if have:
-            headers["Range"] = f"bytes={have}-"
-        with self._files.get(url, headers) as response:
-            if have and response.status_code != 206:
-                stream.seek(0)
-                stream.truncate()
-                raise PassingError("the server does not resume; starting over")
-            # As it is: some servers call a .tar.gz a file with a Content-Encoding.
-            yield from response.raw.stream(_CHUNK, decode_content=False)
-
-
-def _local(url: str, have: int) -> Iterator[bytes]:
-    try:
-        with Path(unquote(urlsplit(url).path)).open("rb") as source:
-            source.seek(have)
-            while piece := source.read(_CHUNK):
-                yield piece
-    except OSError as error:
-        raise FinalError(str(error)) from error
-
-
-def _hash_so_far(stream: IO[bytes], size: int) -> tuple[hashlib._Hash, int]:
-    digest = hashlib.sha256()
-    if stream.seek(0, os.SEEK_END) > size:
-        stream.truncate(0)
-    stream.seek(0)
-    have = 0
-    while piece := stream.read(_CHUNK):
-        digest.update(piece)
-        have += len(piece)
-    return digest, have
+    status = path.stat()
+    _checked.add((artifact.sha256, status.st_ino, status.st_mtime_ns))
 
 
 @contextmanager
@@ -267,16 +92,3 @@ def locked_part(part: Path) -> Iterator[IO[bytes]]:
             if part.exists() and part.stat().st_ino == os.fstat(stream.fileno()).st_ino:
                 yield stream
                 return
-
-
-def _cannot_write(path: Path, error: OSError) -> StoreError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StoreError(
-            f"{path}: no space left on the disk that holds the download cache",
-            remedy="free some space or choose another place with --cache DIR; "
-            "what has arrived is kept",
-        )
-    return StoreError(
-        f"{path}: cannot be written: {error}",
-        remedy="choose a place that you may write with --cache DIR",
-    )

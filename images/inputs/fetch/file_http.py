@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from images.http import certificates, origin, redirect, session, transport_errors
 from images.http.redirect import RedirectError
-from images.http.retry import PASSING, FinalError, PassingError, retry_after
+from images.http.retry import RETRYABLE_STATUSES, FinalError, TransientError, retry_after
 from images.http.session import Header, public_url, succeeded
 from images.http.transport_errors import Failure
 from images.inputs import uv_settings
@@ -63,7 +63,7 @@ class Files:
             headers: of the request.
 
         Raises:
-            PassingError: another attempt may succeed, also while the body is read.
+            TransientError: another attempt may succeed, also while the body is read.
             FinalError: none will.
         """
         import requests
@@ -136,8 +136,8 @@ def _checked() -> ssl.SSLContext:
 def _check(response: requests.Response, url: str, proxies: Mapping[str, str]) -> None:
     """Raise for what is not the file."""
     told = f"HTTP {response.status_code} from {public_url(response.url)}"
-    if response.status_code in PASSING:
-        raise PassingError(told, retry_after(response.headers.get("Retry-After")))
+    if response.status_code in RETRYABLE_STATUSES:
+        raise TransientError(told, retry_after(response.headers.get("Retry-After")))
     if response.status_code == 407:
         raise _raised(transport_errors.wants_login(url, proxies), url)
     if not succeeded(response):
@@ -146,4 +146,4 @@ def _check(response: requests.Response, url: str, proxies: Mapping[str, str]) ->
 
 def _raised(failure: Failure, url: str) -> Exception:
     reason = f"{public_url(url)}: {failure.reason}"
-    return FinalError(reason, failure.remedy) if failure.final else PassingError(reason)
+    return FinalError(reason, failure.remedy) if failure.final else TransientError(reason)

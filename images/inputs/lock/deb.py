@@ -1,22 +1,23 @@
-"""A locked Debian package, the lock that lists them, and getting them into the cache.
+"""Locked Debian packages, and the locks that list them.
 
 A line of a lock: `gcc-12=12.2.0-14+deb12u1 sha256:<hex> <bytes> debian pool/main/…/gcc-12_….deb`.
-It names an archive, never an address: `mirror.py` says where that archive is.
+It names an archive, never an address: `images.inputs.fetch.mirror` says where that archive is.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
-from images.errors import FetchError, LockError
-from images.inputs.fetch import download_cache
+from images.errors import LockError
 from images.inputs.lock import sealed_text
 from images.inputs.lock.artifact import Artifact
-from images.inputs.lock.mirror import ARCHIVES, Mirror
+
+DEBIAN = "debian"
+SECURITY = "debian-security"
+ARCHIVES = (DEBIAN, SECURITY)
 
 _LINE = re.compile(
     r"(?P<package>[a-z0-9][a-z0-9+.-]*)=(?P<version>\S+) sha256:(?P<sha256>[0-9a-f]{64})"
@@ -44,6 +45,15 @@ class Deb:
 
     def __str__(self) -> str:
         return f"{self.package}={self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """A part of an archive to choose from, e.g. `debian`, `bookworm-updates`, `main`."""
+
+    archive: str
+    name: str
+    component: str
 
 
 def line_of(deb: Deb) -> str:
@@ -85,56 +95,3 @@ def read(path: Path, *, inputs: str, remedy: str) -> list[Deb]:
         return [parse_line(line) for line in sealed.lines]
     except ValueError as error:
         raise LockError(f"{path}: {error}", remedy=remedy) from error
-
-
-def download(
-    debs: Sequence[Deb],
-    mirror: Mirror,
-    cache: Path,
-    *,
-    jobs: int,
-    advance: download_cache.Advance,
-    renew: str,
-) -> None:
-    """Bring packages into the cache; those that it holds are not asked for.
-
-    Args:
-        debs: what is wanted.
-        mirror: where the archives are.
-        cache: the download cache.
-        jobs: connections at a time.
-        advance: told of bytes as they arrive.
-        renew: the command that makes the lock of these packages anew.
-
-    Raises:
-        FetchError: names every package that cannot be had, and the ways out.
-        IntegrityError: a file arrived with another hash.
-    """
-    wanted = [deb for deb in debs if not download_cache.is_cached(deb.artifact, cache)]
-    failed: list[tuple[Deb, FetchError]] = []
-    with download_cache.Downloads(cache, jobs=jobs, advance=advance) as downloads:
-        started = [(deb, downloads.start(deb.artifact, url(deb, mirror))) for deb in wanted]
-        for deb, future in started:
-            try:
-                future.result()
-            except FetchError as error:
-                failed.append((deb, error))
-    if failed:
-        raise unavailable(failed, cache, renew)
-
-
-def url(deb: Deb, mirror: Mirror) -> str:
-    """Where the mirror has (or had) the package; a version may hold characters such as `~`."""
-    return f"{mirror.root(deb.archive)}/{quote(deb.path, safe='/+~:')}"
-
-
-def unavailable(failed: Sequence[tuple[Deb, FetchError]], cache: Path, renew: str) -> FetchError:
-    """One error for all packages that could not be had: each by name, why, and the ways out."""
-    reasons = "".join(f"\n  {deb}: {error.message}" for deb, error in failed)
-    return FetchError(
-        f"{len(failed)} locked Debian packages cannot be had:{reasons}",
-        remedy="if the mirror dropped them for newer versions, either\n"
-        f"  renew the lock: {renew}\n"
-        "  or name a mirror that still has them, such as a snapshot archive: --debian-mirror URL\n"
-        f"  or bring back the download cache of an earlier build: {cache}",
-    )

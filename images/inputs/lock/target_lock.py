@@ -12,56 +12,21 @@ needs no network and no uv.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from images import format_numbers
 from images.errors import LockError
 from images.inputs.lock import sealed_text
-from images.inputs.lock.artifact import Artifact
+from images.inputs.lock.distribution import Distribution, line_of, parse_lines
 from images.inputs.matrix.conflict_rules import Rule
 
 if TYPE_CHECKING:
     from images.inputs.matrix.matrix import Matrix, Target
 
-FORMAT = "1"
-"""Part of each lock's inputs. Raise it when `lock` would make other lines of the same inputs."""
 
-_LINE = re.compile(
-    r"(?P<name>[a-z0-9][a-z0-9-]*)==(?P<version>\S+) --hash=sha256:(?P<sha256>[0-9a-f]{64})"
-    r"  # (?P<filename>[^\s/]+) (?P<size>\d+)"
-)
 _BUILD = "# build "
-_CUDA_RUNTIME = re.compile(r"nvidia-cuda-runtime(-cu\d+)?")
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Distribution:
-    """A locked distribution: a wheel, or an sdist that the builder makes a wheel of.
-
-    Attributes:
-        name: normalised (PEP 503).
-        version: PEP 440.
-        artifact: the file.
-        own: where the matrix names it, e.g. `matrix.yaml:70`, if it is a wheel that the package
-            index does not have.
-    """
-
-    name: str
-    version: str
-    artifact: Artifact
-    own: str = ""
-
-    @property
-    def is_wheel(self) -> bool:
-        """Whether the locked file is a wheel."""
-        return self.artifact.filename.endswith(".whl")
-
-    @property
-    def pin(self) -> str:
-        """`name==version`."""
-        return f"{self.name}=={self.version}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,36 +59,6 @@ class Lock:
         return tuple(item for item in self.distributions if item.name in self.added)
 
 
-def is_cuda_runtime(distribution: Distribution) -> bool:
-    """Whether it is NVIDIA's CUDA runtime, whose version is that of CUDA.
-
-    Up to CUDA 12 the major version is part of the name.
-    """
-    return _CUDA_RUNTIME.fullmatch(distribution.name) is not None
-
-
-def line_of(distribution: Distribution) -> str:
-    """The line of a lock that stands for a distribution."""
-    file = distribution.artifact
-    return f"{distribution.pin} --hash=sha256:{file.sha256}  # {file.filename} {file.size}"
-
-
-def parse_lines(lines: Iterable[str]) -> tuple[Distribution, ...]:
-    """The distributions that a lock's lines stand for.
-
-    Raises:
-        ValueError: a line has another form.
-    """
-    found = []
-    for line in lines:
-        match = _LINE.fullmatch(line)
-        if match is None:
-            raise ValueError(f"not a locked distribution: {line}")
-        file = Artifact(match["filename"], match["sha256"], int(match["size"]))
-        found.append(Distribution(match["name"], match["version"], file))
-    return tuple(found)
-
-
 def inputs_of(target: Target, engine: str = "") -> str:
     """The digest of all that a target's lock is made from.
 
@@ -132,7 +67,9 @@ def inputs_of(target: Target, engine: str = "") -> str:
         engine: of a flavour, the digest of what its engine's lock lists.
     """
     on = {"engine": engine} if engine else {}
-    return sealed_text.digest_of({"format": FORMAT, **target.resolve_inputs(), **on})
+    return sealed_text.digest_of(
+        {"format": format_numbers.TARGET_LOCK, **target.resolve_inputs(), **on}
+    )
 
 
 def text_of(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from images.errors import UsageError
 from images.oci import reference
-from images.oci.image import DIGEST
+from images.oci.descriptor import DIGEST
 from images.oci.reference import Repository
 
 _LAYOUT = "oci:"

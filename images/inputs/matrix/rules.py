@@ -179,13 +179,15 @@ def wheel_file(text: str) -> str | None:
     from packaging.utils import InvalidWheelFilename
 
     from images import image_paths
-    from images.inputs.lock import uv
+    from images.inputs import wheel_tags
 
     try:
-        fits = uv.fits(text)
+        fits = wheel_tags.fits(text)
     except InvalidWheelFilename as error:
         return f"{text!r} is not the file name of a wheel: {str(error).splitlines()[0]}"
-    return None if fits else f"{text!r} is not for CPython {image_paths.PYTHON} on {uv.PLATFORM}"
+    if fits:
+        return None
+    return f"{text!r} is not for CPython {image_paths.PYTHON} on {wheel_tags.PLATFORM}"
 
 
 def sha256(text: str) -> str | None:

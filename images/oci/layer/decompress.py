@@ -1,4 +1,4 @@
-"""The tar of a layer out of its blob, by media type, in pieces of bounded size."""
+"""Decompression of layers: the tar of a blob, by media type, in pieces of bounded size."""
 
 from __future__ import annotations
 
@@ -9,31 +9,44 @@ from pathlib import Path
 from typing import IO
 
 from images.errors import IntegrityError
+from images.oci.descriptor import Blob
+from images.oci.store.blobs import Blobs
 from images.util import untrusted_files
+
+REMEDY = "python build.py gc --damaged, then build again"
+"""For a layer of the store that is damaged."""
 
 _CHUNK = 1 << 20
 _PACKED = 1 << 16
-"""Compressed bytes at a time: of many small gzip members, what is left is copied for each."""
+"""Compressed bytes at a time: the rest of a piece is copied for each of many small gzip members."""
 
 
-def tar(path: Path, size: int, media_type: str, *, remedy: str | None = None) -> Iterator[bytes]:
-    """The tar in pieces.
+def unpacked(blobs: Blobs, blob: Blob) -> Iterator[bytes]:
+    """Yield the tar of a layer of the store.
+
+    Raises:
+        IntegrityError: as `tar`.
+    """
+    return tar(blobs.path(blob.digest), blob, remedy=REMEDY)
+
+
+def tar(path: Path, blob: Blob, *, remedy: str | None = None) -> Iterator[bytes]:
+    """Yield the tar of a layer.
 
     Args:
-        path: the blob.
-        size: bytes that it should have.
-        media_type: ends in `zstd`, or it is gzip (RFC 1952; of one member or several).
+        path: the file with its compressed bytes.
+        blob: its size, and its media type, which ends in `zstd` or stands for gzip (RFC 1952; of
+            one member or several).
         remedy: for the error.
 
     Raises:
-        IntegrityError: the blob has another size than it should, or is not compressed as its media
-            type says.
+        IntegrityError: the file has another size, or is not compressed as the media type says.
     """
     try:
         with untrusted_files.open_regular(path) as stream:
-            if (found := os.fstat(stream.fileno()).st_size) != size:
-                raise _DamagedError(f"it has {found} bytes instead of {size}")
-            yield from _zstd(stream) if media_type.endswith("zstd") else _gzip(stream)
+            if (found := os.fstat(stream.fileno()).st_size) != blob.size:
+                raise _DamagedError(f"it has {found} bytes instead of {blob.size}")
+            yield from _zstd(stream) if blob.media_type.endswith("zstd") else _gzip(stream)
     except (_DamagedError, OSError, zlib.error) as error:
         raise IntegrityError(f"{path}: a layer cannot be read: {error}", remedy=remedy) from error
 

@@ -11,20 +11,16 @@ import hashlib
 import tarfile
 import zlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import IO, Literal, Protocol
 
 from images.errors import IntegrityError, ToolError
+from images.oci.descriptor import LAYER_TYPE, Blob, Compression
 from images.oci.layer import tar_header
 from images.oci.layer.entry import Entry, is_whiteout
 
-Compression = Literal["zstd", "gzip"]
-COMPRESSIONS: tuple[Compression, ...] = ("zstd", "gzip")
 Effort = Literal["fast", "dense"]
 """How hard to compress. `dense` is for what is small and goes over the wire at each commit."""
 
-FORMAT = "2"
-"""Part of every layer's key. Raise it when the bytes that this module makes change."""
 
 ZSTANDARD = "0.25.0"
 """The version of python-zstandard, which decides the bytes. pyproject.toml pins it, too."""
@@ -33,31 +29,8 @@ _ZSTD_LEVELS: dict[Effort, int] = {"fast": 3, "dense": 9}
 _GZIP_LEVELS: dict[Effort, int] = {"fast": 6, "dense": 9}
 _CHUNK = 1 << 18  # stays in a core's second-level cache on its way through hashes and compressor
 _LARGE = 1 << 16  # from here on copying a piece costs more than one call for it alone
-MEDIA_TYPE = "application/vnd.oci.image.layer.v1.tar+"
-"""Before the compression's name (OCI Image Format 1.1, layer.md)."""
-
-MEDIA_TYPES = frozenset(MEDIA_TYPE + compression for compression in COMPRESSIONS)
 # A gzip member's head without name or time: RFC 1952, section 2.3; OS 255 is "unknown".
 _GZIP_HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
-
-
-@dataclass(frozen=True, slots=True)
-class Blob:
-    """A layer as it lies in a store or a registry.
-
-    Attributes:
-        digest: `sha256:…` of the compressed bytes.
-        diff_id: `sha256:…` of the tar.
-        size: compressed bytes.
-        unpacked: bytes of the tar.
-        media_type: OCI media type of the compressed bytes.
-    """
-
-    digest: str
-    diff_id: str
-    size: int
-    unpacked: int
-    media_type: str
 
 
 class Compressor(Protocol):
@@ -118,7 +91,7 @@ class _Sink:
         self._blob_hash = hashlib.sha256()
         self._buffer = bytearray()
         self._unpacked = self._size = 0
-        self._media_type = MEDIA_TYPE + compression
+        self._media_type = LAYER_TYPE + compression
 
     def write(self, data: bytes) -> None:
         """Small pieces (tar heads, small files) are gathered: each call costs the same."""

@@ -1,1 +1,1 @@
-"""The client of a registry: the distribution specification over HTTP."""
+"""Registry client: the OCI Distribution Spec over HTTP."""

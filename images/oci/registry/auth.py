@@ -19,7 +19,7 @@ from images.http import redirect
 from images.http import session as web
 from images.http.origin import Origin
 from images.http.redirect import RedirectError
-from images.http.retry import PASSING, PassingError, retry_after
+from images.http.retry import RETRYABLE_STATUSES, TransientError, retry_after
 from images.http.session import Header, public_url
 from images.util import output, untrusted_json
 
@@ -94,7 +94,7 @@ class Authorization:
 
         Raises:
             LoginError: the token server refuses.
-            PassingError: it cannot be reached now.
+            TransientError: it cannot be reached now.
         """
         with self._lock:
             if self._basic or self._challenge is None:
@@ -158,9 +158,9 @@ class Authorization:
                 f"{self._registry}: its token server {public_url(where)}: {error}",
                 remedy="fix the registry's token realm: a login is sent to no other server",
             ) from None
-        if response.status_code in PASSING:
+        if response.status_code in RETRYABLE_STATUSES:
             after = retry_after(response.headers.get("Retry-After"))
-            raise PassingError(f"HTTP {response.status_code} from {public_url(where)}", after)
+            raise TransientError(f"HTTP {response.status_code} from {public_url(where)}", after)
         if response.status_code in (400, 401, 403):
             raise self._refused()
         return _token_of(response, begin, public_url(where))
@@ -206,7 +206,7 @@ class Authorization:
             reason = f"{public_url(where)}: {failure.reason}"
             if failure.final:
                 raise RegistryError(f"{self._registry}: {reason}", remedy=failure.remedy) from None
-            raise PassingError(reason) from None
+            raise TransientError(reason) from None
 
     def _known_login(self) -> Login | None:
         if not self._asked:

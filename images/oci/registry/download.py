@@ -1,8 +1,8 @@
-"""Manifests and blobs out of a registry, over whatever breaks on the way.
+"""Download of manifests and blobs, with retries and resumption.
 
-Specification: OCI Distribution Spec 1.1, "Pull". A manifest comes into memory, a blob into a file;
-when the connection breaks, the rest is asked for by its range (RFC 9110, section 14). Every byte is
-held against its digest before it is given to anybody.
+Specification: OCI Distribution Spec 1.1, "Pull". A manifest is read into memory, a blob into a
+file; when the connection breaks, the rest is requested by its range (RFC 9110, section 14). Every
+byte is checked against its digest before it is used.
 """
 
 from __future__ import annotations
@@ -12,45 +12,45 @@ from collections.abc import Callable, Sequence
 from typing import IO
 
 from images.errors import IntegrityError
-from images.http.retry import PassingError
-from images.oci.image import MANIFEST_TYPE
+from images.http.retry import TransientError
+from images.oci.descriptor import MANIFEST_TYPE
 from images.oci.registry.client import Manifest, Registry
-from images.oci.registry.refusals import MissingError
+from images.oci.registry.refusals import NotFoundError
 
 
 def manifest(
     registry: Registry, reference: str, accept: Sequence[str] = (MANIFEST_TYPE,)
 ) -> Manifest:
-    """Get a manifest or an index, tried as often as the policy says.
+    """Get a manifest or an index, with the retries of the policy.
 
     Args:
         registry: the repository.
         reference: a tag or a digest.
-        accept: the media types that are of use.
+        accept: the accepted media types.
 
     Raises:
-        MissingError: there is none.
+        NotFoundError: there is none.
         IntegrityError: its bytes have another digest, or are too many.
-        RegistryError: the registry refuses, or the attempts are used up.
+        RegistryError: the registry refuses, or no attempt is left.
     """
     found = find_manifest(registry, reference, accept)
     if found is None:
         mark = "@" if ":" in reference else ":"
-        raise MissingError(f"{registry.repository}{mark}{reference}: not there")
+        raise NotFoundError(f"{registry.repository}{mark}{reference}: not there")
     return found
 
 
 def find_manifest(
     registry: Registry, reference: str, accept: Sequence[str] = (MANIFEST_TYPE,)
 ) -> Manifest | None:
-    """As `manifest`, but None if there is none."""
+    """Get a manifest as `manifest` does; return None if there is none."""
     failures = 0
     while True:
         try:
             return registry.manifest(reference, accept)
-        except PassingError as error:
+        except TransientError as error:
             failures += 1
-            registry.exchange.pause(failures, error, f"getting the manifest {reference}")
+            registry.transport.pause(failures, error, f"getting the manifest {reference}")
 
 
 def blob(
@@ -60,26 +60,26 @@ def blob(
     out: IO[bytes],
     advance: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Get a blob into an empty file; what is in it when this returns has the digest and the size.
+    """Download a blob to an empty file; on return its content has the digest and the size.
 
     Args:
         registry: the repository.
         digest: `sha256:…` of the blob.
-        size: its bytes, as a descriptor tells them.
-        out: where it is written to; seekable. `Store.new_file` gives one, and its name after this.
-        advance: told of bytes as they arrive; negative when some must come again.
+        size: its bytes, from a descriptor.
+        out: the file; seekable, e.g. of `Store.new_file`, which names it after this.
+        advance: called with bytes received; negative when bytes must be fetched again.
 
     Raises:
-        MissingError: the repository has no such blob.
-        IntegrityError: the registry gave other bytes.
-        RegistryError: it refuses, or the attempts are used up.
+        NotFoundError: the repository has no such blob.
+        IntegrityError: the registry sent other bytes.
+        RegistryError: it refuses, or no attempt is left.
         OSError: the file cannot be written.
     """
-    _Fetch(registry, digest, size, out, advance).run()
+    _Download(registry, digest, size, out, advance).run()
 
 
-class _Fetch:
-    """Attempts until the blob is there."""
+class _Download:
+    """Attempts until the blob has arrived."""
 
     def __init__(
         self,
@@ -98,17 +98,17 @@ class _Fetch:
         self._hash = hashlib.sha256()
 
     def run(self) -> None:
-        """Try until it is done or the policy says that it is enough."""
+        """Repeat attempts until one succeeds or none is left."""
         failures, most = 0, 0
         try:
             while True:
                 try:
                     self._attempt()
                     break
-                except PassingError as error:
+                except TransientError as error:
                     failures, most = (1, self._have) if self._have > most else (failures + 1, most)
                     doing = f"getting {self._digest[:19]}"
-                    self._registry.exchange.pause(failures, error, doing)
+                    self._registry.transport.pause(failures, error, doing)
             self._check()
         except BaseException:
             self._advance(-self._have)
@@ -121,10 +121,10 @@ class _Fetch:
             if start != self._have:
                 self._restart()
             for piece in pieces:
-                self._registry.exchange.check_stopped()
+                self._registry.transport.check_stopped()
                 self._take(piece)
         if self._have < self._size:
-            raise PassingError(f"{self._have} of {self._size} bytes arrived")
+            raise TransientError(f"{self._have} of {self._size} bytes arrived")
 
     def _take(self, piece: bytes) -> None:
         if self._have + len(piece) > self._size:
@@ -149,6 +149,6 @@ class _Fetch:
     def _wrong(self, found: str) -> IntegrityError:
         return IntegrityError(
             f"{self._registry.repository}: blob {self._digest}: the registry {found}",
-            remedy="it is damaged there: push it again from a store that verifies, "
-            "after the registry's own copy was deleted",
+            remedy="it is damaged there: delete the registry's copy, then push it again from a "
+            "store that verifies",
         )

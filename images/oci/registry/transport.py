@@ -1,4 +1,4 @@
-"""Requests to one registry: authorized, tried again where that can help, and errors made clear.
+"""Requests to one registry: authorized, retried where that can help, and errors with a remedy.
 
 Specification: OCI Distribution Spec 1.1, "Error codes".
 """
@@ -13,14 +13,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from images.errors import LoginError, RegistryError
+from images.errors import RegistryError
 from images.http import origin, redirect, session
 from images.http.redirect import RedirectError
-from images.http.retry import PASSING, PassingError, Policy, retry_after
-from images.http.session import Header
-from images.oci.registry import credentials
+from images.http.retry import RETRYABLE_STATUSES, Policy, TransientError, retry_after
+from images.http.session import Header, succeeded
+from images.oci.registry import credentials, refusals
 from images.oci.registry.auth import Authorization, Scopes, login_remedy
-from images.util import untrusted_json
+from images.oci.registry.refusals import DeniedError, RefusedError
 
 if TYPE_CHECKING:
     import requests
@@ -28,29 +28,32 @@ if TYPE_CHECKING:
 
     Body = bytes | SupportsRead[bytes]
 
-# Also what one send() of a body may take: sending goes by the connect timeout.
+# Also the limit of one send() of a body: requests applies the connect timeout to sending.
 _CONNECT_TIMEOUT = 20.0
-_READ_TIMEOUT = 120.0
+READ_TIMEOUT = 120.0
 _API_HOSTS = {"docker.io": "registry-1.docker.io"}
-"""Registries whose name is not where their API is."""
-_SENT_ON = (
-    "the registry sends the request there, and its login is for nobody else: is the address of the "
-    "registry the right one (https or --plain-http), and the clock of this machine?"
+"""Hosts of registries whose API is at another host than their name."""
+_REDIRECTED = (
+    "the registry redirects the request there, without its login: check the registry's address "
+    "(https or --plain-http) and the clock of this machine"
 )
-_LONGEST_REASON = 300  # characters of a registry's own words
+_REMEDIES = {
+    404: "check that it is a registry's address, and that the repository's project exists",
+    405: "the registry is read-only: push to another one",
+}
 
 
-class Exchange:
-    """Requests and answers; shared by all threads of a push or a pull.
+class Transport:
+    """The HTTP side of a registry; shared by all threads of a push or a pull.
 
     Args:
         registry: `HOST[:PORT]`.
         plain_http: talk without TLS.
-        policy: how often and after which pauses something is tried again.
-        name: of the repository, where a login is for some repositories of the registry alone.
+        policy: of retries.
+        name: of the repository: a login may be for some repositories of the registry alone.
 
     Attributes:
-        answered: whether it has ever answered.
+        answered: whether the registry has ever answered.
     """
 
     def __init__(self, registry: str, *, plain_http: bool, policy: Policy, name: str = "") -> None:
@@ -68,7 +71,7 @@ class Exchange:
         self.answered = False
 
     def close(self) -> None:
-        """Break off: whoever waits or sends ends with CancelledError at once."""
+        """Cancel: whoever waits or sends ends with CancelledError at once."""
         self._stop.set()
         self._cut()
         self._session.close()
@@ -79,17 +82,17 @@ class Exchange:
             raise CancelledError
 
     def url(self, path: str) -> str:
-        """The address of a path below `/v2/`."""
+        """Return the URL of a path below `/v2/`."""
         return f"{self.origin}/v2/{path}"
 
     def resolved(self, location: str, base: str) -> str:
-        """The address that an upload's Location header names; it may be relative.
+        """Return the URL in the Location header of an upload; it may be relative.
 
-        A registry behind a proxy often names itself with another scheme: what it means is the way
-        by which it was asked.
+        A registry behind a proxy often names itself with another scheme: it means the one by
+        which it was reached.
 
         Raises:
-            RegistryError: it is no address, or leads elsewhere without TLS.
+            RegistryError: it is no URL of HTTP, or one of another server without TLS.
         """
         try:
             url = redirect.resolved(location, base, self.origin)
@@ -110,31 +113,31 @@ class Exchange:
         *,
         body: Callable[[], Body] | None = None,
         headers: Mapping[str, str] | None = None,
-        patience: float = _READ_TIMEOUT,
+        timeout: float = READ_TIMEOUT,
         streamed: bool = False,
     ) -> requests.Response:
-        """One request, repeated only to be authorized.
+        """Make one request, repeated only to be authorized.
 
         Args:
             method: the HTTP method.
-            url: where to.
-            scopes: what the request needs to be allowed.
+            url: the URL.
+            scopes: the permissions that the request needs.
             body: makes the body; called again when it must be sent again.
             headers: more headers.
-            patience: seconds without a byte of an answer.
-            streamed: leave the answer's body to the caller.
+            timeout: seconds without a byte of the response.
+            streamed: leave the response's body to the caller.
 
         Raises:
-            PassingError: the connection broke, or the answer may be another one the next time.
-            LoginError: the registry does not accept who we are.
-            RegistryError: it is none, or its certificate is not trusted.
+            TransientError: the connection broke, or the next attempt may be answered otherwise.
+            LoginError: the registry does not accept the login.
+            RegistryError: the host is no registry, or its certificate is not trusted.
         """
         make = partial(
             self._send,
             method=method,
             body=body,
             headers=headers or {},
-            patience=patience,
+            timeout=timeout,
             streamed=streamed,
         )
         own = origin.of(url) == self.origin  # an upload may go elsewhere
@@ -152,10 +155,10 @@ class Exchange:
     def _authorized(
         self, make: Callable[[str, str | None], requests.Response], url: str, scopes: Scopes
     ) -> requests.Response:
-        """A request to the registry itself: nobody else gets its login, or a challenge answered."""
+        """Make a request to the registry itself, the only server that gets its login."""
         refused = 0
         while True:
-            own = refused > 1  # the first time a token may be wanted, or have come to its end
+            own = refused > 1  # the first 401 may ask for a token, or be of an expired one
             header = self._authorization.header(scopes, own=own)
             response = make(url, header)
             if response.status_code != 401:
@@ -173,7 +176,7 @@ class Exchange:
         method: str,
         body: Callable[[], Body] | None,
         headers: Mapping[str, str],
-        patience: float,
+        timeout: float,
         streamed: bool,
     ) -> requests.Response:
         import requests
@@ -186,19 +189,19 @@ class Exchange:
                 data=body() if body else None,
                 headers=dict(headers),
                 auth=Header(header),
-                timeout=(_CONNECT_TIMEOUT, patience),
+                timeout=(_CONNECT_TIMEOUT, timeout),
                 allow_redirects=False,
                 stream=streamed,
             )
         except requests.RequestException as error:
             self.check_stopped()
             raise self._failed(error, url) from None
-        except OSError as error:  # certificates that are not there
+        except OSError as error:  # the file with certificates is missing
             raise RegistryError(f"{self.registry}: {error}") from None
         self.answered = True
-        if response.status_code in PASSING:
+        if response.status_code in RETRYABLE_STATUSES:
             after = retry_after(response.headers.get("Retry-After"))
-            raise PassingError(_told(response), after)
+            raise TransientError(refusals.of(response).summary, after)
         if response.status_code == 407:
             from images.http import transport_errors
 
@@ -207,7 +210,7 @@ class Exchange:
         return response
 
     def _failed(self, error: requests.RequestException, url: str) -> Exception:
-        """What became of a request that has no answer."""
+        """Return the error for a request without a response."""
         from images.http import transport_errors
 
         failure = transport_errors.explained(error, url)
@@ -218,18 +221,18 @@ class Exchange:
         if transport_errors.is_tls(error) and not self.answered:
             return RegistryError(
                 f"{self.registry}: no TLS: {failure.reason}",
-                remedy="if that registry is meant to be asked without TLS, add --plain-http",
+                remedy="if the registry is meant to be used without TLS, add --plain-http",
             )
-        return PassingError(failure.reason)
+        return TransientError(failure.reason)
 
     @contextmanager
     def streaming(
         self, url: str, scopes: Scopes, headers: Mapping[str, str]
     ) -> Iterator[requests.Response]:
-        """One GET whose body is read, in pieces, inside the context.
+        """Make one GET whose body is read, in pieces, inside the context.
 
         Raises:
-            PassingError: as `once`, or the connection broke while the body was read.
+            TransientError: as `once`, or the connection broke while the body was read.
             LoginError, RegistryError: as `once`.
         """
         import requests
@@ -242,7 +245,7 @@ class Exchange:
             from images.http import transport_errors
 
             self.check_stopped()
-            raise PassingError(transport_errors.innermost(error)) from None
+            raise TransientError(transport_errors.innermost(error)) from None
         finally:
             response.close()
 
@@ -255,7 +258,7 @@ class Exchange:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> requests.Response:
-        """A request that does no harm when it is made twice, tried as often as the policy says.
+        """Make a request that may be repeated, as often as the policy allows.
 
         Raises:
             LoginError, RegistryError: as `once`, or the attempts are used up.
@@ -265,88 +268,75 @@ class Exchange:
             try:
                 made = (lambda: body) if body is not None else None
                 return self.once(method, url, scopes, body=made, headers=headers)
-            except PassingError as error:
+            except TransientError as error:
                 failures += 1
                 self.pause(failures, error, f"{method} {urlsplit(url).path}")
 
-    def pause(self, failures: int, error: PassingError, doing: str) -> None:
+    def pause(self, failures: int, error: TransientError, doing: str) -> None:
         """Wait before the next attempt.
 
         Args:
-            failures: in a row until now.
+            failures: consecutive ones so far.
             error: the last one.
             doing: for the message, e.g. `sending sha256:…`.
 
         Raises:
-            RegistryError: it was the last attempt.
+            RegistryError: no attempt is left.
         """
         if not self.wait(failures, error.after):
             raise RegistryError(
                 f"{self.registry}: {doing}: {failures} attempts failed, the last one: {error}",
                 remedy="check the address and the network, then run the same command: "
-                "it goes on where this one ended",
+                "it resumes where this one ended",
             ) from None
 
     def wait(self, failures: int, after: float | None = None) -> bool:
-        """Wait before something is asked again that may be another the next time.
+        """Wait before a request is repeated.
 
         Args:
-            failures: in a row until now.
+            failures: consecutive ones so far.
             after: seconds that the registry asked for.
 
         Returns:
-            Whether to ask again; False, at once, when the policy's attempts are used up.
+            Whether to repeat it; False, at once, when no attempt is left.
         """
-        if failures >= (self.policy.attempts if self.answered else self.policy.strangers):
+        if self.policy.is_exhausted(failures, reached=self.answered):
             return False
-        self._stop.wait(self.policy.pause(failures, after))
+        self._stop.wait(self.policy.delay(failures, after))
         self.check_stopped()
         return True
 
-    # -- what went wrong ---------------------------------------------------------------------------
+    # -- refusals ----------------------------------------------------------------------------------
 
-    def refused(self, response: requests.Response, doing: str) -> RegistryError:
-        """The error for an answer that is final.
+    def require_success(self, response: requests.Response, doing: str) -> None:
+        """Raise the error of `refused` unless the response is a success."""
+        if not succeeded(response):
+            raise self.refused(response, doing)
+
+    def refused(self, response: requests.Response, doing: str) -> RefusedError:
+        """Return the error for a response that refuses a request for good.
 
         Args:
-            response: the answer.
+            response: the response.
             doing: what was attempted, e.g. `a blob's upload to team/app`.
         """
-        told = f"{self.registry}: {doing}: {_told(response)}"
-        if response.status_code in (401, 403):
-            if sent_on := self._sent_on(response):
-                return RegistryError(f"{told} from {sent_on}", remedy=_SENT_ON)
-            return LoginError(
-                told,
-                remedy="use a login that may do that, or another repository: "
-                + login_remedy(self.registry),
-            )
-        if response.status_code == 405:
-            return RegistryError(told, remedy="the registry is read-only: push to another one")
-        if response.status_code == 404:
-            return RegistryError(
-                told, remedy="is it a registry's address, and does the repository's project exist?"
-            )
-        if redirect.is_redirect(response.status_code):
+        refusal = refusals.of(response)
+        message = f"{self.registry}: {doing}: {refusal.summary}"
+        if refusal.status in (401, 403):
+            if other := self._other_server(response):
+                return RefusedError(f"{message} from {other}", refusal, remedy=_REDIRECTED)
+            remedy = "use a login that may do that, or another repository: "
+            return DeniedError(message, refusal, remedy=remedy + login_remedy(self.registry))
+        if redirect.is_redirect(refusal.status):
             location = session.public_text(response.headers.get("Location", "nowhere"))
-            return RegistryError(
-                f"{told}: it redirects to {location}",
+            return RefusedError(
+                f"{message}: it redirects to {location}",
+                refusal,
                 remedy="name the registry by the address that it redirects to",
             )
-        return RegistryError(told)
+        return RefusedError(message, refusal, remedy=_REMEDIES.get(refusal.status))
 
-    def _sent_on(self, response: requests.Response) -> str | None:
-        """The server that answered, if that is another one than the registry."""
+    def _other_server(self, response: requests.Response) -> str | None:
+        """Return the server that answered, if it is not the registry itself."""
         there = origin.of(response.url) if response.url else self.origin
         return None if there == self.origin else str(there)
-
-
-def _told(response: requests.Response) -> str:
-    """What a registry says of a failure, in one line."""
-    try:
-        errors = untrusted_json.loads(response.content)["errors"]
-        words = "; ".join(f"{item['code']}: {item.get('message') or ''}" for item in errors)
-    except (ValueError, KeyError, TypeError, AttributeError, OSError):  # nor can it be read
-        words = response.reason or ""
-    words = " ".join(session.public_text(words).split())[:_LONGEST_REASON]
-    return f"HTTP {response.status_code} {words}".rstrip(" :")

@@ -1,48 +1,68 @@
 """The index of a store: the manifests that it names, and what they need.
 
 Specification: OCI image layout 1.0, https://github.com/opencontainers/image-spec (image-layout.md,
-"index.json file"). The index is replaced under a lock; what others put into it is kept.
+"index.json file"). The index is replaced under a lock; what other programs put into it is kept.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from images.errors import IntegrityError, StoreError
 from images.oci import referrer
-from images.oci.image import INDEX_TYPE
+from images.oci.descriptor import INDEX_TYPE, REF_NAME
 from images.oci.store import reachability
 from images.oci.store.blobs import NOT_A_DOCUMENT, Blobs
+from images.oci.store.files import INDEX_LOCK, Files
 from images.util import limits, untrusted_files, untrusted_json
 
-REF = "org.opencontainers.image.ref.name"
-EMPTY: dict[str, Any] = {"manifests": [], "mediaType": INDEX_TYPE, "schemaVersion": 2}
+_EMPTY: dict[str, Any] = {"manifests": [], "mediaType": INDEX_TYPE, "schemaVersion": 2}
 
 
-class Index(Blobs):
-    """A store as the images and documents that its index names."""
+class Index:
+    """The images and documents that `index.json` names.
+
+    Args:
+        files: of the store.
+        blobs: of the store.
+    """
+
+    def __init__(self, files: Files, blobs: Blobs) -> None:
+        self._files = files
+        self._blobs = blobs
+        self._path = files.path / "index.json"
 
     def images(self) -> dict[str, str]:
-        """Manifest digests by name."""
+        """Return manifest digests by name."""
         return {
             name: item["digest"]
-            for item in self._index()["manifests"]
+            for item in self.entries()
             if (name := name_of(item)) is not None and reachability.is_sha256(item["digest"])
         }
 
     def notes(self) -> list[str]:
-        """What the index names and this builder does not understand, a line each; `gc` keeps it."""
+        """Return a line for each entry that this builder does not understand; `gc` keeps them."""
         found = []
-        for item in self._index()["manifests"]:
-            for kind, descriptor in reachability.references(self, item):
+        for item in self.entries():
+            for kind, descriptor in reachability.references(self._blobs, item):
                 if kind == "manifest" and (why := _not_understood(descriptor)):
                     found.append(f"{name_of(item) or 'unnamed'}: {descriptor['digest']}: {why}")
         return found
 
-    def _index(self) -> dict[str, Any]:
-        path = self.path / "index.json"
+    def entries(self) -> list[dict[str, Any]]:
+        """Return the descriptors of the index.
+
+        Raises:
+            StoreError: it is missing or damaged.
+        """
+        found: list[dict[str, Any]] = self._read()["manifests"]
+        return found
+
+    def _read(self) -> dict[str, Any]:
+        path = self._path
         try:
             index: dict[str, Any] = untrusted_json.loads(untrusted_files.whole(path, limits.LIST))
             for item in index["manifests"]:
@@ -56,35 +76,77 @@ class Index(Blobs):
             ) from error
         return index
 
-    def _replace_index(self, index: dict[str, Any], manifests: list[dict[str, Any]]) -> None:
-        kept = self._without_lost(manifests)
-        index["manifests"] = sorted(kept, key=lambda item: name_of(item) or "")
-        self._replace(self.path / "index.json", json.dumps(index, indent=1).encode())
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Wait for the lock under which the index is replaced, and hold it."""
+        with self._files.locked(INDEX_LOCK):
+            yield
 
-    def _without_lost(self, manifests: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The entries of an index but for documents of ours about images that are not in it."""
-        ours = [item for item in manifests if item.get("artifactType") in referrer.TYPES]
+    def begin(self) -> None:
+        """Write an empty index if there is none: in a new store, or after a damaged one moved."""
+        if not self._path.exists():
+            with self.locked():
+                if not self._path.exists():
+                    self._files.replace(self._path, json.dumps(_EMPTY, indent=1).encode())
+
+    def tag(self, descriptor: dict[str, Any]) -> None:
+        """Write an image's entry instead of those that have its name now."""
+        with self.locked():
+            index, name = self._read(), name_of(descriptor)
+            before = [item for item in index["manifests"] if name_of(item) == name]
+            if before != [descriptor]:
+                others = [item for item in index["manifests"] if name_of(item) != name]
+                self._write(index, [*others, descriptor])
+
+    def add(self, descriptors: Iterable[dict[str, Any]]) -> None:
+        """Write entries without a name, instead of those that have their digests now."""
+        new = {item["digest"]: item for item in descriptors}
+        with self.locked():
+            index = self._read()
+            others = [item for item in index["manifests"] if item["digest"] not in new]
+            self._write(index, [*others, *new.values()])
+
+    def remove_lost(self) -> list[dict[str, Any]]:
+        """Remove our documents about images that are gone; returns the entries that remain.
+
+        The lock must be held.
+        """
+        index = self._read()
+        kept = self._without_lost(index["manifests"])
+        if len(kept) < len(index["manifests"]):
+            self._write(index, kept)
+        return kept
+
+    def _write(self, index: dict[str, Any], entries: list[dict[str, Any]]) -> None:
+        kept = self._without_lost(entries)
+        index["manifests"] = sorted(kept, key=lambda item: name_of(item) or "")
+        self._files.replace(self._path, json.dumps(index, indent=1).encode())
+
+    def _without_lost(self, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the entries but for our documents about images that are not among them."""
+        ours = [item for item in entries if item.get("artifactType") in referrer.TYPES]
         if not ours:
-            return manifests
+            return entries
         here = {
             descriptor["digest"]
-            for item in manifests
-            for kind, descriptor in reachability.references(self, item)
+            for item in entries
+            for kind, descriptor in reachability.references(self._blobs, item)
             if kind == "manifest"
         }
         lost = [item for item in ours if self._is_lost(item, here)]
-        return [item for item in manifests if item not in lost]
+        return [item for item in entries if item not in lost]
 
     def _is_lost(self, item: dict[str, Any], here: Collection[str]) -> bool:
-        """Whether a document is about an image that is gone, or itself damaged or missing."""
+        """Return whether a document is about an image that is gone, or is damaged or missing."""
         try:
-            manifest = self.read(item["digest"])
+            manifest = self._blobs.read(item["digest"])
             (content,) = referrer.content_of(manifest)
-            return referrer.parse(manifest, self.read(content)).subject["digest"] not in here
+            found = referrer.parse(manifest, self._blobs.read(content))
+            return found.subject["digest"] not in here
         except (IntegrityError, StoreError):
             return True
         except NOT_A_DOCUMENT:
-            return False  # somebody else's
+            return False  # another program's
 
 
 def _not_understood(descriptor: dict[str, Any]) -> str:
@@ -97,13 +159,13 @@ def _not_understood(descriptor: dict[str, Any]) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """The cause as people read it: a key alone would be no sentence."""
+    """Return the cause for people: a key alone would be no sentence."""
     if isinstance(error, KeyError):
         return f"an entry without {error}"
     return str(error)
 
 
 def name_of(item: dict[str, Any]) -> str | None:
-    """The name that an entry of the index gives an image; documents about one have none."""
-    name = (item.get("annotations") or {}).get(REF)
+    """Return the name that an entry gives an image; documents about one have none."""
+    name = (item.get("annotations") or {}).get(REF_NAME)
     return name if isinstance(name, str) else None

@@ -1,27 +1,26 @@
-"""Upkeep of a store: every fault found, and what no image needs removed."""
+"""Maintenance of a store: `verify` finds every fault, `gc` removes what no image needs."""
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from images.errors import StoreError
 from images.oci.store import reachability
-from images.oci.store.index import Index, name_of
-from images.oci.store.layer_keys import Layers
-from images.oci.store.remote_layers import Remote
+from images.oci.store.index import name_of
+from images.oci.store.store import Store
 from images.util import sha256
 
 
 @dataclass(frozen=True, slots=True)
-class Swept:
-    """What `gc` took away.
+class Removed:
+    """Result of `gc`.
 
     Attributes:
-        blobs, keys: how many.
+        blobs: how many were removed.
+        keys: how many layer keys.
         bytes: of the blobs.
         unread: digests of what the index names and cannot be read, for which all was kept.
     """
@@ -32,95 +31,89 @@ class Swept:
     unread: tuple[str, ...] = ()
 
 
-class Upkeep(Layers, Index):
-    """A store that can be verified and swept."""
+def verify(store: Store, progress: Callable[[int], None] = lambda _: None) -> list[str]:
+    """Hash every blob again and follow every reference; returns all faults.
 
-    def verify(self, progress: Callable[[int], None] = lambda _: None) -> list[str]:
-        """Hash every blob again and follow every reference; gives all faults.
+    A layer that is recorded as a registry's is not missing; the registry is not asked.
 
-        A layer that is known to lie in a registry is not missing; whether it does is not asked.
+    Args:
+        store: what is verified.
+        progress: called with bytes as they are read.
+    """
+    faults = list(_damaged(store, progress))
+    elsewhere = store.remote_layers.missing_here()
+    try:
+        for item in store.index.entries():
+            broken = _broken(store, item, elsewhere)
+            faults += [f"{name_of(item) or 'unnamed'}: {fault}" for fault in broken]
+    except StoreError as error:
+        faults.append(error.message)
+    return faults
 
-        Args:
-            progress: told of bytes as they are read.
-        """
-        faults = []
-        for blob in sorted(self._blobs.iterdir()):
-            try:
-                found = sha256.of_file(blob, progress)
-            except OSError as error:
-                faults.append(f"blob sha256:{blob.name}: cannot be read: {error}")
-                continue
-            if found != blob.name:
-                faults.append(f"blob sha256:{blob.name}: its bytes have the digest sha256:{found}")
-        elsewhere = self.remotes()
+
+def _damaged(store: Store, progress: Callable[[int], None]) -> Iterator[str]:
+    for blob in sorted(store.blobs.paths()):
         try:
-            for item in self._index()["manifests"]:
-                broken = self._broken(item, elsewhere)
-                faults += [f"{name_of(item) or 'unnamed'}: {fault}" for fault in broken]
-        except StoreError as error:
-            faults.append(error.message)
-        return faults
+            found = sha256.of_file(blob, progress)
+        except OSError as error:
+            yield f"blob sha256:{blob.name}: cannot be read: {error}"
+            continue
+        if found != blob.name:
+            yield f"blob sha256:{blob.name}: its bytes have the digest sha256:{found}"
 
-    def _broken(self, item: dict[str, Any], elsewhere: dict[str, Remote]) -> Iterator[str]:
-        for kind, descriptor in reachability.references(self, item):
-            digest = descriptor["digest"]
-            if not reachability.is_sha256(digest):
-                continue  # see `notes`
-            path = self.blob_path(digest)
-            if digest in elsewhere and not path.exists():
-                continue
-            if not path.exists():
-                yield f"{kind} {digest}: missing"
-            elif (size := path.stat().st_size) != descriptor["size"]:
-                yield f"{kind} {digest}: {size} bytes instead of {descriptor['size']}"
 
-    def gc(self, *, damaged: bool = False) -> Swept:
-        """Remove what no image in the index needs.
+def _broken(store: Store, item: dict[str, Any], elsewhere: Collection[str]) -> Iterator[str]:
+    for kind, descriptor in reachability.references(store.blobs, item):
+        digest = descriptor["digest"]
+        if not reachability.is_sha256(digest):
+            continue  # see `Index.notes`
+        path = store.blobs.path(digest)
+        if digest in elsewhere and not path.exists():
+            continue
+        if not path.exists():
+            yield f"{kind} {digest}: missing"
+        elif (size := path.stat().st_size) != descriptor["size"]:
+            yield f"{kind} {digest}: {size} bytes instead of {descriptor['size']}"
 
-        Args:
-            damaged: remove blobs whose bytes do not have their digest as well; the next build of
-                the images that need them makes them anew.
 
-        Where a document that the index names cannot be read, nobody knows what it needs: then only
-        damaged blobs go, if that was asked for.
+def gc(store: Store, *, damaged: bool = False) -> Removed:
+    """Remove what no image in the index needs.
 
-        Raises:
-            StoreError: a build is at work on this store.
-        """
-        with self._hold(fcntl.LOCK_EX), self._index_locked():
-            index = self._index()
-            items = self._without_lost(index["manifests"])
-            if len(items) < len(index["manifests"]):
-                self._replace_index(index, items)
-            reached = reachability.reached(self, items)
-            needed = {digest.removeprefix("sha256:") for digest in reached.digests}
-            blobs = [
-                path
-                for path in self._blobs.iterdir()
-                if not path.is_dir()  # nothing of a layout, and nobody's to remove
-                and (
-                    (path.name not in needed and not reached.unread)
-                    or (damaged and _is_damaged(path))
-                )
-            ]
-            freed = sum(path.lstat().st_size for path in blobs)
-            for path in [*blobs, *self._locks.iterdir()]:
-                path.unlink()
-            self._remove_abandoned()
-            keys = [path for path in self._keys.iterdir() if self.known(path.name) is None]
-            for path in keys:
-                path.unlink()
-            self._drop_records()
-            if not reached.unread:
-                noted = {item.blob.digest: item for item in self._noted()}
-                self._keep_remotes(
-                    {digest: item for digest, item in noted.items() if digest[7:] in needed}
-                )
-        return Swept(len(blobs), len(keys), freed, reached.unread)
+    Where a document that the index names cannot be read, what it needs is unknown: then only
+    damaged blobs are removed, if that was asked for.
+
+    Args:
+        store: from which it is removed.
+        damaged: remove blobs whose bytes do not have their digest as well; the next build of the
+            images that need them makes them anew.
+
+    Raises:
+        StoreError: a build is at work on this store.
+    """
+    with store.files.collecting(), store.index.locked():
+        reached = reachability.reached(store.blobs, store.index.remove_lost())
+        needed = None if reached.unread else reached.digests
+        blobs = [path for path in store.blobs.paths() if _is_to_remove(path, needed, damaged)]
+        freed = sum(path.lstat().st_size for path in blobs)
+        for path in blobs:
+            path.unlink()
+        store.layer_keys.remove_locks()
+        store.files.remove_abandoned()
+        keys = store.layer_keys.remove_lost()
+        if needed is not None:
+            store.remote_layers.keep(needed)
+    return Removed(len(blobs), keys, freed, reached.unread)
+
+
+def _is_to_remove(path: Path, needed: Collection[str] | None, damaged: bool) -> bool:
+    if path.is_dir():  # no part of a layout, so not ours to remove
+        return False
+    unneeded = needed is not None and f"sha256:{path.name}" not in needed
+    return unneeded or (damaged and _is_damaged(path))
 
 
 def _is_damaged(path: Path) -> bool:
     try:
         return sha256.of_file(path) != path.name
-    except OSError:  # no regular file, or the disk cannot read it
+    except OSError:  # not a regular file, or the disk cannot read it
         return True

@@ -16,8 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from images.oci import image
-from images.oci.image import INDEX_TYPE, MANIFEST_TYPE
+from images.oci.descriptor import INDEX_TYPE, MANIFEST_TYPE, digest_of
 from images.oci.store.blobs import NOT_A_DOCUMENT, Blobs
 from images.util import limits, untrusted_files, untrusted_json
 
@@ -51,7 +50,7 @@ class Reached:
     unread: tuple[str, ...]
 
 
-def references(store: Blobs, item: dict[str, Any]) -> Iterator[Reference]:
+def references(blobs: Blobs, item: dict[str, Any]) -> Iterator[Reference]:
     """An entry of the index and all that the specification has it refer to, itself first.
 
     Only descriptors of the form that they should have are given.
@@ -65,7 +64,7 @@ def references(store: Blobs, item: dict[str, Any]) -> Iterator[Reference]:
         if kind == "manifest" and digest not in seen and is_sha256(digest):
             seen.add(digest)
             with suppress(OSError, *NOT_A_DOCUMENT):
-                content = untrusted_files.whole(store.blob_path(digest), limits.DOCUMENT)
+                content = untrusted_files.whole(blobs.path(digest), limits.DOCUMENT)
                 todo += reversed(list(_in_document(untrusted_json.loads(content))))
 
 
@@ -99,11 +98,11 @@ def is_sha256(digest: str) -> bool:
     return digest.startswith("sha256:")
 
 
-def reached(store: Blobs, items: Sequence[dict[str, Any]]) -> Reached:
+def reached(blobs: Blobs, items: Sequence[dict[str, Any]]) -> Reached:
     """What entries of the index name, and what is named there, and so on.
 
     Args:
-        store: holds the blobs.
+        blobs: of the store.
         items: entries of the index. A manifest that only an index among them names may be missing:
             a copy of one platform leaves the others out.
     """
@@ -111,16 +110,16 @@ def reached(store: Blobs, items: Sequence[dict[str, Any]]) -> Reached:
     manifests = {
         descriptor["digest"]
         for item in items
-        for kind, descriptor in references(store, item)
+        for kind, descriptor in references(blobs, item)
         if kind == "manifest" and is_sha256(descriptor["digest"])
     }
     found, unread = set(manifests), []
     todo = sorted(manifests)
     while todo:
         digest = todo.pop()
-        content = _content(store, digest, digest in manifests)
+        content = _content(blobs, digest, digest in manifests)
         lost = content is None and digest in roots
-        if lost or (content and digest in manifests and image.digest(content) != digest):
+        if lost or (content and digest in manifests and digest_of(content) != digest):
             unread.append(digest)
         new = {name.decode() for name in _NAMED.findall(content or b"")} - found
         found |= new
@@ -128,9 +127,9 @@ def reached(store: Blobs, items: Sequence[dict[str, Any]]) -> Reached:
     return Reached(frozenset(found), tuple(sorted(unread)))
 
 
-def _content(store: Blobs, digest: str, is_manifest: bool) -> bytes | None:
+def _content(blobs: Blobs, digest: str, is_manifest: bool) -> bytes | None:
     """The bytes of a blob that may be a document; b"" if it is none, None if it cannot be read."""
-    path = store.blob_path(digest)
+    path = blobs.path(digest)
     try:
         with untrusted_files.open_regular(path) as stream:
             if os.fstat(stream.fileno()).st_size > limits.DOCUMENT:

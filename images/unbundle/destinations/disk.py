@@ -85,5 +85,5 @@ def told(error: OSError, what: str) -> BuildError:
         )
     return StoreError(
         f"{what}: {error.strerror or error}{where}",
-        remedy="mend that and run the same command again: it goes on",
+        remedy="fix that and run the same command again: it goes on",
     )

@@ -22,7 +22,7 @@ SCRIPT = r"""#!/bin/sh
 # host's files are under /mnt. Other environment: DIR.enter env NAME=VALUE COMMAND.
 set -eu
 fail() {
-    printf 'error: %s\n  fix: %s\n' "$1" "$2" >&2
+    printf 'error: %s\nfix: %s\n' "$1" "$2" >&2
     exit 1
 }
 root=${0%.enter}
@@ -175,7 +175,7 @@ if [ -e run/driver/lib/libcuda.so.1 ]; then
     libraries=/run/driver/lib${libraries:+:$libraries}
 elif [ -e /dev/nvidiactl ]; then
     echo 'warning: the libcuda.so.1 of the NVIDIA driver is not found' >&2
-    echo '  fix: name its directory in LD_LIBRARY_PATH' >&2
+    echo 'fix: name its directory in LD_LIBRARY_PATH' >&2
 fi
 
 # -- the command -----------------------------------------------------------------------------------

@@ -15,15 +15,16 @@ from typing import Any
 import pytest
 
 from images.export.push import push
-from images.export.push.push import Pushed, Wishes
+from images.export.push.push import Pushed, PushOptions
 from images.http.retry import Policy
+from images.oci.descriptor import Blob, Compression
 from images.oci.image import Image, Layer
 from images.oci.layer import writer
 from images.oci.layer.entry import Entry, of_bytes
-from images.oci.layer.writer import Blob, Compression
 from images.oci.reference import Repository
 from images.oci.registry.client import Registry
 from images.oci.store import store
+from images.oci.store.maintenance import verify
 from images.oci.store.store import Store
 from images.util.progress import Progress
 from tests.integration.conftest import TARGET, Cli
@@ -31,7 +32,7 @@ from tests.integration.registries import PASSWORD, need
 
 MIB = 1 << 20
 BULK = 12 * MIB
-QUICK = Policy(first=0.01, longest=0.05)
+QUICK = Policy(base_delay=0.01, max_delay=0.05)
 
 Make = Callable[..., Image]
 
@@ -51,7 +52,7 @@ def make(layout: Store) -> Make:
     """Makes an image of three layers: one that is sent as a stream, two that are not."""
 
     def put(entries: Sequence[Entry], compression: Compression) -> Blob:
-        with layout.new_file() as (out, commit):
+        with layout.blobs.new_file() as (out, commit):
             blob = writer.write(entries, out, compression)
             commit(blob.digest)
         return blob
@@ -106,8 +107,8 @@ def pushed(
 ) -> Pushed:
     repository = Repository(address, name)
     with Registry(repository, plain_http=True, policy=policy) as connected:
-        wishes = Wishes(**{"jobs": 3, **options})
-        return push.push(layout, image, connected, tag, wishes, progress=progress or Shown())
+        chosen = PushOptions(**{"jobs": 3, **options})
+        return push.push(layout, image, connected, tag, chosen, progress=progress or Shown())
 
 
 def states(done: Pushed) -> list[str]:
@@ -129,7 +130,7 @@ def whole_in(address: str, place: Path, name: str = "team/app:v1") -> Store:
     command += [f"docker://{address}/{name}", f"oci:{place}:back"]
     subprocess.run(command, check=True, capture_output=True)
     back = store.open_store(place, create=False)
-    assert back.verify() == []
+    assert verify(back) == []
     return back
 
 

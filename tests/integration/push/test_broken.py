@@ -79,7 +79,12 @@ def test_torn_blob_goes_on_where_the_registry_has_it(
 def test_progress_keeps_a_shaky_line_alive(layout: Store, make: Make, faulty: Proxy) -> None:
     """More failures than the policy allows, but each attempt brought something."""
     faulty.faults += [Fault("kept", "PATCH", after=MIB) for _ in range(9)]
-    pushed(layout, make(), faulty.address, policy=Policy(attempts=3, first=0.01, longest=0.02))
+    pushed(
+        layout,
+        make(),
+        faulty.address,
+        policy=Policy(max_attempts=3, base_delay=0.01, max_delay=0.02),
+    )
 
 
 def test_torn_blob_begins_anew_where_the_registry_forgot_it(

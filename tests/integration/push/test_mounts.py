@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from images.export.push.reuse import Mounting
+from images.export.push.reuse import MountSources
 from images.oci.store.store import Store
 from tests.integration.push.conftest import Make, log_in, pushed, states, whole_in
 from tests.integration.registries import Fault, Proxy, TokenServer
@@ -31,7 +31,9 @@ def test_blobs_of_a_named_repository_are_mounted(
     image = make()
     pushed(layout, image, server, "team/first")
     shutil.rmtree(layout.path / ".roll" / "pushed")
-    done = pushed(layout, image, server, mounting=Mounting(["no/such", "team/app", "team/first"]))
+    done = pushed(
+        layout, image, server, mount_sources=MountSources(["no/such", "team/app", "team/first"])
+    )
     assert states(done) == ["mounted"] * 4
     whole_in(server, tmp_path / "back")
 

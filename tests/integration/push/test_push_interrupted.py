@@ -57,7 +57,7 @@ def test_damaged_blob_is_named_and_refused(
 ) -> None:
     image = make()
     blob = image.layers[number].blob
-    path = layout.blob_path(blob.digest)
+    path = layout.blobs.path(blob.digest)
     content = path.read_bytes()
     path.unlink()
     if damage == "flipped":

@@ -56,7 +56,7 @@ def test_zstd_that_is_refused_names_the_other_compression(
 def test_zstd_that_is_refused_is_found_out_before_much_is_sent(
     layout: Store, make: Make, faulty: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(zstd_probe, "_WORTH", 1000)
+    monkeypatch.setattr(zstd_probe, "MIN_BYTES", 1000)
     without_zstd(faulty)
     with pytest.raises(RegistryError, match="zstd") as error:
         pushed(layout, make(), faulty.address)
@@ -73,7 +73,7 @@ def test_question_for_zstd_is_asked_once_and_never_in_the_way(
     monkeypatch: pytest.MonkeyPatch,
     answer: str,
 ) -> None:
-    monkeypatch.setattr(zstd_probe, "_WORTH", 1000)
+    monkeypatch.setattr(zstd_probe, "MIN_BYTES", 1000)
     status = {"taken": 201, "refused": 403, "broken": 500}.get(answer)
     if status:
         faulty.faults.append(Fault("status", "PUT", "/manifests/", status=status, times=1))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from images.errors import LoginError
-from images.export.push.reuse import Mounting
+from images.export.push.reuse import NO_MOUNTS
 from images.oci.store.store import Store
 from tests.integration.conftest import TARGET, Cli
 from tests.integration.push.conftest import (
@@ -96,7 +96,7 @@ def test_mounts_that_break_are_sent(
 def test_mounts_that_fail_are_soon_given_up(layout: Store, make: Make, faulty: Proxy) -> None:
     image = make()
     for name in ("one", "two", "three", "four"):
-        pushed(layout, image, faulty.address, f"team/{name}", mounting=Mounting(known=False))
+        pushed(layout, image, faulty.address, f"team/{name}", mount_sources=NO_MOUNTS)
     faulty.seen.clear()
     faulty.guard = answering(mounts, 500, {})
     pushed(layout, image, faulty.address)

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from images.oci.image import INDEX_TYPE, canonical
-from images.oci.layer import writer
-from images.oci.layer.writer import Compression
+from images.oci.descriptor import COMPRESSIONS, INDEX_TYPE, Compression, canonical_json
 from images.oci.reference import Repository
 from images.oci.registry.client import Registry
 from images.oci.store.store import Store
@@ -18,7 +16,7 @@ from tests.integration.push.conftest import Make, Shown, digest_in, pushed, stat
 from tests.integration.registries import Proxy
 
 
-@pytest.mark.parametrize("compression", writer.COMPRESSIONS)
+@pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_pushed_image_is_the_same_bytes(
     layout: Store, make: Make, server: str, tmp_path: Path, compression: Compression
 ) -> None:
@@ -127,7 +125,7 @@ def test_tag_of_something_else_is_no_help_and_no_hindrance(
     image = make()
     index = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": []}
     with Registry(Repository(server, "team/app"), plain_http=True) as connected:
-        content = canonical(index)
+        content = canonical_json(index)
         headers = {"Content-Type": INDEX_TYPE}
         assert connected.call("PUT", "manifests/v1", body=content, headers=headers).ok
     assert states(pushed(layout, image, server)) == ["sent"] * 4
@@ -139,7 +137,7 @@ def test_layer_that_only_the_registry_has_is_no_hindrance(
 ) -> None:
     pushed(layout, make(), server)
     image = make(top="2")
-    layout.blob_path(image.layers[0].blob.digest).unlink()
+    layout.blobs.path(image.layers[0].blob.digest).unlink()
     assert states(pushed(layout, image, server))[0] == "present"
 
 

@@ -12,13 +12,13 @@ import pytest
 
 from images.errors import RegistryError
 from images.export.push.push import Pushed
-from images.export.push.reuse import Mounting
+from images.export.push.reuse import MountSources
 from images.http.retry import Policy
 from images.oci.store.store import Store
 from tests.integration.push.conftest import Make, digest_in, pushed, states, whole_in
 from tests.integration.registries import Proxy
 
-PATIENT = Policy(first=0.05, longest=1.0)
+PATIENT = Policy(base_delay=0.05, max_delay=1.0)
 INVALID, UNKNOWN = "DIGEST_INVALID", "MANIFEST_BLOB_UNKNOWN"
 
 
@@ -30,7 +30,7 @@ def test_eight_pushes_of_one_image_end_well(
 
     def one(tag: str) -> Pushed:
         return pushed(
-            layout, image, server, tag=tag, policy=PATIENT, mounting=Mounting(known=False)
+            layout, image, server, tag=tag, policy=PATIENT, mount_sources=MountSources(known=False)
         )
 
     with ThreadPoolExecutor(8) as pool:

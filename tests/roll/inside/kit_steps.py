@@ -164,6 +164,22 @@ class Steps:
         print(f"\n[step] {outcome:<11} {name} {seconds:.1f} s  {what}", flush=True)
 
 
+def in_ray(steps: Steps, session: Callable[[], object], nothing_left: str) -> int:
+    """Run a session, stop Ray whatever happens, and return the exit code.
+
+    Args:
+        steps: the session's.
+        session: runs them.
+        nothing_left: the name of the last step, which fails if a process of Ray is left.
+    """
+    try:
+        session()
+    finally:
+        steps.run("ray_stops", kit_processes.stop_ray, always=True, watched=False)
+        steps.run(nothing_left, kit_processes.need_no_ray, always=True, watched=False)
+    return int(steps.failed > 0)
+
+
 def leave(code: int) -> NoReturn:
     """End the process now: at a driver's regular end Ray waits a minute for a cluster that is
     gone."""

@@ -15,7 +15,7 @@ from kit_reference import Reference, other_weights, read_weights
 from kit_requests import Requests
 from kit_settings import Where, prepare
 from kit_start import check_imports, start_ray
-from kit_steps import SkippedError, Steps, leave
+from kit_steps import SkippedError, Steps, in_ray, leave
 
 _FREED = 1.0  # GiB that a release gives back at least
 _GROUP = "roll_test_group"
@@ -145,21 +145,14 @@ def run(steps: Steps, session: Session) -> None:
 
 
 def main() -> int:
-    """Run the session; gives the exit code."""
+    """Run the session and return the exit code."""
     where = prepare("engine")
     steps = Steps(where.out)
     steps.run("rolls_modules_are_imported", check_imports, limit=240, vital=True)
     if steps.stopped:
         return 1
     session = Session(where)
-    try:
-        run(steps, session)
-    finally:
-        steps.run("ray_stops", kit_processes.stop_ray, always=True, watched=False)
-        steps.run(
-            "no_process_of_ray_is_left", kit_processes.need_no_ray, always=True, watched=False
-        )
-    return int(steps.failed > 0)
+    return in_ray(steps, lambda: run(steps, session), "no_process_of_ray_is_left")
 
 
 if __name__ == "__main__":

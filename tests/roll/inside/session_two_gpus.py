@@ -13,7 +13,7 @@ from kit_each import Each
 from kit_pair import Pair
 from kit_settings import Where, prepare
 from kit_start import check_imports, start_ray
-from kit_steps import Steps, leave
+from kit_steps import Steps, in_ray, leave
 from kit_together import Together
 
 _ONE, _TWO = "one_engine_starts_on_two_gpus", "two_engines_start_on_a_gpu_each"
@@ -78,7 +78,7 @@ def run(steps: Steps, session: Session) -> None:
 
 
 def main() -> int:
-    """Run the session; gives the exit code."""
+    """Run the session and return the exit code."""
     where = prepare("two_gpus")
     steps = Steps(where.out)
     steps.run("multicast_is_off_before_all", kit_multicast.need_off_here, vital=True)
@@ -86,12 +86,7 @@ def main() -> int:
     if steps.stopped:
         return 1
     session = Session(where)
-    try:
-        run(steps, session)
-    finally:
-        steps.run("ray_stops", kit_processes.stop_ray, always=True, watched=False)
-        steps.run("no_ray_is_left", kit_processes.need_no_ray, always=True, watched=False)
-    return int(steps.failed > 0)
+    return in_ray(steps, lambda: run(steps, session), "no_ray_is_left")
 
 
 if __name__ == "__main__":

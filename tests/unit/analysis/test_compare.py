@@ -10,7 +10,7 @@ from images.analysis import compare
 from images.analysis.compare import Change, Comparison
 from images.analysis.summary import LayerSummary, Package
 from images.build import titles
-from images.oci.layer.writer import Blob
+from images.oci.descriptor import Blob
 from tests.unit.workplaces import SMALL, TORCH, A, B, Workplace, two_targets, wheel
 
 

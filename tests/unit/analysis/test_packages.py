@@ -30,6 +30,6 @@ def test_damaged_layer_that_must_be_read_is_reported(work: Workplace) -> None:
     work.build("052")
     bucket = next(layer for layer in work.find(A).layers if layer.name.kind is Kind.BUCKET)
     assert bucket.blob
-    work.store.blob_path(bucket.identity).write_bytes(b"x" * bucket.size)
+    work.store.blobs.path(bucket.identity).write_bytes(b"x" * bucket.size)
     with pytest.raises(IntegrityError, match="a layer cannot be read"):
         packages.packages(bucket, work.store)

@@ -14,7 +14,7 @@ from images.analysis.summary import LayerSummary
 from images.build import grouping, titles
 from images.build.titles import Kind
 from images.inputs.lock.artifact import Artifact
-from images.oci.layer.writer import Blob
+from images.oci.descriptor import Blob
 from tests.unit.workplaces import Workplace, wheel
 
 TORCH = wheel("torch", 900_000_000)

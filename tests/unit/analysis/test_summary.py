@@ -90,5 +90,5 @@ def test_names_that_stand_for_nothing(work: Workplace) -> None:
 
 def test_digest_of_a_layer_is_no_image(work: Workplace) -> None:
     digest = next(layer.blob.digest for layer in work.build("052").layers)
-    with pytest.raises(IntegrityError, match="not a manifest of ours"):
+    with pytest.raises(IntegrityError, match="not an image of this builder"):
         work.find(digest)

@@ -14,6 +14,7 @@ from images.attest import attach, sbom
 from images.errors import UsageError
 from images.oci.image import Image
 from images.oci.referrer import EMPTY, Referrer
+from images.oci.store.maintenance import gc, verify
 from images.oci.store.store import Store
 from tests.unit.attestations import MATERIALS, build_of, image_in
 
@@ -31,14 +32,14 @@ def complete(store: Store, image: Image) -> list[Referrer]:
 
 def test_manifest_is_an_artifact_about_the_image(store: Store, image: Image) -> None:
     for item in complete(store, image):
-        manifest = json.loads(store.read(item.digest))
+        manifest = json.loads(store.blobs.read(item.digest))
         assert manifest["artifactType"] == item.artifact_type
         assert manifest["subject"]["digest"] == image.manifest_digest
         assert manifest["subject"]["size"] == len(image.manifest)
         assert manifest["config"]["mediaType"] == "application/vnd.oci.empty.v1+json"
-        assert store.read(manifest["config"]["digest"]) == EMPTY
+        assert store.blobs.read(manifest["config"]["digest"]) == EMPTY
         (layer,) = manifest["layers"]
-        assert store.read(layer["digest"]) == item.content
+        assert store.blobs.read(layer["digest"]) == item.content
 
 
 def test_first_build_makes_both_and_the_next_changes_nothing(store: Store, image: Image) -> None:
@@ -69,8 +70,8 @@ def test_they_are_found_by_their_image(store: Store, image: Image) -> None:
 def test_store_is_whole_and_gc_keeps_them(store: Store, image: Image) -> None:
     made = complete(store, image)
     assert store.images() == {"one": image.manifest_digest}
-    assert store.verify() == []
-    assert store.gc().blobs == 0
+    assert verify(store) == []
+    assert gc(store).blobs == 0
     assert store.attached(image.manifest_digest) == made
 
 
@@ -81,8 +82,8 @@ def test_they_go_with_their_image(store: Store, image: Image) -> None:
     image_in(store, content=b"newer")
     assert store.attached(image.manifest_digest) == []
     assert store.attached(kept.manifest_digest) == staying
-    store.gc()
-    assert store.verify() == []
+    gc(store)
+    assert verify(store) == []
     assert len(json.loads((store.path / "index.json").read_text())["manifests"]) == 4
 
 
@@ -95,15 +96,15 @@ def test_the_next_build_mends_one_that_is_damaged(
     made = {item.artifact_type: item for item in complete(store, image)}
     item = made[which]
     (content,) = json.loads(item.manifest)["layers"]
-    path = store.blob_path(item.digest if part == "manifest" else content["digest"])
+    path = store.blobs.path(item.digest if part == "manifest" else content["digest"])
     path.unlink() if fault == "missing" else path.write_bytes(path.read_bytes()[::-1])
     assert which not in {left.artifact_type for left in store.attached(image.manifest_digest)}
-    assert store.verify() != []
-    store.gc(damaged=True)
+    assert verify(store) != []
+    gc(store, damaged=True)
     again = {item.artifact_type: item for item in complete(store, image)}
     assert set(again) == set(made)
     assert again[attach.SBOM] == made[attach.SBOM]
-    assert store.verify() == []
+    assert verify(store) == []
 
 
 def test_image_of_the_same_locks_gets_the_sbom_that_was_made(

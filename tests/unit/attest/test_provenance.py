@@ -195,8 +195,8 @@ def test_no_document_holds_a_credential(
     assert b"example.com/simple" not in documents
 
 
-def test_own_base_is_among_what_went_in(image: Image, tmp_path: Path) -> None:
-    own = dataclasses.replace(MATERIALS, base=(), own_base=f"sha256:{'b' * 64}")
+def test_custom_base_is_among_what_went_in(image: Image, tmp_path: Path) -> None:
+    own = dataclasses.replace(MATERIALS, base=(), custom_base=f"sha256:{'b' * 64}")
     document = json.loads(provenance.statement(image, own, build_of(tmp_path), SBOM))
     resolved = document["predicate"]["buildDefinition"]["resolvedDependencies"]
     (found,) = [item for item in resolved if item["name"] == "base"]

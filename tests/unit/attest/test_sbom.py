@@ -18,9 +18,7 @@ from packageurl import PackageURL
 from images.attest import sbom
 from images.attest.materials import Materials
 from images.content import runtime_wheel
-from images.content.cuda import toolkit
-from images.content.debian import rootfs
-from images.inputs.lock import target_lock
+from images.inputs.lock import base_lock, cuda_lock, target_lock
 from images.inputs.matrix import matrix
 from images.oci.image import Image
 from images.oci.store.store import open_store
@@ -152,7 +150,7 @@ def test_real_locks_give_a_valid_sbom(image: Image, target: str) -> None:
     table = matrix.load(ROOT / "matrix.yaml")
     row = table.target(target)
     made_from = Materials(
-        target_lock.read(table, row), rootfs.locked(), toolkit.locked(row.toolkit)
+        target_lock.read(table, row), base_lock.read(), cuda_lock.read(row.toolkit)
     )
     document = parsed(image, made_from)
     assert len(document["components"]) > 300
@@ -167,10 +165,10 @@ def test_hash_is_that_of_the_locked_file(image: Image) -> None:
     assert found["hashes"] == [{"alg": "SHA-256", "content": wanted}]
 
 
-def test_own_base_is_named_instead_of_debians_packages(image: Image) -> None:
+def test_custom_base_is_named_instead_of_debians_packages(image: Image) -> None:
     digest = f"sha256:{'b' * 64}"
     own = dataclasses.replace(
-        MATERIALS, base=(), own_base=digest, base_repository="reg.example.com/team/approved"
+        MATERIALS, base=(), custom_base=digest, base_repository="reg.example.com/team/approved"
     )
     document = parsed(image, own)
     assert "operating-system" not in {item["type"] for item in document["components"]}

@@ -13,21 +13,22 @@ from images.build.builder import BuiltLayer
 from images.build.recipe import Recipe
 from images.errors import BuildError, StoreError
 from images.oci.reference import Repository
-from images.oci.store.remote_layers import Place, Remote
+from images.oci.store.maintenance import verify
+from images.oci.store.remote_layers import Location, RemoteLayer
 from images.oci.store.store import open_store
 from tests.unit.kitchen import Kitchen, failure
 
-PLACE = Place(Repository("localhost:5000", "roll/cache"), plain_http=True)
+PLACE = Location(Repository("localhost:5000", "roll/cache"), plain_http=True)
 
 
 class Library:
     """Knows layers that lie elsewhere; notes what it was asked for."""
 
     def __init__(self, *made: BuiltLayer) -> None:
-        self.remotes = {item.key: Remote(item.key, item.layer.blob, PLACE) for item in made}
+        self.remotes = {item.key: RemoteLayer(item.key, item.layer.blob, PLACE) for item in made}
         self.asked: list[list[str]] = []
 
-    def __call__(self, recipes: Sequence[Recipe]) -> dict[str, Remote]:
+    def __call__(self, recipes: Sequence[Recipe]) -> dict[str, RemoteLayer]:
         self.asked.append([recipe.title for recipe in recipes])
         keys = [recipe.key for recipe in recipes]
         return {key: self.remotes[key] for key in keys if key in self.remotes}
@@ -44,8 +45,8 @@ def test_layers_come_in_the_order_of_their_recipes(kitchen: Kitchen) -> None:
     assert [item.reused for item in found] == [False] * 3
     assert sorted(kitchen.made) == ["large", "middle", "small"]
     for item in found:
-        assert kitchen.options.store.has(item.layer.blob.digest, item.layer.blob.size)
-    assert kitchen.options.store.verify() == []
+        assert kitchen.options.store.blobs.has(item.layer.blob.digest, item.layer.blob.size)
+    assert verify(kitchen.options.store) == []
 
 
 def test_second_build_makes_and_fetches_nothing(kitchen: Kitchen) -> None:
@@ -73,7 +74,9 @@ def test_layer_that_is_elsewhere_is_neither_made_nor_fetched(
     assert [item.layer for item in second] == [item.layer for item in first]
     assert [(item.reused, item.place) for item in second] == [(True, PLACE), (False, None)]
     assert (kitchen.made, kitchen.server.seen) == (["two"], [])
-    assert [item.key for item in kitchen.options.store.remotes().values()] == [recipes[0].key]
+    assert [item.key for item in kitchen.options.store.remote_layers.missing_here().values()] == [
+        recipes[0].key
+    ]
 
 
 def test_only_what_the_store_lacks_is_looked_for(kitchen: Kitchen) -> None:
@@ -89,18 +92,18 @@ def test_build_that_looks_nowhere_leaves_a_whole_store(kitchen: Kitchen) -> None
     recipes = [kitchen.recipe("one"), kitchen.recipe("two")]
     first = kitchen.cook(recipes)
     store = kitchen.options.store
-    store.blob_path(first[0].layer.blob.digest).unlink()
+    store.blobs.path(first[0].layer.blob.digest).unlink()
     kitchen.cook(recipes, Library(first[0]))
-    assert store.remotes()
+    assert store.remote_layers.missing_here()
     third = kitchen.cook(recipes)
     assert [item.reused for item in third] == [False, True]
-    assert store.remotes() == {}
+    assert store.remote_layers.missing_here() == {}
 
 
 def test_lost_blob_is_made_again_and_no_other(kitchen: Kitchen) -> None:
     recipes = [kitchen.recipe("one"), kitchen.recipe("two")]
     first = kitchen.cook(recipes)
-    kitchen.options.store.blob_path(first[1].layer.blob.digest).unlink()
+    kitchen.options.store.blobs.path(first[1].layer.blob.digest).unlink()
     kitchen.made.clear()
     second = kitchen.cook(recipes)
     assert kitchen.made == ["two"]

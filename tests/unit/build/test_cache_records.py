@@ -9,11 +9,11 @@ import pytest
 
 from images.build import cache_records
 from images.errors import UsageError
+from images.oci.descriptor import COMPRESSIONS, Blob, Compression
 from images.oci.layer import writer
-from images.oci.layer.writer import Blob
 from images.oci.reference import Repository, parse
 from images.oci.store import remote_layers
-from images.oci.store.remote_layers import Place, Remote
+from images.oci.store.remote_layers import Location, RemoteLayer
 
 KEY = "a" * 64
 BLOB = Blob(
@@ -43,8 +43,8 @@ def test_record_is_an_artifact_manifest_that_holds_on_to_its_blobs() -> None:
     assert all(isinstance(value, str) for value in document["annotations"].values())
 
 
-@pytest.mark.parametrize("compression", writer.COMPRESSIONS)
-def test_layers_as_they_are_made_can_be_recorded(compression: writer.Compression) -> None:
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_layers_as_they_are_made_can_be_recorded(compression: Compression) -> None:
     import io
 
     blob = writer.write([], io.BytesIO(), compression)
@@ -94,10 +94,10 @@ def test_nonsense_is_no_record(content: bytes) -> None:
 
 def test_remote_layers_come_back_as_they_were_noted() -> None:
     places = [
-        Place(Repository("localhost:5000", "a/b"), True),
-        Place(Repository("x.y", "c"), False),
+        Location(Repository("localhost:5000", "a/b"), True),
+        Location(Repository("x.y", "c"), False),
     ]
-    remotes = [Remote(str(number) * 64, BLOB, place) for number, place in enumerate(places)]
+    remotes = [RemoteLayer(str(number) * 64, BLOB, place) for number, place in enumerate(places)]
     assert remote_layers.parse(remote_layers.dump(remotes)) == remotes
     assert remote_layers.dump(reversed(remotes)) == remote_layers.dump(remotes)
 
@@ -106,7 +106,7 @@ def test_a_cache_is_a_repository_without_a_tag() -> None:
     from images.build import layer_cache
 
     place = layer_cache.place("localhost:5000/a/b", plain_http=True)
-    assert place == Place(Repository("localhost:5000", "a/b"), True)
+    assert place == Location(Repository("localhost:5000", "a/b"), True)
     with pytest.raises(UsageError, match="has no tag") as error:
         layer_cache.place("localhost:5000/a/b:v1", plain_http=True)
     assert "localhost:5000/a/b" in str(error.value.remedy)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from images.build import grouping, titles
 from images.build.titles import Kind
-from images.inputs.lock import sealed_text, target_lock
+from images.inputs.lock import sealed_text
 from images.inputs.lock.artifact import Artifact
-from images.inputs.lock.target_lock import Distribution
+from images.inputs.lock.distribution import Distribution, parse_lines
 from images.inputs.matrix.matrix import load
 from images.oci.image import MAX_LAYERS
 from images.repository import ROOT
@@ -30,7 +30,7 @@ def distribution(name: str, size: int, version: str = "1.0") -> Distribution:
 
 def locked(path: Path) -> tuple[Distribution, ...]:
     lines = sealed_text.read(path, remedy="").lines
-    return target_lock.parse_lines(line for line in lines if not line.startswith("#"))
+    return parse_lines(line for line in lines if not line.startswith("#"))
 
 
 names = st.text("abcdefghij-", min_size=1, max_size=8)

@@ -67,7 +67,7 @@ def test_failed_layer_keeps_those_that_were_finished(kitchen: Kitchen) -> None:
     assert isinstance(error, IntegrityError)
     assert error.message == "layer bad: short: 5 bytes short"
     assert "pin another version" in str(error.remedy)
-    assert kitchen.options.store.known(good.key)
+    assert kitchen.options.store.layer_keys.known(good.key)
 
 
 def test_failed_layer_stops_the_others(kitchen: Kitchen) -> None:

@@ -7,19 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from images import format_numbers
 from images.build import base, grouping, layer_recipes
 from images.build.recipe import Recipe
-from images.content.cuda import links, toolkit
-from images.content.debian import rootfs
-from images.content.python import bytecode
-from images.content.sdist import wheel_build
-from images.inputs.lock import sealed_text, target_lock
+from images.inputs.lock import base_lock, cuda_lock, distribution, sealed_text
 from images.inputs.lock.artifact import Artifact
+from images.inputs.lock.cuda_lock import Toolkit
 from images.inputs.lock.deb import Deb
-from images.inputs.lock.target_lock import Distribution, Lock
+from images.inputs.lock.distribution import Distribution
+from images.inputs.lock.target_lock import Lock
+from images.oci.descriptor import Compression
 from images.oci.image import MAX_LAYERS
-from images.oci.layer import writer
-from images.oci.layer.writer import Compression
 from images.repository import ROOT
 
 LOCKS = sorted(
@@ -31,8 +29,8 @@ BUILD = "# build "
 def read(path: Path) -> Lock:
     lines = sealed_text.read(path, remedy="").lines
     return Lock(
-        target_lock.parse_lines(line for line in lines if not line.startswith(BUILD)),
-        target_lock.parse_lines(
+        distribution.parse_lines(line for line in lines if not line.startswith(BUILD)),
+        distribution.parse_lines(
             line.removeprefix(BUILD) for line in lines if line.startswith(BUILD)
         ),
     )
@@ -41,13 +39,13 @@ def read(path: Path) -> Lock:
 def recipes(
     value: Lock, compression: Compression = "zstd", debs: list[Deb] | None = None
 ) -> list[Recipe]:
-    debs = debs or rootfs.locked()
+    debs = debs or base_lock.read()
     return layer_recipes.recipes(value, debs, compiler(value), compression, base.debian(debs))
 
 
-def compiler(value: Lock) -> toolkit.Toolkit:
+def compiler(value: Lock) -> Toolkit:
     names = {item.name for item in value.distributions}
-    return toolkit.locked("13.0" if "nvidia-cuda-runtime" in names else "12.4")
+    return cuda_lock.read("13.0" if "nvidia-cuda-runtime" in names else "12.4")
 
 
 def bumped(value: Lock, name: str) -> Lock:
@@ -171,12 +169,12 @@ def test_compression_changes_every_key(value: Lock) -> None:
     assert not {item.key for item in recipes(value, "gzip")} & set(keys(value))
 
 
-@pytest.mark.parametrize("module", [bytecode, writer], ids=lambda module: str(module.__name__))
-def test_other_bytes_of_a_module_that_all_layers_use_change_every_key(
-    value: Lock, module: object, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("number", ["BYTE_CODE", "LAYER_WRITER"])
+def test_number_that_all_layers_share_changes_every_key(
+    value: Lock, number: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = set(keys(value))
-    monkeypatch.setattr(module, "FORMAT", "other")
+    monkeypatch.setattr(format_numbers, number, "other")
     assert not before & set(keys(value))
 
 
@@ -184,7 +182,7 @@ def test_other_way_to_build_an_sdist_changes_its_layer(
     value: Lock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = keys(value)
-    monkeypatch.setattr(wheel_build, "FORMAT", "other")
+    monkeypatch.setattr(format_numbers, "SDIST", "other")
     assert len(set(before) - set(keys(value))) == 1
 
 
@@ -200,12 +198,12 @@ def test_other_compiler_links_change_the_links(
     value: Lock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = keys(value)
-    monkeypatch.setattr(links, "FORMAT", "other")
+    monkeypatch.setattr(format_numbers, "CUDA_LINKS", "other")
     assert len(set(before) - set(keys(value))) == 1
 
 
 def test_security_update_of_another_package_changes_the_base_alone(value: Lock) -> None:
-    debs = rootfs.locked()
+    debs = base_lock.read()
     index = next(index for index, deb in enumerate(debs) if deb.package == "perl-base")
     debs[index] = dataclasses.replace(
         debs[index], artifact=dataclasses.replace(debs[index].artifact, sha256="d" * 64)

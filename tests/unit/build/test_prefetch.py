@@ -13,14 +13,15 @@ from images.build.prefetch import Outcome
 from images.errors import FetchError
 from images.http.retry import Policy
 from images.inputs.build_options import FetchOptions
-from images.inputs.fetch import download_cache, needed
-from images.inputs.fetch.needed import Sources
+from images.inputs.fetch import download_cache, downloads, needed_files
+from images.inputs.fetch.needed_files import NeededFiles
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.deb import Deb
-from images.inputs.lock.target_lock import Distribution
+from images.inputs.lock.distribution import Distribution
+from images.inputs.resolve import file_urls
 from images.util import sha256
 from images.util.progress import Progress
-from tests.unit.conftest import Faulty
+from tests.unit.faulty_server import Faulty
 
 
 class Shop:
@@ -48,8 +49,8 @@ class Shop:
         return Artifact(name, hashlib.sha256(content).hexdigest(), len(content))
 
     @property
-    def wanted(self) -> Sources:
-        return Sources(self.wheels, self.debs)
+    def wanted(self) -> NeededFiles:
+        return NeededFiles(self.wheels, self.debs)
 
     def check(self) -> Outcome:
         return prefetch.check(self.wanted, self.options, Progress(self.out))
@@ -60,11 +61,11 @@ class Shop:
 
 @pytest.fixture
 def shop(server: Faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
-    def locate(wanted: Sources, mirror: str | None, cache: Path) -> dict[Artifact, str]:
+    def locate(wanted: NeededFiles, mirror: str | None, cache: Path) -> dict[Artifact, str]:
         return {file: server.url(f"/{file.filename}") for file in wanted.artifacts}
 
-    monkeypatch.setattr(needed, "locate", locate)
-    monkeypatch.setattr(download_cache, "POLICY", Policy(first=0.0))
+    monkeypatch.setattr(file_urls, "locate", locate)
+    monkeypatch.setattr(downloads, "POLICY", Policy(base_delay=0.0))
     return Shop(server, tmp_path / "cache")
 
 
@@ -134,7 +135,7 @@ def test_interrupted_fetch_goes_on(shop: Shop) -> None:
 
 
 def test_very_many_names_are_not_all_listed() -> None:
-    told = needed.listed(f"file{number:03}" for number in range(100))
+    told = needed_files.listed(f"file{number:03}" for number in range(100))
     assert "file019" in told
     assert "file020" not in told
     assert "80 more" in told
@@ -143,16 +144,16 @@ def test_very_many_names_are_not_all_listed() -> None:
 def test_files_that_the_index_has_no_more_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from images.inputs.lock import uv
+    from images.inputs.resolve import uv
 
     file = Artifact("a-1.0.whl", "0" * 64, 1)
     monkeypatch.setattr(uv, "locate", lambda wanted: {})
     with pytest.raises(FetchError, match=r"no file with the locked hash for:\n  a==1.0: a-1.0"):
-        needed.locate(Sources({file: Distribution("a", "1.0", file)}, {}), None, tmp_path)
+        file_urls.locate(NeededFiles({file: Distribution("a", "1.0", file)}, {}), None, tmp_path)
 
 
 def test_packages_are_asked_of_the_mirror_that_a_person_set(tmp_path: Path) -> None:
     file = Artifact("a.deb", "0" * 64, 1)
     package = Deb("a", "1", "debian", "pool/a.deb", file)
-    found = needed.locate(Sources({}, {file: package}), "http://127.0.0.1/debian", tmp_path)
+    found = file_urls.locate(NeededFiles({}, {file: package}), "http://127.0.0.1/debian", tmp_path)
     assert found == {file: "http://127.0.0.1/debian/pool/a.deb"}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from images.repository import ROOT
-from tests.unit.commands.test_command_line import TARGET, failed
+from tests.unit.command_line import TARGET, failed
 
 
 @pytest.mark.parametrize(
@@ -34,14 +34,14 @@ from tests.unit.commands.test_command_line import TARGET, failed
 def test_misspelt_word_is_named_with_the_nearest(arguments: list[str], said: str) -> None:
     lines = failed(2, *arguments).splitlines()
     assert said in lines[0]
-    assert lines[1].startswith("mend it: ")
+    assert lines[1].startswith("fix: ")
     assert len(lines) == 2
 
 
 def test_word_that_resembles_nothing_gets_no_suggestion() -> None:
     assert failed(2, TARGET) == (
         f"error: no command '{TARGET}'\n"
-        "mend it: python build.py --help  # a target is named by --target ID\n"
+        "fix: python build.py --help  # a target is named by --target ID\n"
     )
     assert "did you mean" not in failed(2, "list", "--qqq")
 
@@ -86,5 +86,5 @@ def test_test_says_in_one_line_what_it_needs() -> None:
     assert done.returncode == 8
     assert done.stderr.splitlines() == [
         "error: the tests of an image need pytest, which this Python does not have",
-        f"mend it: {install}",
+        f"fix: {install}",
     ]

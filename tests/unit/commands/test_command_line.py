@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -13,38 +12,19 @@ import pytest
 
 from images.attest import evidence, evidence_check
 from images.attest.evidence import Evidence, Gpu, ImageId, Machine, Outcome, Proof
+from images.oci.descriptor import Blob
 from images.oci.image import Image, Layer
 from images.oci.layer.entry import of_bytes
-from images.oci.layer.writer import Blob, write
+from images.oci.layer.writer import write
 from images.oci.store.store import Store, open_store
 from images.repository import ROOT
+from tests.unit.command_line import TARGET, cli, failed
 from tests.unit.workplaces import Workplace, wheel
 
-TARGET = "torch280-sglang052"
 COMMANDS = (
     "build", "fetch", "list", "lock", "load", "bundle", "push", "promote", "pull", "sbom",
     "provenance", "test", "inspect", "plan", "diff", "sizes", "verify", "gc",
 )  # fmt: skip
-
-
-def cli(*arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "build.py"), *map(str, arguments)],
-        cwd="/",
-        env={**os.environ, **env},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    return done
-
-
-def failed(code: int, *arguments: object) -> str:
-    done = cli(*arguments)
-    assert done.returncode == code, done.stderr
-    assert done.stdout == ""
-    return done.stderr
 
 
 @pytest.fixture
@@ -60,7 +40,7 @@ def matrix(tmp_path: Path) -> Path:
 def store(tmp_path: Path) -> Store:
     """A store that holds one small image."""
     store = open_store(tmp_path / "my store")
-    with store.new_file() as (out, commit):
+    with store.blobs.new_file() as (out, commit):
         blob: Blob = write([of_bytes("a", b"1")], out, "gzip")
         commit(blob.digest)
     store.save(Image(TARGET, (Layer("only", blob),), {"A": "1"}, {"roll.target": TARGET}, "t"))
@@ -434,7 +414,7 @@ def test_crossed_budget_fails_the_build_before_the_image_has_its_name(work: Work
     change(work.matrix.path, "why: a test}\n", "why: a test}\n    budget: {size: 1kB, why: so}\n")
     said = failed(13, *given)
     assert "scipy 1.0 -> 2.0" in said
-    assert "mend it: take out or pin what grew" in said
+    assert "fix: take out or pin what grew" in said
     assert work.store.images()[TARGET] == before.manifest_digest
     change(work.matrix.path, "size: 1kB", "size: 1GB")
     assert cli(*given).returncode == 0
@@ -452,14 +432,14 @@ def test_verify_of_a_good_store_says_so(store: Store) -> None:
 
 def test_verify_lists_all_faults_and_its_remedy_works(store: Store) -> None:
     (layer,) = store.load(TARGET).layers
-    store.blob_path(layer.blob.digest).write_bytes(b"damaged")
+    store.blobs.path(layer.blob.digest).write_bytes(b"damaged")
     done = cli("verify", "--json", "--store", store.path)
     assert done.returncode == 6
     assert len(json.loads(done.stdout)["faults"]) == 2
     assert layer.blob.digest in done.stderr
     assert "gc --damaged" in done.stderr
     assert cli("gc", "--damaged", "--store", store.path).returncode == 0
-    assert not store.blob_path(layer.blob.digest).exists()
+    assert not store.blobs.path(layer.blob.digest).exists()
 
 
 def test_broken_index_is_a_fault_and_no_traceback(store: Store) -> None:

@@ -18,9 +18,9 @@ import pytest
 
 from images.errors import IntegrityError
 from images.formats import wheel_file
-from images.inputs.lock import uv
+from images.inputs.resolve import uv
 from images.oci.layer.entry import Entry
-from tests.unit.conftest import MakeWheel
+from tests.unit.wheels import MakeWheel
 
 SITE = "opt/venv/lib/python3.11/site-packages"
 INFO = "demo-1.0.dist-info"
@@ -240,7 +240,7 @@ def test_wheel_that_is_known_to_misrecord_gets_a_true_record(make_wheel: MakeWhe
 
 
 def test_wheel_whose_record_is_right_is_not_to_be_listed_as_wrong(rich: Path) -> None:
-    with pytest.raises(IntegrityError, match="its RECORD is right") as caught:
+    with pytest.raises(IntegrityError, match="its RECORD is correct") as caught:
         misrecorded(rich)
     assert "misrecorded" in str(caught.value.remedy)
 
@@ -317,7 +317,7 @@ def test_member_that_comes_twice_is_refused(make_wheel: MakeWheel) -> None:
     path = make_wheel({"demo.py": b""})
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("demo.py", "evil")
-    assert "demo.py: comes twice" in refused(path)
+    assert "demo.py: occurs twice" in refused(path)
 
 
 def test_missing_or_second_metadata_directory_is_refused(
@@ -518,5 +518,5 @@ def test_a_wheel_without_record_is_one_that_is_misrecorded(make_wheel: MakeWheel
 def test_the_name_of_a_whiteout_is_refused_by_the_wheels_name(
     make_wheel: MakeWheel, member: str
 ) -> None:
-    assert f"{member}: a whiteout's name" in refused(make_wheel({**RICH, member: b"x"}))
+    assert f"{member}: named like a whiteout" in refused(make_wheel({**RICH, member: b"x"}))
     installed(make_wheel({**RICH, "demo/x.wh.y": b"", "demo/.whx": b""}))

@@ -62,7 +62,7 @@ def serve() -> Iterator[Callable[[str], Registry]]:
         started.append(server)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         where = Repository(f"127.0.0.1:{server.server_address[1]}", "team/app")
-        policy = Policy(attempts=1, strangers=1, first=0.0)
+        policy = Policy(max_attempts=1, max_attempts_unreached=1, base_delay=0.0)
         return Registry(where, plain_http=True, policy=policy)
 
     yield start

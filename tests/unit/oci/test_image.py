@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from images.oci import image
+from images.oci.descriptor import Blob
 from images.oci.image import Image, Layer
-from images.oci.layer.writer import Blob
 
 
 def blob(number: int) -> Blob:

@@ -138,7 +138,7 @@ def test_images_are_named_by_the_digest_that_is_proven() -> None:
     assert set(found) == {reference(PLAIN), reference(ROLL)}
 
 
-def test_shared_memory_is_larger_than_what_engines_give() -> None:
+def test_shared_memory_is_larger_than_what_engines_provide() -> None:
     """Everything that asks for a GPU has a /dev/shm of its own."""
     pods = [document for path in KUBERNETES for document in documents(path)]
     pods += templates(documents(RAY)[0])
@@ -220,7 +220,7 @@ def test_commented_fp8_settings_are_those_of_the_runtime() -> None:
     assert "quant_method" not in json.loads(ast.literal_eval(given))["quantization_config"]
 
 
-def test_every_file_is_told_of() -> None:
+def test_every_file_is_linked() -> None:
     page = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
     files = [path for path in CLUSTER.rglob("*") if path.is_file()]
     assert [path.name for path in files if f"({path.relative_to(ROOT / 'docs')})" not in page] == []

@@ -1,4 +1,4 @@
-"""Documents say what there is: every command, link and environment variable in them exists."""
+"""Documents name what exists: every command, link, path and environment variable in them."""
 
 from __future__ import annotations
 
@@ -8,15 +8,26 @@ from textwrap import indent
 
 import pytest
 
-from images.inputs.matrix import matrix
+import build
+from images.inputs.lock import target_lock
+from images.inputs.matrix import entries, matrix
 from images.repository import ROOT
+from images.unbundle import cli
+from images.unbundle.destinations import enter_script
+from images.util import progress
 from tests.unit import shell_commands
 
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+README = ROOT / "README.md"
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+DOCUMENTS = [README, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *PAGES]
+INDEX = ROOT / "docs" / "README.md"
 SOURCES = ("build.py", "images", "roll_runtime/src", "tests", "benchmarks", "matrix.yaml")
 _LINK = re.compile(r"\]\(([^)#]+?)(?:#[^)]*)?\)")
+_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 _VARIABLE = re.compile(r"\bROLL_[A-Z0-9_]+")
 _FLAVOUR = re.compile(r"<!-- flavour -->\n```yaml\n(.*?)```", re.DOTALL)
+_MARKED = re.compile(r"^<!-- (\w+) -->\n```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_ROW = re.compile(r"^\| `(torch[\w-]+)` \|(.*)\|$", re.MULTILINE)
 _OWN_WHEELS = re.compile(r"^```yaml\n(    requirements:.*?)```", re.MULTILINE | re.DOTALL)
 
 
@@ -50,9 +61,90 @@ def test_links_into_a_page_name_one_of_its_headings(path: Path) -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors of a page's headings, as GitHub makes them."""
+    """Return the anchors of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_page_is_in_the_index() -> None:
+    linked = {INDEX.parent / link for link in _LINK.findall(INDEX.read_text(encoding="utf-8"))}
+    assert [named(page) for page in PAGES if page != INDEX and page not in linked] == []
+
+
+def test_every_package_is_in_the_architecture() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    packages = {path.parent.name for path in (ROOT / "images").glob("*/__init__.py")}
+    assert packages - set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == {"unbundle"}
+
+
+@pytest.mark.parametrize("path", [README, ROOT / "CONTRIBUTING.md", *PAGES], ids=named)
+def test_packages_and_modules_that_are_named_exist(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    found = re.findall(r"`((?:images|tests|benchmarks|docs|evidence|\.github)/[\w./-]+)`", text)
+    made = {"images/locks/debian-tools.txt"}  # by a flavour that a reader adds
+    here = [name for name in found if "ID" not in name and "NAME" not in name]
+    assert [name for name in here if name not in made and not (ROOT / name).exists()] == []
+
+
+# -- README ----------------------------------------------------------------------------------------
+
+
+def test_readme_is_short() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_marked_commands_are_read_by_ci() -> None:
+    """As `.ci/run` and `.github/host.sh` read them: one command over lines that end in `&&`."""
+    commands = dict(_MARKED.findall(README.read_text(encoding="utf-8")))
+    assert set(commands) == {"build", "tests"}
+    for command in commands.values():
+        *lines, _ = command.splitlines()
+        assert all(line.endswith(" &&") for line in lines)
+        # host.sh runs the first part as root.
+        packages, venv, rest = command.partition(" && python3 -m venv ")
+        assert venv
+        assert "apt-get" in packages
+        assert "apt-get" not in rest
+
+
+def test_rows_of_the_readme_are_those_of_the_matrix() -> None:
+    loaded = matrix.load(ROOT / "matrix.yaml")
+    rows = {
+        name: [cell.strip() for cell in cells.split("|")]
+        for name, cells in _ROW.findall(README.read_text(encoding="utf-8"))
+    }
+    assert list(rows) == [target.id for target in loaded.targets if not target.flavour]
+    for name, (sglang, torch, cuda, number, wheels, size, added) in rows.items():
+        target = loaded.target(name)
+        assert (sglang, torch, cuda) == (target.sglang, target.torch, target.cuda)
+        assert target.budget is not None
+        assert target.budget.why.startswith(f"{size} as locked")
+        sizes = locked_sizes(loaded, name)
+        assert (number, wheels) == (str(len(sizes)), progress.size(sum(sizes)))
+        assert added == str(len(locked_sizes(loaded, f"{name}-roll")))
+
+
+def locked_sizes(loaded: matrix.Matrix, target: str) -> list[int]:
+    """Return the sizes of the files that the distributions of a target install from."""
+    lock = target_lock.read(loaded, loaded.target(target))
+    return [distribution.artifact.size for distribution in lock.distributions]
+
+
+# -- what pages name -------------------------------------------------------------------------------
+
+
+def test_options_of_bundles_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    for main, arguments in (
+        (build.main, ["bundle", "--help"]),
+        (cli.main, ["--help"]),
+        (cli.main, ["check", "--help"]),
+    ):
+        with pytest.raises(SystemExit):
+            main(arguments)
+    known = {"--help", *_OPTION.findall(capsys.readouterr().out + enter_script.SCRIPT)}
+    page = (ROOT / "docs" / "bundles.md").read_text(encoding="utf-8")
+    assert set(_OPTION.findall(page)) - known == set()
+    assert "--scratch" in page
 
 
 def test_tests_that_are_named_exist() -> None:
@@ -73,7 +165,7 @@ def test_modules_that_are_trusted_exist() -> None:
     assert len([row for row in rows if "`" in row.split("|")[4]]) >= 15
 
 
-def test_variables_of_ours_are_read_somewhere() -> None:
+def test_variables_of_the_project_are_read_somewhere() -> None:
     sources = [ROOT / name for name in SOURCES]
     files = [
         file for path in sources for file in ([path] if path.is_file() else path.rglob("*.py"))
@@ -90,7 +182,7 @@ def test_variables_of_ours_are_read_somewhere() -> None:
 
 
 def pasted(folder: Path, flavours: str, *, named: str = "roll") -> dict[str, matrix.Target]:
-    """The targets of our matrix with more lines at the top of `flavours`."""
+    """Return the targets of matrix.yaml with more lines at the top of `flavours`."""
     text = (ROOT / "matrix.yaml").read_text(encoding="utf-8")
     text = text.replace("\nflavours:\n", f"\nflavours:\n{flavours}", 1)
     text = text.replace("\n  flavours: [roll]\n", f"\n  flavours: [{named}]\n", 1)
@@ -99,8 +191,15 @@ def pasted(folder: Path, flavours: str, *, named: str = "roll") -> dict[str, mat
     return {target.id: target for target in matrix.load(path).targets}
 
 
-def test_the_flavour_of_the_readme_is_read(tmp_path: Path) -> None:
-    (block,) = _FLAVOUR.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+def test_every_key_is_in_matrix_md() -> None:
+    page = (ROOT / "docs" / "matrix.md").read_text(encoding="utf-8")
+    top = re.findall(r"^(\w+):", (ROOT / "matrix.yaml").read_text(encoding="utf-8"), re.MULTILINE)
+    cells = " ".join(re.findall(r"^\| (`[^|]*) \|", page, re.MULTILINE))
+    assert {*top, *entries.KEYS} - set(re.findall(r"`(\w+)`", cells)) == set()
+
+
+def test_the_flavour_of_matrix_md_is_read(tmp_path: Path) -> None:
+    (block,) = _FLAVOUR.findall((ROOT / "docs" / "matrix.md").read_text(encoding="utf-8"))
     flavours, defaults = block.removeprefix("flavours:\n").split("defaults:\n")
     assert "flavours: [roll, tools]" in defaults
     targets = pasted(tmp_path, flavours, named="roll, tools")
@@ -151,7 +250,7 @@ def test_commands_are_found_in_every_form() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "reported"),
     [
         ("python build.py puhs --target ID --to R", "invalid choice: 'puhs'"),
         ("python build.py push --target ID --ot R", "--to"),
@@ -162,9 +261,9 @@ def test_commands_are_found_in_every_form() -> None:
         ("python -m roll_runtime smoke [--tp-sise N] [--json]", "smoke has no --tp-sise"),
     ],
 )
-def test_typos_are_found(line: str, told: str) -> None:
+def test_typos_are_found(line: str, reported: str) -> None:
     (command,) = shell_commands.of_shell(line)
-    assert told in (shell_commands.fault(command) or "")
+    assert reported in (shell_commands.fault(command) or "")
 
 
 def test_documents_are_looked_at() -> None:

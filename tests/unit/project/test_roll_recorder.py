@@ -10,7 +10,7 @@ import pytest
 from images.attest import evidence, evidence_check
 from images.attest.evidence import Gpu, ImageId, Machine, Outcome, RollRun
 from images.attest.verdict import judge
-from images.commands.roll_checkout import RollCheckout
+from images.commands.test.roll_checkout import RollCheckout
 from images.repository import ROOT
 from tests.gpu import recorder as record
 from tests.gpu.recorder import Recorder

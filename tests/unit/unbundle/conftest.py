@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from images.export import unpack
 from images.oci.image import Image
 from images.oci.store.store import Store
 from images.util.progress import Progress
+from tests.image import unpack
 from tests.unit import bundles
 from tests.unit.bundles import make, tree
 
@@ -29,7 +29,7 @@ def out(small: tuple[Store, Image], tmp_path: Path) -> Path:
 
 @pytest.fixture
 def expected(small: tuple[Store, Image], tmp_path: Path) -> dict[str, tuple[object, ...]]:
-    """The image as images.export.unpack lays it out, layer upon layer."""
+    """The image as tests.image.unpack writes it, layer upon layer."""
     with Path(os.devnull).open("w") as silent:
         unpack.unpack(*small, tmp_path / "expected", Progress(silent))
     return tree(tmp_path / "expected")

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from images.oci.image import Image
 from images.oci.layer.entry import of_bytes
 from images.oci.store import store
+from images.oci.store.maintenance import verify
 from images.oci.store.store import Store
 from tests.places import open_to_all
 from tests.unit import bundles
-from tests.unit.bundles import make, parts, record, run, tree
+from tests.unit.bundles import make, old_python, parts, record, run, tree
 
 
 def test_rootfs_is_the_image(
@@ -57,10 +58,10 @@ def test_layout_is_the_store_again(small: tuple[Store, Image], out: Path, tmp_pa
     assert done.code == 0, done.said
     found = store.open_store(tmp_path / "layout", create=False)
     assert found.images() == {"small": image.manifest_digest}
-    assert found.verify() == []
+    assert verify(found) == []
     for item in image.layers:
-        original = layout.blob_path(item.blob.digest).read_bytes()
-        assert found.blob_path(item.blob.digest).read_bytes() == original
+        original = layout.blobs.path(item.blob.digest).read_bytes()
+        assert found.blobs.path(item.blob.digest).read_bytes() == original
     left = {path.name for path in (tmp_path / "layout").iterdir()}
     assert left == {"oci-layout", "index.json", "blobs", ".roll"}
     assert f"oci:{tmp_path / 'layout'}:small" in done.out
@@ -108,7 +109,7 @@ def test_layout_takes_a_second_image(small: tuple[Store, Image], out: Path, tmp_
         "small": image.manifest_digest,
         "newer": newer.manifest_digest,
     }
-    assert found.verify() == []
+    assert verify(found) == []
     alone = run(tmp_path / "second", "--rootfs", tmp_path / "root")
     assert alone.code == 3
     assert "--from DIR" in alone.said
@@ -116,14 +117,6 @@ def test_layout_takes_a_second_image(small: tuple[Store, Image], out: Path, tmp_
     options = ("--rootfs", tmp_path / "root", "--from", tmp_path / "layout")
     assert run(tmp_path / "second", *options).code == 0
     assert (tmp_path / "root" / "new").read_bytes() == bundles.noise(50_000, 9)
-
-
-def old_python() -> str:
-    places = [*Path.home().glob(".pyenv/versions/3.8.*/bin/python3"), shutil.which("python3.8")]
-    for place in map(str, filter(None, places)):
-        if subprocess.run([place, "-c", ""], capture_output=True, check=False).returncode == 0:
-            return place
-    pytest.skip("there is no Python 3.8 here")
 
 
 def test_with_the_oldest_python(out: Path, tmp_path: Path, expected: object) -> None:

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from images.export import unpack
 from images.oci.image import Image
 from images.oci.layer.entry import Entry, of_bytes
 from images.oci.store import store
+from images.oci.store.maintenance import verify
 from images.oci.store.store import Store
 from images.util.progress import Progress
 from tests import places
+from tests.image import unpack
 from tests.unit import bundles
 from tests.unit.bundles import make, record, run, tree
 
@@ -69,7 +70,7 @@ def test_killed_at_any_moment_it_goes_on(
         assert not Path(f"{root}.unpack").exists()
         if "layout" in more:
             found = store.open_store(tmp_path / f"l{attempt}", create=False)
-            assert found.verify() == []
+            assert verify(found) == []
             assert not list((tmp_path / f"l{attempt}" / "blobs" / "sha256").glob("*.new"))
 
 
@@ -110,7 +111,7 @@ def test_killed_at_every_file_it_goes_on(out: Path, tmp_path: Path, expected: ob
         places.remove(tmp_path / "there")
     assert cut.returncode == 0, cut.stderr
     assert steps > 30
-    assert store.open_store(tmp_path / "there/layout", create=False).verify() == []
+    assert verify(store.open_store(tmp_path / "there/layout", create=False)) == []
 
 
 def test_interrupted_by_a_person(out: Path, tmp_path: Path) -> None:
@@ -118,7 +119,7 @@ def test_interrupted_by_a_person(out: Path, tmp_path: Path) -> None:
         running.send_signal(signal.SIGINT)
         _, said = running.communicate()
     assert running.returncode == 130
-    assert b"the same command goes on" in said
+    assert b"run the same command again to resume" in said
     assert b"Traceback" not in said
     assert run(out, "--rootfs", tmp_path / "root").code == 0
 

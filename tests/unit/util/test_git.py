@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from images.attest import revision
-from images.commands import roll_checkout
+from images.commands.test import roll_checkout
 from images.util.git import Git
 
 COMMIT = ("-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--message=first")

@@ -15,7 +15,7 @@ from images.repository import ROOT
 HEAD = """
 import os, signal, sys, time
 from images.util import interrupts
-from images.commands import image_tests as testing
+from images.commands.test import suites as testing
 interrupts.handle()
 def interrupt():
     os.kill(os.getpid(), signal.SIGINT)

@@ -40,7 +40,7 @@ SHOWING = (
 @pytest.fixture
 def filled(store: Store) -> Store:
     """A store of one small image with an SBOM."""
-    with store.new_file() as (out, commit):
+    with store.blobs.new_file() as (out, commit):
         blob = write([of_bytes("a", b"1")], out, "gzip")
         commit(blob.digest)
     image = Image(TARGET, (Layer("only", blob),), {"A": "1"}, {"roll.target": TARGET}, "t")
@@ -80,7 +80,7 @@ def test_result_that_a_full_disk_takes_in_part_is_an_error(
     assert done.returncode == 7
     error, remedy = messages(done.stderr)
     assert error == "error: standard output: not written in full: No space left on device"
-    assert remedy.startswith("mend it: ")
+    assert remedy.startswith("fix: ")
 
 
 def test_closed_standard_output_is_an_error(filled: Store) -> None:

@@ -1,103 +1,26 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import io
 import posixpath
 import shutil
 import subprocess
 import zipfile
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from images.content.cuda import links, stub_library, toolkit
-from images.content.cuda.toolkit import Toolkit
-from images.errors import IntegrityError, LockError
+from images.errors import IntegrityError
 from images.inputs.compilers import BY_VERSION
-from images.inputs.lock.artifact import Artifact
-from images.inputs.lock.target_lock import Distribution
-from images.inputs.matrix.matrix import load
+from images.inputs.lock import cuda_lock
+from images.inputs.lock.cuda_lock import Toolkit
 from images.oci.layer.entry import Entry
-from images.repository import ROOT
 from tests.unit.fake_debs import cached_deb
+from tests.unit.fake_toolkits import CUDA_H, cached, cached_wheel, fake_12, fake_13
 
 KEY_12 = "8b59adbfc2ee63b1e3a67f407d4558a949e971e25582d335526dc4d4976dc86f"
-CUDA_H = """
-#define CU_MEMHOSTALLOC_PORTABLE 0x01
-#if defined(__CUDA_API_PER_THREAD_DEFAULT_STREAM)
-    #define __CUDA_API_PTDS(api) api ## _ptds
-    #define __CUDA_API_PTSZ(api) api ## _ptsz
-#endif
-#define cuMemAlloc                          cuMemAlloc_v2
-#define cuMemcpy                            __CUDA_API_PTDS(cuMemcpy)
-    #define cuLaunchKernel                  __CUDA_API_PTSZ(cuLaunchKernel)
-CUresult CUDAAPI cuInit(unsigned int Flags);
-CUresult CUDAAPI cuMemAlloc(CUdeviceptr *dptr, size_t bytesize);
-"""
-
-
-def cached(cache: Path, name: str, content: bytes) -> Distribution:
-    """Write a wheel, or what is to be taken for one, into a download cache."""
-    filename = f"{name}-1-py3-none-any.whl"
-    artifact = Artifact(filename, hashlib.sha256(content).hexdigest(), len(content))
-    place = cache / artifact.sha256
-    place.mkdir(parents=True)
-    (place / filename).write_bytes(content)
-    return Distribution(name, "1", artifact)
-
-
-def cached_wheel(cache: Path, name: str, members: Mapping[str, str]) -> Distribution:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as archive:
-        for member, content in members.items():
-            info = zipfile.ZipInfo(member)
-            info.external_attr = (0o744 if "bin/" in member else 0o644) << 16  # as in NVIDIA's
-            archive.writestr(info, content)
-    return cached(cache, name, out.getvalue())
-
-
-def fake_12(cache: Path) -> Toolkit:
-    """Programs from a Debian package, headers from wheels."""
-    programs = {place: place.encode() for place in BY_VERSION["12.4"].files}
-    runtime = {
-        "nvidia/__init__.py": "",
-        "nvidia/cuda_runtime/include/__init__.py": "",
-        "nvidia/cuda_runtime/include/cuda.h": CUDA_H,
-        "nvidia/cuda_runtime/lib/libcudart.so.12": "a library",
-    }
-    return Toolkit(
-        "12.4",
-        (cached_deb(cache, "nvidia-cuda-toolkit", {**programs, "usr/bin/nvprune": b""}),),
-        (
-            cached_wheel(cache, "nvidia-cuda-runtime-cu12", runtime),
-            cached_wheel(cache, "nvidia-cuda-cccl-cu12", {"nvidia/cuda_cccl/include/cub/a.h": ""}),
-        ),
-    )
-
-
-def fake_13(cache: Path) -> Toolkit:
-    """All from wheels; the runtime is the target's own."""
-    files = BY_VERSION["13.0"].files
-    nvcc = {name: name for name in files if "nvvm" not in name}
-    nvvm = {name: name for name in files if "nvvm" in name}
-    runtime = {
-        "nvidia/cu13/include/cuda.h": CUDA_H,
-        "nvidia/cu13/lib/libcudart.so.13": "a library",
-        "nvidia/cu13/lib/libcudadevrt.a": "an archive",
-    }
-    return Toolkit(
-        "13.0",
-        (),
-        (
-            cached_wheel(cache, "nvidia-cuda-cccl", {"nvidia/cu13/include/cccl/cub/a.h": ""}),
-            cached_wheel(cache, "nvidia-cuda-nvcc", {**nvcc, "nvidia/cu13/bin/nvprune": ""}),
-            cached_wheel(cache, "nvidia-cuda-runtime", runtime),
-            cached_wheel(cache, "nvidia-nvvm", {**nvvm, "nvidia/cu13/lib/libnvvm.so.4": ""}),
-        ),
-    )
 
 
 @pytest.fixture(params=[fake_12, fake_13], ids=["12.4", "13.0"])
@@ -117,26 +40,7 @@ def content(entry: Entry) -> bytes:
         return stream.read()
 
 
-# -- the lock ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("version", BY_VERSION)
-def test_the_lock_is_that_of_the_recipe(version: str) -> None:
-    tools, sources = toolkit.locked(version), BY_VERSION[version]
-    assert tools.version == version
-    assert [str(deb) for deb in tools.debs] == [
-        f"{name}={version}" for name, version in sources.debs.items()
-    ]
-    assert sorted(wheel.pin for wheel in tools.wheels) == sorted(sources.wheels)
-    assert "://" not in toolkit.lock_path(version).read_text()
-
-
-@pytest.mark.parametrize("version", BY_VERSION)
-def test_other_sources_make_the_lock_stale(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = replace(BY_VERSION[version], wheels=("nvidia-cuda-nvcc-cu12==12.5.40",))
-    monkeypatch.setattr(toolkit, "BY_VERSION", {version: other})
-    with pytest.raises(LockError, match="stale"):
-        toolkit.locked(version)
+# -- the key -------------------------------------------------------------------------------------
 
 
 def test_the_key_follows_the_files(tools: Toolkit) -> None:
@@ -147,22 +51,13 @@ def test_the_key_follows_the_files(tools: Toolkit) -> None:
 def test_the_key_follows_the_format(tools: Toolkit, monkeypatch: pytest.MonkeyPatch) -> None:
     before = toolkit.key(tools)
     other = replace(tools.sources, format="other")
-    monkeypatch.setattr(toolkit, "BY_VERSION", {tools.version: other})
+    monkeypatch.setattr(cuda_lock, "BY_VERSION", {tools.version: other})
     assert toolkit.key(tools) != before
 
 
 def test_cuda_12_layers_have_the_key_that_is_in_registries() -> None:
     """A CUDA 13 target, or a new way to write this module, must not change the others."""
-    assert toolkit.key(toolkit.locked("12.4")) == KEY_12
-
-
-def test_a_borrowed_runtime_is_the_file_that_the_targets_have() -> None:
-    """Its headers are linked from there, so the two must not drift apart."""
-    (runtime,) = (item for item in toolkit.locked("13.0").wheels if "runtime" in item.name)
-    for target in load(ROOT / "matrix.yaml").targets:
-        if target.toolkit == "13.0":
-            locked = (ROOT / "images" / "locks" / f"{target.id}.txt").read_text()
-            assert runtime.artifact.sha256 in locked
+    assert toolkit.key(cuda_lock.read("12.4")) == KEY_12
 
 
 # -- the compiler layer --------------------------------------------------------------------------
@@ -215,7 +110,7 @@ def test_a_package_without_a_program_is_refused(tmp_path: Path) -> None:
 
 def test_wheels_without_a_program_are_refused(tmp_path: Path) -> None:
     tools = fake_13(tmp_path)
-    with pytest.raises(IntegrityError, match=r"without .*cicc"):
+    with pytest.raises(IntegrityError, match=r"missing .*cicc"):
         list(toolkit.entries(replace(tools, wheels=tools.wheels[:-1]), tmp_path))
 
 
@@ -381,7 +276,7 @@ def test_cuda_13_has_one_directory_for_all() -> None:
 
 @pytest.mark.parametrize("version", BY_VERSION)
 def test_headers_of_the_compilers_own_wheels_are_not_linked(version: str) -> None:
-    own = {wheel.name for wheel in toolkit.locked(version).header_wheels}
+    own = {wheel.name for wheel in cuda_lock.read(version).header_wheels}
     assert own == {"12.4": OWN, "13.0": OWN_13}[version]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from images.errors import IntegrityError, MatrixError
 from images.inputs.build_options import FetchOptions
-from images.oci import image
+from images.oci.descriptor import INDEX_TYPE, MANIFEST_TYPE
 from images.oci.store.store import Store
 from tests.unit.custom_bases import (
     described,
@@ -38,12 +38,12 @@ def test_index_gives_the_image_for_linux_amd64(layout: Layout, options: FetchOpt
             for name, digest in images.items()
         ],
     }
-    digest = layout.named(json.dumps(index).encode(), image.INDEX_TYPE, "both")
+    digest = layout.named(json.dumps(index).encode(), INDEX_TYPE, "both")
     found = described(digest, options)
     assert found.manifest_digest == images["amd64"]
     assert len(found.documents) == 3
     del index["manifests"][1]  # type: ignore[attr-defined]
-    digest = layout.named(json.dumps(index).encode(), image.INDEX_TYPE, "other")
+    digest = layout.named(json.dumps(index).encode(), INDEX_TYPE, "other")
     with pytest.raises(MatrixError, match="for linux/arm64, not for linux/amd64"):
         described(digest, options)
 
@@ -64,6 +64,6 @@ def test_history_that_does_not_describe_all_layers_is_made_up(
 
 
 def test_what_is_no_image_is_reported(layout: Layout, options: FetchOptions) -> None:
-    digest = layout.named(b'{"layers": 7}', image.MANIFEST_TYPE, "x")
+    digest = layout.named(b'{"layers": 7}', MANIFEST_TYPE, "x")
     with pytest.raises(IntegrityError, match="not an OCI or Docker image"):
         described(digest, options)

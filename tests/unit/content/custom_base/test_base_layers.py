@@ -11,6 +11,8 @@ from images.content.custom_base import base_layers
 from images.errors import IntegrityError
 from images.inputs.build_options import FetchOptions
 from images.oci import image
+from images.oci.descriptor import digest_of
+from images.oci.store.maintenance import gc, verify
 from images.oci.store.store import Store, open_store
 from tests.unit.custom_bases import (
     described,
@@ -45,7 +47,7 @@ def test_gzip_of_several_members_is_read_to_its_end(
     middle = len(tar) // 2
     packed = gzip.compress(tar[:middle]) + gzip.compress(tar[middle:])
     descriptor = {**layout.put(packed), "mediaType": GZIP}
-    survey, _ = ready(layout.image([(descriptor, image.digest(tar))]), options, store)
+    survey, _ = ready(layout.image([(descriptor, digest_of(tar))]), options, store)
     assert [layer.blob.unpacked for layer in survey.layers] == [len(tar)]
 
 
@@ -56,8 +58,8 @@ def test_layers_go_into_the_store_whole(
     survey, _ = ready(digest, options, store)
     assert base_layers.put(survey.layers, options.cache, store) == [False]
     assert base_layers.put(survey.layers, options.cache, store) == [True]
-    assert store.verify() == []
+    assert verify(store) == []
     value = image.Image("t", survey.layers, {}, {}, "t", described(digest, options).history)
     store.save(value)
     assert store.load("t") == value
-    assert store.gc().blobs == 0
+    assert gc(store).blobs == 0

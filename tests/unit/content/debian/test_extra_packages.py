@@ -7,72 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from images.content.debian import extra_packages, extra_worker, rootfs
-from images.errors import LockError
-from images.inputs.lock import apt, sealed_text
+from images.content.debian import extra_packages, extra_worker
+from images.inputs.lock import base_lock
 from images.inputs.lock.artifact import Artifact
-from images.inputs.lock.deb import Deb, seal
-from images.inputs.lock.mirror import Mirror
+from images.inputs.lock.deb import Deb
 
-NOWHERE = Mirror("http://127.0.0.1:9/debian", "http://127.0.0.1:9/debian-security")
-BASE = rootfs.locked()
+BASE = base_lock.read()
 GIT = Deb(
     "git", "2", "debian", "pool/main/g/git_2_amd64.deb", Artifact("git_2_amd64.deb", "ab" * 32, 9)
 )
-PACKAGES = ["git", "rsync"]
-
-
-@pytest.fixture
-def lock(tmp_path: Path) -> Path:
-    path = tmp_path / "extra.txt"
-    sealed_text.write(path, seal([GIT], extra_packages.inputs_digest(PACKAGES, BASE)))
-    return path
-
-
-# -- the lock --------------------------------------------------------------------------------------
-
-
-def test_lock_is_read_whatever_the_order_of_the_names(lock: Path) -> None:
-    assert extra_packages.locked(lock, PACKAGES[::-1], BASE[::-1]) == [GIT]
-
-
-@pytest.mark.parametrize(
-    ("packages", "debs"), [(["git"], BASE), (PACKAGES, BASE[1:])], ids=["packages", "base"]
-)
-def test_another_list_and_another_base_make_the_lock_stale(
-    lock: Path, packages: list[str], debs: list[Deb]
-) -> None:
-    with pytest.raises(LockError, match="stale") as caught:
-        extra_packages.locked(lock, packages, debs)
-    # Not `lock --base`, which would renew the base of every image.
-    assert caught.value.remedy == "python build.py lock"
-
-
-def test_edited_and_missing_locks_are_refused(lock: Path) -> None:
-    lock.write_text(lock.read_text().replace("git=2", "git=3"))
-    with pytest.raises(LockError, match="edited by hand"):
-        extra_packages.locked(lock, PACKAGES, BASE)
-    lock.unlink()
-    with pytest.raises(LockError, match="no such lock"):
-        extra_packages.locked(lock, PACKAGES, BASE)
-
-
-def test_what_the_base_has_is_asked_of_nobody(tmp_path: Path) -> None:
-    text = extra_packages.lock(["iproute2", "curl"], BASE, NOWHERE, tmp_path)
-    assert [line for line in text.splitlines() if not line.startswith("#")] == []
-
-
-def test_packages_that_apt_would_replace_or_remove_are_read_from_its_simulation() -> None:
-    text = (
-        "Remv usrmerge [35]\n"
-        "Inst perl-base [5.36.0-7] (5.36.0-7+deb12u4 Debian:12.14/oldstable [amd64])\n"
-        "Inst perl (5.36.0-7+deb12u4 Debian:12.14/oldstable [amd64])\n"
-        "Conf perl-base (5.36.0-7+deb12u4 Debian:12.14/oldstable [amd64])\n"
-    )
-    assert apt._REPLACED.findall(text) == [
-        ("usrmerge", "35", ""),
-        ("perl-base", "5.36.0-7", "5.36.0-7+deb12u4"),
-    ]
 
 
 # -- the key ---------------------------------------------------------------------------------------

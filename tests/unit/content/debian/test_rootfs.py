@@ -9,41 +9,20 @@ from pathlib import Path
 import pytest
 
 from images.content.debian import rootfs
-from images.errors import IntegrityError, LockError
+from images.errors import IntegrityError
 from images.formats import tar_entries
 from images.inputs.fetch import download_cache
+from images.inputs.lock import base_lock
 from images.oci.layer.entry import Entry
 from tests.unit.fake_debs import cached_deb
 
 # -- the recipe ----------------------------------------------------------------------------------
 
 
-def test_the_lock_is_that_of_the_recipe() -> None:
-    locked = {package.package for package in rootfs.locked()}
-    assert set(rootfs.packages()) <= locked
-    assert {"dpkg", "libc6", "bash"} <= locked  # essential packages are locked, too
-    assert not {"perl", "usrmerge", "systemd"} & locked
-
-
-def test_each_package_has_its_reason() -> None:
-    text = (rootfs.RECIPE / "packages.txt").read_text()
-    rows = [line for line in text.splitlines() if line and not line.startswith("#")]
-    assert len(rows) == len(rootfs.packages())
-    for row in rows:
-        assert row.partition("#")[2].strip(), row
-
-
-def test_a_changed_recipe_makes_the_lock_stale(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rootfs, "packages", lambda: ["gcc"])
-    with pytest.raises(LockError, match="stale") as caught:
-        rootfs.locked()
-    assert caught.value.remedy == "python build.py lock --base"
-
-
 def test_the_key_follows_packages_and_scripts(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    debs = rootfs.locked()
+    debs = base_lock.read()
     whole = rootfs.key(debs)
     assert rootfs.key(debs[::-1]) == whole
     assert rootfs.key(debs[1:]) != whole
@@ -56,7 +35,7 @@ def test_the_key_follows_packages_and_scripts(
 
 
 def test_no_recipe_names_a_mirror() -> None:
-    for path in (*rootfs.RECIPE.iterdir(), rootfs.LOCK):
+    for path in rootfs.RECIPE.iterdir():
         assert not re.search("https?://", path.read_text()), path
 
 

@@ -9,13 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from images.content.debian import rootfs
 from images.content.python import interpreter
 from images.errors import IntegrityError, LockError
 from images.inputs.fetch import download_cache
-from images.inputs.lock import sealed_text
+from images.inputs.lock import python_lock, sealed_text
 from images.inputs.lock.deb import Deb
-from images.repository import LOCKS
 from images.util import tree_digest
 from tests.unit.fake_debs import cached_deb
 
@@ -24,7 +22,7 @@ _LIBRARIES = "lib/x86_64-linux-gnu"
 
 def fake_base(cache: Path) -> list[Deb]:
     """Packages with the names of the real ones, and a loader that prints how it was called."""
-    files: dict[str, dict[str, bytes]] = {name: {} for name in interpreter._PACKAGES}
+    files: dict[str, dict[str, bytes]] = {name: {} for name in python_lock.PACKAGES}
     files["python3.11-minimal"] = {"usr/bin/python3.11": b"the program"}
     files["libpython3.11-stdlib"] = {
         "usr/lib/python3.11/os.py": b"",
@@ -47,14 +45,14 @@ def fake_base(cache: Path) -> list[Deb]:
 def lock_file(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The lock of the extracted files; it is in no test's cache."""
     path = tmp_path_factory.mktemp("locks") / "python.txt"
-    monkeypatch.setattr(interpreter, "LOCK", path)
+    monkeypatch.setattr(python_lock, "PATH", path)
     return path
 
 
 def locked_base(cache: Path) -> list[Deb]:
     """The fake base, and the lock of what is extracted of it."""
     debs = fake_base(cache)
-    interpreter.LOCK.write_text(interpreter.lock(debs, cache))
+    python_lock.PATH.write_text(python_lock.text_of(debs, interpreter.fresh_digest(debs, cache)))
     return debs
 
 
@@ -64,9 +62,7 @@ def home_of(python: interpreter.Interpreter) -> Path:
 
 def test_only_what_is_needed_is_extracted(tmp_path: Path) -> None:
     debs = locked_base(tmp_path)
-    assert {deb.package for deb in interpreter.missing(debs, tmp_path)} == set(
-        interpreter._PACKAGES
-    )
+    assert {deb.package for deb in interpreter.missing(debs, tmp_path)} == set(python_lock.PACKAGES)
     python = interpreter.extracted(debs, tmp_path)
     home = Path(python.command[0]).parent.parent
     assert sorted(str(path.relative_to(home)) for path in home.rglob("*") if not path.is_dir()) == [
@@ -113,7 +109,9 @@ def test_it_is_extracted_anew_for_other_packages(tmp_path: Path) -> None:
     newer = [deb for deb in debs if deb.package != "libc6"] + [other]
     with pytest.raises(LockError, match="stale"):
         interpreter.extracted(newer, tmp_path)
-    interpreter.LOCK.write_text(interpreter.lock(newer, tmp_path))
+    python_lock.PATH.write_text(
+        python_lock.text_of(newer, interpreter.fresh_digest(newer, tmp_path))
+    )
     second = interpreter.extracted(newer, tmp_path)
     assert first.command[0] != second.command[0]
 
@@ -224,8 +222,3 @@ def test_packages_that_give_other_files_than_locked_are_not_run(
         interpreter.extracted(debs, tmp_path)
     assert caught.value.remedy == "python build.py lock --base"
     assert list((tmp_path / "interpreters").iterdir()) == []
-
-
-def test_the_lock_is_of_the_base_that_is_locked() -> None:
-    path = LOCKS / "python-bookworm.txt"
-    assert len(interpreter.locked(rootfs.locked(), path)) == 64

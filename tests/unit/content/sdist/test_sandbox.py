@@ -223,7 +223,7 @@ def test_where_nothing_is_confined_nothing_runs(
     monkeypatch.setattr(sandbox, "ways", lambda: iter([Way(("false",), "self")]))
     sandbox.found.cache_clear()
     try:
-        with pytest.raises(ToolError, match="lets you make no namespaces") as error:
+        with pytest.raises(ToolError, match="does not let you make namespaces") as error:
             sandbox.run(packed(tmp_path, {}), lambda _: ["true"], ENV, tmp_path)
     finally:
         sandbox.found.cache_clear()

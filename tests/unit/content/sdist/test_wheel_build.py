@@ -17,7 +17,7 @@ from images.content.python.interpreter import Interpreter
 from images.content.sdist import wheel_build
 from images.errors import IntegrityError, ToolError
 from images.formats import wheel_file
-from tests.unit.conftest import write_wheel
+from tests.unit.wheels import write_wheel
 
 # A build sees /usr and no virtual environment.
 SYSTEM = "/usr/bin/python3"

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from images.errors import IntegrityError, StoreError, UsageError
-from images.export.bundle import bundle, delta, directory, unpacker
+from images.export.bundle import delta, directory, planning, unpacker
 from images.oci.image import Image
 from images.oci.layer.entry import of_bytes
 from images.oci.store.store import Store
@@ -26,7 +26,7 @@ from images.unbundle import document
 from images.unbundle.sources import inventory
 from tests.damage import flip
 from tests.unit import bundles
-from tests.unit.commands.test_command_line import cli, failed
+from tests.unit.command_line import cli, failed
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_parts_are_the_blobs_cut_at_the_part_size(
     assert {path.stat().st_size for path in found[:-1]} == {100_000}
     stream = b"".join(path.read_bytes() for path in found)
     assert stream == b"".join(
-        layout.blob_path(item.blob.digest).read_bytes() for item in image.layers
+        layout.blobs.path(item.blob.digest).read_bytes() for item in image.layers
     )
     for path, part in zip(found, made.bundle.parts, strict=True):
         assert hashlib.sha256(path.read_bytes()).hexdigest() == part.sha256
@@ -86,18 +86,18 @@ def test_a_file_in_the_place_is_refused(small: tuple[Store, Image], tmp_path: Pa
 
 
 def test_one_bundle_at_a_time(small: tuple[Store, Image], tmp_path: Path) -> None:
-    with directory.place(tmp_path / "out"), pytest.raises(UsageError, match="another bundle"):
+    with directory.writing(tmp_path / "out"), pytest.raises(UsageError, match="another bundle"):
         bundles.make(*small, tmp_path / "out")
 
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from images.export.bundle import bundle
-from images.export.bundle import delta as held
+from images.export.bundle import bundle, delta, planning
 from images.oci.store import store
 layout = store.open_store(Path(sys.argv[1]), create=False)
-image, known, calls = layout.load("small"), held.held([]), int(sys.argv[3])
+plan = planning.plan(layout, layout.load("small"), delta.read_inventories([]))
+calls = int(sys.argv[3])
 def audit(event, arguments):
     global calls
     ours = arguments and str(arguments[0]).startswith(sys.argv[2])
@@ -106,8 +106,7 @@ def audit(event, arguments):
         if calls == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 sys.addaudithook(audit)
-plans = bundle.plan(layout, image, known)
-bundle.write(layout, image, Path(sys.argv[2]), 300_000, known, plans)
+bundle.write(plan, Path(sys.argv[2]), 300_000)
 """
 
 
@@ -144,7 +143,7 @@ def test_killed_at_every_file_it_never_looks_whole_and_can_be_finished(
 
 def test_a_damaged_or_missing_layer_stops_it(small: tuple[Store, Image], tmp_path: Path) -> None:
     layout, image = small
-    path = layout.blob_path(image.layers[1].blob.digest)
+    path = layout.blobs.path(image.layers[1].blob.digest)
     flip(path)
     with pytest.raises(IntegrityError, match=path.name):
         bundles.make(layout, image, tmp_path / "out")
@@ -204,7 +203,7 @@ def test_inventory_lists_regular_files_once(tmp_path: Path) -> None:
     ]
     for sha256, _, path in lines[:-1]:
         assert hashlib.sha256(Path(path).read_bytes()).hexdigest() == sha256
-    assert delta.held([listed]).sizes == {16_384, 20_000}
+    assert delta.read_inventories([listed]).sizes == {16_384, 20_000}
 
 
 @pytest.mark.parametrize(
@@ -226,7 +225,7 @@ def test_an_inventory_that_was_cut_off_is_refused(tmp_path: Path, spoil: object)
     assert callable(spoil)
     listed.write_text(spoil(listed.read_text()))
     with pytest.raises(UsageError, match="inventory"):
-        delta.held([listed])
+        delta.read_inventories([listed])
 
 
 def test_plans_follow_from_what_is_there(small: tuple[Store, Image], tmp_path: Path) -> None:
@@ -236,20 +235,20 @@ def test_plans_follow_from_what_is_there(small: tuple[Store, Image], tmp_path: P
     (place / "some name").write_bytes(bundles.noise(60_000, 1))
     (place / "closed").write_bytes(b"x" * 300_000)
     (place / "size of another").write_bytes(b"y" * 40_000)
-    whole = layout.blob_path(image.layers[1].blob.digest)
+    whole = layout.blobs.path(image.layers[1].blob.digest)
     (place / whole.name).write_bytes(whole.read_bytes())
-    known = delta.held([write_inventory(tmp_path / "inventory", place)])
-    plans = bundle.plan(layout, image, known, 2)
-    assert [plan.how for plan in plans] == ["recipe", "held", "blob"]
-    assert plans[0].cut is not None
-    assert sorted(copy.size for copy in plans[0].cut.copies) == [60_000, 300_000]
-    assert plans[0].cut.length == image.layers[0].blob.unpacked
+    known = delta.read_inventories([write_inventory(tmp_path / "inventory", place)])
+    plans = planning.plan(layout, image, known, 2).layers
+    assert [plan.travels for plan in plans] == ["recipe", "held", "blob"]
+    assert plans[0].delta is not None
+    assert sorted(copy.size for copy in plans[0].delta.copies) == [60_000, 300_000]
+    assert plans[0].delta.length == image.layers[0].blob.unpacked
     assert plans[1].path == str(place / whole.name)
     made = bundles.make(layout, image, tmp_path / "out", have=[tmp_path / "inventory"])
     assert made.left_out_layers == ("layer 1",)
     assert made.recipes == ("layer 0",)
     assert made.bytes + made.left_out == image.size
-    top = layout.blob_path(image.layers[2].blob.digest).read_bytes()
+    top = layout.blobs.path(image.layers[2].blob.digest).read_bytes()
     stream = b"".join(path.read_bytes() for path in bundles.parts(tmp_path / "out"))
     assert stream.endswith(top)
     assert len(stream) < len(top) + 5_000
@@ -264,16 +263,17 @@ def test_a_copy_that_saves_next_to_nothing_leaves_the_blob(tmp_path: Path) -> No
     image = bundles.save(layout, "mostly-new", blob)
     (tmp_path / "place").mkdir()
     (tmp_path / "place" / "a").write_bytes(bundles.noise(20_000, 5))
-    known = delta.held([write_inventory(tmp_path / "inventory", tmp_path / "place")])
-    assert [plan.how for plan in bundle.plan(layout, image, known)] == ["blob"]
+    known = delta.read_inventories([write_inventory(tmp_path / "inventory", tmp_path / "place")])
+    assert [plan.travels for plan in planning.plan(layout, image, known).layers] == ["blob"]
 
 
 def test_without_files_to_compare_no_layer_is_read(small: tuple[Store, Image]) -> None:
     layout, image = small
     for item in image.layers:
-        layout.blob_path(item.blob.digest).unlink()
-    plans = bundle.plan(layout, image, delta.held([], [image.layers[0].blob.digest]))
-    assert [plan.how for plan in plans] == ["held", "blob", "blob"]
+        layout.blobs.path(item.blob.digest).unlink()
+    known = delta.read_inventories([], [image.layers[0].blob.digest])
+    plans = planning.plan(layout, image, known).layers
+    assert [plan.travels for plan in plans] == ["held", "blob", "blob"]
 
 
 def test_a_tar_of_another_diff_id_is_not_made_a_recipe(

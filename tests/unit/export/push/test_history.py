@@ -7,13 +7,14 @@ import pytest
 from images.errors import StoreError
 from images.export.push import history
 from images.oci.reference import Repository
+from images.oci.store.maintenance import gc, verify
 from images.oci.store.store import Store
 
 APP = Repository("host.example", "team/app")
 
 
 def test_each_repository_of_a_registry_is_remembered(store: Store) -> None:
-    one, two = store.put(b"1"), store.put(b"2")
+    one, two = store.blobs.put(b"1"), store.blobs.put(b"2")
     history.note(store, APP, [one, two])
     history.note(store, Repository("host.example", "team/other"), [one])
     history.note(store, Repository("else.example", "team/app"), [two])
@@ -22,16 +23,16 @@ def test_each_repository_of_a_registry_is_remembered(store: Store) -> None:
 
 
 def test_digests_add_up_until_the_store_has_them_no_more(store: Store) -> None:
-    one, two, three = (store.put(content) for content in (b"1", b"2", b"3"))
+    one, two, three = (store.blobs.put(content) for content in (b"1", b"2", b"3"))
     history.note(store, APP, [one, two])
-    store.blob_path(one).unlink()
+    store.blobs.path(one).unlink()
     history.note(store, APP, [three])
     assert history.known(store, "host.example") == {"team/app": {two, three}}
 
 
 def test_last_image_of_a_repository_stays_until_the_next(store: Store) -> None:
     assert history.last_image(store, APP) is None
-    one, two = store.put(b"1"), store.put(b"2")
+    one, two = store.blobs.put(b"1"), store.blobs.put(b"2")
     history.note(store, APP, [one])
     assert history.last_image(store, APP) is None
     history.note(store, APP, [one], "sha256:1")
@@ -43,7 +44,7 @@ def test_last_image_of_a_repository_stays_until_the_next(store: Store) -> None:
 
 
 def test_nothing_new_writes_nothing(store: Store) -> None:
-    digest = store.put(b"1")
+    digest = store.blobs.put(b"1")
     history.note(store, APP, [digest])
     (path,) = (store.path / ".roll" / "pushed").iterdir()
     before = path.stat().st_ino
@@ -57,7 +58,7 @@ def test_nothing_new_writes_nothing(store: Store) -> None:
      '{"registry": "host.example", "repository": "team/app", "blobs": ["../x"]}'],
 )  # fmt: skip
 def test_damaged_memory_is_only_forgotten(store: Store, content: str) -> None:
-    digest = store.put(b"1")
+    digest = store.blobs.put(b"1")
     history.note(store, APP, [digest])
     (path,) = (store.path / ".roll" / "pushed").iterdir()
     path.write_text(content)
@@ -71,13 +72,13 @@ def test_store_that_cannot_be_written_only_forgets(
     def full(*_: object) -> None:
         raise StoreError("no space left")
 
-    monkeypatch.setattr(store, "note", full)
-    history.note(store, APP, [store.put(b"1")])
+    monkeypatch.setattr(store.files, "write", full)
+    history.note(store, APP, [store.blobs.put(b"1")])
     assert history.known(store, "host.example") == {}
 
 
 def test_upkeep_leaves_it_alone(store: Store) -> None:
-    history.note(store, APP, [store.put(b"1")])
-    store.gc()
-    assert store.verify() == []
+    history.note(store, APP, [store.blobs.put(b"1")])
+    gc(store)
+    assert verify(store) == []
     assert "team/app" in history.known(store, "host.example")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from images.http.retry import FinalError, PassingError
+from images.http.retry import FinalError, TransientError
 from images.inputs.fetch import index_login
 from images.inputs.fetch.file_http import Files
 from images.repository import ROOT
@@ -158,7 +158,7 @@ def test_certificate_of_the_client(
     both.write_bytes(tls.certificate.read_bytes() + tls.key.read_bytes())
     monkeypatch.setenv("SSL_CERT_FILE", str(tls.authority))
     with serving(here, name="localhost", tls=context) as server:
-        with pytest.raises(PassingError):
+        with pytest.raises(TransientError):
             got(server.url)
         monkeypatch.setenv("SSL_CLIENT_CERT", str(both))
         assert got(server.url) == BODY
@@ -254,7 +254,7 @@ def proxied(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_proxy_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("ALL_PROXY", "http://me:s3cr3t@127.0.0.1:9")
     told = r"the proxy http://127\.0\.0\.1:9 \(ALL_PROXY\) cannot be reached"
-    with pytest.raises(PassingError, match=told) as error:
+    with pytest.raises(TransientError, match=told) as error:
         got(url)
     assert "s3cr3t" not in str(error.value)
 
@@ -267,7 +267,7 @@ def test_proxy_that_wants_a_login_is_named_and_not_asked_again(
     with serving(lambda _: (407, {}, b"")) as proxy:
         # https is asked of it by CONNECT, which this server does not know either: 501.
         monkeypatch.setenv(f"{url.partition(':')[0]}_proxy", proxy.url)
-        with pytest.raises((FinalError, PassingError), match=f"the proxy {proxy.url}") as error:
+        with pytest.raises((FinalError, TransientError), match=f"the proxy {proxy.url}") as error:
             got(url)
     if url.startswith("http:"):
         assert isinstance(error.value, FinalError)
@@ -317,7 +317,7 @@ def test_socks_proxy(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
         assert got(host) == BODY
     monkeypatch.setenv("ALL_PROXY", f"{scheme}://127.0.0.1:{port}")
     with pytest.raises(
-        PassingError, match=rf"the proxy {scheme}://127\.0\.0\.1:{port} \(ALL_PROXY"
+        TransientError, match=rf"the proxy {scheme}://127\.0\.0\.1:{port} \(ALL_PROXY"
     ):
         got(server.url)
 

@@ -9,8 +9,9 @@ import pytest
 
 from images.build import grouping
 from images.errors import LockError
-from images.inputs.lock import resolve, target_lock
+from images.inputs.lock import target_lock
 from images.inputs.matrix.matrix import Matrix, Pin, Target, load
+from images.inputs.resolve import target_locks
 from images.oci.image import MAX_LAYERS
 from images.repository import ROOT
 
@@ -24,7 +25,7 @@ def engine(matrix: Matrix, target: Target, tmp_path: Path) -> Matrix:
         exclude_newer="2024-06-01T00:00:00Z",
     )
     found = dataclasses.replace(matrix, targets=(plain,))
-    assert resolve.make(found, plain, tmp_path)
+    assert target_locks.write(found, plain, tmp_path)
     return found
 
 
@@ -49,7 +50,7 @@ def test_flavour_keeps_the_engines_files_and_adds_newer_ones(
     engine: Matrix, tmp_path: Path
 ) -> None:
     roll = flavour(engine, "python-dateutil==2.9.0.post0", "colorama")
-    assert resolve.make(engine, roll, tmp_path)
+    assert target_locks.write(engine, roll, tmp_path)
     assert pins(engine, roll) == [
         "attrs==23.2.0",
         "colorama==0.4.6",
@@ -65,10 +66,10 @@ def test_requirement_that_changes_an_engines_version_is_refused_with_both_ways_o
     engine: Matrix, tmp_path: Path
 ) -> None:
     roll = flavour(engine, "outcome==1.3.0.post0", "jsonschema==4.23.0", "referencing==0.36.2")
-    resolve.make(engine, roll, tmp_path)  # these fit
+    target_locks.write(engine, roll, tmp_path)  # these fit
     roll = flavour(engine, "six==1.17.0")
     with pytest.raises(LockError, match=r"(?s)'roll' .*a flavour keeps.*six==1\.1[67]\.0") as error:
-        resolve.make(engine, roll, tmp_path)
+        target_locks.write(engine, roll, tmp_path)
     assert "two ways out" in (error.value.remedy or "")
     assert "{locked}" in (error.value.remedy or "")
 
@@ -78,35 +79,35 @@ def test_requirement_that_nobody_publishes_is_no_conflict_with_the_engine(
 ) -> None:
     roll = flavour(engine, "six>=99")
     with pytest.raises(LockError, match="a flavour keeps"):
-        resolve.make(engine, roll, tmp_path)
+        target_locks.write(engine, roll, tmp_path)
     roll = flavour(engine, "colorama==99")
     with pytest.raises(LockError, match=r"(?s)^torch\S+-roll: .*colorama") as error:
-        resolve.make(engine, roll, tmp_path)
+        target_locks.write(engine, roll, tmp_path)
     assert "a flavour keeps" not in error.value.message
 
 
 def test_override_keeps_or_changes_the_engines_version(engine: Matrix, tmp_path: Path) -> None:
     roll = flavour(engine, "six>=1.17", overrides=("six=={locked}",))
-    resolve.make(engine, roll, tmp_path)
+    target_locks.write(engine, roll, tmp_path)
     assert "six==1.16.0" in pins(engine, roll)
     roll = flavour(engine, overrides=("six==1.17.0",))
-    resolve.make(engine, roll, tmp_path)
+    target_locks.write(engine, roll, tmp_path)
     assert "six==1.17.0" in pins(engine, roll)
     assert target_lock.read(engine, roll).added == frozenset()
 
 
 def test_override_of_what_the_engine_lacks_is_refused(engine: Matrix, tmp_path: Path) -> None:
     with pytest.raises(LockError, match=r"engine's version of colorama, and its lock has none"):
-        resolve.make(engine, flavour(engine, overrides=("colorama=={locked}",)), tmp_path)
+        target_locks.write(engine, flavour(engine, overrides=("colorama=={locked}",)), tmp_path)
 
 
 def test_flavour_is_stale_when_its_engine_is_locked_anew(engine: Matrix, tmp_path: Path) -> None:
     roll = flavour(engine, "colorama")
-    resolve.make(engine, roll, tmp_path)
+    target_locks.write(engine, roll, tmp_path)
     (plain,) = engine.targets
     newer = dataclasses.replace(plain, requirements=("attrs==23.2.0", "six==1.15.0"))
     changed = dataclasses.replace(engine, targets=(newer,))
-    resolve.make(changed, newer, tmp_path)
+    target_locks.write(changed, newer, tmp_path)
     with pytest.raises(LockError, match=f"or the lock of {plain.id} changed since"):
         target_lock.read(changed, roll)
     assert not target_lock.is_current(changed, roll)

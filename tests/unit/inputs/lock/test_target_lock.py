@@ -3,55 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
 
 from images.errors import LockError
-from images.inputs.lock import resolve, sealed_text, target_lock, uv
+from images.inputs.lock import sealed_text, target_lock
 from images.inputs.lock.artifact import Artifact
-from images.inputs.lock.target_lock import Distribution
+from images.inputs.lock.distribution import Distribution
 from images.inputs.matrix.matrix import Matrix, Pin, Sdist, Target
-from images.repository import ROOT
-from tests.unit.conftest import write_wheel
+from images.inputs.resolve import target_locks, uv
+from tests.unit.wheels import write_wheel
 
 SHA = "ab" * 32
 LINE = f"demo==1.0 --hash=sha256:{SHA}  # demo-1.0-py3-none-any.whl 12"
-
-
-def test_line_and_distribution_stand_for_each_other() -> None:
-    (found,) = target_lock.parse_lines([LINE])
-    assert found == Distribution("demo", "1.0", Artifact("demo-1.0-py3-none-any.whl", SHA, 12))
-    assert target_lock.line_of(found) == LINE
-    assert found.is_wheel
-    assert found.pin == "demo==1.0"
-
-
-@pytest.mark.parametrize(
-    "line",
-    ["", "demo==1.0", LINE + " ", " " + LINE, LINE.replace("  #", " #"), LINE.replace(SHA, "ab"),
-     LINE.replace(SHA, SHA.upper()), LINE.replace("==", ">="), LINE.replace("demo==", "Demo=="),
-     LINE.replace("# demo", "# ../demo"), LINE.replace("# demo", "# /etc/demo"),
-     LINE.replace(" 12", " -1"), LINE.replace(" 12", ""), "--index-url https://evil", LINE + "\n"],
-)  # fmt: skip
-def test_line_of_another_form_is_refused(line: str) -> None:
-    with pytest.raises(ValueError, match="not a locked distribution"):
-        target_lock.parse_lines([line])
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "images/locks").glob("torch*.txt")), ids=str)
-def test_real_lock_is_read_by_pips_rules_and_names_no_index(path: Path) -> None:
-    lines = sealed_text.read(path, remedy="").lines
-    plain = [line for line in lines if not line.startswith("#")]
-    for line, found in zip(plain, target_lock.parse_lines(plain), strict=True):
-        requirement, _, comment = line.partition(" --hash=sha256:")
-        assert str(Requirement(requirement).specifier) == f"=={found.version}"
-        assert comment
-        assert target_lock.line_of(found) == line
-    assert plain == sorted(plain, key=lambda line: line.partition("==")[0])
-    assert not re.search(r"https?:|file:|@", path.read_text())
 
 
 def write(matrix: Matrix, target: Target, lines: list[str]) -> Path:
@@ -139,7 +104,7 @@ def test_local_index_without_sizes_is_refused_in_words(
     write_wheel(index, {"demo.py": b""})
     target = dataclasses.replace(target, exclude_newer="2099-01-01T00:00:00Z")
     with pytest.raises(LockError) as error:
-        resolve.make(matrix, target, tmp_path)
+        target_locks.write(matrix, target, tmp_path)
     assert "demo" in error.value.message
     assert not matrix.lock_path(target.id).exists()
 
@@ -154,18 +119,18 @@ def locked(*names: str) -> tuple[Distribution, ...]:
 def test_sdist_that_the_matrix_does_not_allow_is_refused(target: Target) -> None:
     found = locked("a 1 a-1-py3-none-any.whl", "b 1 b-1.tar.gz", "c 2 c-2.zip")
     with pytest.raises(LockError, match=r"no wheel fits the image for b==1, c==2") as error:
-        resolve.check(target, found)
+        target_locks.check(target, found)
     assert "sdists" in (error.value.remedy or "")
     allowed = (Sdist("b", (), ""), Sdist("c", (), ""))
-    resolve.check(dataclasses.replace(target, sdists=allowed), found)
+    target_locks.check(dataclasses.replace(target, sdists=allowed), found)
 
 
 @pytest.mark.parametrize("name", ["nvidia-cuda-runtime-cu12", "nvidia-cuda-runtime"])
 def test_torch_for_another_cuda_is_refused(target: Target, name: str) -> None:
     right, wrong = f"{target.cuda}.90", "11.8.89"
-    resolve.check(target, locked(f"{name} {right} x.whl"))
+    target_locks.check(target, locked(f"{name} {right} x.whl"))
     with pytest.raises(LockError, match=r"is built for CUDA 11\.8") as error:
-        resolve.check(target, locked(f"{name} {wrong} x.whl"))
+        target_locks.check(target, locked(f"{name} {wrong} x.whl"))
     assert "cuda: '11.8'" in (error.value.remedy or "")
 
 
@@ -181,8 +146,8 @@ def test_real_index_gives_a_lock_that_is_whole_and_repeats(
         constraints=(Pin("colorama<0.4.6", ""),),
         exclude_newer="2025-01-01T00:00:00Z",
     )
-    assert resolve.make(matrix, small, tmp_path)
-    assert not resolve.make(matrix, small, tmp_path)
+    assert target_locks.write(matrix, small, tmp_path)
+    assert not target_locks.write(matrix, small, tmp_path)
     found = target_lock.read(matrix, small)
     assert [item.pin for item in found.distributions] == ["colorama==0.4.5", "six==1.17.0"]
     assert found.distributions[1].artifact == Artifact(
@@ -199,5 +164,5 @@ def test_real_index_without_a_solution_gives_uvs_own_words(
 ) -> None:
     impossible = dataclasses.replace(target, requirements=("six==1.17.0", "six==1.16.0"))
     with pytest.raises(LockError, match=r"(?s)uv pip compile failed:.*six==1\.1[67]\.0"):
-        resolve.make(matrix, impossible, tmp_path)
+        target_locks.write(matrix, impossible, tmp_path)
     assert not matrix.lock_path(target.id).exists()

@@ -23,9 +23,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from images.errors import IntegrityError, ToolError
+from images.oci.descriptor import COMPRESSIONS, Blob, Compression
 from images.oci.layer import tar_header, writer
 from images.oci.layer.entry import Entry, Kind, of_bytes, of_symlink
-from images.oci.layer.writer import Blob, Compression
 from images.repository import ROOT
 
 MIB = 1 << 20
@@ -82,7 +82,7 @@ def dribbled(path: str, content: bytes, most: int) -> Entry:
 # -- the same bytes --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("compression", writer.COMPRESSIONS)
+@pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_fixed_layer_has_the_digest_it_always_had(compression: Compression) -> None:
     blob, _ = written(FIXED, compression)
     assert blob.diff_id == FIXED_DIFF_ID
@@ -91,7 +91,7 @@ def test_fixed_layer_has_the_digest_it_always_had(compression: Compression) -> N
     assert blob.digest == FIXED_DIGEST[compression]
 
 
-@pytest.mark.parametrize("compression", writer.COMPRESSIONS)
+@pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_blob_describes_the_bytes_that_were_written(compression: Compression) -> None:
     blob, content = written(FIXED, compression)
     tar = unpacked(content, compression)
@@ -106,11 +106,11 @@ def test_blob_describes_the_bytes_that_were_written(compression: Compression) ->
 
 OTHER_PROCESS = """
 import io, json, sys
-from images.oci.layer import writer as layer
-from images.oci.layer import tar_header as tarhead
+from images.oci.descriptor import COMPRESSIONS
 from images.oci.layer.entry import of_bytes, of_symlink
+from images.oci.layer.writer import write
 entries = [of_bytes("a/ü", bytes(3_000_000)), of_symlink("a/l", "ü"), of_bytes("b", b"x", 0o755)]
-print(json.dumps([layer.write(entries, io.BytesIO(), kind).digest for kind in layer.COMPRESSIONS]))
+print(json.dumps([write(entries, io.BytesIO(), kind).digest for kind in COMPRESSIONS]))
 """
 
 
@@ -143,7 +143,7 @@ def test_umask_time_zone_locale_and_hash_seed_do_not_show() -> None:
         max_size=4,
     ),
     most=st.sampled_from([700, 65_536, MIB - 1, MIB, MIB + 1]),
-    compression=st.sampled_from(writer.COMPRESSIONS),
+    compression=st.sampled_from(COMPRESSIONS),
 )
 def test_size_of_the_pieces_that_a_stream_gives_does_not_show(
     sizes: list[int], most: int, compression: Compression
@@ -170,7 +170,7 @@ def test_order_of_entries_is_kept() -> None:
 def test_compressor_id_changes_with_what_decides_the_bytes() -> None:
     ids = [
         writer.compressor_id(compression, effort)
-        for compression in writer.COMPRESSIONS
+        for compression in COMPRESSIONS
         for effort in ("fast", "dense")
     ]
     assert len({json.dumps(item) for item in ids}) == 4
@@ -185,7 +185,7 @@ def test_other_version_of_the_compressor_is_refused(monkeypatch: pytest.MonkeyPa
     assert error.value.remedy == "pip install zstandard==0.25.0"
 
 
-@pytest.mark.parametrize("compression", writer.COMPRESSIONS)
+@pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_dense_is_smaller_and_the_same_tar(compression: Compression) -> None:
     """The layer that each commit changes is compressed harder; its tar is any other layer's."""
     content = Path(writer.__file__).read_bytes()

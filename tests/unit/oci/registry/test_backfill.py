@@ -13,11 +13,11 @@ import pytest
 import zstandard
 
 from images.errors import RegistryError
-from images.oci.layer.writer import Blob
+from images.oci.descriptor import Blob
 from images.oci.reference import Repository
 from images.oci.registry import backfill
 from images.oci.store import store
-from images.oci.store.remote_layers import Place, Remote
+from images.oci.store.remote_layers import Location, RemoteLayer
 from images.util.progress import Progress
 from tests.listening import listening
 
@@ -64,13 +64,15 @@ def test_a_large_tar_is_not_checked_to_its_end_after_a_failure(
     tmp_path: Path, server: tuple[str, Blob]
 ) -> None:
     address, large = server
-    place = Place(Repository(address, "team/cache"), plain_http=True)
+    place = Location(Repository(address, "team/cache"), plain_http=True)
     target = store.open_store(tmp_path / "store", create=True)
     blobs = [large, layer(b"gone")]
-    target.note_remotes(Remote(str(n) * 64, blob, place) for n, blob in enumerate(blobs))
+    target.remote_layers.record(
+        RemoteLayer(str(n) * 64, blob, place) for n, blob in enumerate(blobs)
+    )
     begin = time.monotonic()
     digests, progress = [blob.digest for blob in blobs], Progress(StringIO())
     with pytest.raises(RegistryError, match="has no blob"):
-        backfill.complete(target, digests, progress=progress)
+        backfill.fetch(target, digests, progress=progress)
     assert time.monotonic() - begin < 10
-    assert not target.blob_path(large.digest).exists()
+    assert not target.blobs.path(large.digest).exists()

@@ -17,13 +17,14 @@ from images.http.retry import Policy
 from images.oci.reference import Repository
 from images.oci.registry import download
 from images.oci.registry.client import Registry
-from images.oci.registry.transport import Exchange
+from images.oci.registry.transport import Transport
+from images.oci.registry.upload_session import UploadSession
 from tests.unit.servers import Answer, Asked, Identity, Server, identity, serving
 
 BLOB = b"content of a blob"
 DIGEST = f"sha256:{hashlib.sha256(BLOB).hexdigest()}"
 LOGIN = "Basic " + base64.b64encode(b"user:s3cr3t").decode()
-QUICK = Policy(attempts=2, strangers=2, first=0.01)
+QUICK = Policy(max_attempts=2, max_attempts_unreached=2, base_delay=0.01)
 
 
 @pytest.fixture(autouse=True)
@@ -246,8 +247,8 @@ def test_upload_that_begins_elsewhere_in_the_registry(home: Path, status: int) -
 
     with serving(answer) as front, registry(front) as connected:
         log_in(home, front)
-        location, _ = connected.start_upload()
-        assert location == f"{front.url}/v2/moved/team/app/blobs/uploads/one"
+        session = UploadSession.begin(connected)
+    assert session.location == f"{front.url}/v2/moved/team/app/blobs/uploads/one"
 
 
 @pytest.mark.parametrize("status", [301, 302, 303])
@@ -257,7 +258,7 @@ def test_post_does_not_become_a_get(status: int) -> None:
         registry(front) as connected,
         pytest.raises(RegistryError, match=r"redirects to https://other\.example/x$") as error,
     ):
-        connected.start_upload()
+        UploadSession.begin(connected)
     assert len(front.seen) == 1
     assert "s3cr3t" not in f"{error.value.message}{error.value.remedy}"
 
@@ -265,8 +266,8 @@ def test_post_does_not_become_a_get(status: int) -> None:
 def test_upload_is_sent_on_to_another_server_without_the_login(home: Path) -> None:
     with serving(lambda _: (201, {}, b"")) as there, serving(lambda _: to(there.url)) as front:
         log_in(home, front)
-        exchange = Exchange(front.host, plain_http=True, policy=QUICK)
-        done = exchange.once("PUT", exchange.url("x"), (), body=lambda: BLOB)
+        transport = Transport(front.host, plain_http=True, policy=QUICK)
+        done = transport.once("PUT", transport.url("x"), (), body=lambda: BLOB)
     assert done.status_code == 201
     assert [asked.body for asked in there.seen] == [BLOB]
     assert there.logins == []

@@ -1,19 +1,22 @@
-"""Where uploads may be sent to, and what is told of failures; requests are tried for real."""
+"""Locations of uploads, and errors of refused requests; integration tests make the requests."""
 
 from __future__ import annotations
 
 import pytest
 import requests
 
-from images.errors import LoginError, RegistryError
-from images.http.retry import PassingError, Policy
-from images.oci.registry.transport import Exchange
+from images.errors import RegistryError
+from images.http.retry import Policy, TransientError
+from images.oci.registry.refusals import DeniedError, RefusedError
+from images.oci.registry.transport import Transport
 
 BASE = "https://host.example/v2/team/app/blobs/uploads/"
 
 
-def exchange(registry: str = "host.example", *, plain_http: bool = False) -> Exchange:
-    return Exchange(registry, plain_http=plain_http, policy=Policy(strangers=2, first=0.0))
+def transport(registry: str = "host.example", *, plain_http: bool = False) -> Transport:
+    return Transport(
+        registry, plain_http=plain_http, policy=Policy(max_attempts_unreached=2, base_delay=0.0)
+    )
 
 
 @pytest.mark.parametrize(
@@ -26,25 +29,25 @@ def exchange(registry: str = "host.example", *, plain_http: bool = False) -> Exc
     ],
 )
 def test_location_of_an_upload(location: str, url: str) -> None:
-    assert exchange().resolved(location, BASE) == url
+    assert transport().resolved(location, BASE) == url
 
 
-def test_upload_that_would_go_elsewhere_without_tls_is_refused() -> None:
+def test_upload_location_elsewhere_without_tls_is_refused() -> None:
     with pytest.raises(RegistryError) as error:
-        exchange().resolved("http://storage.example/x?signature=s3cr3t", BASE)
+        transport().resolved("http://storage.example/x?signature=s3cr3t", BASE)
     assert "http://storage.example/x" in error.value.message
     assert "s3cr3t" not in error.value.message
 
 
 def test_plain_http_stays_plain() -> None:
     base = "http://host.example/v2/x"
-    plain = exchange(plain_http=True)
+    plain = transport(plain_http=True)
     assert plain.resolved("/v2/y", base) == "http://host.example/v2/y"
     assert plain.resolved("http://storage.example/x", base) == "http://storage.example/x"
 
 
 def test_docker_hub_has_its_api_elsewhere() -> None:
-    assert exchange("docker.io").url("a/b") == "https://registry-1.docker.io/v2/a/b"
+    assert transport("docker.io").url("a/b") == "https://registry-1.docker.io/v2/a/b"
 
 
 def answer(status: int, body: str, reason: str = "Reason") -> requests.Response:
@@ -55,34 +58,35 @@ def answer(status: int, body: str, reason: str = "Reason") -> requests.Response:
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "summary"),
     [
         ('{"errors":[{"code":"DENIED","message":"quota\\nused up"}]}', "DENIED: quota used up"),
-        ('{"errors":[{"code":"A"},{"code":"B","message":"b"}]}', "A: ; B: b"),
+        ('{"errors":[{"code":"A"},{"code":"B","message":"b"}]}', "A; B: b"),
         ('{"errors":[{"code":"A","message":"see //u:s3cr3t@h/x?t=s3cr3t"}]}', "A: see //h/x"),
         ('{"errors":null}', "Reason"),
         ("<html>", "Reason"),
         ("", "Reason"),
     ],
 )
-def test_what_a_registry_says_is_told_in_one_line(body: str, told: str) -> None:
-    error = exchange().refused(answer(400, body), "trying")
-    assert error.message == f"host.example: trying: HTTP 400 {told}"
+def test_errors_of_a_response_are_reported_in_one_line(body: str, summary: str) -> None:
+    error = transport().refused(answer(400, body), "trying")
+    assert error.message == f"host.example: trying: HTTP 400 {summary}"
 
 
 @pytest.mark.parametrize(
     ("status", "kind"),
-    [(401, LoginError), (403, LoginError), (404, RegistryError), (405, RegistryError)],
+    [(401, DeniedError), (403, DeniedError), (404, RefusedError), (405, RefusedError)],
 )
-def test_what_a_person_can_mend_has_a_remedy(status: int, kind: type[RegistryError]) -> None:
-    error = exchange().refused(answer(status, ""), "trying")
+def test_refused_requests_have_a_remedy(status: int, kind: type[RefusedError]) -> None:
+    error = transport().refused(answer(status, ""), "trying")
     assert type(error) is kind
+    assert error.refusal.status == status
     assert error.remedy
 
 
-def test_attempts_end_sooner_with_a_host_that_never_answered() -> None:
-    tried = exchange()
-    tried.pause(1, PassingError("down"), "HEAD /v2/x")
+def test_unreached_host_gets_fewer_attempts() -> None:
+    fresh = transport()
+    fresh.pause(1, TransientError("down"), "HEAD /v2/x")
     with pytest.raises(RegistryError, match="2 attempts failed, the last one: down") as error:
-        tried.pause(2, PassingError("down"), "HEAD /v2/x")
+        fresh.pause(2, TransientError("down"), "HEAD /v2/x")
     assert "network" in (error.value.remedy or "")

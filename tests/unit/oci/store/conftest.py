@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from images.oci.image import Image, Layer, digest
-from images.oci.layer.writer import Blob
+from images.oci.descriptor import Blob, digest_of
+from images.oci.image import Image, Layer
 from images.oci.store.store import Store
 from images.repository import ROOT
 
@@ -17,12 +17,12 @@ PRELUDE = """
 import hashlib, os, sys, time
 from pathlib import Path
 from images.oci.image import Image, Layer
-from images.oci.layer.writer import Blob
+from images.oci.descriptor import Blob
 from images.oci.store.store import open_store
 
 def put(store, content):
     name = "sha256:" + hashlib.sha256(content).hexdigest()
-    with store.new_file() as (out, commit):
+    with store.blobs.new_file() as (out, commit):
         for start in range(0, len(content), 65536):
             out.write(content[start:start + 65536])
         commit(name)
@@ -34,14 +34,14 @@ def image(ref, *blobs):
 
 
 def blob_of(content: bytes) -> Blob:
-    name = digest(content)
+    name = digest_of(content)
     return Blob(name, name, len(content), len(content), "application/t")
 
 
 def add(store: Store, content: bytes) -> Blob:
-    with store.new_file() as (out, commit):
+    with store.blobs.new_file() as (out, commit):
         out.write(content)
-        commit(digest(content))
+        commit(digest_of(content))
     return blob_of(content)
 
 
@@ -88,7 +88,7 @@ def wait_for_line(child: subprocess.Popen[str]) -> str:
 
 HOLD_A_FILE = """
 store = open_store(Path(sys.argv[1]))
-with store.building(), store.new_file() as (out, commit):
+with store.building(), store.blobs.new_file() as (out, commit):
     out.write(b"slow")
     out.flush()
     print("ready", flush=True)

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from images.errors import StoreError, UsageError
-from images.oci.image import digest
+from images.oci.descriptor import digest_of
+from images.oci.store.maintenance import gc, verify
 from images.oci.store.store import Store, open_store
 from tests.unit.oci.store.conftest import add, files, finish, image_of, process, unfinished
 
@@ -22,15 +23,15 @@ def test_any_path_will_do(tmp_path: Path, name: str) -> None:
     store = open_store(tmp_path / name / "deep")
     store.save(image_of("one", add(store, b"1")))
     assert open_store(tmp_path / name / "deep", create=False).load("one")
-    assert store.verify() == []
+    assert verify(store) == []
 
 
 def test_relative_path_keeps_its_meaning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     store = open_store(Path("here"))
     monkeypatch.chdir("/")
-    store.put(b"x")
-    assert (tmp_path / "here/blobs/sha256" / digest(b"x")[7:]).exists()
+    store.blobs.put(b"x")
+    assert (tmp_path / "here/blobs/sha256" / digest_of(b"x")[7:]).exists()
 
 
 def foreign_directory(path: Path) -> None:
@@ -74,7 +75,7 @@ def test_store_whose_making_was_cut_short_is_made_whole(tmp_path: Path) -> None:
         for step in steps[:count]:
             path = part / step
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-        assert open_store(part).verify() == []
+        assert verify(open_store(part)) == []
         assert files(part).keys() >= files(whole).keys() - {".roll/index-lock"}
 
 
@@ -90,7 +91,7 @@ def test_layout_of_another_tool_is_taken(tmp_path: Path) -> None:
     (tmp_path / "index.json").write_text('{"schemaVersion":2,"manifests":[]}')
     store = open_store(tmp_path)
     store.save(image_of("one", add(store, b"1")))
-    assert store.verify() == []
+    assert verify(store) == []
 
 
 def test_place_below_a_file_is_refused(tmp_path: Path) -> None:
@@ -116,13 +117,14 @@ def public() -> Iterator[Path]:
 
 TRY = """
 from images.errors import StoreError
+from images.oci.store.maintenance import verify
 os.setgroups([])
 os.setgid(65534)
 os.setuid(65534)
 try:
     store = open_store(Path(sys.argv[1]), create=sys.argv[2] == "create")
     if sys.argv[2] == "read":
-        print(store.read(store.put(b"x")), store.verify(), store.images())
+        print(store.blobs.read(store.blobs.put(b"x")), verify(store), store.images())
     else:
         with store.building():
             put(store, b"new")
@@ -139,7 +141,7 @@ def as_nobody(path: Path, how: str) -> str:
 
 def test_directory_that_may_not_be_written_is_refused_with_a_remedy(public: Path) -> None:
     store = open_store(public / "store")
-    store.put(b"x")
+    store.blobs.put(b"x")
     for path in (public / "store", public / "new", public / "a" / "b" / "c"):
         said = as_nobody(path, "create")
         assert said.startswith(f"StoreError {path}: the store cannot be used"), said
@@ -149,7 +151,7 @@ def test_directory_that_may_not_be_written_is_refused_with_a_remedy(public: Path
 
 def test_directory_that_may_not_be_written_can_be_read(public: Path) -> None:
     store = open_store(public / "store")
-    store.put(b"x")
+    store.blobs.put(b"x")
     assert as_nobody(store.path, "read") == "b'x' [] {}\n"
 
 
@@ -162,8 +164,8 @@ def test_full_disk_is_an_error_with_a_remedy_and_keeps_what_was_finished(tiny_di
         add(store, os.urandom(600_000))
     assert "gc" in (error.value.remedy or "")
     assert unfinished(store) == []
-    assert store.verify() == []
-    assert store.gc().bytes == loose.size
+    assert verify(store) == []
+    assert gc(store).bytes == loose.size
     add(store, os.urandom(500_000))
 
 

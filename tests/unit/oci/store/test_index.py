@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from images.errors import IntegrityError, StoreError
-from images.oci.image import digest
+from images.oci.descriptor import digest_of
+from images.oci.store.maintenance import gc, verify
 from images.oci.store.store import Store
 from tests.damage import flip
 
@@ -19,19 +20,19 @@ from tests.damage import flip
                                      b'{"manifests": [5]}', b'{"manifests": [{}]}',
                                      b'{"manifests": [{"digest": "x", "size": 1}]}'])  # fmt: skip
 def test_verify_lists_a_broken_index_beside_damaged_blobs(full: Store, content: bytes) -> None:
-    flip(full.blob_path(digest(b"base")))
+    flip(full.blobs.path(digest_of(b"base")))
     (full.path / "index.json").write_bytes(content)
-    faults = full.verify()
+    faults = verify(full)
     assert len(faults) == 2
     assert "index.json: not an OCI image index" in faults[1]
-    for use in (full.images, full.gc, lambda: full.load("first")):
+    for use in (full.images, lambda: gc(full), lambda: full.load("first")):
         with pytest.raises(StoreError, match="not an OCI image index"):
             use()
 
 
 def test_verify_lists_a_missing_index(full: Store) -> None:
     (full.path / "index.json").unlink()
-    assert len(full.verify()) == 1
+    assert len(verify(full)) == 1
 
 
 @pytest.mark.parametrize("document", ["manifest", "config"])
@@ -39,7 +40,7 @@ def test_no_flipped_bit_of_a_document_escapes_verify_or_breaks_it(
     full: Store, document: str
 ) -> None:
     value = full.load("first")
-    path = full.blob_path(value.manifest_digest if document == "manifest" else value.config_digest)
+    path = full.blobs.path(value.manifest_digest if document == "manifest" else value.config_digest)
     content = path.read_bytes()
     rng = random.Random(3)
     for position in range(len(content)):
@@ -48,7 +49,7 @@ def test_no_flipped_bit_of_a_document_escapes_verify_or_breaks_it(
             + bytes([content[position] ^ 1 << rng.randrange(8)])
             + content[position + 1 :]
         )
-        assert any(path.name in fault for fault in full.verify())
+        assert any(path.name in fault for fault in verify(full))
         with pytest.raises((IntegrityError, StoreError)):
             full.load("first")
 
@@ -60,7 +61,7 @@ def test_no_flipped_bit_of_the_index_breaks_verify(full: Store) -> None:
         index.write_bytes(
             content[:position] + bytes([content[position] ^ 4]) + content[position + 1 :]
         )
-        full.verify()
+        verify(full)
         with suppress(StoreError):
             full.images()
 
@@ -73,15 +74,15 @@ def test_no_flipped_bit_of_the_index_breaks_verify(full: Store) -> None:
 )  # fmt: skip
 def test_foreign_documents_under_a_true_digest_break_nothing(store: Store, manifest: Any) -> None:
     content = json.dumps(manifest).encode()
-    store.put(content)
+    store.blobs.put(content)
     entry = {
-        "digest": digest(content),
+        "digest": digest_of(content),
         "size": len(content),
         "annotations": {"org.opencontainers.image.ref.name": "foreign"},
     }
     (store.path / "index.json").write_text(json.dumps({"manifests": [entry]}))
-    store.verify()
-    store.gc()
-    assert store.read(digest(content)) == content
+    verify(store)
+    gc(store)
+    assert store.blobs.read(digest_of(content)) == content
     with pytest.raises((IntegrityError, StoreError)):
         store.load("foreign")

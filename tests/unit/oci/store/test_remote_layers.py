@@ -5,50 +5,51 @@ from __future__ import annotations
 import pytest
 
 from images.oci.reference import Repository
-from images.oci.store.remote_layers import Place, Remote
+from images.oci.store.maintenance import gc, verify
+from images.oci.store.remote_layers import Location, RemoteLayer
 from images.oci.store.store import Store, open_store
 from tests.unit.oci.store.conftest import add, blob_of
 
-PLACE = Place(Repository("localhost:5000", "roll/cache"), plain_http=True)
+PLACE = Location(Repository("localhost:5000", "roll/cache"), plain_http=True)
 
 
-def moved(store: Store, content: bytes) -> Remote:
+def moved(store: Store, content: bytes) -> RemoteLayer:
     """The layer with this content, as if it lay elsewhere."""
-    remote = Remote("a" * 64, blob_of(content), PLACE)
-    store.blob_path(remote.blob.digest).unlink()
-    store.note_remotes([remote])
+    remote = RemoteLayer("a" * 64, blob_of(content), PLACE)
+    store.blobs.path(remote.blob.digest).unlink()
+    store.remote_layers.record([remote])
     return remote
 
 
 def test_layer_that_lies_elsewhere_is_known_and_not_missing(full: Store) -> None:
     remote = moved(full, b"one")
-    assert full.remotes() == {remote.blob.digest: remote}
-    assert open_store(full.path).remotes() == full.remotes()
-    assert full.verify() == []
-    assert full.known(remote.key) is None
+    assert full.remote_layers.missing_here() == {remote.blob.digest: remote}
+    assert open_store(full.path).remote_layers.missing_here() == full.remote_layers.missing_here()
+    assert verify(full) == []
+    assert full.layer_keys.known(remote.key) is None
     assert full.load("first").layers[1].blob.unpacked == 3
 
 
 def test_layer_that_came_home_lies_elsewhere_no_more(full: Store) -> None:
     moved(full, b"one")
     add(full, b"one")
-    assert full.remotes() == {}
+    assert full.remote_layers.missing_here() == {}
 
 
 def test_layers_noted_later_do_not_drive_out_the_earlier(full: Store) -> None:
     first = moved(full, b"one")
-    second = Remote("b" * 64, blob_of(b"two"), PLACE)
-    full.blob_path(second.blob.digest).unlink()
-    full.note_remotes([second])
-    assert set(full.remotes()) == {first.blob.digest, second.blob.digest}
+    second = RemoteLayer("b" * 64, blob_of(b"two"), PLACE)
+    full.blobs.path(second.blob.digest).unlink()
+    full.remote_layers.record([second])
+    assert set(full.remote_layers.missing_here()) == {first.blob.digest, second.blob.digest}
 
 
 def test_gc_forgets_layers_elsewhere_that_no_image_needs(full: Store) -> None:
     needed = moved(full, b"one")
-    full.note_remotes([Remote("b" * 64, blob_of(b"of no image"), PLACE)])
-    full.gc()
-    assert set(full.remotes()) == {needed.blob.digest}
-    assert full.verify() == []
+    full.remote_layers.record([RemoteLayer("b" * 64, blob_of(b"of no image"), PLACE)])
+    gc(full)
+    assert set(full.remote_layers.missing_here()) == {needed.blob.digest}
+    assert verify(full) == []
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"\xff", b'{"layers": [{}]}', b"5",
@@ -56,7 +57,7 @@ def test_gc_forgets_layers_elsewhere_that_no_image_needs(full: Store) -> None:
 def test_damaged_note_of_remote_layers_makes_them_missing(full: Store, content: bytes) -> None:
     remote = moved(full, b"one")
     (full.path / ".roll" / "remotes.json").write_bytes(content)
-    assert full.remotes() == {}
-    assert full.verify() == [f"first: layer {remote.blob.digest}: missing"]
-    full.note_remotes([remote])
-    assert full.verify() == []
+    assert full.remote_layers.missing_here() == {}
+    assert verify(full) == [f"first: layer {remote.blob.digest}: missing"]
+    full.remote_layers.record([remote])
+    assert verify(full) == []

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from images.errors import UsageError
-from images.oci.image import digest
-from images.oci.layer.writer import Blob
+from images.oci.descriptor import Blob, digest_of
+from images.oci.store.maintenance import verify
 from images.oci.store.store import Store, open_store
 from tests.unit.oci.store.conftest import add, image_of, unfinished
 
@@ -24,7 +24,7 @@ def test_new_store_is_an_empty_oci_layout(store: Store) -> None:
         "mediaType": "application/vnd.oci.image.index.v1+json",
         "manifests": [],
     }
-    assert store.verify() == []
+    assert verify(store) == []
     assert store.images() == {}
     assert unfinished(store) == []
 
@@ -44,8 +44,8 @@ def test_saved_image_is_found_as_the_specification_says(store: Store) -> None:
     config = json.loads(
         (store.path / "blobs/sha256" / document["config"]["digest"][7:]).read_bytes()
     )
-    assert config["rootfs"]["diff_ids"] == [digest(b"layer")]
-    assert document["layers"][0]["digest"] == digest(b"layer")
+    assert config["rootfs"]["diff_ids"] == [digest_of(b"layer")]
+    assert document["layers"][0]["digest"] == digest_of(b"layer")
 
 
 @pytest.mark.skipif(not shutil.which("skopeo"), reason="skopeo is not installed")
@@ -54,7 +54,7 @@ def test_skopeo_reads_the_layout(store: Store) -> None:
     done = subprocess.run(
         ["skopeo", "inspect", "--raw", f"oci:{store.path}:one"], capture_output=True, check=True
     )
-    assert digest(done.stdout) == store.images()["one"]
+    assert digest_of(done.stdout) == store.images()["one"]
 
 
 def test_image_comes_back_as_it_was_saved(store: Store) -> None:
@@ -74,7 +74,7 @@ def test_image_can_be_read_where_its_layers_are_not(store: Store) -> None:
     one = image_of("one", add(store, b"1"), add(store, b"2"))
     store.save(one)
     for layer in one.layers:
-        store.blob_path(layer.blob.digest).unlink()
+        store.blobs.path(layer.blob.digest).unlink()
     shutil.rmtree(store.path / ".roll")
     found = open_store(store.path, create=False).load("one")
     assert found.manifest_digest == one.manifest_digest
@@ -127,15 +127,15 @@ def test_several_images_are_loaded_with_each_key_read_once(
     full: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for content in (b"base", b"one", b"two"):
-        full.remember(hashlib.sha256(content).hexdigest(), add(full, content))
+        full.layer_keys.remember(hashlib.sha256(content).hexdigest(), add(full, content))
     read: list[str] = []
-    known = full.known
+    known = full.layer_keys.known
 
     def counted(key: str) -> Blob | None:
         read.append(key)
         return known(key)
 
-    monkeypatch.setattr(full, "known", counted)
+    monkeypatch.setattr(full.layer_keys, "known", counted)
     assert [image.ref for image in full.load_all(["second", "first"])] == ["second", "first"]
     assert [image.layers[1].blob.unpacked for image in full.load_every()[0]] == [3, 3]
     assert len(read) == 2 * 3

@@ -8,7 +8,8 @@ import threading
 import time
 from pathlib import Path
 
-from images.oci.image import digest
+from images.oci.descriptor import digest_of
+from images.oci.store.maintenance import verify
 from images.oci.store.store import Store, open_store
 from tests.unit.oci.store.conftest import HOLD_A_FILE, finish, process, unfinished, wait_for_line
 
@@ -20,7 +21,7 @@ with store.building():
     while True:
         number += 1
         blob = put(store, os.urandom(300_000))
-        store.remember(f"key{number}", blob)
+        store.layer_keys.remember(f"key{number}", blob)
         store.save(image(f"ref{number % 5}", blob))
 """
 
@@ -35,11 +36,11 @@ def test_killed_at_any_moment_the_store_stays_valid(store: Store) -> None:
         child.send_signal(signal.SIGKILL)
         child.communicate()
         left_behind += len(unfinished(store))
-        assert store.verify() == []
+        assert verify(store) == []
         for name in store.images():
             assert store.load(name).layers
         for key in (store.path / ".roll/layers").iterdir():
-            assert store.known(key.name)
+            assert store.layer_keys.known(key.name)
         with store.building():
             assert unfinished(store) == []
     assert left_behind, "no process was killed while it wrote: the test proves nothing"
@@ -55,7 +56,7 @@ def test_file_of_a_living_writer_is_left_alone(store: Store) -> None:
         assert len(unfinished(store)) == 1
     child.communicate("go on\n")
     assert child.returncode == 0
-    assert store.read(digest(b"slow")) == b"slow"
+    assert store.blobs.read(digest_of(b"slow")) == b"slow"
 
 
 WORK = """
@@ -95,7 +96,7 @@ with store.building():
         with store.workdir() as place:
             (place / "x").touch()
         blob = put(store, b"%d" % number)
-        store.remember(f"key{number}", blob)
+        store.layer_keys.remember(f"key{number}", blob)
         store.save(image("ref", blob))
 """
 
@@ -129,7 +130,7 @@ def test_processes_that_save_at_once_lose_no_name(store: Store) -> None:
     for child in children:
         finish(child)
     assert sorted(store.images()) == sorted(f"{name}{n}" for name in "abc" for n in range(25))
-    assert store.verify() == []
+    assert verify(store) == []
 
 
 OPEN = """
@@ -151,14 +152,14 @@ def test_processes_that_make_a_store_at_once_all_get_it(tmp_path: Path) -> None:
     (tmp_path / "go").touch()
     for child in children:
         finish(child)
-    assert all(open_store(tmp_path / f"store{n}", create=False).verify() == [] for n in range(15))
+    assert all(verify(open_store(tmp_path / f"store{n}", create=False)) == [] for n in range(15))
 
 
 MAKE = """
 store = open_store(Path(sys.argv[1]))
 log = open(sys.argv[2], "a", buffering=1)
 for _ in range(20):
-    with store.making("key"):
+    with store.layer_keys.making("key"):
         log.write(f"begin {os.getpid()}\\n")
         time.sleep(0.001)
         log.write(f"end {os.getpid()}\\n")
@@ -180,10 +181,10 @@ def test_threads_make_different_layers_side_by_side_and_one_layer_in_turn(store:
     inside = threading.Event()
 
     def second() -> None:
-        with store.making("key"):
+        with store.layer_keys.making("key"):
             inside.set()
 
-    with store.making("key"), store.making("other"):
+    with store.layer_keys.making("key"), store.layer_keys.making("other"):
         thread = threading.Thread(target=second)
         thread.start()
         assert not inside.wait(0.1)

@@ -7,7 +7,6 @@ import os
 import stat
 import tarfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -20,41 +19,7 @@ from images.unbundle.destinations.base_layers import Changes
 from images.unbundle.destinations.layer_tree import Tree
 from images.unbundle.destinations.member_files import Record
 from tests.unit import bundles
-from tests.unit.unbundle.destinations.test_layer_tree import cut_off, pieces, tar_of
-
-
-@dataclass(frozen=True)
-class Member:
-    """A member of a tar: a file by its content, a link by its target, or another kind."""
-
-    name: str
-    content: bytes = b""
-    kind: bytes = tarfile.REGTYPE
-    target: str = ""
-    mode: int = 0o644
-
-
-def directory(name: str, mode: int = 0o755) -> Member:
-    return Member(name, kind=tarfile.DIRTYPE, mode=mode)
-
-
-def link(name: str, target: str) -> Member:
-    return Member(name, kind=tarfile.SYMTYPE, target=target)
-
-
-def hard(name: str, target: str) -> Member:
-    return Member(name, kind=tarfile.LNKTYPE, target=target)
-
-
-def tar(members: Sequence[Member]) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for item in members:
-            info = tarfile.TarInfo(item.name)
-            info.type, info.linkname, info.mode = item.kind, item.target, item.mode
-            info.size = len(item.content)
-            archive.addfile(info, io.BytesIO(item.content))
-    return out.getvalue()
+from tests.unit.layers import LOWER, Member, cut_off, directory, hard, link, pieces, tar, tar_of
 
 
 def applied(root: Path, *layers: Sequence[Member]) -> dict[str, object]:
@@ -75,18 +40,6 @@ def told(root: Path) -> dict[str, object]:
         else:
             found[name] = path.read_bytes() if path.is_file() else None
     return found
-
-
-LOWER = [
-    directory("./"),
-    directory("./d"),
-    Member("./d/file", b"low"),
-    Member("./d/other", b"other"),
-    directory("./d/sub"),
-    Member("./d/sub/deep", b"deep"),
-    link("./l", "d"),
-    link("./abs", "/d/sub"),
-]
 
 
 def test_whiteout_removes_what_is_below(tmp_path: Path) -> None:

@@ -9,23 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from images.export.bundle import bundle
+from images.export.bundle import unpacker
+from images.oci.descriptor import Blob
 from images.oci.image import Image, Layer
 from images.oci.layer.entry import Entry, of_bytes
-from images.oci.layer.writer import Blob
 from images.oci.store import store
+from images.oci.store.maintenance import verify
 from images.oci.store.store import Store
 from tests.unit import bundles
-from tests.unit.bundles import make, parts, record, run, tree
-from tests.unit.export.test_unpack import of_tar, unpacked_image
-from tests.unit.unbundle.destinations.test_base_layers import LOWER, Member, directory, link, tar
-from tests.unit.unbundle.test_cli import old_python
-
-BASE = (
-    [*LOWER, Member("d/large", bundles.noise(300_000, 1))],
-    [Member("d/.wh.file"), Member(".wh.l"), directory("closed", 0o500), Member("closed/f", b"c")],
-    [Member("d/sub/.wh..wh..opq"), Member("d/sub/new", b"new"), link("now", "d/sub")],
-)
+from tests.unit.bundles import make, old_python, parts, record, run, tree
+from tests.unit.layers import BASE, LOWER, Member, of_tar, tar, unpacked_image
 
 
 @pytest.fixture
@@ -52,7 +45,7 @@ def on_base(layout: Store, below: list[Blob], ours: list[Blob]) -> Image:
 
 @pytest.fixture
 def expected(image: tuple[Store, Image]) -> dict[str, tuple[object, ...]]:
-    """The image as images.export.unpack lays it out."""
+    """The image as tests.image.unpack writes it."""
     layout, whole = image
     return tree(unpacked_image(layout, whole))
 
@@ -114,7 +107,7 @@ def test_layout_is_the_store_again_and_rootfs_beside_it(
     assert tree(tmp_path / "there") == expected
     found = store.open_store(tmp_path / "layout", create=False)
     assert found.images() == {"small": whole.manifest_digest}
-    assert found.verify() == []
+    assert verify(found) == []
 
 
 def test_damaged_layer_of_the_base_keeps_the_others_waiting(
@@ -155,6 +148,6 @@ def test_libzstd_comes_from_whichever_layer_of_the_base_has_it(tmp_path: Path) -
     name = "./usr/lib/x86_64-linux-gnu/libzstd.so.1.5.2"
     below.append(of_tar(layout, tar([Member(name, library)])))
     whole = on_base(layout, below, [bundles.add(layout, [of_bytes("a", b"1")], "zstd")])
-    files, needs = bundle._tools(layout, whole)
+    files, needs = unpacker.files_for(layout, whole)
     assert files["libzstd.so.1"] == library
     assert "2.34" in needs

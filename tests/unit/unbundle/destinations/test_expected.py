@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from images.oci.descriptor import Blob
 from images.oci.image import Image, Layer
-from images.oci.layer.writer import Blob
 from images.oci.store import store
 from images.oci.store.store import Store
 from images.unbundle import document
@@ -84,9 +84,9 @@ def test_no_digest_is_a_way_out_of_the_layout(tmp_path: Path) -> None:
 def test_layers_of_several_gzip_members_are_unpacked(tmp_path: Path) -> None:
     layout = store.open_store(tmp_path / "store")
     blob = bundles.add(layout, bundles.entries_of_one_file(300_000), "gzip")
-    plain = gzip.decompress(layout.blob_path(blob.digest).read_bytes())
+    plain = gzip.decompress(layout.blobs.path(blob.digest).read_bytes())
     packed = b"".join(gzip.compress(plain[at : at + 9_000]) for at in range(0, len(plain), 9_000))
-    many = replace(blob, digest=layout.put(packed), size=len(packed))
+    many = replace(blob, digest=layout.blobs.put(packed), size=len(packed))
     make(layout, bundles.save(layout, "members", many), tmp_path / "out")
     assert run(tmp_path / "out", "--rootfs", tmp_path / "root").code == 0
     assert (tmp_path / "root" / "file").stat().st_size == 300_000

@@ -16,7 +16,7 @@ from images.unbundle import document
 from tests.damage import flip
 from tests.unit import bundles
 from tests.unit.bundles import make, parts, record, run
-from tests.unit.export.test_unpack import member, of_members
+from tests.unit.layers import member, of_members
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,21 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from images.errors import IntegrityError
-from images.oci.layer import writer
 from images.oci.layer.entry import Entry, of_bytes, of_symlink
 from images.unbundle.destinations.layer_tree import Tree
 from images.unbundle.destinations.member_files import Record
 from tests.unit import bundles
-
-
-def tar_of(entries: Sequence[Entry]) -> bytes:
-    out = io.BytesIO()
-    writer.write(entries, out, "gzip")
-    return gzip.decompress(out.getvalue())
-
-
-def pieces(content: bytes, size: int = 700) -> Iterator[bytes]:
-    return (content[at : at + size] for at in range(0, len(content), size))
+from tests.unit.layers import cut_off, pieces, tar_of
 
 
 def applied(root: Path, layers: Sequence[bytes], order: Sequence[int]) -> dict[str, object]:
@@ -104,11 +92,6 @@ def test_order_does_not_matter_over_several_runs(
         tree.restore(done, record)
     tree.finish()
     assert dict(bundles.tree(root)) == expected
-
-
-def cut_off(content: bytes) -> Iterator[bytes]:
-    yield from pieces(content)
-    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("large", [0, 2000])

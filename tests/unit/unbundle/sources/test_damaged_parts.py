@@ -23,7 +23,7 @@ def test_a_corrupted_part_is_named_and_the_rest_is_done(
         done = run(out, "--rootfs", tmp_path / "root")
         assert done.code == 6
         assert f"{bad.name}: damaged" in done.said
-        assert f"mend it: send {bad.name} again" in done.said
+        assert f"fix: send {bad.name} again" in done.said
         assert done.said.count(f"{bad.name}: damaged") == 1
         assert "2 of 3 layers are in place" in done.said
     checked = run(out, "check")

@@ -10,6 +10,7 @@ import pytest
 
 from images.oci.image import Image
 from images.oci.store import store
+from images.oci.store.maintenance import verify
 from images.oci.store.store import Store
 from images.unbundle.sources import inventory
 from tests.damage import flip
@@ -45,7 +46,7 @@ def test_files_that_the_destination_has_do_not_travel(
     assert done.code == 0, done.said
     assert tree(tmp_path / "root") == expected
     found = store.open_store(tmp_path / "layout", create=False)
-    assert found.verify() == []
+    assert verify(found) == []
     rebuilt = found.load("small")
     assert rebuilt.config_digest == image.config_digest
     assert rebuilt.manifest_digest != image.manifest_digest
@@ -64,7 +65,7 @@ def test_files_that_the_destination_has_do_not_travel(
 
 
 def rebuilt_manifest(found: Store) -> bytes:
-    return found.read(found.images()["small"])
+    return found.blobs.read(found.images()["small"])
 
 
 def test_a_layer_that_was_put_together_once_is_held_as_a_tar(

@@ -1,0 +1,70 @@
+"""The locks that targets share: base, Python, compilers, and Debian packages of flavours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from images.content.python import interpreter
+from images.inputs.fetch import deb_files
+from images.inputs.fetch.mirror import Mirror
+from images.inputs.lock import base_lock, cuda_lock, extra_lock, python_lock
+from images.inputs.matrix.matrix import Matrix
+from images.inputs.resolve import shared_locks
+
+
+class SharedLock(NamedTuple):
+    """A lock of what several targets have in common."""
+
+    name: str
+    path: Path
+    make: Callable[[Mirror], str]
+    read: Callable[[], object]
+
+
+def of_matrix(matrix: Matrix, cache: Path) -> list[SharedLock]:
+    """In the order in which they are made: those of flavours stand on that of the base."""
+
+    def lock_python(where: Mirror) -> str:
+        debs = python_lock.packages(base_lock.read())
+        deb_files.download(debs, where, cache)
+        return python_lock.text_of(debs, interpreter.fresh_digest(debs, cache))
+
+    def lock_debian(packages: Sequence[str], where: Mirror) -> str:
+        return shared_locks.of_packages(packages, base_lock.read(), where, cache)
+
+    def read_debian(path: Path, packages: Sequence[str]) -> object:
+        return extra_lock.read(path, packages, base_lock.read())
+
+    compilers = [
+        SharedLock(
+            f"CUDA compiler {version}",
+            cuda_lock.path_of(version),
+            partial(shared_locks.of_compiler, version),
+            partial(cuda_lock.read, version),
+        )
+        for version in matrix.toolkits
+    ]
+    flavours = [
+        SharedLock(
+            f"Debian packages of {flavour}",
+            path := matrix.debian_lock_path(flavour),
+            partial(lock_debian, packages),
+            partial(read_debian, path, packages),
+        )
+        for flavour, packages in matrix.debian().items()
+    ]
+    python = SharedLock(
+        "the image's Python",
+        python_lock.PATH,
+        lock_python,
+        lambda: python_lock.read(base_lock.read()),
+    )
+    return [
+        SharedLock("base", base_lock.PATH, shared_locks.of_base, base_lock.read),
+        python,
+        *compilers,
+        *flavours,
+    ]

@@ -1,0 +1,57 @@
+"""Small real wheels."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+MakeWheel = Callable[..., Path]
+"""`make_wheel(files, name=…, version=…, tag=…, record=…, modes=…)`: the path of the wheel."""
+
+
+def record_of(files: Mapping[str, bytes], own: str) -> str:
+    """Return the text of a RECORD that lists these files and itself."""
+    out = io.StringIO()
+    rows = csv.writer(out, lineterminator="\n")
+    for path, content in files.items():
+        digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode().rstrip("=")
+        rows.writerow([path, f"sha256={digest}", len(content)])
+    rows.writerow([own, "", ""])
+    return out.getvalue()
+
+
+def write_wheel(
+    directory: Path,
+    files: Mapping[str, bytes],
+    *,
+    name: str = "demo",
+    version: str = "1.0",
+    tag: str = "py3-none-any",
+    record: str | None = None,
+    modes: Mapping[str, int] | None = None,
+    metadata: str = "",
+) -> Path:
+    """Write a wheel of these files; its metadata and RECORD are made unless they are given."""
+    info = f"{name}-{version}.dist-info"
+    head = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    whole = {
+        f"{info}/METADATA": (head + metadata).encode(),
+        f"{info}/WHEEL": f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n".encode(),
+        **files,
+    }
+    if record is None:
+        record = record_of(whole, f"{info}/RECORD")
+    whole.setdefault(f"{info}/RECORD", record.encode())
+    path = directory / f"{name}-{version}-{tag}.whl"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for member, content in whole.items():
+            entry = zipfile.ZipInfo(member)
+            entry.external_attr = (modes or {}).get(member, 0o100644) << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, content)
+    return path
