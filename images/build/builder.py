@@ -30,13 +30,13 @@ class BuiltLayer:
         layer: what goes into the image.
         reused: whether it was there before, in the store or elsewhere.
         key: the digest of its inputs.
-        place: where its bytes are, if they are not in the store.
+        location: where its bytes are, if they are not in the store.
     """
 
     layer: Layer
     reused: bool
     key: str
-    place: Location | None = None
+    location: Location | None = None
 
 
 def make(

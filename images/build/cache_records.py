@@ -11,7 +11,7 @@ requests per layer instead of one for all: some tenths of a second (`benchmarks/
 Any registry will do: the referrers API of 1.1 is not needed.
 
 Whoever may write to the repository decides what goes into the images of those who build from it:
-a key says what a layer was made from, and nobody can check that without making it. What is checked:
+a key says what a layer was made from, and only making it would verify that. What is checked:
 that a record is of the key that was asked for, that the blob is there, and, once it is fetched,
 that it has its digest and its size.
 """

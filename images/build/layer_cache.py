@@ -39,7 +39,7 @@ PATIENCE = 30.0
 _AGAIN = 0.5  # seconds; a request that was still connecting when it was cancelled is cancelled then
 
 
-def place(text: str, *, plain_http: bool) -> Location:
+def location(text: str, *, plain_http: bool) -> Location:
     """Return the cache that an option names.
 
     Raises:
@@ -58,14 +58,14 @@ class CacheFrom:
     """A cache that a build reads.
 
     Attributes:
-        place: its repository.
+        location: its repository.
         say: takes a line for the user.
         policy: of retries.
         otherwise: what is done about layers that it lacks, for the user.
         patience: seconds for all lookups of a build.
     """
 
-    place: Location
+    location: Location
     say: Callable[[str], None]
     policy: Policy = _IMPATIENT
     otherwise: str = "layers are made"
@@ -81,19 +81,19 @@ class CacheFrom:
         except RegistryError as error:
             self._given_up = True
             hint = f" ({error.remedy})" if error.remedy else ""
-            self.say(f"warning: no cache at {self.place}, so {self.otherwise}: {error}{hint}")
+            self.say(f"warning: no cache at {self.location}, so {self.otherwise}: {error}{hint}")
             return {}
         for fault in found.faults:
             self.say(f"cache: {fault}")
         if not found.blobs:  # it may be no cache at all
-            self.say(f"cache: {self.place}: knows 0 of {len(recipes)} layers")
-        return {key: RemoteLayer(key, blob, self.place) for key, blob in found.blobs.items()}
+            self.say(f"cache: {self.location}: knows 0 of {len(recipes)} layers")
+        return {key: RemoteLayer(key, blob, self.location) for key, blob in found.blobs.items()}
 
     def _find(self, keys: Sequence[str]) -> cache_records.Found:
         late = threading.Event()
         registry = Registry(
-            self.place.repository,
-            plain_http=self.place.plain_http,
+            self.location.repository,
+            plain_http=self.location.plain_http,
             policy=self.policy,
             actions="pull",
         )
@@ -132,22 +132,22 @@ def _cancelled_after(
 
 
 def read_all(
-    places: Sequence[Location], say: Callable[[str], None], policy: Policy = _IMPATIENT
+    locations: Sequence[Location], say: Callable[[str], None], policy: Policy = _IMPATIENT
 ) -> CacheLookup:
     """Look layers up in several caches: the first that has one counts.
 
     Args:
-        places: the caches, in the order in which they are asked; each only for what those before
+        locations: the caches, in the order in which they are asked; each only for what those before
             it lack.
         say: takes a line for the user.
         policy: of retries.
     """
-    last = len(places) - 1
+    last = len(locations) - 1
     caches = [
-        CacheFrom(place, say, policy)
+        CacheFrom(location, say, policy)
         if number == last
-        else CacheFrom(place, say, policy, "the next one is asked")
-        for number, place in enumerate(places)
+        else CacheFrom(location, say, policy, "the next one is asked")
+        for number, location in enumerate(locations)
     ]
 
     def lookup(recipes: Sequence[Recipe]) -> dict[str, RemoteLayer]:
@@ -165,12 +165,12 @@ class Filled:
     """The outcome of filling a cache.
 
     Attributes:
-        place: its repository.
+        location: its repository.
         records: layers that it did not know before.
         bytes_sent: bodies of requests, as far as they were blobs.
     """
 
-    place: Location
+    location: Location
     records: int
     bytes_sent: int
 
@@ -191,7 +191,7 @@ def fill(
         RegistryError: the registry refuses or cannot be reached.
         IntegrityError: a blob in the store is damaged.
     """
-    by_key = {item.key: item for item in made if item.place != where}
+    by_key = {item.key: item for item in made if item.location != where}
     if not by_key:
         return Filled(where, 0, 0)
     with Registry(where.repository, plain_http=where.plain_http) as registry:

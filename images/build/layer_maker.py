@@ -230,7 +230,7 @@ class _LayerMaker:
             shown += step
             self._meter.advance(step)
 
-        kept = layer_records.Kept()
+        records = layer_records.RecordCollector()
         with ExitStack() as stack:
             workdir = stack.enter_context(self._options.store.workdir())
             context = LayerContext(self._options.cache, workdir, python, compiler)
@@ -238,11 +238,11 @@ class _LayerMaker:
             with self._slots:
                 begin = time.monotonic()
                 with self._meter.busy(f"making {recipe.title}"):
-                    entries = kept.passing(recipe.entries(context, stack))
+                    entries = records.passing(recipe.entries(context, stack))
                     blob = writer.write(
                         entries, out, self._options.compression, advance, recipe.effort
                     )
-            self._options.store.layer_keys.keep_records(recipe.key, kept.dump())
+            self._options.store.layer_keys.keep_records(recipe.key, records.dump())
             # Waits for the disk, while another layer has the processor.
             with self._meter.busy(f"writing {recipe.title} to the disk"):
                 commit(blob.digest)

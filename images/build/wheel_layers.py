@@ -102,12 +102,12 @@ class WheelLayer(NamedTuple):
         from images.formats import wheel_file
 
         paths = {item: self._wheel(item, context) for item in self._read}
-        brought = partial(self._brought, paths)
+        installed = partial(self._installed, paths)
         seen: dict[str, tuple[Entry, str]] = {}
         for item in self.group.distributions:
             misrecorded = item.name in self.lock.misrecorded
             wheel = opened.enter_context(wheel_file.opened(paths[item], misrecorded=misrecorded))
-            lost = left_out.paths(self.losses, item, brought, self._own)
+            lost = left_out.paths(self.losses, item, installed, self._own)
             for entry in wheel_file.entries(wheel, lost):
                 first, owner = seen.setdefault(entry.path, (entry, item.name))
                 if first is entry:
@@ -119,7 +119,7 @@ class WheelLayer(NamedTuple):
                         remedy="name the winner under `conflicts:` in matrix.yaml",
                     )
 
-    def _brought(self, paths: dict[Distribution, Path], item: Distribution) -> InstalledFiles:
+    def _installed(self, paths: dict[Distribution, Path], item: Distribution) -> InstalledFiles:
         from images.build.conflicts import wheel_files
 
         misrecorded = item.name in self.lock.misrecorded

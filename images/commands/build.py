@@ -234,7 +234,7 @@ def _run(
         reused.count(False),
         reused.count(True),
         os.environ,
-        Counter(str(item.place) for item in made if item.place),
+        Counter(str(item.location) for item in made if item.location),
     )
 
 
@@ -312,9 +312,9 @@ def _caches(options: argparse.Namespace) -> tuple[CacheLookup | None, Location |
         )
     from images.build import layer_cache
 
-    place = partial(layer_cache.place, plain_http=options.plain_http)
-    sources = list(dict.fromkeys(map(place, options.cache_from)))
-    target = place(options.cache_to) if options.cache_to else None
+    location = partial(layer_cache.location, plain_http=options.plain_http)
+    sources = list(dict.fromkeys(map(location, options.cache_from)))
+    target = location(options.cache_to) if options.cache_to else None
     lookup = layer_cache.read_all(sources, output.message) if sources else None
     return lookup, target
 

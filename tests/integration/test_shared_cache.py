@@ -172,7 +172,7 @@ def test_second_builder_gets_the_same_image_without_its_bytes(
     again, found = second.build(faulty.address)
     assert again.manifest == value.manifest
     assert [item.layer for item in found] == [item.layer for item in made], "with unpacked sizes"
-    assert {item.place for item in found} == {cache_at(faulty.address)}
+    assert {item.location for item in found} == {cache_at(faulty.address)}
     assert not faulty.requests("GET", "blobs")
     assert verify(second.store) == []
     assert second.said == []
@@ -185,7 +185,7 @@ def test_layer_that_only_one_of_them_has_is_told_apart(
     first.fill(made[:2], server)
     second.make({"top": CONTENT["top"]})
     _, found = second.build(server)
-    assert [item.place is None for item in found] == [False, False, True]
+    assert [item.location is None for item in found] == [False, False, True]
 
 
 def test_filling_again_writes_nothing(first: Builder, faulty: Proxy) -> None:
@@ -492,7 +492,7 @@ def test_first_cache_that_has_a_layer_gives_it(
     places = [cache_at("127.0.0.1:1"), cache_at(server, "near/cache")]
     places.append(cache_at(faulty.address, "far/cache"))
     value, found = second.build(lookup=layer_cache.read_all(places, second.said.append, QUICK))
-    assert [item.place for item in found] == [places[1], places[1], places[2]]
+    assert [item.location for item in found] == [places[1], places[1], places[2]]
     assert len(faulty.requests("GET", "/manifests/")) == 1
     (line,) = second.said
     assert line.startswith("warning: no cache at 127.0.0.1:1/roll/cache, so the next one is asked")

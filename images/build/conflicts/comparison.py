@@ -92,13 +92,13 @@ class Comparison:
         """
         from images.build.conflicts import layer_records
 
-        for brought in layer_records.of_layer(store, key, blob):
-            if brought.owner in self._absent:
-                self._see(brought)
+        for installed in layer_records.of_layer(store, key, blob):
+            if installed.owner in self._absent:
+                self._see(installed)
 
-    def _see(self, brought: InstalledFiles) -> None:
-        self._found += self._tree.add(brought)
-        del self._absent[brought.owner]
+    def _see(self, installed: InstalledFiles) -> None:
+        self._found += self._tree.add(installed)
+        del self._absent[installed.owner]
 
     def stop(self) -> None:
         """Raise the error of what was found, if it is one.

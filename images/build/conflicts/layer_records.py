@@ -28,7 +28,7 @@ _RECORD = re.compile(
 _ENDING = ".dist-info/RECORD"
 
 
-class Kept:
+class RecordCollector:
     """Collects the RECORDs among the entries of a layer as they pass."""
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ def of_layer(store: Store, key: str, blob: Blob) -> list[InstalledFiles]:
 
 
 def parse(kept: bytes) -> Iterator[InstalledFiles]:
-    """Parse the distributions of a document of `Kept.dump`."""
+    """Parse the distributions of a document of `RecordCollector.dump`."""
     text = zlib.decompress(kept).decode()
     for part in filter(None, text.split("\0")):
         path, _, record = part.partition("\n")

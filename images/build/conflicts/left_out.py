@@ -63,7 +63,7 @@ def inputs(losses: Iterable[Loss]) -> list[list[str]]:
 def paths(
     losses: Iterable[Loss],
     loser: Distribution,
-    brought: Callable[[Distribution], InstalledFiles],
+    installed: Callable[[Distribution], InstalledFiles],
     own: Callable[[], InstalledFiles],
 ) -> frozenset[str]:
     """Return the paths in the image that a distribution does not install.
@@ -71,7 +71,7 @@ def paths(
     Args:
         losses: the rules that change its layer.
         loser: the distribution.
-        brought: returns what a distribution installs.
+        installed: returns what a distribution installs.
         own: returns the files of the image itself.
     """
     from images.build.conflicts.detection import lost
@@ -79,5 +79,5 @@ def paths(
     found: set[str] = set()
     for rule, winner in losses:
         if rule.over == loser.name:
-            found |= lost(rule, brought(winner) if winner else own(), brought(loser))
+            found |= lost(rule, installed(winner) if winner else own(), installed(loser))
     return frozenset(found)

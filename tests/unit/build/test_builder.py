@@ -18,14 +18,14 @@ from images.oci.store.remote_layers import Location, RemoteLayer
 from images.oci.store.store import open_store
 from tests.unit.kitchen import Kitchen, failure
 
-PLACE = Location(Repository("localhost:5000", "roll/cache"), plain_http=True)
+LOCATION = Location(Repository("localhost:5000", "roll/cache"), plain_http=True)
 
 
 class Library:
     """Knows layers that lie elsewhere; notes what it was asked for."""
 
     def __init__(self, *made: BuiltLayer) -> None:
-        self.remotes = {item.key: RemoteLayer(item.key, item.layer.blob, PLACE) for item in made}
+        self.remotes = {item.key: RemoteLayer(item.key, item.layer.blob, LOCATION) for item in made}
         self.asked: list[list[str]] = []
 
     def __call__(self, recipes: Sequence[Recipe]) -> dict[str, RemoteLayer]:
@@ -72,7 +72,7 @@ def test_layer_that_is_elsewhere_is_neither_made_nor_fetched(
     )
     second = kitchen.cook(recipes, Library(first[0]))
     assert [item.layer for item in second] == [item.layer for item in first]
-    assert [(item.reused, item.place) for item in second] == [(True, PLACE), (False, None)]
+    assert [(item.reused, item.location) for item in second] == [(True, LOCATION), (False, None)]
     assert (kitchen.made, kitchen.server.seen) == (["two"], [])
     assert [item.key for item in kitchen.options.store.remote_layers.missing_here().values()] == [
         recipes[0].key
