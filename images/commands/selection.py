@@ -68,11 +68,11 @@ def images_of(options: argparse.Namespace, source: Store) -> list[Image]:
         UsageError: one is not built, or nothing is called so.
     """
     if getattr(options, "all", False):
-        return source.load_all(target.id for target in matrix_of(options).targets)
+        return source.load_several(target.id for target in matrix_of(options).targets)
     names = list(dict.fromkeys(options.target))
     for name in names:
         check_name(options, source, name)
-    return source.load_all(names)
+    return source.load_several(names)
 
 
 def check_name(options: argparse.Namespace, source: Store, name: str) -> None:

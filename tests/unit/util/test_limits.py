@@ -159,7 +159,7 @@ def test_a_package_whose_member_unpacks_without_end_is_refused(tmp_path: Path) -
     tar = gzip.compress(head(b"x", 900 * MB) + bytes(8 * MB))
     path = tmp_path / "x.deb"
     path.write_bytes(ar_of({"debian-binary": b"2.0\n", "data.tar.gz": tar}))
-    with pytest.raises(IntegrityError, match=r"not a \.deb: .* a head of more than"):
+    with pytest.raises(IntegrityError, match=r"not a \.deb: .* a header of more than"):
         list(deb_file.members(path))
 
 
