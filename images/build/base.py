@@ -132,7 +132,7 @@ def _inherited(image: BaseImage) -> Inherited:
         name: value for name, value in image.labels.items() if not name.startswith(_OF_ONE_IMAGE)
     }
     labels[f"{_BASE}digest"] = image.manifest_digest
-    if image.reference.repository is not None:  # a directory of the builder's is nobody's business
+    if image.reference.repository is not None:  # a local directory stays private
         labels[f"{_BASE}name"] = image.reference.name
     return Inherited(env, labels, image.history)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,6 @@ from images.util.progress import Progress
 
 if TYPE_CHECKING:
     from images.build.prepare import Inputs
-    from images.content.custom_base.source import Place as BasePlace
     from images.inputs.matrix.records import Matrix, Target
     from images.oci.descriptor import Compression
     from images.oci.image import Image
@@ -125,21 +123,6 @@ def inputs_of(
 
     shared = prepare.Shared()
     return [prepare.inputs_of(matrix, target, compression, shared) for target in targets]
-
-
-def base_place(
-    options: argparse.Namespace, store: Store | None = None, *, offline: bool
-) -> BasePlace:
-    """Where own bases are looked for: the cache, the store if one is given, and the network."""
-    from images.content.custom_base.source import Place
-
-    place = Place(
-        options.cache,
-        options.matrix.absolute(),
-        options.plain_http,
-        fetch_command(options) if offline else "",
-    )
-    return dataclasses.replace(place, has=store.blobs.has) if store else place
 
 
 def fetch_command(options: argparse.Namespace) -> str:

@@ -204,5 +204,5 @@ def test_odd_answers_of_a_cache_end_no_build(
                 lambda _, __: iter(()),
                 0,
             )
-            assert CacheFrom(where, said.append, quick).look([recipe]) == {}
+            assert CacheFrom(where, said.append, quick).lookup([recipe]) == {}
     assert said, "a cache that cannot be read is reported"

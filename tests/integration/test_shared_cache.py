@@ -20,13 +20,14 @@ from typing import Any
 import pytest
 
 from images.build import builder, cache_records, layer_cache, titles
-from images.build.builder import Look, Made, Settings
+from images.build.builder import BuiltLayer, CacheLookup
 from images.build.layer_cache import CacheFrom, Filled
 from images.build.recipe import Recipe
 from images.errors import IntegrityError, LoginError, RegistryError
 from images.export.push import push
 from images.export.push.push import Pushed
 from images.http.retry import Policy
+from images.inputs.build_options import BuildOptions
 from images.inputs.lock import base_lock
 from images.oci import referrer
 from images.oci.descriptor import digest_of
@@ -79,7 +80,9 @@ class Builder:
 
     def __init__(self, place: Path) -> None:
         self.store = store.open_store(place / "store")
-        self.settings = Settings(self.store, place / "downloads", "zstd", 2, None)
+        self.options = BuildOptions(
+            store=self.store, cache=place / "downloads", matrix=place / "matrix.yaml", jobs=2
+        )
         self.lines: list[str] = []
 
     def make(self, content: Mapping[str, bytes] = CONTENT) -> None:
@@ -95,22 +98,22 @@ class Builder:
         address: str = "",
         content: Mapping[str, bytes] = CONTENT,
         name: str = "roll/cache",
-        look: Look | None = None,
-    ) -> tuple[Image, list[Made]]:
+        lookup: CacheLookup | None = None,
+    ) -> tuple[Image, list[BuiltLayer]]:
         """Build an image of layers that are here or in the cache; none can be made."""
         recipes = [
             Recipe(titles.parse(title), key_of(title, body), (), (), _no_entries, 1)
             for title, body in content.items()
         ]
         if address:
-            look = CacheFrom(cache_at(address, name), self.lines.append, QUICK).look
-        made = builder.make(recipes, [], self.settings, Shown(), look)
+            lookup = CacheFrom(cache_at(address, name), self.lines.append, QUICK).lookup
+        made = builder.make(recipes, [], self.options, Shown(), lookup)
         layers = tuple(item.layer for item in made)
         value = Image(TARGET, layers, {"A": "1"}, {"roll.target": TARGET}, "2025-01-01T00:00:00Z")
         self.store.save(value)
         return self.store.load(TARGET), made
 
-    def fill(self, made: list[Made], address: str, name: str = "roll/cache") -> Filled:
+    def fill(self, made: list[BuiltLayer], address: str, name: str = "roll/cache") -> Filled:
         where = cache_at(address, name)
         return layer_cache.fill(self.store, made, where, jobs=3, progress=Shown())
 
@@ -169,7 +172,7 @@ def test_second_builder_gets_the_same_image_without_its_bytes(
     again, found = second.build(faulty.address)
     assert again.manifest == value.manifest
     assert [item.layer for item in found] == [item.layer for item in made], "with unpacked sizes"
-    assert {item.place for item in found} == {cache_at(faulty.address)}
+    assert {item.location for item in found} == {cache_at(faulty.address)}
     assert not faulty.requests("GET", "blobs")
     assert verify(second.store) == []
     assert second.lines == []
@@ -182,7 +185,7 @@ def test_layer_that_only_one_of_them_has_is_distinguished(
     first.fill(made[:2], server)
     second.make({"top": CONTENT["top"]})
     _, found = second.build(server)
-    assert [item.place is None for item in found] == [False, False, True]
+    assert [item.location is None for item in found] == [False, False, True]
 
 
 def test_filling_again_writes_nothing(first: Builder, faulty: Proxy) -> None:
@@ -371,7 +374,7 @@ def test_cache_that_does_not_answer_in_time_is_given_up(second: Builder, drip: b
             Recipe(titles.parse(name), key_of(name, b""), (), (), _no_entries, 1) for name in "abc"
         ]
         begin = time.monotonic()
-        assert cache.look(recipes) == {}
+        assert cache.lookup(recipes) == {}
         assert time.monotonic() - begin < 10
     (line,) = second.lines
     assert "has not answered everything within 1 s" in line
@@ -383,7 +386,7 @@ def test_repository_that_is_no_cache_is_reported(second: Builder, server: str) -
     recipes = [
         Recipe(titles.parse(name), key_of(name, b""), (), (), _no_entries, 1) for name in "abc"
     ]
-    assert cache.look(recipes) == {}
+    assert cache.lookup(recipes) == {}
     assert second.lines == [f"cache: {server}/roll/cache: knows 0 of 3 layers"]
 
 
@@ -441,12 +444,12 @@ def test_unusable_record_is_reported_ignored_and_replaced(
     second.make({"bulk": CONTENT["bulk"]})
     cache = CacheFrom(cache_at(server), second.lines.append, QUICK)
     recipes = [Recipe(titles.parse(i.layer.title), i.key, (), (), _no_entries, 1) for i in made]
-    assert set(cache.look(recipes)) == {small.key, top.key}
+    assert set(cache.lookup(recipes)) == {small.key, top.key}
     (line,) = second.lines
     assert cache_records.tag(bulk.key)[:15] in line
     assert line.endswith("ignored")
     assert first.fill(made, server).records == 1
-    assert set(cache.look(recipes)) == {small.key, bulk.key, top.key}
+    assert set(cache.lookup(recipes)) == {small.key, bulk.key, top.key}
 
 
 def test_manifest_with_other_bytes_than_its_digest_is_no_record(
@@ -465,15 +468,15 @@ def test_manifest_with_other_bytes_than_its_digest_is_no_record(
     second.make()
     assert second.build()[1] == made
     recipe = Recipe(titles.parse("bulk"), made[0].key, (), (), _no_entries, 1)
-    assert CacheFrom(cache_at(faulty.address), second.lines.append, QUICK).look([recipe]) == {}
+    assert CacheFrom(cache_at(faulty.address), second.lines.append, QUICK).lookup([recipe]) == {}
     assert "its bytes have the digest" in second.lines[0]
 
 
 def test_unreachable_cache_is_a_warning_and_not_queried_again(second: Builder) -> None:
     recipe = Recipe(titles.parse("bulk"), "a" * 64, (), (), _no_entries, 1)
     cache = CacheFrom(cache_at("127.0.0.1:1"), second.lines.append, QUICK)
-    assert cache.look([recipe]) == {}
-    assert cache.look([recipe]) == {}
+    assert cache.lookup([recipe]) == {}
+    assert cache.lookup([recipe]) == {}
     (line,) = second.lines
     assert line.startswith("warning: no cache at 127.0.0.1:1/roll/cache, so layers are made")
 
@@ -488,8 +491,8 @@ def test_first_cache_that_has_a_layer_is_used(
     faulty.seen.clear()
     places = [cache_at("127.0.0.1:1"), cache_at(server, "near/cache")]
     places.append(cache_at(faulty.address, "far/cache"))
-    value, found = second.build(look=layer_cache.read_all(places, second.lines.append, QUICK))
-    assert [item.place for item in found] == [places[1], places[1], places[2]]
+    value, found = second.build(lookup=layer_cache.read_all(places, second.lines.append, QUICK))
+    assert [item.location for item in found] == [places[1], places[1], places[2]]
     assert len(faulty.requests("GET", "/manifests/")) == 1
     (line,) = second.lines
     assert line.startswith("warning: no cache at 127.0.0.1:1/roll/cache, so the next one is asked")
@@ -501,7 +504,7 @@ def test_cache_that_is_down_is_a_warning(second: Builder, faulty: Proxy) -> None
     faulty.faults.append(Fault("status", status=503, times=999))
     recipes = [Recipe(titles.parse("bulk"), str(n) * 64, (), (), _no_entries, 1) for n in range(9)]
     cache = CacheFrom(cache_at(faulty.address), second.lines.append, QUICK)
-    assert cache.look(recipes) == {}
+    assert cache.lookup(recipes) == {}
     assert len(second.lines) == 1
 
 
@@ -512,7 +515,7 @@ def test_cache_that_wants_a_login_is_a_warning_to_read_and_an_error_to_fill(
     TokenServer(faulty)
     recipe = Recipe(titles.parse("bulk"), made[0].key, (), (), _no_entries, 1)
     cache = CacheFrom(cache_at(faulty.address), first.lines.append, QUICK)
-    assert cache.look([recipe]) == {}
+    assert cache.lookup([recipe]) == {}
     assert "docker login" in first.lines[0]
     with pytest.raises(LoginError, match="the image is in the store, but"):
         first.fill(made, faulty.address)

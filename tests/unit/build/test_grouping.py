@@ -111,7 +111,7 @@ def test_targets_on_one_torch_begin_alike(torch: str) -> None:
 
 
 def test_releases_of_torch_begin_alike() -> None:
-    """What torch 2.8 and 2.9 have in common lies lowest: 2.5 GB that a node keeps once."""
+    """What torch 2.8 and 2.9 have in common is lowest: 2.5 GB that a node keeps once."""
     stacks = [
         grouping.groups(locked(path))
         for path in LOCKS

@@ -19,7 +19,7 @@ from images.oci.layer.writer import write
 from images.oci.store.store import Store, open_store
 from images.repository import ROOT
 from tests.unit.command_line import TARGET, cli, failed
-from tests.unit.outlines import Workplace, wheel
+from tests.unit.workplaces import Workplace, wheel
 
 COMMANDS = (
     "build", "fetch", "list", "lock", "load", "bundle", "push", "promote", "pull", "sbom",
