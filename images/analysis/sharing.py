@@ -92,7 +92,7 @@ def measure(matrix: Matrix, store: Store | None) -> Sharing:
     """Sizes over all targets of a matrix, as far as they are built or locked."""
     built = store.images() if store else {}
     names = [target.id for target in matrix.targets if target.id in built]
-    loaded = store.load_all(names) if store else []
+    loaded = store.load_several(names) if store else []
     images = {image.ref: summary.of_image(image.ref, image) for image in loaded}
     planned = _planned(matrix, store)
     files = {name: _files(found[0]) for name, found in planned.items()}

@@ -306,7 +306,7 @@ class _Maker:
             (item for one in ready for item in one.distributions), self._settings.cache
         )
         if compare.unsettled:
-            self._meter.say("  two distributions bring one file; the other downloads go on")
+            self._meter.log("  two distributions bring one file; the other downloads go on")
             wait(arriving.values())
             self._look_for_losses(arriving)
             every = (item for one in lacking for item in one.distributions)
@@ -316,7 +316,7 @@ class _Maker:
     def _look_for_losses(self, arriving: Arriving) -> None:
         for what, future in arriving.items():
             if future.done() and (error := future.exception()):
-                self._meter.say(f"  {what.filename}: {error}; the other downloads go on")
+                self._meter.log(f"  {what.filename}: {error}; the other downloads go on")
                 raise needed_files.lost(arriving, self._debs, self._settings.cache) or error
 
     def _one(self, recipe: Recipe, python: Interpreter, compiler: Compiler) -> Blob:
@@ -328,7 +328,7 @@ class _Maker:
             with _blamed(recipe):
                 blob, seconds = self._write(recipe, python, compiler)
             store.layer_keys.remember(recipe.key, blob)
-        self._meter.say(f"  made {recipe.title}: {size(blob.size)} in {seconds:.1f} s")
+        self._meter.log(f"  made {recipe.title}: {size(blob.size)} in {seconds:.1f} s")
         return blob
 
     def _write(self, recipe: Recipe, python: Interpreter, compiler: Compiler) -> tuple[Blob, float]:

@@ -1,4 +1,4 @@
-"""`plan`, `diff` and `sizes`: what builds would make, what moving costs, what images share."""
+"""`plan`, `diff` and `sizes`: layers of builds to come, costs of a move, shared bytes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from images.commands.selection import chosen, compare_files, matrix_of, store_if
 from images.util import output
 
 
-def _plan_options(parser: Parser) -> None:
+def _add_plan_options(parser: Parser) -> None:
     add_targets(parser)
-    add_compression(parser, "of the layers that a build would make (%(default)s)")
+    add_compression(parser, "of the layers that a build would make (default: %(default)s)")
     add_cache_location(parser)
     add_json(parser)
 
@@ -37,14 +37,14 @@ def plan(options: argparse.Namespace) -> int:
     return 0
 
 
-PLAN = Command("plan", plan, _plan_options)
+PLAN = Command("plan", plan, _add_plan_options)
 
 
-def _diff_options(parser: Parser) -> None:
-    what = "a target's id, or the digest of an image in the store or how it begins"
+def _add_diff_options(parser: Parser) -> None:
+    what = "a target's id, or the digest of an image in the store, or the beginning of one"
     parser.add_argument("old", metavar="FROM", help=what)
-    parser.add_argument("new", metavar="TO", help="what to move to, named so as well")
-    add_compression(parser, "of layers that are not made (%(default)s)")
+    parser.add_argument("new", metavar="TO", help="the image to move to, named likewise")
+    add_compression(parser, "of layers that are not built yet (default: %(default)s)")
     add_json(parser)
 
 
@@ -65,7 +65,7 @@ def diff(options: argparse.Namespace) -> int:
     return 0
 
 
-DIFF = Command("diff", diff, _diff_options)
+DIFF = Command("diff", diff, _add_diff_options)
 
 
 def sizes(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""An argument parser whose errors are ours, with suggestions for misspelt words."""
+"""An argument parser that raises `UsageError`, with suggestions for misspelt words."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ Run = Callable[[argparse.Namespace], int]
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that raises `UsageError`, and writes its help as any other result is written.
+    """A parser that raises `UsageError`, and prints its help as commands print results.
 
     Attributes:
-        commands: the parsers of its commands, by their names.
+        commands: the parsers of its commands, by name.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.commands: dict[str, Parser] = {}
-        # Python 3.14 would colour help, by characters that `output` makes visible.
+        # Python 3.14 colours the help, with control characters that `output` escapes.
         self.color = False
 
     def error(self, message: str) -> NoReturn:
@@ -31,19 +31,19 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(message, remedy=f"python {self.prog} --help")
 
     def print_help(self, file: object = None) -> None:
-        """Write the help to standard output."""
+        """Print the help on standard output."""
         output.result(self.format_help(), end="")
 
     def read(self, given: Sequence[str]) -> argparse.Namespace:
         """Parse the whole command line.
 
-        A misspelt word is refused first: argparse would name what is missing because of it.
+        A misspelt word is refused first: argparse would report what is missing because of it.
 
         Args:
             given: the command and its options.
 
         Raises:
-            UsageError: there is no such command or option, or they do not fit together.
+            UsageError: a command or option does not exist, or options exclude each other.
         """
         if given and given[0] not in self._option_string_actions:
             self._command(given[0])._check_options(given[1:])
@@ -59,10 +59,10 @@ class Parser(argparse.ArgumentParser):
 
     def _check_options(self, given: Sequence[str]) -> None:
         for word in given:
-            if word == "--":  # the rest is another program's
+            if word == "--":  # the rest is for another program
                 return
             name = word.partition("=")[0]
-            # What has a space or is a negative number is a value, for argparse as well.
+            # A word with a space or a negative number is a value, as it is for argparse.
             option = name.startswith("-") and name.lstrip("-")[:1].isalpha() and " " not in word
             if option and name not in self._option_string_actions:
                 near = suggest.nearest(name, self._option_string_actions)
@@ -73,8 +73,8 @@ class Command:
     """A command of the command line.
 
     Attributes:
-        name: the word that stands for it.
-        run: what it does; its docstring is the command's help.
+        name: as it is typed.
+        run: the function that runs it; its docstring is the command's help.
         add_options: declares its options, besides those of every command.
     """
 
@@ -92,27 +92,27 @@ def one_of(words: Sequence[str]) -> str:
 
 
 def choice(known: Iterable[str]) -> Callable[[str], str]:
-    """The type of an argument that is one of some words."""
+    """Return the type of an argument that is one of the known words."""
     words = tuple(known)
 
     def chosen(word: str) -> str:
         if word not in words:
             near = suggest.nearest(word, words)
-            raise argparse.ArgumentTypeError(f"{word!r} is none of {', '.join(words)}{near}")
+            raise argparse.ArgumentTypeError(f"{word!r} is not one of {', '.join(words)}{near}")
         return word
 
     return chosen
 
 
 def positive(text: str) -> int:
-    """The type of an argument that is a whole number above zero."""
+    """Return a whole number above zero: the type of an argument."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
     return int(text)
 
 
 def size(text: str) -> int:
-    """The type of an argument that is an amount of bytes."""
+    """Return a number of bytes: the type of an argument."""
     try:
         if "." in text:
             raise ValueError

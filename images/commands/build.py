@@ -1,4 +1,4 @@
-"""`build` makes images; `fetch` brings what that needs."""
+"""`build`: make images in the store."""
 
 from __future__ import annotations
 
@@ -51,29 +51,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Built:
-    """What a build of one target came to."""
+    """The result of a target's build."""
 
     image: Image
     reused: list[bool]
     filled: Filled | None
 
 
-def _build_options(parser: Parser) -> None:
+def _add_build_options(parser: Parser) -> None:
     add_targets(parser)
     add_cache(parser)
     parser.add_argument(
         "--offline",
         action="store_true",
-        help="touch no network; fail, with the command that mends it, when a file is missing",
+        help="use no network; fail if a file is missing, with the command that fetches it",
     )
     parser.add_argument(
         "--only-known",
         action="store_true",
-        help="make no layer; fail when neither the store nor a cache has one. Nothing of any "
-        "package runs then, as it should be where a login is that may write",
+        help="make no layer; fail if neither the store nor a cache has one. Then no code of any "
+        "package runs, which is what a machine with a login for the registry should do",
     )
     add_compression(
-        parser, "of layers: gzip for registries and engines without zstd, such as Docker before 23"
+        parser,
+        "of layers (default: %(default)s): gzip for registries and engines without zstd, such as "
+        "Docker before 23",
     )
     add = parser.add_argument
     add(
@@ -81,14 +83,14 @@ def _build_options(parser: Parser) -> None:
         action="append",
         default=[],
         metavar="REGISTRY/REPO",
-        help="take layers that it has from there; their bytes come when they are needed; "
-        "repeatable, the first that has a layer gives it. Whoever may write there decides what is "
-        "in them",
+        help="reuse layers of this shared cache; their bytes are fetched when they are needed. "
+        "Repeatable: the first cache that has a layer is used. Whoever may write to it decides "
+        "what the layers contain",
     )
     add(
         "--cache-to",
         metavar="REGISTRY/REPO",
-        help="bring the layers that it lacks there after the build; login from `docker login`",
+        help="push layers that this shared cache lacks after the build; login from `docker login`",
     )
     add_plain_http(parser)
     add_jobs(parser, "layers at a time")
@@ -138,7 +140,7 @@ def build(options: argparse.Namespace) -> int:
     return 0
 
 
-BUILD = Command("build", build, _build_options)
+BUILD = Command("build", build, _add_build_options)
 
 
 def _prepared(inputs: Inputs, place: BasePlace, store: Store) -> Prepared:
@@ -192,8 +194,8 @@ def _note(compare: Comparison, target: str, store: Store) -> None:
     compare.note(store)
     if absent := compare.absent:
         output.message(
-            f"{target}: {len(absent)} distributions are in layers that lie in a registry alone: "
-            "whether they bring other files than the others at the same paths was not looked at"
+            f"{target}: {len(absent)} distributions are in layers that are in a registry only: "
+            "their files were not compared with those of the others"
         )
 
 
@@ -205,7 +207,7 @@ def _run(
     made: Sequence[Made],
     reused: list[bool],
 ) -> Build:
-    """This run, for the provenance."""
+    """Return what the provenance records of this run."""
     from images.attest.provenance import Build
     from images.inputs.lock import base_lock, cuda_lock
 
@@ -224,18 +226,18 @@ def _run(
     )
 
 
-def _fetch_options(parser: Parser) -> None:
+def _add_fetch_options(parser: Parser) -> None:
     add_targets(parser)
     add_cache(parser)
     how = parser.add_mutually_exclusive_group()
     how.add_argument(
-        "--check", action="store_true", help="fetch nothing; fail when something is missing"
+        "--check", action="store_true", help="fetch nothing; fail if a file is missing"
     )
     how.add_argument(
         "--list",
         action="store_true",
         dest="paths_only",
-        help="print the files' paths below the cache, for tar -T - or rsync --files-from=-",
+        help="print the paths of the files in the cache, for tar -T - or rsync --files-from=-",
     )
     add_jobs(parser, "files to hash at a time")
     add_plain_http(parser)
@@ -244,7 +246,7 @@ def _fetch_options(parser: Parser) -> None:
 
 
 def fetch(options: argparse.Namespace) -> int:
-    """Bring all that builds need into the download cache: they then need no network."""
+    """Fetch all files that builds need into the download cache; they then need no network."""
     from images.build import prefetch, prepare
     from images.commands.report import transfers
 
@@ -282,11 +284,11 @@ def fetch(options: argparse.Namespace) -> int:
     return 0
 
 
-FETCH = Command("fetch", fetch, _fetch_options)
+FETCH = Command("fetch", fetch, _add_fetch_options)
 
 
 def _caches(options: argparse.Namespace) -> tuple[Look | None, Location | None]:
-    """The caches that a build reads, and the one that it fills.
+    """Return the caches that a build reads, and the one that it fills.
 
     Without them no code for registries is loaded.
     """
@@ -294,7 +296,7 @@ def _caches(options: argparse.Namespace) -> tuple[Look | None, Location | None]:
         return None, None
     if options.offline:
         raise UsageError(
-            "--offline touches no network, and a shared cache lies in a registry",
+            "--offline uses no network, and a shared cache is in a registry",
             remedy="leave out --offline, or --cache-from and --cache-to",
         )
     from images.build import layer_cache

@@ -14,15 +14,15 @@ from images.util import output
 from images.util.progress import Progress
 
 
-def _load_options(parser: Parser) -> None:
+def _add_load_options(parser: Parser) -> None:
     add_targets(parser)
     add = parser.add_argument
-    add("--tag", action="append", help="image name (roll-sglang:TARGET); repeatable")
+    add("--tag", action="append", help="name in Docker (default: roll-sglang:TARGET); repeatable")
     add_json(parser)
 
 
 def load(options: argparse.Namespace) -> int:
-    """Give images to the Docker daemon."""
+    """Load images into the Docker daemon."""
     from images.export.docker import daemon
     from images.oci.store import store
 
@@ -40,18 +40,18 @@ def load(options: argparse.Namespace) -> int:
     return 0
 
 
-LOAD = Command("load", load, _load_options)
+LOAD = Command("load", load, _add_load_options)
 
 
-def _bundle_options(parser: Parser) -> None:
+def _add_bundle_options(parser: Parser) -> None:
     add = parser.add_argument
     add("--target", required=True, metavar="ID", help="the image")
-    add("--out", required=True, type=Path, metavar="DIR", help="where it goes")
+    add("--out", required=True, type=Path, metavar="DIR", help="output directory")
     add(
         "--part-size",
         type=arguments.size,
         default="60MB",
-        help="bytes of a part at most (%(default)s)",
+        help="largest size of a part (default: %(default)s)",
     )
     add(
         "--have",
@@ -59,19 +59,19 @@ def _bundle_options(parser: Parser) -> None:
         action="append",
         default=[],
         metavar="INVENTORY",
-        help="leave out what the destination has, as its inventory.py listed it; repeatable",
+        help="leave out files that the destination has: the output of its inventory.py; repeatable",
     )
     add(
         "--since",
         metavar="TARGET|DIGEST",
-        help="leave out the layers of an image of the store: the destination has its bundle",
+        help="leave out the layers of this image of the store, whose bundle the destination has",
     )
     add_jobs(parser, "layers to compare at a time")
     add_json(parser)
 
 
 def bundle(options: argparse.Namespace) -> int:
-    """Write an image as part files with their own unpacker, for a machine without a registry."""
+    """Write an image as part files with an unpacker, for a machine without a registry."""
     from images.commands.report import transfers
     from images.export.bundle import bundle, delta, planning
     from images.oci.store import store
@@ -97,4 +97,4 @@ def bundle(options: argparse.Namespace) -> int:
     return 0
 
 
-BUNDLE = Command("bundle", bundle, _bundle_options)
+BUNDLE = Command("bundle", bundle, _add_bundle_options)

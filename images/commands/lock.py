@@ -1,4 +1,4 @@
-"""`lock` makes and checks the locks."""
+"""`lock`: make and check the locks."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
     from images.inputs.matrix.matrix import Matrix, Target
 
 
-def _lock_options(parser: Parser) -> None:
+def _add_lock_options(parser: Parser) -> None:
     add_optional_targets(parser)
     add = parser.add_argument
-    add("--check", action="store_true", help="change nothing; fail on a stale lock")
+    add("--check", action="store_true", help="change nothing; fail if a lock is missing or stale")
     add(
         "--base",
         action="store_true",
         dest="base_only",
-        help="newest packages for base, compiler and flavours",
+        help="only what targets share: the newest packages of base, compilers and flavours",
     )
     add_cache(parser)
     add_mirror(parser)
 
 
 def lock_targets(options: argparse.Namespace) -> int:
-    """Make the locks, or check that they are those of the sources."""
+    """Make the locks, or check that they match their inputs."""
     from images.commands import shared_locks
     from images.inputs.fetch import mirror
     from images.inputs.lock import sealed_text
@@ -42,7 +42,7 @@ def lock_targets(options: argparse.Namespace) -> int:
     matrix = matrix_of(options)
     named = bool(options.target)
     chosen = {matrix.target(name).id for name in options.target}
-    # In the order of the file: a flavour's lock is made from that of its engine.
+    # In the order of the matrix: a flavour's lock is made from that of its engine.
     targets = [one for one in matrix.targets if one.id in chosen or not named]
     if options.check:
         return _check_locks(matrix, targets, options.cache)
@@ -65,7 +65,7 @@ def lock_targets(options: argparse.Namespace) -> int:
     return 0
 
 
-LOCK = Command("lock", lock_targets, _lock_options)
+LOCK = Command("lock", lock_targets, _add_lock_options)
 
 
 def _check_locks(matrix: Matrix, targets: Sequence[Target], cache: Path) -> int:
@@ -81,13 +81,13 @@ def _check_locks(matrix: Matrix, targets: Sequence[Target], cache: Path) -> int:
         except LockError as error:
             faults.append(error)
     if faults:
-        # That of an engine comes again from its flavour, whose remedy locks both.
+        # An engine's fault is reported again for its flavour, whose remedy locks both.
         remedies = {fault.message: fault.remedy for fault in faults}
         raise LockError(
             "\n".join(remedies), remedy=" && ".join(dict.fromkeys(filter(None, remedies.values())))
         )
     compare_files(matrix, targets, cache)
-    output.result(f"{len(checks)} locks are those of their inputs")
+    output.result(f"{len(checks)} locks match their inputs")
     return 0
 
 

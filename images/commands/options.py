@@ -13,21 +13,28 @@ from images.oci.descriptor import COMPRESSIONS
 def add_locations(parser: Parser, root: Path) -> None:
     """Add the options that every command has: where the matrix and the store are."""
     add = parser.add_argument
-    add("--matrix", type=Path, default=root / "matrix.yaml", help="the matrix (%(default)s)")
-    add("--store", type=Path, default=root / "store", help="the OCI layout (%(default)s)")
+    add(
+        "--matrix",
+        type=Path,
+        default=root / "matrix.yaml",
+        help="the matrix (default: %(default)s)",
+    )
+    add("--store", type=Path, default=root / "store", help="the OCI layout (default: %(default)s)")
 
 
 def add_targets(parser: Parser) -> None:
     """Add the required choice between some targets and all of them."""
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--target", action="append", default=[], metavar="ID", help="repeatable")
+    which.add_argument(
+        "--target", action="append", default=[], metavar="ID", help="a target; repeatable"
+    )
     which.add_argument("--all", action="store_true", help="every target of the matrix")
 
 
 def add_optional_targets(parser: Parser) -> None:
     """Add an option that restricts a command to some targets."""
     parser.add_argument(
-        "--target", action="append", default=[], metavar="ID", help="only this one; repeatable"
+        "--target", action="append", default=[], metavar="ID", help="only this target; repeatable"
     )
 
 
@@ -39,18 +46,23 @@ def add_jobs(parser: Parser, what: str, default: int | None = None) -> None:
         what: is counted.
         default: the number of CPUs if None.
     """
+    shown = "the number of CPUs" if default is None else default
     parser.add_argument(
         "--jobs",
         type=arguments.positive,
         default=default or os.cpu_count() or 1,
-        help=f"{what} (%(default)s)",
+        help=f"{what} (default: {shown})",
     )
 
 
 def add_cache_location(parser: Parser) -> None:
     """Add the option that names the download cache."""
-    help_text = "downloads (%(default)s)"
-    parser.add_argument("--cache", type=Path, default=default_cache(), help=help_text)
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=default_cache(),
+        help="the download cache (default: $ROLL_IMAGES_CACHE, or ~/.cache/roll-images)",
+    )
 
 
 def add_cache(parser: Parser) -> None:
@@ -60,24 +72,26 @@ def add_cache(parser: Parser) -> None:
         "--wheels",
         type=Path,
         metavar="DIR",
-        help="holds own wheels that matrix.yaml names; they are copied into the cache",
+        help="directory of the `wheels:` in matrix.yaml, which no index has; copied into the cache",
     )
 
 
 def default_cache() -> Path:
-    """Where downloads are kept unless `--cache` names another place."""
+    """Return the download cache that is used without `--cache`."""
     if given := os.environ.get("ROLL_IMAGES_CACHE"):
         return Path(given)
     try:
         home = Path.home()
-    except RuntimeError:  # neither HOME nor a line in passwd; what writes there names the option
+    except RuntimeError:  # neither HOME nor an entry in passwd; a failed write names the option
         home = Path("/nonexistent")
     return home / ".cache" / "roll-images"
 
 
 def add_plain_http(parser: Parser) -> None:
     """Add the option for registries without TLS."""
-    parser.add_argument("--plain-http", action="store_true", help="talk to registries without TLS")
+    parser.add_argument(
+        "--plain-http", action="store_true", help="connect to registries without TLS"
+    )
 
 
 def add_compression(parser: Parser, what: str) -> None:
@@ -102,7 +116,7 @@ def add_mirror(parser: Parser) -> None:
         "--debian-mirror",
         metavar="URL",
         default=os.environ.get("ROLL_IMAGES_DEBIAN_MIRROR"),
-        help="instead of the host's, e.g. a snapshot archive",
+        help="a mirror or snapshot archive (default: $ROLL_IMAGES_DEBIAN_MIRROR, or the host's)",
     )
 
 

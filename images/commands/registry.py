@@ -1,4 +1,4 @@
-"""`push`, `promote` and `pull`: images in registries, and layers from them."""
+"""`push`, `promote` and `pull`: images and layers in registries."""
 
 from __future__ import annotations
 
@@ -22,37 +22,36 @@ if TYPE_CHECKING:
     from images.oci.referrer import Referrer
 
 
-def _push_options(parser: Parser) -> None:
+def _add_push_options(parser: Parser) -> None:
     add_targets(parser)
     add = parser.add_argument
     add(
         "--to",
         required=True,
         metavar="REGISTRY/REPO[:TAG]",
-        help="where to; the tag is the target's id if none is given",
+        help="destination; the default tag is the target's id",
     )
     add(
         "--mount-from",
         action="append",
         default=[],
         metavar="REPO",
-        help="a repository of that registry to take blobs over from; repeatable. Those that this "
-        "store was pushed to are tried as well",
+        help="a repository of that registry to mount blobs from; repeatable. Those to which this "
+        "store was pushed before are tried as well",
     )
     add(
         "--no-mount",
         action="store_false",
         dest="mount",
-        help="take blobs over from repositories that --mount-from names, and from no others",
+        help="mount blobs only from repositories that --mount-from names",
     )
-    add("--never-move", action="store_true", help="fail when the tag names another image")
+    add("--never-move", action="store_true", help="fail if the tag names another image")
     add(
         "--attest",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="fail, before the image has its name, when the registry does not take its SBOM and "
-        "provenance or lists them nowhere (by default that is a warning); --no-attest: the image "
-        "alone",
+        help="fail, before the image is tagged, if the registry refuses its SBOM and provenance or "
+        "does not list them (by default that is a warning); --no-attest pushes the image alone",
     )
     add_jobs(parser, "uploads at a time", TRANSFERS)
     add_plain_http(parser)
@@ -73,7 +72,7 @@ def push(options: argparse.Namespace) -> int:
     if tag and len(images) > 1:
         raise UsageError(
             f"{options.to}: one tag for {len(images)} images",
-            remedy="leave the tag out: each image gets its target's id as its tag",
+            remedy="leave out the tag: each image is tagged with its target's id",
         )
     named = [
         reference.repository_name(name, repository.registry, plain_http=options.plain_http)
@@ -122,36 +121,40 @@ def _push_options_of(
     )
 
 
-PUSH = Command("push", push, _push_options)
+PUSH = Command("push", push, _add_push_options)
 
 
-def _promote_options(parser: Parser) -> None:
+def _add_promote_options(parser: Parser) -> None:
     add = parser.add_argument
-    add("--target", required=True, metavar="ID", help="what the image is of")
+    add("--target", required=True, metavar="ID", help="the image's target")
     add(
         "--digest",
         metavar="sha256:…",
-        help="the image's manifest (default: that which evidence/ID.json is of)",
+        help="of the image's manifest (default: the one that evidence/ID.json proves)",
     )
     add(
         "--to",
         required=True,
         metavar="REGISTRY/REPO[:TAG]",
-        help="the repository that holds it, and the tag to move (default: the target's id)",
+        help="the image's repository, and the tag to move (default: the target's id)",
     )
     add(
         "--evidence",
         type=Path,
         metavar="FILE",
-        help="the proof (evidence/ID.json beside the matrix)",
+        help="the proof (default: evidence/ID.json beside the matrix)",
     )
-    add("--unproven", action="store_true", help="move the tag although no GPU has proven the image")
+    add(
+        "--unproven",
+        action="store_true",
+        help="move the tag even if the image is not proven on a GPU",
+    )
     add_plain_http(parser)
     add_json(parser)
 
 
 def promote(options: argparse.Namespace) -> int:
-    """Move a tag in a registry to an image that a GPU has proven."""
+    """Move a tag in a registry to an image that is proven on a GPU."""
     from images.attest import evidence
     from images.commands.report import transfers
     from images.export import promote
@@ -171,17 +174,17 @@ def promote(options: argparse.Namespace) -> int:
     return 0
 
 
-PROMOTE = Command("promote", promote, _promote_options)
+PROMOTE = Command("promote", promote, _add_promote_options)
 
 
-def _pull_options(parser: Parser) -> None:
+def _add_pull_options(parser: Parser) -> None:
     add_targets(parser)
     add_jobs(parser, "layers at a time", TRANSFERS)
     add_json(parser)
 
 
 def pull(options: argparse.Namespace) -> int:
-    """Fetch the layers of built images that lie in a shared cache."""
+    """Fetch the layers of built images that are only in a shared cache."""
     from images.commands.report import transfers
     from images.oci.registry import backfill
     from images.oci.store import store
@@ -199,4 +202,4 @@ def pull(options: argparse.Namespace) -> int:
     return 0
 
 
-PULL = Command("pull", pull, _pull_options)
+PULL = Command("pull", pull, _add_pull_options)

@@ -1,4 +1,4 @@
-"""What several commands need: the matrix, the targets and the store that options name."""
+"""The matrix, the targets, the images and the store that options name."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 
 def matrix_of(options: argparse.Namespace) -> Matrix:
-    """The matrix that the options name, validated."""
+    """Return the validated matrix that the options name."""
     from images.inputs.matrix import matrix
 
     return matrix.load(options.matrix)
 
 
 def chosen(options: argparse.Namespace) -> tuple[Matrix, list[Target]]:
-    """The matrix, and the targets that the options name of it, each once."""
+    """Return the matrix, and those of its targets that the options name, each once."""
     matrix = matrix_of(options)
     if options.all:
         return matrix, list(matrix.targets)
@@ -38,7 +38,7 @@ def chosen(options: argparse.Namespace) -> tuple[Matrix, list[Target]]:
 
 
 def bring_wheels(targets: Sequence[Target], options: argparse.Namespace) -> None:
-    """Copy the targets' own wheels into the download cache, if the options say from where."""
+    """Copy the `wheels:` of targets into the download cache from the directory of `--wheels`."""
     if options.wheels is not None:
         from images.inputs.fetch import custom_wheels
 
@@ -46,7 +46,7 @@ def bring_wheels(targets: Sequence[Target], options: argparse.Namespace) -> None
 
 
 def store_if_there(options: argparse.Namespace) -> Store | None:
-    """The store, unless there is none yet."""
+    """Return the store, or None if it does not exist yet."""
     from images.oci.store import store
 
     there = (options.store / "oci-layout").is_file()
@@ -54,33 +54,36 @@ def store_if_there(options: argparse.Namespace) -> Store | None:
 
 
 def image_of(options: argparse.Namespace, source: Store, name: str) -> Image:
-    """The image of the store with that name.
+    """Return the image of the store with that name.
 
     Raises:
-        UsageError: there is none; names the nearest where no target is called so either.
+        UsageError: the store has no such image; suggests a name if no target is called so either.
     """
     check_name(options, source, name)
     return source.load(name)
 
 
 def images_of(options: argparse.Namespace, source: Store) -> list[Image]:
-    """The images that the options name, each once. Only `--all` needs the matrix.
+    """Return the images that the options name, each once. Only `--all` needs the matrix.
 
     Raises:
-        UsageError: one is not built, or nothing is called so.
+        UsageError: one is not built, or neither an image nor a target is called so.
     """
     if getattr(options, "all", False):
-        return source.load_all(target.id for target in matrix_of(options).targets)
+        return source.load_several(target.id for target in matrix_of(options).targets)
     names = list(dict.fromkeys(options.target))
     for name in names:
         check_name(options, source, name)
-    return source.load_all(names)
+    return source.load_several(names)
 
 
 def check_name(options: argparse.Namespace, source: Store, name: str) -> None:
-    """See that an image of the store or a target is called so.
+    """Check that an image of the store or a target is called so.
 
-    A target that is not built is for the store to tell: it says what builds it.
+    A target that is not built is reported by the store, with the command that builds it.
+
+    Raises:
+        UsageError: neither is; suggests the nearest name.
     """
     images = source.images()
     if name not in images:  # else the matrix need not be read
@@ -92,11 +95,11 @@ def check_name(options: argparse.Namespace, source: Store, name: str) -> None:
 
 
 def compare_files(matrix: Matrix, targets: Sequence[Target], cache: Path) -> None:
-    """Compare the files of each target's distributions, as far as their wheels are in the cache.
+    """Compare the files of each target's distributions whose wheels are in the cache.
 
     Raises:
-        ConflictError: two of them bring files that cannot both be in an image.
-        MatrixError: an entry of `conflicts:` settles nothing.
+        ConflictError: two of them contain files that cannot both be in an image.
+        MatrixError: an entry of `conflicts:` settles no conflict.
         IntegrityError: a file is not a wheel.
     """
     from images.build.conflicts import target_files
@@ -117,7 +120,7 @@ def compare_files(matrix: Matrix, targets: Sequence[Target], cache: Path) -> Non
 def inputs_of(
     matrix: Matrix, targets: Sequence[Target], compression: Compression = "zstd"
 ) -> list[Inputs]:
-    """The locks of targets, all read and checked."""
+    """Read and check the locks of targets."""
     from images.build import prepare
 
     shared = prepare.Shared()
@@ -140,7 +143,7 @@ def base_place(
 
 
 def fetch_command(options: argparse.Namespace) -> str:
-    """The command that fetches what the builds of these options need."""
+    """Return the command that fetches what the builds of these options need."""
     from images.commands.options import default_cache
 
     command = ["python", "build.py", "fetch"]
@@ -156,14 +159,14 @@ def fetch_command(options: argparse.Namespace) -> str:
 
 
 def elsewhere_of(source: Store) -> dict[str, Location]:
-    """Where layers lie whose bytes the store does not have, by digest."""
+    """Return where the layers are whose bytes the store does not have, by digest."""
     return {
         digest: remote.location for digest, remote in source.remote_layers.missing_here().items()
     }
 
 
 def completed(source: Store, image: Image, progress: Progress) -> None:
-    """Fetch what an image has elsewhere, before its bytes are needed."""
+    """Fetch those layers of an image that the store knows and does not have."""
     if source.remote_layers.missing_here():
         from images.oci.registry import backfill
 

@@ -16,7 +16,14 @@ from images.inputs.resolve import shared_locks
 
 
 class SharedLock(NamedTuple):
-    """A lock of what several targets have in common."""
+    """A lock that several targets share.
+
+    Attributes:
+        name: for messages.
+        path: its file.
+        make: resolves it and returns its text.
+        read: reads and checks it; raises `LockError`.
+    """
 
     name: str
     path: Path
@@ -25,7 +32,7 @@ class SharedLock(NamedTuple):
 
 
 def of_matrix(matrix: Matrix, cache: Path) -> list[SharedLock]:
-    """In the order in which they are made: those of flavours stand on that of the base."""
+    """Return the locks in the order in which they are made: later ones read that of the base."""
 
     def lock_python(where: Mirror) -> str:
         debs = python_lock.packages(base_lock.read())

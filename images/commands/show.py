@@ -1,4 +1,4 @@
-"""`list`, `inspect`, `sbom` and `provenance`: what there is, and what is said about an image."""
+"""`list`, `inspect`, `sbom` and `provenance`: targets, images, and documents about images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from images.util import output
 
 
 def list_targets(options: argparse.Namespace) -> int:
-    """List what can be built, and what has been."""
+    """List the targets: which are locked, built, and proven on a GPU."""
     from images.commands.report import targets as report_list
     from images.inputs.lock import target_lock
 
@@ -45,13 +45,13 @@ def list_targets(options: argparse.Namespace) -> int:
 LIST = Command("list", list_targets, add_json)
 
 
-def _inspect_options(parser: Parser) -> None:
+def _add_inspect_options(parser: Parser) -> None:
     add_optional_targets(parser)
     add_json(parser)
 
 
 def inspect(options: argparse.Namespace) -> int:
-    """Show what an image in the store holds."""
+    """Show what an image in the store contains."""
     from images.commands.report import images as report
     from images.oci.store import store
 
@@ -60,7 +60,7 @@ def inspect(options: argparse.Namespace) -> int:
     if options.target:
         images = images_of(options, source)
     else:
-        images, others = source.load_every()
+        images, others = source.load_all()
     elsewhere = elsewhere_of(source)
     if options.json:
         documents = [
@@ -79,13 +79,13 @@ def inspect(options: argparse.Namespace) -> int:
     return 0
 
 
-INSPECT = Command("inspect", inspect, _inspect_options)
+INSPECT = Command("inspect", inspect, _add_inspect_options)
 
 
-def _document_options(parser: Parser) -> None:
+def _add_document_options(parser: Parser) -> None:
     add = parser.add_argument
     add("--target", required=True, metavar="ID", help="the image")
-    add("--out", type=Path, metavar="FILE", help="where it goes (standard output)")
+    add("--out", type=Path, metavar="FILE", help="output file (default: standard output)")
 
 
 def sbom(options: argparse.Namespace) -> int:
@@ -112,5 +112,5 @@ def _write_document(options: argparse.Namespace, artifact_type: str) -> int:
     return 0
 
 
-SBOM = Command("sbom", sbom, _document_options)
-PROVENANCE = Command("provenance", provenance, _document_options)
+SBOM = Command("sbom", sbom, _add_document_options)
+PROVENANCE = Command("provenance", provenance, _add_document_options)

@@ -1,4 +1,4 @@
-"""`verify` and `gc`: the store is whole, and holds no more than it must."""
+"""`verify` and `gc`: faults of the store, and what it no longer needs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def verify(options: argparse.Namespace) -> int:
-    """Hash everything in the store again and follow every reference."""
+    """Hash every blob of the store and follow every reference."""
     from images.oci.store import maintenance, store
 
     source = store.open_store(options.store, create=False)
@@ -42,7 +42,7 @@ def verify(options: argparse.Namespace) -> int:
             remedy="python build.py gc --damaged, then build the targets again",
         )
     if not options.json:
-        away = f"; {len(elsewhere)} layers lie elsewhere" if elsewhere else ""
+        away = f"; {len(elsewhere)} layers are in a registry only" if elsewhere else ""
         output.result(f"{source.path}: {size(source.blobs.size())}, no fault{away}")
     return 0
 
@@ -50,14 +50,16 @@ def verify(options: argparse.Namespace) -> int:
 VERIFY = Command("verify", verify, add_json)
 
 
-def _gc_options(parser: Parser) -> None:
+def _add_gc_options(parser: Parser) -> None:
     parser.add_argument(
-        "--damaged", action="store_true", help="hash all blobs first, and remove damaged ones too"
+        "--damaged",
+        action="store_true",
+        help="hash all blobs first, and remove damaged ones as well",
     )
 
 
 def gc(options: argparse.Namespace) -> int:
-    """Remove from the store what no image in it needs."""
+    """Remove from the store what none of its images needs."""
     from images.oci.store import maintenance, store
 
     source = store.open_store(options.store, create=False)
@@ -68,21 +70,23 @@ def gc(options: argparse.Namespace) -> int:
     _notes(source)
     if removed.unread:
         output.message(
-            "note: all else was kept: index.json names what cannot be read, so nobody knows what "
-            "that needs:\n  " + "\n  ".join(removed.unread) + "\n  python build.py verify says of "
-            "which images it is: build them again, or take others out of index.json; then gc again"
+            "note: all else was kept: index.json lists blobs that cannot be read, and what they "
+            "need is unknown:\n  "
+            + "\n  ".join(removed.unread)
+            + "\n  python build.py verify names "
+            "their images: rebuild those, or remove others from index.json; then run gc again"
         )
     return 0
 
 
-GC = Command("gc", gc, _gc_options)
+GC = Command("gc", gc, _add_gc_options)
 
 
 def _notes(source: Store) -> list[str]:
-    """Report on standard error what the store holds and this builder does not understand."""
+    """Report on standard error what the store contains and this builder does not understand."""
     try:
         notes = source.index.notes()
-    except StoreError:  # the index itself: `verify` lists it among the faults
+    except StoreError:  # of the index: `verify` lists it among the faults
         return []
     for note in notes:
         output.message(f"note: {note}")

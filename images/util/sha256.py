@@ -12,11 +12,11 @@ _CHUNK = 1 << 20
 
 
 def of_file(path: Path, progress: Callable[[int], None] = lambda _: None) -> str:
-    """The SHA-256 of a file, in hexadecimal.
+    """Return the SHA-256 of a file, in hexadecimal.
 
     Args:
         path: the file.
-        progress: told of bytes as they are read.
+        progress: called with the number of bytes when they are read.
 
     Raises:
         OSError: it cannot be read, or is not a regular file.

@@ -1,4 +1,4 @@
-"""What the image under test should be, from the matrix, the lock and the store."""
+"""The image under test as the matrix, the lock and the store describe it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Subject:
 
     @property
     def cuda_major(self) -> str:
-        """What the names of CUDA's libraries end in, as in `libcudart.so.12`."""
+        """The suffix of CUDA's libraries, as in `libcudart.so.12`."""
         return self.target.cuda.partition(".")[0]
 
     @property
@@ -46,7 +46,7 @@ class Subject:
         return self.image.labels["roll.cuda.architectures"].split()
 
     def need_cuda_runtime(self) -> str:
-        """Skip the test, aloud, if the lock lacks the CUDA runtime; gives its distribution."""
+        """Skip the test, aloud, if the lock lacks the CUDA runtime; return its distribution."""
         for item in self.lock.distributions:
             if item.is_cuda_runtime:
                 return item.name

@@ -103,7 +103,7 @@ def test_gzip_holds_the_same_files(small: SmallImage, tmp_path: Path) -> None:
     assert cli.verified()
 
 
-def test_interrupted_by_a_person(small: SmallImage, tmp_path: Path) -> None:
+def test_interrupted_by_the_user(small: SmallImage, tmp_path: Path) -> None:
     cli = small.copy_to(tmp_path, keep=HEAVY)
     command = cli.command("build", "--target", TARGET)
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as build:

@@ -102,7 +102,7 @@ class Workplace:
 
 
 def _entries(part: Part) -> list[Entry]:
-    """What the packages of a layer leave in an image, and noise by the size of their files."""
+    """The files that packages of a layer leave in an image, with noise of their size."""
     packages = part.packages or ()
     if packages and packages[0].kind == "debian":
         stanzas = [
@@ -120,5 +120,5 @@ def _entries(part: Part) -> list[Entry]:
 
 
 def debs() -> int:
-    """How many packages the locked base has."""
+    """Return the number of packages of the locked base."""
     return len(base_lock.read())

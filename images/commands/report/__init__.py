@@ -1,1 +1,1 @@
-"""What commands print, as text and as JSON."""
+"""The results that commands print, as text and as JSON."""

@@ -1,4 +1,4 @@
-"""Plans, differences and shared sizes as people and programs read them."""
+"""Reports of plans, differences and shared sizes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LARGEST = 12
 
 
 def plan_document(planned: Outline) -> dict[str, Any]:
-    """The layers that a build would make, as one JSON object."""
+    """Return the document of a plan."""
     return {
         "target": planned.name,
         "layers": [_part_document(part) for part in planned.parts],
@@ -40,7 +40,7 @@ def _part_document(part: Part) -> dict[str, Any]:
 
 
 def plan_text(planned: Outline) -> str:
-    """The layers that a build would make, lowest first, and what of it is there."""
+    """Return the text of a plan: the layers of a build, lowest first, and which the store has."""
     rows = [
         (
             str(number),
@@ -66,7 +66,7 @@ def plan_text(planned: Outline) -> str:
 
 
 def diff_document(found: Comparison) -> dict[str, Any]:
-    """A comparison as one JSON object; `packages` lists what differs, `layers` what it costs."""
+    """Return the document of a comparison: the packages that differ, the layers to fetch."""
     return {
         "from": _outline_document(found.old),
         "to": _outline_document(found.new),
@@ -110,7 +110,7 @@ def _changes_document(changes: Iterable[Change], kind: str) -> list[dict[str, An
 
 
 def diff_text(found: Comparison) -> str:
-    """A comparison as people read it: what differs by package, then what moving costs."""
+    """Return the text of a comparison: the packages that differ, then what moving costs."""
     rows = [_row(change) for change in found.changes]
     least = widths(rows) if rows else ()
     lines = [

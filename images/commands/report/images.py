@@ -1,4 +1,4 @@
-"""Images as people and programs read them."""
+"""Reports of images: builds and inspections."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ if TYPE_CHECKING:
 
 
 Elsewhere = Mapping[str, "Location"]
-"""Where layers lie whose bytes the store does not have, by digest."""
+"""Where the layers are whose bytes the store does not have, by digest."""
 
 
 def image_document(
     image: Image, layout: Path, reused: Sequence[bool] = (), elsewhere: Elsewhere | None = None
 ) -> dict[str, Any]:
-    """An image as one JSON object.
+    """Return the document of an image.
 
     Args:
         image: the image.
-        layout: the store that holds it.
-        reused: for each layer whether it was there before; empty when nothing was built.
-        elsewhere: where its other layers lie; `complete` is false if there are any.
+        layout: the path of its store.
+        reused: whether each layer existed before; empty unless the image was built.
+        elsewhere: where layers are that the store does not have; `complete` is false if the
+            image has such.
     """
     places = elsewhere or {}
     layers = [_layer_document(layer, places) for layer in image.layers]
@@ -71,7 +72,7 @@ def build_summary(
     elsewhere: Elsewhere | None = None,
     filled: Filled | None = None,
 ) -> str:
-    """What a build did: layers made and reused, sizes, seconds per stage, and what comes next."""
+    """Return the text on a build: layers made and reused, sizes, and seconds per stage."""
     away = _away(image, elsewhere or {})
     made = [layer for layer, old in zip(image.layers, reused, strict=True) if not old]
     kept = [layer for layer, old in zip(image.layers, reused, strict=True) if old]
@@ -79,34 +80,34 @@ def build_summary(
     rows = [("layers made", str(len(made)), size(_total(made)))]
     rows.append(("layers reused", str(len(here)), size(_total(here))))
     if away:
-        rows.append(("layers elsewhere", str(len(away)), size(_total(away))))
+        rows.append(("layers not fetched", str(len(away)), size(_total(away))))
     rows.append(("image", f"{len(image.layers)} layers", size(image.size)))
     if filled:
         rows.append(("cache", f"{filled.records} new records", f"{size(filled.bytes_sent)} sent"))
     rows += [(stage, "", f"{spent:.2f} s") for stage, spent in seconds.items()]
     return (
         f"{image.ref}\n{table(rows, indent=2)}\n  {image.manifest_digest}\n"
-        f"  oci:{layout}:{image.ref}{_not_whole(image, elsewhere or {})}"
+        f"  oci:{layout}:{image.ref}{_incomplete(image, elsewhere or {})}"
     )
 
 
 def lacking_debs(target: Target, names: Sequence[str]) -> str:
-    """A note on Debian packages of a flavour that an own base lacks."""
+    """Return a note on Debian packages of a flavour that a custom base lacks."""
     return (
         f"{target.id}: its base lacks Debian packages of the flavour {target.flavour!r}: "
         f"{' '.join(names)}\n"
-        "  an own base brings such packages itself: install them in it if they are needed"
+        "  a custom base must contain such packages: install them in it if they are needed"
     )
 
 
-def _not_whole(image: Image, elsewhere: Elsewhere) -> str:
-    """A word for those who would open the layout with another program."""
+def _incomplete(image: Image, elsewhere: Elsewhere) -> str:
+    """Return a warning that the layout is incomplete for other tools, if it is."""
     away = _away(image, elsewhere)
     if not away:
         return ""
     places = ", ".join(sorted({str(elsewhere[layer.blob.digest]) for layer in away}))
     return (
-        f"\n  not whole: {len(away)} layers lie in {places} and come when they are needed;"
+        f"\n  incomplete: {len(away)} layers are only in {places}, and are fetched when needed;"
         f"\n  for skopeo and podman: python build.py pull --target {image.ref}"
     )
 
@@ -121,7 +122,7 @@ def inspection(
     elsewhere: Elsewhere | None = None,
     attached: Sequence[Referrer] = (),
 ) -> str:
-    """An image as people read it: what it is, its environment, its layers, what lies beside it."""
+    """Return the text on an image: its names, environment, layers and attached documents."""
     head = [("manifest", image.manifest_digest), ("config", image.config_digest)]
     head += [("layout", f"oci:{layout}:{image.ref}"), ("created", image.created)]
     head += [(name, value) for name, value in image.labels.items() if name.startswith("roll.")]
@@ -137,21 +138,21 @@ def inspection(
             "environment",
             table(env, indent=2),
             f"{len(layers)} layers, {size(image.size)} compressed, lowest first",
-            table(layers, indent=2, right=(0, 1)) + _not_whole(image, elsewhere or {}),
+            table(layers, indent=2, right=(0, 1)) + _incomplete(image, elsewhere or {}),
             *_attached(attached),
         ]
     )
 
 
 def put_by_others(names: Sequence[str]) -> str:
-    """What of a store is not shown, since this builder did not make it."""
+    """Return a note on images of the store that this builder did not make and does not show."""
     rows = [(name,) for name in names]
-    return f"put here by other programs, and kept: skopeo inspect\n{table(rows, indent=2)}"
+    return f"images of other programs, which are kept: skopeo inspect\n{table(rows, indent=2)}"
 
 
 def _attached(referrers: Sequence[Referrer]) -> list[str]:
     rows = [(item.artifact_type, size(len(item.content)), item.digest[7:19]) for item in referrers]
-    return ["about it", table(rows, indent=2, right=(1,))] if rows else []
+    return ["attached", table(rows, indent=2, right=(1,))] if rows else []
 
 
 def _total(layers: Sequence[Layer]) -> int:

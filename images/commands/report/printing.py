@@ -1,4 +1,4 @@
-"""How results are printed: tables of text for people, one JSON document for programs."""
+"""Tables of text for people, and one JSON document for programs."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from images.util import output
 
 
 def print_documents(documents: Sequence[dict[str, Any]], several: str = "images") -> None:
-    """That of one image or target as it is; of several an object that lists them.
+    """Print the document of one image or target as it is, of several an object that lists them.
 
     Args:
-        documents: one each.
+        documents: one for each.
         several: the list's name.
     """
     print_json(documents[0] if len(documents) == 1 else {several: documents})
 
 
 def print_json(document: dict[str, Any]) -> None:
-    """One document on standard output."""
+    """Print a document on standard output."""
     output.result(json.dumps(document, indent=1))
 
 
 def print_summary(options: argparse.Namespace, summary: str) -> None:
-    """What a command did, for people: beside `--json` it goes to standard error."""
+    """Print the text on a result: on standard error if `--json` prints a document."""
     (output.message if options.json else output.result)(summary)
 
 
@@ -38,13 +38,13 @@ def table(
     right: Collection[int] = (),
     least: Sequence[int] = (),
 ) -> str:
-    """Rows of text in aligned columns; a cell may be what somebody else wrote.
+    """Return rows of text in aligned columns; control characters in a cell are escaped.
 
     Args:
-        rows: each with as many cells.
+        rows: all with the same number of cells.
         indent: spaces before each row.
-        right: the numbers of columns that are aligned at their right.
-        least: widths that the columns have at least, so that several tables look like one.
+        right: the numbers of right-aligned columns.
+        least: minimum widths of the columns, so that several tables look like one.
     """
     if not rows:
         return ""
@@ -62,5 +62,5 @@ def table(
 
 
 def widths(rows: Sequence[Sequence[str]]) -> list[int]:
-    """The width of each column."""
+    """Return the width of each column."""
     return [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -1,4 +1,4 @@
-"""The line at a build's end that says whether the image is a proven one.
+"""The line at the end of a build that reports whether the image is proven.
 
 The digest is the word of this machine; the evidence is that of a machine with a GPU, about one
 digest. A build that comes to another one has made something that nobody has tried.
@@ -14,10 +14,10 @@ from images.inputs.matrix.matrix import Target
 
 
 def line(matrix: Path, target: Target, digest: str) -> str:
-    """What the evidence says of an image, e.g. `proven on H200, 2026-11-26`.
+    """Return what the evidence says of an image: `proven on H200, 2026-11-26`.
 
     Args:
-        matrix: the matrix file, which the evidence lies beside.
+        matrix: the matrix file; the evidence is beside it.
         target: the target; `proven` asks when its inputs ended.
         digest: of the image's manifest.
     """

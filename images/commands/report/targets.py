@@ -1,4 +1,4 @@
-"""What `list` says of each target: what can be built, what is, and what is proven of it."""
+"""Reports of targets, for `list`: whether each is locked, built and proven."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _HEAD = ("TARGET", "SGLANG", "TORCH", "CUDA", "LOCK", "IN THE STORE", "PROVEN")
 
 
 def row(matrix: Path, target: Target, *, locked: bool, built: str | None) -> dict[str, Any]:
-    """A target as one JSON object.
+    """Return the document of a target.
 
     Args:
-        matrix: the matrix file; the evidence lies beside it.
+        matrix: the matrix file; the evidence is beside it.
         target: the target.
-        locked: whether its lock is that of the matrix.
-        built: the digest of its manifest in the store, if it is there.
+        locked: whether its lock matches the matrix.
+        built: the digest of its manifest, if the store has it.
     """
     return {
         "target": target.id,
@@ -37,7 +37,7 @@ def row(matrix: Path, target: Target, *, locked: bool, built: str | None) -> dic
 
 
 def text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows as people read them."""
+    """Return the rows as a table."""
     return table([_HEAD, *map(_cells, rows)])
 
 
@@ -52,18 +52,18 @@ def _proof(path: Path, target: Target, built: str | None) -> dict[str, Any]:
     try:
         found = evidence.read(path)
     except EvidenceError as error:
-        said = {**_said(None, "no (the evidence cannot be read)"), "error": error.message}
-        return {"proven": False, "evidence": said, "roll": None}
+        unreadable = {**_evidence(None, "no (the evidence cannot be read)"), "error": error.message}
+        return {"proven": False, "evidence": unreadable, "roll": None}
     verdict = evidence_check.judge(found, target.id, built, target.exclude_newer)
     return {
         "proven": verdict.proven,
-        "evidence": _said(found, verdict.text),
+        "evidence": _evidence(found, verdict.text),
         "roll": _roll(verdict.roll),
     }
 
 
-def _said(found: Evidence | None, summary: str) -> dict[str, Any]:
-    """The evidence, whichever digest it is of; `summary` is for people."""
+def _evidence(found: Evidence | None, summary: str) -> dict[str, Any]:
+    """Return the evidence, whichever digest it belongs to; `summary` is for people."""
     return {
         "digest": found.image.manifest_digest if found else None,
         "machines": [_machine(proof) for proof in found.proofs] if found else [],

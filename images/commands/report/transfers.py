@@ -1,4 +1,4 @@
-"""Bundles, fetches, pushes, promotions and pulls as people and programs read them."""
+"""Reports of bundles, fetches, pushes, promotions and pulls."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def bundle_document(written: WrittenBundle) -> dict[str, Any]:
-    """A bundle as one JSON object."""
+    """Return the document of a bundle."""
     return {
         "target": written.bundle.ref,
         "manifest_digest": written.bundle.manifest_digest,
@@ -38,7 +38,7 @@ def bundle_document(written: WrittenBundle) -> dict[str, Any]:
 
 
 def bundle_summary(written: WrittenBundle) -> str:
-    """What a bundle holds, what it lacks and why, and the command for the destination."""
+    """Return the text on a bundle: its parts, what is left out, and the command that unpacks it."""
     parts = len(written.bundle.parts)
     rows = [
         ("parts", str(parts), size(written.bytes)),
@@ -47,19 +47,22 @@ def bundle_summary(written: WrittenBundle) -> str:
     ]  # fmt: skip
     lines = [written.bundle.ref, table(rows, indent=2), f"  {written.bundle.manifest_digest}"]
     if written.left_out:
-        lines.append("  left out is what the inventories and --since say the destination has")
+        lines.append("  left out: what the destination has, by the inventories and --since")
     if written.recipes:
         some = ", ".join(written.recipes[:3]) + (", …" if len(written.recipes) > 3 else "")
-        lines.append(f"  in part: their tars are put together there from its files: {some}")
-    lines += [f"  send {written.path}, in any order, and there:", *unpack_commands(written.bundle)]
+        lines.append(f"  in part: the destination rebuilds their tars from its own files: {some}")
+    lines += [
+        f"  send the files of {written.path}, in any order, and run there:",
+        *unpack_commands(written.bundle),
+    ]
     return printable.lines("\n".join(lines))
 
 
 def unpack_commands(bundle: Bundle) -> list[str]:
-    """What is typed at a bundle's destination, where nothing that arrived need be believed.
+    """Return the commands for a bundle's destination, which trust nothing that arrived.
 
-    Both hashes come from here, by another way than the bundle: one of the program, and one of the
-    image that it must lay out.
+    Both hashes come from this machine, by another way than the bundle: that of the program, and
+    that of the image that it must unpack.
     """
     from images.unbundle.document import UNPACKER
 
@@ -71,7 +74,7 @@ def unpack_commands(bundle: Bundle) -> list[str]:
 
 
 def fetch_document(target: str, outcome: Outcome) -> dict[str, Any]:
-    """What the download cache has for a target, as one JSON object."""
+    """Return the document of a fetch: what the download cache has for a target."""
     return {
         "target": target,
         "cache": str(outcome.cache),
@@ -88,8 +91,8 @@ def _amount(files: Sequence[Artifact]) -> dict[str, int]:
 
 
 def fetch_summary(outcomes: Mapping[str, Outcome]) -> str:
-    """What a fetch did: by target, the files that were there, have arrived, and are missing."""
-    rows = [("TARGET", "THERE ALREADY", "FETCHED", "MISSING")]
+    """Return the text on a fetch: by target, the files present before, fetched and missing."""
+    rows = [("TARGET", "PRESENT", "FETCHED", "MISSING")]
     rows += [
         (target, _files(one.present), _files(one.fetched), _files(one.lacking))
         for target, one in outcomes.items()
@@ -102,7 +105,7 @@ def _files(files: Sequence[Artifact]) -> str:
 
 
 def push_document(pushed: Pushed) -> dict[str, Any]:
-    """A push as one JSON object."""
+    """Return the document of a push."""
     return {
         "target": pushed.target,
         "reference": pushed.reference,
@@ -119,11 +122,11 @@ def push_document(pushed: Pushed) -> dict[str, Any]:
 
 
 def push_summary(pushed: Pushed, seconds: Mapping[str, float]) -> str:
-    """What a push did: blobs sent, mounted and there already, seconds, and how to pull it."""
+    """Return the text on a push: blobs by state, seconds, and the reference to pull."""
     rows = []
-    for state, title in (("sent", "sent"), ("mounted", "mounted"), ("present", "there already")):
+    for state in ("sent", "mounted", "present"):
         sizes = [blob.size for blob in pushed.blobs if blob.state == state]
-        rows.append((title, f"{len(sizes)} blobs", size(sum(sizes))))
+        rows.append((state, f"{len(sizes)} blobs", size(sum(sizes))))
     rows += [("attached", item.artifact_type, item.state) for item in pushed.attached]
     if not pushed.attached:
         rows.append(("attached", "nothing", ""))
@@ -136,7 +139,7 @@ def push_summary(pushed: Pushed, seconds: Mapping[str, float]) -> str:
 
 
 def promote_document(promoted: Promoted) -> dict[str, Any]:
-    """A promotion as one JSON object."""
+    """Return the document of a promotion."""
     return {
         "target": promoted.candidate.target,
         "reference": promoted.reference,
@@ -148,7 +151,7 @@ def promote_document(promoted: Promoted) -> dict[str, Any]:
 
 
 def promote_summary(promoted: Promoted) -> str:
-    """What a tag names now, what it named before, and on which GPU that was proven."""
+    """Return the text on a promotion: what the tag named before and names now, and its proof."""
     if promoted.unchanged:
         before = "named it before"
     else:
@@ -160,7 +163,7 @@ def promote_summary(promoted: Promoted) -> str:
 
 
 def pull_document(image: Image, layout: Path, fetched: Sequence[RemoteLayer]) -> dict[str, Any]:
-    """What was fetched of an image, as one JSON object."""
+    """Return the document of a pull: the layers that were fetched."""
     return {
         "target": image.ref,
         "manifest_digest": image.manifest_digest,
@@ -171,7 +174,7 @@ def pull_document(image: Image, layout: Path, fetched: Sequence[RemoteLayer]) ->
 
 
 def pull_summary(image: Image, layout: Path, fetched: Sequence[RemoteLayer]) -> str:
-    """What was fetched of an image, and what it is good for now."""
+    """Return the text on a pull."""
     got = size(sum(remote.blob.size for remote in fetched))
-    layers = f"fetched {len(fetched)} layers, {got}" if fetched else "nothing lies elsewhere"
+    layers = f"fetched {len(fetched)} layers, {got}" if fetched else "no layer was missing"
     return f"{image.ref}: {layers}\n  oci:{layout}:{image.ref}"

@@ -1,4 +1,4 @@
-"""`test` runs the tests of an image in it."""
+"""`test`: run the tests of an image in it."""
 
 from __future__ import annotations
 
@@ -18,40 +18,41 @@ if TYPE_CHECKING:
 _BACKENDS = ("docker", "rootfs")
 
 
-def _test_options(parser: Parser) -> None:
+def _add_test_options(parser: Parser) -> None:
     add_targets(parser)
     add = parser.add_argument
     add(
         "--backend",
         type=choice(_BACKENDS),
         metavar=one_of(_BACKENDS),
-        help="a container, or an unpacked root file system (default: as there is Docker or not)",
+        help="a container, or an unpacked root file system (default: docker if it is available)",
     )
     add(
         "--rootfs",
         type=Path,
         metavar="DIR",
-        help="the image as it was unpacked before: the store then needs no layers",
+        help="a root file system that holds the unpacked image: the store then needs no layers",
     )
     add(
         "--gpu",
         action="store_true",
-        help="what needs a GPU alone, failing where there is none; its outcome is kept as evidence",
+        help="only the tests that need a GPU; they fail without one, and their outcome is kept as "
+        "evidence",
     )
     add(
         "--roll",
         type=Path,
         metavar="CHECKOUT",
-        help="ROLL's own code from there alone, in an image of a -roll target: its inference "
-        "worker, and a whole job; with --gpu on a GPU, else on the CPU as far as it goes",
+        help="only the code of this checkout of ROLL, in an image of a -roll target: its inference "
+        "worker, and a whole job; with --gpu on a GPU, else what runs on the CPU",
     )
     add(
         "--evidence",
         type=Path,
         metavar="FILE",
-        help="where (evidence/TARGET.json beside the matrix)",
+        help="file for the evidence (default: evidence/TARGET.json beside the matrix)",
     )
-    add("pytest", nargs="*", help="options for pytest, behind --")
+    add("pytest", nargs="*", help="options for pytest, after --")
 
 
 def test(options: argparse.Namespace) -> int:
@@ -63,24 +64,24 @@ def test(options: argparse.Namespace) -> int:
     matrix, targets = chosen(options)
     if len(targets) > 1 and (options.rootfs or options.evidence):
         raise UsageError(
-            "--rootfs and --evidence are of one image, and several are named",
+            "--rootfs and --evidence belong to one image, and several are named",
             remedy="name one --target",
         )
     if options.rootfs and not (options.rootfs / "usr").is_dir():
         raise UsageError(
-            f"{options.rootfs}: no root file system there",
+            f"{options.rootfs}: no root file system",
             remedy="name the directory that `unpack.py --rootfs DIR` wrote, or leave --rootfs out",
         )
     if options.rootfs and options.backend == "docker":
         raise UsageError(
-            "--rootfs is a root file system, and --backend docker takes none",
+            "--backend docker does not take --rootfs",
             remedy="leave one of them out",
         )
     if options.roll:
         roll_checkout.read(options.roll)
         for target in targets:
             _need_ray(matrix, target)
-    how = suites.How(
+    how = suites.RunOptions(
         options.backend,
         options.rootfs,
         options.gpu,
@@ -90,7 +91,7 @@ def test(options: argparse.Namespace) -> int:
     )
     source = store.open_store(options.store, create=False)
     for target in targets:
-        image = source.load(target.id)  # one error if it is not there, not one for each test
+        image = source.load(target.id)  # one error if it is absent, not one for each test
         if not options.rootfs:
             completed(source, image, Progress())
     for target in targets:
@@ -98,7 +99,7 @@ def test(options: argparse.Namespace) -> int:
     return 0
 
 
-TEST = Command("test", test, _test_options)
+TEST = Command("test", test, _add_test_options)
 
 
 def _need_ray(matrix: Matrix, target: Target) -> None:
@@ -113,6 +114,6 @@ def _need_ray(matrix: Matrix, target: Target) -> None:
         return
     flavours = [other.id for other in matrix.targets if other.id == f"{target.id}-roll"]
     raise UsageError(
-        f"{target.id}: ROLL cannot run in it: its lock has no Ray",
+        f"{target.id}: ROLL needs Ray, which its lock does not have",
         remedy=f"name {flavours[0] if flavours else 'a target whose id ends in -roll'} instead",
     )

@@ -1,4 +1,4 @@
-"""A checkout of ROLL that a user gives: that it is one, and which commit it holds."""
+"""The checkout of ROLL that `--roll` names: whether it is one, and its commit."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _FILES = (
     "examples/start_rlvr_pipeline.py",
 )
 _USED = ("roll", "examples")
-_REMEDY = "git clone https://github.com/alibaba/ROLL DIR, and give --roll DIR"
+_REMEDY = "git clone https://github.com/alibaba/ROLL DIR, then name it: --roll DIR"
 
 
 @dataclass(frozen=True, slots=True)
 class RollCheckout:
-    """ROLL's source.
+    """A checkout of ROLL.
 
     Attributes:
         path: the work tree.
-        commit: its hexadecimal name.
+        commit: its hash.
         dirty: whether files that the tests use differ from it.
     """
 
@@ -33,14 +33,14 @@ class RollCheckout:
 
 
 def read(path: Path) -> RollCheckout:
-    """The checkout in a directory.
+    """Read the checkout in a directory.
 
     Args:
         path: the top of a work tree.
 
     Raises:
         ToolError: git is not installed.
-        UsageError: there is no work tree of ROLL, or git gives no commit of it.
+        UsageError: it is not a work tree of ROLL, or git reports no commit.
     """
     path = path.absolute()
     missing = [name for name in _FILES if not (path / name).is_file()]
@@ -50,11 +50,11 @@ def read(path: Path) -> RollCheckout:
         tree = git.Git(path)
         if tree.top.resolve() != path.resolve():
             raise UsageError(
-                f"{path}: no checkout of its own: it lies in {tree.top}", remedy=_REMEDY
+                f"{path}: no checkout of its own: it is part of {tree.top}", remedy=_REMEDY
             )
         return RollCheckout(path, tree.commit, tree.changed(*_USED))
     except FileNotFoundError:
         remedy = "install git: evidence names ROLL's commit"
         raise ToolError("git is not installed", remedy=remedy) from None
     except ValueError as error:
-        raise UsageError(f"{path}: git gives no commit of it: {error}", remedy=_REMEDY) from None
+        raise UsageError(f"{path}: git reports no commit: {error}", remedy=_REMEDY) from None

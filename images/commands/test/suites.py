@@ -1,4 +1,4 @@
-"""Runs the tests of an image of a store: tests/image, tests/gpu, tests/roll."""
+"""The run of pytest on an image of the store: tests/image, tests/gpu or tests/roll."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _SUITES = ("tests/image", "tests/gpu")
 _GPU_SUITE = "tests/gpu"
 _ROLL_SUITE = "tests/roll"
 _NEEDS = {"pytest": "pytest", "pytest-testinfra": "testinfra"}
-"""Distributions that tests/image and its siblings import, with their modules."""
+"""Distributions that these tests import, with their modules."""
 _NOTHING_RAN = 5  # pytest's exit code
 
 
 @dataclass(frozen=True, slots=True)
-class How:
-    """How an image is tested.
+class RunOptions:
+    """Which tests run, and where.
 
     Attributes:
-        backend: `docker`, `rootfs`, or None for what there is.
-        rootfs: the image as it was unpacked before, if it was; then the store needs no layers.
-        gpu: the tests that need a GPU alone; they fail where there is none.
-        evidence: where the outcome of those is kept; by default beside the matrix.
+        backend: `docker`, `rootfs`, or None for what is available.
+        rootfs: the unpacked image, if there is one; the store then needs no layers.
+        gpu: only the tests that need a GPU; they fail without one.
+        evidence: the file for their outcome; by default beside the matrix.
         extra: more options for pytest.
-        roll: a checkout of ROLL: its code alone is run, with `gpu` on a GPU, else on the CPU.
+        roll: a checkout of ROLL: only its code runs, with `gpu` on a GPU, else on the CPU.
     """
 
     backend: str | None = None
@@ -50,21 +50,21 @@ class How:
         return (_GPU_SUITE,) if self.gpu else _SUITES
 
     def options(self) -> list[str]:
-        """The options that tests/conftest.py takes."""
+        """Return the options of tests/conftest.py."""
         found = ["--backend", self.backend] if self.backend else []
         found += ["--rootfs", str(self.rootfs.absolute())] if self.rootfs else []
         found += ["--gpu"] if self.gpu else []
-        # In one word: pytest takes a directory by itself for one of tests, and ROLL has some.
+        # As one word: pytest would collect the tests of a directory that is a word of its own.
         found += [f"--roll={self.roll.absolute()}"] if self.roll else []
         found += ["--evidence", str(self.evidence.absolute())] if self.evidence else []
         return [*found, *self.extra]
 
 
 def check_installed() -> None:
-    """See that what runs the tests is there; what builds images does not bring it.
+    """Check that the distributions of the tests are installed; building images needs none.
 
     Raises:
-        ToolError: it is not.
+        ToolError: one is not.
     """
     absent = [name for name, module in _NEEDS.items() if find_spec(module) is None]
     if absent:
@@ -76,7 +76,7 @@ def check_installed() -> None:
 
 
 def run_to_the_end(command: Sequence[str]) -> int:
-    """Run a command in the checkout; gives its exit code.
+    """Run a command in the checkout and return its exit code.
 
     Ctrl-C reaches it as well, and it may have much to clean up, such as an unpacked image.
     """
@@ -89,14 +89,14 @@ def run_to_the_end(command: Sequence[str]) -> int:
             raise
 
 
-def run(target: str, *, store: Path, matrix: Path, how: How) -> None:
+def run(target: str, *, store: Path, matrix: Path, how: RunOptions) -> None:
     """Run the tests of one image; pytest prints its own report.
 
     Args:
         target: the image's name in the store.
         store: the OCI layout.
         matrix: the matrix file that the image was built from.
-        how: which tests, and where.
+        how: which tests run, and where.
 
     Raises:
         ImageTestError: a test failed, or none ran.
@@ -108,5 +108,5 @@ def run(target: str, *, store: Path, matrix: Path, how: How) -> None:
         why = "no test ran" if code == _NOTHING_RAN else "its tests did not pass"
         raise ImageTestError(
             f"{target}: {why} (pytest's exit code {code})",
-            remedy=f"one test alone: python build.py test --target {target} -- -k NAME",
+            remedy=f"to run one test: python build.py test --target {target} -- -k NAME",
         )

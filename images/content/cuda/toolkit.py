@@ -116,22 +116,22 @@ def _files(tools: Toolkit, wheels: Collection[Path], cache: Path) -> Iterator[En
     debs = [download_cache.checked(item.artifact, cache) for item in tools.debs]
     for path in debs:
         for member, content in deb_file.members(path):
-            place = missing.pop(member.name, None)
-            if place is not None:
-                yield _file(place, content(), member.mode)
+            destination = missing.pop(member.name, None)
+            if destination is not None:
+                yield _file(destination, content(), member.mode)
     for path in wheels:
         with _opened(path) as archive:
             for info in archive.infolist():
-                place = missing.pop(info.filename, None)
-                if place is not None:
-                    yield _file(place, archive.read(info), info.external_attr >> 16)
+                destination = missing.pop(info.filename, None)
+                if destination is not None:
+                    yield _file(destination, archive.read(info), info.external_attr >> 16)
     if missing:
         names = ", ".join(path.name for path in (*debs, *wheels))
         raise IntegrityError(f"{names}: missing {', '.join(sorted(missing))}")
 
 
-def _file(place: str, content: bytes, mode: int) -> Entry:
-    return of_bytes(f"{_HOME}/{place}", content, 0o755 if mode & 0o100 else 0o644)
+def _file(destination: str, content: bytes, mode: int) -> Entry:
+    return of_bytes(f"{_HOME}/{destination}", content, 0o755 if mode & 0o100 else 0o644)
 
 
 @contextmanager

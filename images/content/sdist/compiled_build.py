@@ -70,19 +70,22 @@ def build(
     return wheel_build.wheel_of(archive.name, workdir / _OUTPUT, log, _REMEDY)
 
 
-def _hooks(place: Path) -> list[str]:
+def _hooks(directory: Path) -> list[str]:
     user = sandbox.NOBODY
     return [
         # Sticky: every user may write there, but not replace root's files by links. These hooks
         # write and read them afterwards, with the host's rights.
         'mkdir -m 1777 "$1/build" "$1/build/wheel"',
         f': > "$1/build/{_OUTPUT}"; : > "$1/build/{_LOG}"',
-        f"tar-in {shlex.quote(str(place / _INPUT))} /build",
+        f"tar-in {shlex.quote(str(directory / _INPUT))} /build",
         f'chown -R {user}:{user} "$1/build/source"',
         # A failed build leaves no wheel and its reason in the log: the hook goes on.
         f'{_confined()} > "$1/build/{_LOG}" 2>&1 || rm -f "$1"/build/wheel/*',
         f'tar -C "$1/build/wheel" -cf "$1/build/{_OUTPUT}" .',
-        *(f"download /build/{name} {shlex.quote(str(place / name))}" for name in (_OUTPUT, _LOG)),
+        *(
+            f"download /build/{name} {shlex.quote(str(directory / name))}"
+            for name in (_OUTPUT, _LOG)
+        ),
     ]
 
 

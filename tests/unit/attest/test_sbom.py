@@ -32,7 +32,7 @@ def image(tmp_path: Path) -> Image:
 
 
 def parsed(image: Image, made_from: Materials = MATERIALS) -> dict[str, Any]:
-    """The SBOM, held against CycloneDX's own schema."""
+    """The SBOM, validated against CycloneDX's own schema."""
     content = sbom.document(image, made_from)
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(content.decode()) is None
     document: dict[str, Any] = json.loads(content)
@@ -113,7 +113,7 @@ def test_what_only_builds_an_sdist_is_not_in_the_image(image: Image) -> None:
     assert "setuptools" not in by_name(parsed(image))
 
 
-def test_what_is_more_than_a_wheel_s_files_is_said(image: Image) -> None:
+def test_components_that_are_not_plain_wheels_are_annotated(image: Image) -> None:
     found = by_name(parsed(image))
     assert notes(found["torch"]) == {"roll:file": "torch-2.8.0-py3-none-any.whl"}
     assert notes(found[SDIST.name])["roll:built"] == "from its sdist"

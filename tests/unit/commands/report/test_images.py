@@ -50,16 +50,16 @@ def test_layers_elsewhere_are_told_to_programs_and_people() -> None:
     rows = [line.split() for line in text.splitlines()]
     assert ["layers", "made", "1", "500", "B"] in rows
     assert ["layers", "reused", "0", "0", "B"] in rows
-    assert ["layers", "elsewhere", "1", "2", "MB"] in rows
+    assert ["layers", "not", "fetched", "1", "2", "MB"] in rows
     assert ["cache", "1", "new", "records", "500", "B", "sent"] in rows
     for told in (text, images.inspection(VALUE, LAYOUT, elsewhere)):
-        assert "not whole: 1 layers lie in localhost:5000/roll/cache" in told
+        assert "incomplete: 1 layers are only in localhost:5000/roll/cache" in told
         assert "python build.py pull --target one" in told
 
 
 def test_whole_image_has_no_word_of_elsewhere() -> None:
-    assert "whole" not in images.build_summary(VALUE, [True, False], {}, LAYOUT, {})
-    assert "whole" not in images.inspection(VALUE, LAYOUT, {})
+    assert "incomplete" not in images.build_summary(VALUE, [True, False], {}, LAYOUT, {})
+    assert "incomplete" not in images.inspection(VALUE, LAYOUT, {})
 
 
 def test_summary_tells_what_was_made_and_reused_and_how_long_it_took() -> None:
@@ -88,7 +88,7 @@ def test_inspection_shows_environment_labels_and_layers() -> None:
 def test_inspection_shows_what_lies_beside_the_image() -> None:
     beside = Referrer("application/vnd.cyclonedx+json", "x", b"12345", VALUE.descriptor, {})
     lines = images.inspection(VALUE, LAYOUT, attached=[beside]).splitlines()
-    assert lines[-2] == "about it"
+    assert lines[-2] == "attached"
     assert lines[-1].split() == [beside.artifact_type, "5", "B", beside.digest[7:19]]
 
 

@@ -22,7 +22,7 @@ def test_pull_tells_what_came() -> None:
     assert (document["target"], document["bytes"]) == ("one", 2_000_000)
     assert document["fetched"] == [VALUE.layers[0].blob.digest]
     assert "fetched 1 layers, 2 MB" in transfers.pull_summary(VALUE, LAYOUT, fetched)
-    assert "nothing lies elsewhere" in transfers.pull_summary(VALUE, LAYOUT, [])
+    assert "no layer was missing" in transfers.pull_summary(VALUE, LAYOUT, [])
 
 
 def test_push_as_a_document_and_as_text() -> None:

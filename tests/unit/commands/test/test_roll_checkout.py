@@ -60,7 +60,7 @@ def test_something_else_is_refused_with_what_is_missing(checkout: Path, name: st
 
 def test_an_export_without_a_commit_is_refused(checkout: Path, tmp_path: Path) -> None:
     (checkout / ".git").rename(tmp_path / "gone")
-    with pytest.raises(UsageError, match="git gives no commit of it"):
+    with pytest.raises(UsageError, match="git reports no commit"):
         roll_checkout.read(checkout)
 
 
