@@ -17,8 +17,8 @@ from images.build import cache_records
 from images.build.builder import BuiltLayer, CacheLookup
 from images.build.recipe import Recipe
 from images.errors import IntegrityError, RegistryError, UsageError
-from images.export.push import history, transfer
-from images.export.push.transfer import Route
+from images.export.push import history
+from images.export.push.transfer import Route, transfer_blobs
 from images.http.retry import Policy
 from images.oci.descriptor import digest_of
 from images.oci.reference import parse
@@ -213,7 +213,7 @@ def _write(
     blobs = [StoredBlob(store.blobs.path(digest), digest, size) for digest, size in sizes.items()]
     with store.workdir() as workdir:
         blobs.append(_empty_config(workdir / "config"))
-        sent = transfer.transfer(Route(store, registry, jobs, progress), blobs)
+        sent = transfer_blobs(Route(store, registry, jobs, progress), blobs)
     history.note(store, registry.canonical, sizes)
     with progress.timed("records"):
         at_once(
