@@ -49,7 +49,7 @@ def closure(suites: Sequence[Suite], packages: Sequence[str], mirror: Mirror) ->
                 remedy="correct the list of packages, or name another mirror: --debian-mirror URL",
             )
         index = _index(suites, mirror, home)
-        return [_found(index, name, version) for name, version in _CHOSEN.findall(done.stdout)]
+        return [_found(index, name, version) for name, version in chosen(done.stdout)]
 
 
 def additions(
@@ -80,15 +80,15 @@ def additions(
         done = _run([*command, *packages], home)
         if done.returncode != 0:
             raise LockError(f"apt cannot choose the packages:\n{_tail(done)}", remedy=remedy)
-        if replaced := _REPLACED.findall(done.stdout):
-            lines = (f"\n  {name}: {old} -> {new or 'removed'}" for name, old, new in replaced)
+        if lost := replaced(done.stdout):
+            lines = (f"\n  {name}: {old} -> {new or 'removed'}" for name, old, new in lost)
             raise LockError(
                 f"{', '.join(packages)}: they need other packages than the base has:"
                 f"{''.join(lines)}",
                 remedy=remedy,
             )
         index = _index(suites, mirror, home)
-        return [_found(index, name, version) for name, version in _CHOSEN.findall(done.stdout)]
+        return [_found(index, name, version) for name, version in chosen(done.stdout)]
 
 
 def exactly(suites: Sequence[Suite], versions: Mapping[str, str], mirror: Mirror) -> list[Deb]:
@@ -101,6 +101,16 @@ def exactly(suites: Sequence[Suite], versions: Mapping[str, str], mirror: Mirror
     with _private(suites, mirror) as home:
         index = _index(suites, mirror, home)
         return [_found(index, name, version) for name, version in versions.items()]
+
+
+def chosen(simulation: str) -> list[tuple[str, str]]:
+    """Return the packages that `apt-get --simulate install` installs, by name and version."""
+    return _CHOSEN.findall(simulation)
+
+
+def replaced(simulation: str) -> list[tuple[str, str, str]]:
+    """Return the installed packages that it replaces: name, old version, and new one or ""."""
+    return _REPLACED.findall(simulation)
 
 
 def _found(index: Mapping[tuple[str, str], Deb], name: str, version: str) -> Deb:

@@ -1,4 +1,4 @@
-"""Wheels that the package index does not have: brought from a directory, found in the cache."""
+"""Wheels that the package index does not have: copied from a directory, found in the cache."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_damaged_custom_wheel_in_the_cache_is_not_used_and_is_replaced(
     assert kept.read_bytes() == wheel.read_bytes()
 
 
-def test_custom_wheel_whose_record_is_wrong_is_taken_by_the_word_for_it(
+def test_custom_wheel_whose_record_is_wrong_is_taken_if_the_matrix_says_so(
     owner: Target, wheel: Path, tmp_path: Path
 ) -> None:
     write_wheel(wheel.parent, {"x.py": b""}, name="roll_demo_kernel", version="1.0+cu12", record="")
@@ -130,9 +130,7 @@ def test_custom_wheel_whose_record_is_wrong_is_taken_by_the_word_for_it(
 
 
 @pytest.mark.parametrize(("name", "said"), [("none", "no such"), ("file", "not a")])
-def test_directory_that_is_none_is_reported(
-    owner: Target, tmp_path: Path, name: str, said: str
-) -> None:
+def test_not_a_directory_is_reported(owner: Target, tmp_path: Path, name: str, said: str) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match=f"--wheels .*/{name}: {said} directory"):
         custom_wheels.add([owner], tmp_path / name, tmp_path / "cache")
@@ -144,7 +142,7 @@ def test_wheel_that_the_resolution_does_not_take_is_refused(owner: Target) -> No
         custom_wheels.check(owner, [other])
 
 
-def test_no_index_is_asked_for_an_custom_wheel(owner: Target, tmp_path: Path) -> None:
+def test_no_index_is_asked_for_a_custom_wheel(owner: Target, tmp_path: Path) -> None:
     (named,) = owner.wheels
     file = Artifact(named.filename, named.sha256, 1)
     item = Distribution("roll-demo-kernel", "1.0+cu12", file, "my.yaml:70")

@@ -52,6 +52,6 @@ def test_edited_and_missing_locks_are_refused(lock: Path) -> None:
         extra_lock.read(lock, PACKAGES, BASE)
 
 
-def test_what_the_base_has_is_asked_of_nobody(tmp_path: Path) -> None:
+def test_packages_of_the_base_need_no_mirror(tmp_path: Path) -> None:
     text = shared_locks.of_packages(["iproute2", "curl"], BASE, NOWHERE, tmp_path)
     assert [line for line in text.splitlines() if not line.startswith("#")] == []

@@ -39,7 +39,7 @@ def refused(path: Path) -> str:
     return error.value.message
 
 
-def test_what_was_sealed_is_read(path: Path) -> None:
+def test_sealed_lines_are_read(path: Path) -> None:
     assert sealed_text.read(path, remedy="") == sealed_text.Sealed(path, INPUTS, tuple(LINES))
     assert of_inputs(path, INPUTS)
     assert not of_inputs(path, sha256.of_json({"a": 2}))
@@ -88,7 +88,7 @@ def test_line_ends_that_git_changed_are_refused(path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"one==1\n", b"\xff\xfe", b"\xef\xbb\xbf# Locked"])
-def test_what_is_no_lock_is_refused(path: Path, content: bytes) -> None:
+def test_other_files_are_refused(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     refused(path)
 

@@ -1,4 +1,4 @@
-"""Each fault of a matrix, told with its line."""
+"""Each fault of a matrix is reported with its line."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ from tests.unit.inputs.matrix.conftest import SMALL, Reader, line_of
         ("defaults:", "defaults:\n  budget: {size: -1GB, why: x}", "budget", "is not a size"),
     ],
 )  # fmt: skip
-def test_a_fault_is_told_with_its_line(
+def test_a_fault_is_reported_with_its_line(
     read: Reader, old: str, new: str, at: str, said: str
 ) -> None:
     text = SMALL.replace(old, new, 1)

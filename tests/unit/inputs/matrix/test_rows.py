@@ -125,7 +125,7 @@ def test_an_unknown_target_is_answered_with_the_list(read: Reader, word: str, hi
 OWN = f"reg.example.com/base@sha256:{'a' * 64}"
 
 
-def test_own_base_of_all_or_of_one_row(read: Reader) -> None:
+def test_custom_base_of_all_or_of_one_row(read: Reader) -> None:
     every = read(SMALL.replace("suite: bookworm", f"image: {OWN}"))
     assert (every.base.suite, every.base.image) == ("", OWN)
     assert [target.base for target in every.targets] == [OWN, OWN]
@@ -137,7 +137,7 @@ def test_own_base_of_all_or_of_one_row(read: Reader) -> None:
     assert [target.base for target in read(back).targets] == [OWN, ""]
 
 
-def test_own_base_makes_no_lock_stale(read: Reader) -> None:
+def test_custom_base_makes_no_lock_stale(read: Reader) -> None:
     before = [target.resolve_inputs() for target in read().targets]
     after = read(SMALL.replace("suite: bookworm", f"image: {OWN}")).targets
     assert [target.resolve_inputs() for target in after] == before

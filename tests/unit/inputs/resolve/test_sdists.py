@@ -91,7 +91,7 @@ def test_wheel_is_taken_of_what_may_come_as_an_sdist(index: Index, tmp_path: Pat
     assert names(found) == ["both whl"]
 
 
-def test_sdist_that_nobody_allowed_is_refused_and_does_not_run(
+def test_sdist_that_is_not_allowed_is_refused_and_does_not_run(
     index: Index, tmp_path: Path
 ) -> None:
     sdist(index, tmp_path / "ran", "stranger", "")

@@ -75,7 +75,7 @@ def test_requirement_that_changes_an_engines_version_is_refused_with_both_ways_o
     assert "{locked}" in (error.value.remedy or "")
 
 
-def test_requirement_that_nobody_publishes_is_no_conflict_with_the_engine(
+def test_unpublished_requirement_is_no_conflict_with_the_engine(
     engine: Matrix, tmp_path: Path
 ) -> None:
     roll = flavour(engine, "six>=99")

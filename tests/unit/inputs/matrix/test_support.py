@@ -1,4 +1,4 @@
-"""Compilers, locks and the runtime's table: what a matrix is held against."""
+"""A matrix is checked against compilers, locks and the runtime's table."""
 
 from __future__ import annotations
 
