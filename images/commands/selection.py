@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def matrix_of(options: argparse.Namespace) -> Matrix:
-    """The matrix that the options name, validated."""
+    """Return the matrix that the options name, validated."""
     from images.inputs.matrix.load import load
 
     return load(options.matrix)
