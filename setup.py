@@ -1,4 +1,4 @@
-"""Refuses an older Python in words: an old pip complains of a dependency before `requires-python`.
+"""Reports an older Python: an old pip fails on a dependency before it checks `requires-python`.
 
 All settings are in pyproject.toml.
 """

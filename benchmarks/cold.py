@@ -37,7 +37,7 @@ from images.content.debian import rootfs  # noqa: E402
 from images.inputs.fetch import download_cache  # noqa: E402
 from images.inputs.lock import base_lock, target_lock  # noqa: E402
 from images.inputs.lock.distribution import Distribution  # noqa: E402
-from images.inputs.matrix import matrix  # noqa: E402
+from images.inputs.matrix.load import load  # noqa: E402
 from images.oci.descriptor import COMPRESSIONS  # noqa: E402
 from images.oci.image import Layer  # noqa: E402
 from images.oci.store.store import Store, open_store  # noqa: E402
@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "roll-images")
     parser.add_argument("--rounds", type=int, default=1)
     options = parser.parse_args()
-    whole = matrix.load(ROOT / "matrix.yaml")
+    whole = load(ROOT / "matrix.yaml")
     wheels = target_lock.read(whole, whole.target(options.target)).distributions
     store = open_store(options.store, create=False)
     layers = store.load(options.target).layers

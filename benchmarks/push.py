@@ -32,8 +32,8 @@ from images.attest.provenance import Build  # noqa: E402
 from images.build.prepare import Prepared  # noqa: E402
 from images.commands.selection import inputs_of  # noqa: E402
 from images.inputs.lock import base_lock, cuda_lock  # noqa: E402
-from images.inputs.matrix import matrix as matrices  # noqa: E402
-from images.inputs.matrix.matrix import Matrix, Target  # noqa: E402
+from images.inputs.matrix.load import load  # noqa: E402
+from images.inputs.matrix.records import Matrix, Target  # noqa: E402
 from images.oci.image import Image, Layer  # noqa: E402
 from images.oci.layer import writer  # noqa: E402
 from images.oci.layer.entry import of_bytes  # noqa: E402
@@ -96,7 +96,7 @@ def main() -> None:
         "--place", type=Path, required=True, help="on the store's disk, with room for the image"
     )
     options = parser.parse_args()
-    target, matrix = options.target, matrices.load(ROOT / "matrix.yaml")
+    target, matrix = options.target, load(ROOT / "matrix.yaml")
     options.place.mkdir(parents=True, exist_ok=True)
     runs = []
     with TemporaryDirectory(prefix="push-", dir=options.place) as work:

@@ -1,7 +1,7 @@
-"""Text that somebody else may have written, as a terminal may show it.
+"""Untrusted text, escaped for a terminal.
 
-Escape sequences of a registry's answer, a wheel's file name or an image's label could clear the
-screen, change the window's title, or make a failure look like success. This module travels in every
+Escape sequences in a registry's response, a wheel's file name or an image's label could clear the
+screen, change the window's title, or make a failure look like success. This module is in every
 bundle (see `images.unbundle`).
 """
 
@@ -11,16 +11,16 @@ _LINE_ENDS = "\n\t"
 
 
 def line(text: str) -> str:
-    """The text with an escape in the place of each character that is not for printing.
+    """Return the text with an escape for each character that is not printable.
 
-    That is as Unicode has it (`str.isprintable`): controls, line ends among them, what turns the
-    direction of text, halves of surrogate pairs, spaces that look like others.
+    By Unicode (`str.isprintable`) these are controls including line ends, marks that change the
+    direction of text, halves of surrogate pairs, and spaces other than U+0020.
     """
     return text if text.isprintable() else "".join(map(_shown, text))
 
 
 def lines(text: str) -> str:
-    """The same for text of several lines: line ends and tabs stay."""
+    """Return the same for text of several lines: line ends and tabs stay."""
     if text.isprintable():
         return text
     return "".join(one if one in _LINE_ENDS else _shown(one) for one in text)

@@ -1,6 +1,6 @@
-"""What the builder itself needs of Python: asked before any other module of it is loaded.
+"""Requirements of the builder itself, checked before any other module of it is loaded.
 
-This module alone is read by every Python 3 that people may try: it keeps to the syntax of 3.8.
+Any Python 3 that a user tries may load this module: it keeps to the syntax of 3.8.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ import sys
 from typing import NoReturn
 
 OLDEST = (3, 10)
-"""The oldest Python that runs the builder; `requires-python` in pyproject.toml says the same."""
+"""The oldest Python that runs the builder; `requires-python` in pyproject.toml has the same."""
 
 EXIT_CODE = 8
-"""That of `errors.ToolError`: a program is missing."""
+"""The exit code of `errors.ToolError`: a program is missing."""
 
 _SET_UP = "python3 -m venv .venv && . .venv/bin/activate && pip install ."
 
 
 def missing() -> str:
-    """Why this Python cannot run the builder, and the remedy; empty if it can."""
+    """Return why this Python cannot run the builder, with the remedy; empty if it can."""
     if sys.version_info < OLDEST:
         oldest = ".".join(map(str, OLDEST))
         return (
@@ -31,19 +31,19 @@ def missing() -> str:
 
 
 def is_foreign(error: ModuleNotFoundError) -> bool:
-    """Whether a module that was not found is another project's."""
+    """Return whether a module that was not found belongs to another project."""
     name = (error.name or "").partition(".")[0]
     return bool(name) and name not in ("images", "tests", "build")
 
 
 def absent(error: ModuleNotFoundError) -> str:
-    """Which package is not installed, and the remedy."""
+    """Return which package is not installed, with the remedy."""
     name = (error.name or "").partition(".")[0]
     return f"{sys.executable} has no package {name!r}, which build.py needs: {_SET_UP}"
 
 
 def refuse(reason: str) -> NoReturn:
-    """End the program with a line on standard error.
+    """Print an error and exit.
 
     Raises:
         SystemExit: always.

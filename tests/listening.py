@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 def listening(
     handler: type[BaseHTTPRequestHandler], tls: ssl.SSLContext | None = None
 ) -> Iterator[int]:
-    """A server until the block ends; gives its port. Clients that hang up are not reported.
+    """Run a server until the block ends; yield its port. Clients that hang up are not reported.
 
     Args:
         handler: answers the requests.

@@ -12,7 +12,7 @@ from images.build import grouping
 from images.inputs.lock import distribution, target_lock
 from images.inputs.lock.distribution import Distribution
 from images.inputs.lock.target_lock import Lock
-from images.inputs.matrix import matrix
+from images.inputs.matrix.load import load
 from images.inputs.resolve import uv
 
 BASE = "bench-base:latest"
@@ -156,7 +156,7 @@ class Context:
 
 def locked(checkout: Checkout, target: str) -> Lock:
     """The lock of a target as the sources have it now."""
-    whole = matrix.load(checkout.matrix)
+    whole = load(checkout.matrix)
     return target_lock.read(whole, whole.target(target))
 
 

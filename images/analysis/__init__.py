@@ -1,4 +1,4 @@
-"""What is in images, built or planned: `plan`, `diff`, `sizes`, size budgets.
+"""Analysis of images, built or planned: `plan`, `diff`, `sizes`, size budgets.
 
 Imports `build` and what that may know.
 """

@@ -1,9 +1,9 @@
-"""The size that the matrix allows an image, held against what was made."""
+"""The check of an image against the size that the matrix allows it."""
 
 from __future__ import annotations
 
 from images.errors import BudgetError
-from images.inputs.matrix.target import Target
+from images.inputs.matrix.records import Target
 from images.oci.image import Image
 from images.oci.store.store import Store
 from images.util.progress import size
@@ -17,7 +17,7 @@ def check(target: Target, image: Image, store: Store) -> None:
     Args:
         target: the row of the matrix.
         image: what was made of it.
-        store: what holds its layers, and perhaps an earlier image of that name.
+        store: that its layers are in, and perhaps an earlier image of that name.
 
     Raises:
         BudgetError: it is larger; the message names what grew most, or what is largest.
@@ -26,7 +26,7 @@ def check(target: Target, image: Image, store: Store) -> None:
     in_gzip = any(layer.blob.media_type.endswith("gzip") for layer in image.layers)
     if budget is None or in_gzip or image.size <= budget.size:
         return
-    from images.analysis import growth  # for an image that is too large alone
+    from images.analysis import growth  # only for an image that is too large
 
     over = size(image.size - budget.size)
     listed = "".join(f"\n    {line}" for line in growth.blamed(target.id, image, store))

@@ -1,4 +1,4 @@
-"""Which packages made an image grow, against an earlier one of its name."""
+"""Packages that made an image grow, compared with an earlier one of its name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from images.analysis import compare, packages, summary
-from images.analysis.summary import Outline, PackageKind, Part
+from images.analysis.summary import ImageSummary, LayerSummary, PackageKind
 from images.build.titles import Kind
 from images.oci.image import Image
 from images.oci.store.store import Store
@@ -22,7 +22,7 @@ class Growth:
 
     Attributes:
         what: its package with both versions, or its title and the packages in it that differ.
-        bytes: compressed, that it is larger than what was in its place.
+        bytes: compressed, by which it is larger than its predecessor.
     """
 
     what: str
@@ -30,10 +30,10 @@ class Growth:
 
 
 def blamed(name: str, image: Image, store: Store) -> Iterator[str]:
-    """Lines that name what grew most, or what is largest where there is nothing to compare with.
+    """Make lines that name what grew most, or what is largest where nothing can be compared.
 
     Raises:
-        IntegrityError: a layer must be looked into and is damaged.
+        IntegrityError: a layer must be read and is damaged.
     """
     made = summary.of_image(name, image)
     if name in store.images():
@@ -43,38 +43,38 @@ def blamed(name: str, image: Image, store: Store) -> Iterator[str]:
             yield from (f"  +{size(item.bytes)}  {item.what}" for item in grown)
             return
     yield "its largest layers:"
-    largest = sorted(made.parts, key=lambda part: -part.size)[:_NAMED]
-    yield from (f"  {size(part.size)}  {part.title}" for part in largest)
+    largest = sorted(made.layers, key=lambda layer: -layer.size)[:_NAMED]
+    yield from (f"  {size(layer.size)}  {layer.title}" for layer in largest)
 
 
-def growths(before: Outline, made: Outline, store: Store) -> list[Growth]:
-    """The layers of an image that grew most against another one, the most grown first.
+def growths(before: ImageSummary, made: ImageSummary, store: Store) -> list[Growth]:
+    """Return the layers that grew most since another image, the most grown first.
 
     Raises:
-        IntegrityError: a layer must be looked into and is damaged.
+        IntegrityError: a layer must be read and is damaged.
     """
     had, has = set(before.identities), set(made.identities)
-    gone = [part for part in before.parts if part.identity not in has]
-    came = [part for part in made.parts if part.identity not in had]
-    sizes = {part.name.any_version: part.size for part in gone}
-    grown = [(part.size - sizes.get(part.name.any_version, 0), part) for part in came]
+    gone = [layer for layer in before.layers if layer.identity not in has]
+    came = [layer for layer in made.layers if layer.identity not in had]
+    sizes = {layer.name.any_version: layer.size for layer in gone}
+    grown = [(layer.size - sizes.get(layer.name.any_version, 0), layer) for layer in came]
     grown.sort(key=lambda item: -item[0])
     differ = {(change.kind, change.name): change for change in compare.changes(gone, came, store)}
     return [
-        Growth(_described(part, differ, store), more) for more, part in grown[:_NAMED] if more > 0
+        Growth(_described(layer, differ, store), more) for more, layer in grown[:_NAMED] if more > 0
     ]
 
 
 def _described(
-    part: Part, differ: Mapping[tuple[PackageKind, str], compare.Change], store: Store
+    layer: LayerSummary, differ: Mapping[tuple[PackageKind, str], compare.Change], store: Store
 ) -> str:
-    held = packages.packages(part, store)
+    held = packages.packages(layer, store)
     words = [
         _words(change) for package in held if (change := differ.get((package.kind, package.name)))
     ]
-    if len(held) == 1 and words and part.name.kind is not Kind.BUCKET:
+    if len(held) == 1 and words and layer.name.kind is not Kind.BUCKET:
         return words[0]
-    return f"{part.title}: {', '.join(words)}" if words else part.title
+    return f"{layer.title}: {', '.join(words)}" if words else layer.title
 
 
 def _words(change: compare.Change) -> str:
@@ -84,5 +84,5 @@ def _words(change: compare.Change) -> str:
 
 
 def exact(amount: int) -> str:
-    """Bytes with all digits that count: 4.30 GB may be more than 4.3GB."""
+    """Return bytes with all digits that count: 4.30 GB may be more than 4.3GB."""
     return f"{amount / 10**9:.3f} GB" if amount >= 10**9 else size(amount)

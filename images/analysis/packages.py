@@ -1,7 +1,7 @@
-"""Which packages a layer holds: by its outline, by its name, or by looking into it.
+"""Packages in a layer: from its summary, from its name, or by reading it.
 
 A layer of one wheel is named after it, so that only the layers of the base and of small
-distributions must ever be opened.
+distributions must ever be read.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from contextlib import closing
 
 from images import image_paths
-from images.analysis.summary import Package, Part, of_compiler
+from images.analysis.summary import LayerSummary, Package, of_compiler
 from images.build.titles import Kind
 from images.errors import IntegrityError
 from images.oci.descriptor import Blob
 from images.oci.store.store import Store
 
 _EMPTY = (Kind.VENV, Kind.LINKS, Kind.LOGIN)
-"""Kinds of layers that hold no package."""
+"""Kinds of layers without packages."""
 
 _METADATA = re.compile(
     re.escape(image_paths.SITE_PACKAGES)
@@ -30,26 +30,26 @@ _DPKG_FILES = re.compile(r"var/lib/dpkg/info/(?P<name>[^/:]+)(:[^/]+)?\.list")
 _STANZA = re.compile(r"^(Package|Version): (.+)$", re.MULTILINE)
 
 
-def packages(part: Part, store: Store | None) -> tuple[Package, ...]:
-    """The packages of a layer.
+def packages(layer: LayerSummary, store: Store | None) -> tuple[Package, ...]:
+    """Return the packages of a layer.
 
     Args:
-        part: the layer.
-        store: what holds it, if it is made.
+        layer: the layer.
+        store: that it is in, if it is made.
 
     Raises:
-        IntegrityError: the layer must be looked into and is damaged.
+        IntegrityError: the layer must be read and is damaged.
     """
-    if part.packages is not None:
-        return part.packages
-    kind, name, version = part.name
+    if layer.packages is not None:
+        return layer.packages
+    kind, name, version = layer.name
     if kind is Kind.COMPILER:
         return (of_compiler(version),)
     if kind is Kind.DISTRIBUTION:
         return (Package("distribution", name, version),)
-    if kind in _EMPTY or part.blob is None or store is None:
+    if kind in _EMPTY or layer.blob is None or store is None:
         return ()
-    return tuple(sorted(_inside(store, part.blob)))
+    return tuple(sorted(_inside(store, layer.blob)))
 
 
 def _inside(store: Store, blob: Blob) -> Iterator[Package]:
@@ -68,13 +68,16 @@ def _inside(store: Store, blob: Blob) -> Iterator[Package]:
                 installed.add(found["name"])
             elif member.name == _DPKG_STATUS and member.type == tarfile.REGTYPE:
                 status = b"".join(bytes(piece) for piece in tar.content(member))
-        # The status is of the whole image; what a layer installs has its list of files there.
-        every = not installed  # an own base may have come without the lists
+        # The status is of the whole image; what a layer installs has its list of files in it.
+        every = not installed  # a custom base may lack the lists
         yield from (package for package in _debs(status) if every or package.name in installed)
 
 
 def _distribution(name: str, version: str) -> Package:
-    """As a lock writes it: a directory may have capitals, underscores and another version form."""
+    """Return a distribution as a lock writes it.
+
+    Its directory may have capitals, underscores and another form of the version.
+    """
     from packaging.utils import canonicalize_name
     from packaging.version import InvalidVersion, Version
 
@@ -86,7 +89,7 @@ def _distribution(name: str, version: str) -> Package:
 
 
 def _debs(status: bytes) -> Iterator[Package]:
-    """The packages of dpkg's status file: deb-control(5) stanzas."""
+    """Parse the packages of dpkg's status file: deb-control(5) stanzas."""
     for stanza in status.decode(errors="replace").split("\n\n"):
         fields = dict(_STANZA.findall(stanza))
         if len(fields) == 2:

@@ -1,4 +1,4 @@
-"""What the images of a matrix share: the union of their layers against their sum.
+"""The layers that images of a matrix share: their union compared with their sum.
 
 The yardstick is what sharing whole wheels would allow: each wheel once, whatever shares its layer.
 """
@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from images.analysis import summary
-from images.analysis.summary import Outline, Part
+from images.analysis.summary import ImageSummary, LayerSummary
 from images.build import prepare
 from images.errors import LockError
 from images.inputs.lock.artifact import Artifact
-from images.inputs.matrix.matrix import Matrix
+from images.inputs.matrix.records import Matrix
 from images.oci.descriptor import COMPRESSIONS
 from images.oci.store.store import Store
 
@@ -43,14 +43,14 @@ class Row:
 
     Attributes:
         id: of the target.
-        image: as it lies in the store; None where it is not built.
-        files: bytes of its locked wheels and sdists; None without a lock that is of today.
+        image: as it is in the store; None where it is not built.
+        files: bytes of its locked wheels and sdists; None where its lock is missing or stale.
         alone: bytes of layers that no other image of the store has.
         budget: bytes that the image may have, if the matrix says.
     """
 
     id: str
-    image: Outline | None
+    image: ImageSummary | None
     files: int | None
     alone: int
     budget: int | None
@@ -60,13 +60,13 @@ class Row:
 class Common:
     """A layer, and how many images of the store have it."""
 
-    part: Part
+    layer: LayerSummary
     images: int
 
 
 @dataclass(frozen=True, slots=True)
 class Sharing:
-    """What a matrix and a store come to.
+    """Sizes over a matrix and a store.
 
     Attributes:
         rows: all targets, in the matrix's order.
@@ -89,10 +89,10 @@ class Sharing:
 
 
 def measure(matrix: Matrix, store: Store | None) -> Sharing:
-    """Sizes over all targets of a matrix, as far as they are built or locked."""
+    """Measure all targets of a matrix, as far as they are built or locked."""
     built = store.images() if store else {}
     names = [target.id for target in matrix.targets if target.id in built]
-    loaded = store.load_all(names) if store else []
+    loaded = store.load_several(names) if store else []
     images = {image.ref: summary.of_image(image.ref, image) for image in loaded}
     planned = _planned(matrix, store)
     files = {name: _files(found[0]) for name, found in planned.items()}
@@ -107,44 +107,44 @@ def measure(matrix: Matrix, store: Store | None) -> Sharing:
         )
         for target in matrix.targets
     )
-    parts = {part.identity: part for image in images.values() for part in image.parts}
-    union = sum(part.size for part in parts.values())
+    layers = {layer.identity: layer for image in images.values() for layer in image.layers}
+    union = sum(layer.size for layer in layers.values())
     return Sharing(
         rows,
         Share(sum(image.size for image in images.values()), union),
-        whole_wheels(parts.values(), _contents(planned)),
+        whole_wheels(layers.values(), _contents(planned)),
         _share(files.values()),
         tuple(
-            Common(part, counts[part.identity])
-            for part in sorted(parts.values(), key=lambda part: (-part.size, part.title))
+            Common(layer, counts[layer.identity])
+            for layer in sorted(layers.values(), key=lambda layer: (-layer.size, layer.title))
         ),
     )
 
 
-def whole_wheels(parts: Iterable[Part], files: Mapping[str, Sequence[Artifact]]) -> int:
-    """What different layers would come to if each wheel in them were there once.
+def whole_wheels(layers: Iterable[LayerSummary], files: Mapping[str, Sequence[Artifact]]) -> int:
+    """Return the bytes of different layers if each wheel in them were there once.
 
     A wheel's bytes in a layer of several are its part of the layer by the size of the wheel files;
     of several such values the smallest counts, so that the yardstick is never too long.
 
     Args:
-        parts: layers, each identity once.
-        files: by identity, the wheels in a layer; a layer that is not there counts as a whole.
+        layers: layers, each identity once.
+        files: by identity, the wheels in a layer; a layer that is not in it counts as a whole.
     """
     wheels: dict[str, float] = {}
     whole = 0
-    for part in parts:
-        held = files.get(part.identity, ())
+    for layer in layers:
+        held = files.get(layer.identity, ())
         weight = sum(file.size for file in held)
-        whole += 0 if held else part.size
+        whole += 0 if held else layer.size
         for file in held:
-            size = part.size * file.size / weight
+            size = layer.size * file.size / weight
             wheels[file.sha256] = min(size, wheels.get(file.sha256, size))
     return whole + round(sum(wheels.values()))
 
 
-def _planned(matrix: Matrix, store: Store | None) -> dict[str, list[Outline]]:
-    """What a build of each locked target would make, in each compression."""
+def _planned(matrix: Matrix, store: Store | None) -> dict[str, list[ImageSummary]]:
+    """Return the layers that a build of each locked target has, in each compression."""
     found, shared = {}, prepare.Shared(store)
     for target in matrix.targets:
         try:
@@ -153,25 +153,25 @@ def _planned(matrix: Matrix, store: Store | None) -> dict[str, list[Outline]]:
                 for compression in COMPRESSIONS
             ]
         except LockError:
-            continue  # `list` and `lock --check` say so; there is nothing to add up
+            continue  # `list` and `lock --check` report it; there is nothing to add up
     return found
 
 
-def _contents(planned: Mapping[str, Sequence[Outline]]) -> dict[str, tuple[Artifact, ...]]:
+def _contents(planned: Mapping[str, Sequence[ImageSummary]]) -> dict[str, tuple[Artifact, ...]]:
     return {
-        part.identity: part.files
-        for outlines in planned.values()
-        for found in outlines
-        for part in found.parts
+        layer.identity: layer.files
+        for images in planned.values()
+        for found in images
+        for layer in found.layers
     }
 
 
-def _files(planned: Outline) -> list[Artifact]:
-    return [file for part in planned.parts for file in part.files]
+def _files(planned: ImageSummary) -> list[Artifact]:
+    return [file for layer in planned.layers for file in layer.files]
 
 
-def _alone(image: Outline, counts: Mapping[str, int]) -> int:
-    return sum(part.size for part in image.parts if counts[part.identity] == 1)
+def _alone(image: ImageSummary, counts: Mapping[str, int]) -> int:
+    return sum(layer.size for layer in image.layers if counts[layer.identity] == 1)
 
 
 def _share(targets: Iterable[Sequence[Artifact]]) -> Share:

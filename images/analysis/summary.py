@@ -1,6 +1,6 @@
-"""The layers of an image, made or not: what is shared and what must be pulled is seen from these.
+"""Summaries of images, built or planned: what is shared and what must be pulled follows from them.
 
-An outline is of a target, by its locks alone (`of_target`), or of an image as it lies in a store
+A summary is of a target, from its locks alone (`of_target`), or of an image in a store
 (`of_image`). Nothing is fetched or made for it.
 """
 
@@ -16,7 +16,7 @@ from images.build.titles import Kind, LayerName
 from images.content import runtime_wheel
 from images.errors import LockError
 from images.inputs.lock.artifact import Artifact
-from images.inputs.matrix.matrix import Matrix, Target
+from images.inputs.matrix.records import Matrix, Target
 from images.oci.descriptor import Blob, Compression
 from images.oci.image import Image
 from images.oci.store.store import Store
@@ -40,16 +40,16 @@ class Package(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """A layer of an outline.
+class LayerSummary:
+    """A layer of an image, made or planned.
 
     Attributes:
         name: what it is.
         key: the digest of its inputs; "" where only the layer itself is known.
         blob: the layer, if a store has it.
         weight: bytes of the locked files that it is made from.
-        files: the locked wheels and sdists that it holds; none where it is made of other things.
-        packages: what it holds; None where only the layer itself can tell (`contents.packages`).
+        files: the locked wheels and sdists that it installs; none where it is made of other things.
+        packages: what it contains; None where only the layer itself shows it (`packages.packages`).
     """
 
     name: LayerName
@@ -76,30 +76,30 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Outline:
-    """The layers of an image.
+class ImageSummary:
+    """An image, built or planned.
 
     Attributes:
-        name: of the target, or what the image was asked for by.
+        name: of the target, or the name that was asked for.
         digest: of the manifest; None where it is not built.
-        parts: lowest first.
+        layers: lowest first.
         renewed: whether a build would make other layers today: the locks or the builder changed.
     """
 
     name: str
     digest: str | None
-    parts: tuple[Part, ...]
+    layers: tuple[LayerSummary, ...]
     renewed: bool = False
 
     @property
     def size(self) -> int:
         """Bytes of all layers."""
-        return sum(part.size for part in self.parts)
+        return sum(layer.size for layer in self.layers)
 
     @property
     def identities(self) -> list[str]:
         """Of all layers, lowest first."""
-        return [part.identity for part in self.parts]
+        return [layer.identity for layer in self.layers]
 
 
 def of_target(
@@ -108,8 +108,8 @@ def of_target(
     store: Store | None,
     compression: Compression,
     shared: Shared | None = None,
-) -> Outline:
-    """What a build of a target would make.
+) -> ImageSummary:
+    """Summarise what a build of a target would make.
 
     Args:
         matrix: that the target is of.
@@ -123,17 +123,17 @@ def of_target(
     """
     shared = shared or Shared(store)
     inputs = prepare.inputs_of(matrix, target, compression, shared)
-    parts = (_of_recipe(recipe, inputs, shared.known(recipe.key)) for recipe in inputs.recipes())
-    return Outline(target.id, None, tuple(parts))
+    layers = (_of_recipe(recipe, inputs, shared.known(recipe.key)) for recipe in inputs.recipes())
+    return ImageSummary(target.id, None, tuple(layers))
 
 
-def _of_recipe(recipe: Recipe, inputs: Inputs, blob: Blob | None) -> Part:
+def _of_recipe(recipe: Recipe, inputs: Inputs, blob: Blob | None) -> LayerSummary:
     if recipe.installed:
         files = tuple(item.artifact for item in recipe.installed)
         weight = sum(file.size for file in files)  # without what an sdist is built with
     else:
         files, weight = (), recipe.weight
-    return Part(recipe.name, recipe.key, blob, weight, files, _packages(recipe, inputs))
+    return LayerSummary(recipe.name, recipe.key, blob, weight, files, _packages(recipe, inputs))
 
 
 def _packages(recipe: Recipe, inputs: Inputs) -> tuple[Package, ...]:
@@ -148,21 +148,23 @@ def _packages(recipe: Recipe, inputs: Inputs) -> tuple[Package, ...]:
 
 
 def of_compiler(version: str) -> Package:
-    """The CUDA compiler as one package."""
+    """Return the CUDA compiler as one package."""
     return Package("toolkit", "cuda-compiler", version)
 
 
-def of_image(name: str, image: Image) -> Outline:
-    """The layers of an image in a store."""
-    parts = tuple(Part(titles.parse(layer.title), "", layer.blob) for layer in image.layers)
-    return Outline(name, image.manifest_digest, parts)
+def of_image(name: str, image: Image) -> ImageSummary:
+    """Summarise an image in a store."""
+    layers = tuple(
+        LayerSummary(titles.parse(layer.title), "", layer.blob) for layer in image.layers
+    )
+    return ImageSummary(name, image.manifest_digest, layers)
 
 
-def find(name: str, matrix: Matrix, store: Store | None, compression: Compression) -> Outline:
-    """The outline that a name stands for: of an image of the store, else of a target.
+def find(name: str, matrix: Matrix, store: Store | None, compression: Compression) -> ImageSummary:
+    """Return the summary for a name: of an image of the store, else of a target.
 
     Args:
-        name: a target's id, or the digest of an image in the store or how it begins.
+        name: a target's id, or the digest of an image in the store, or its beginning.
         matrix: the targets.
         store: where images may be.
         compression: of layers that are not made.
@@ -181,8 +183,8 @@ def find(name: str, matrix: Matrix, store: Store | None, compression: Compressio
     raise suggest.no_image(name, ids, names, also=", or the digest of an image in the store")
 
 
-def _is_renewed(built: Outline, matrix: Matrix, name: str, store: Store) -> bool:
-    blob = built.parts[0].blob if built.parts else None
+def _is_renewed(built: ImageSummary, matrix: Matrix, name: str, store: Store) -> bool:
+    blob = built.layers[0].blob if built.layers else None
     compression: Compression = "zstd" if blob and blob.media_type.endswith("zstd") else "gzip"
     try:
         today = of_target(matrix, matrix.target(name), store, compression)

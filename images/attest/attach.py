@@ -1,7 +1,7 @@
-"""What is said about an image beside it: its SBOM and its provenance.
+"""The SBOM and the provenance of an image, attached to it in the store.
 
-Both are made when the image is: the locks of a checkout go on, the image does not. They lie in the
-store as OCI artifacts with the image as their subject, and are pushed as such.
+Both are made with the image: the locks of a checkout change later, the image does not. They are OCI
+artifacts with the image as their subject, in the store and in registries.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _PREDICATE = "in-toto.io/predicate-type"  # as BuildKit names it
 
 
 def complete(store: Store, image: Image, made_from: Materials, build: Build) -> None:
-    """Keep what the store lacks of an image's SBOM and provenance.
+    """Add the SBOM and the provenance of an image to the store, where it lacks them.
 
-    The provenance of the first build that gave these bytes stays.
+    The provenance of the first build that made these bytes stays.
 
     Args:
-        store: holds the image.
+        store: has the image.
         image: the image.
         made_from: the locks that it was made from.
         build: the run that has just made it.
@@ -54,7 +54,7 @@ def _sbom(store: Store, image: Image, made_from: Materials) -> Referrer:
 
 
 def _sbom_content(store: Store, image: Image, made_from: Materials) -> bytes:
-    """The SBOM of an earlier image of the same locks, if the store has it whole; else a new one."""
+    """Return the SBOM of an earlier image of the same locks if it is intact, else a new one."""
     from images.attest import sbom
 
     key = sbom.key(image, made_from)
@@ -74,17 +74,17 @@ def _provenance(image: Image, made_from: Materials, build: Build, sbom: Referrer
 
 
 def find(store: Store, image: Image, artifact_type: str) -> bytes:
-    """The SBOM or the provenance of an image.
+    """Return the SBOM or the provenance of an image.
 
     Raises:
-        UsageError: the store has none: the image comes from a builder that made none.
+        UsageError: the store has none: the image is of a builder that made none.
     """
     for item in store.attached(image.manifest_digest):
         if item.artifact_type == artifact_type:
             return item.content
     raise UsageError(
-        f"{store.path}: {image.ref}: holds no {_NAMES[artifact_type]} of this image",
-        remedy=f"python build.py --target {image.ref}  # makes no layer anew",
+        f"{store.path}: {image.ref}: no {_NAMES[artifact_type]} of this image",
+        remedy=f"python build.py --target {image.ref}  # makes no layer again",
     )
 
 

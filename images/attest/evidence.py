@@ -1,7 +1,7 @@
-"""What an image did on GPUs, kept beside the matrix: read, written, merged, judged.
+"""Evidence: the results of an image's tests on GPUs, in files beside the matrix.
 
-A file holds for one digest of one image, with a proof for each kind of machine. It names the GPUs
-and the software of the machine, never the machine: no host, no user, no path of it.
+A file is of one digest of one image, with a proof for each kind of machine. It names the GPUs and
+the software of the machine, never the machine itself: no host, no user, no path.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What the image ran on.
+    """The machine that the image ran on.
 
     Attributes:
         gpus: the GPUs that it saw.
-        driver: the NVIDIA driver's version, None where it did not tell.
-        cuda: the newest CUDA that the driver serves, e.g. `13.0`.
+        driver: the NVIDIA driver's version, None if unknown.
+        cuda: the newest CUDA that the driver supports, e.g. `13.0`.
         kernel: the release of the Linux kernel.
     """
 
@@ -60,7 +60,7 @@ class ImageId:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one test ended: passed, failed, skipped or not run; its seconds; why it was skipped."""
+    """The outcome of one test: passed, failed, skipped or not run; seconds; why it was skipped."""
 
     outcome: str
     seconds: float = 0.0
@@ -74,7 +74,7 @@ class Run:
     Attributes:
         seconds: by stage, such as `import` and `first token`.
         memory_mib: GPU memory in use, by moment; empty where it was not measured.
-        compiled: by compiler, how many kernels it compiled meanwhile, and their names.
+        compiled: by compiler, the number of kernels that it compiled meanwhile, and their names.
     """
 
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -84,11 +84,11 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class RollRun:
-    """What ROLL's own code did in the image.
+    """A run of ROLL's own code in the image.
 
     Attributes:
         commit: of ROLL, its hexadecimal name.
-        dirty: whether files that were used differed from it.
+        dirty: whether files that were used differed from the commit.
         date: when it last ran, RFC 3339, UTC.
         tests: by test id.
     """
@@ -99,13 +99,13 @@ class RollRun:
     tests: Mapping[str, Outcome]
 
     def after(self, old: RollRun | None) -> RollRun:
-        """This, on top of an older one of the same source; another source's counts for nothing."""
+        """Return this run merged over an older one, which is dropped if its source differs."""
         if old is None or (old.commit, old.dirty) != (self.commit, self.dirty):
             return self
         return replace(self, tests={**old.tests, **self.tests})
 
     def within(self, suite: Collection[str]) -> RollRun:
-        """This, with exactly the tests of a suite: those without a result were not run."""
+        """Return this with exactly the tests of a suite: those without a result were not run."""
         return replace(self, tests=_within(self.tests, suite))
 
     @property
@@ -115,26 +115,26 @@ class RollRun:
         return bool(self.count(PASSED)) and not (missing or self.dirty)
 
     def count(self, outcome: str) -> int:
-        """How many tests ended so."""
+        """Return how many tests had an outcome."""
         return _count(self.tests, outcome)
 
     @property
     def name(self) -> str:
-        """As people are shown it, e.g. `ROLL 8eb27cc2`."""
+        """The name for users, e.g. `ROLL 8eb27cc2`."""
         return f"ROLL {self.commit[:8]}{', changed' if self.dirty else ''}"
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What an image did on one machine.
+    """The results of an image on one machine.
 
     Attributes:
-        machine: what it ran on.
+        machine: the machine.
         how: `docker`, `rootfs`, or `rootfs, unpacked before`.
         date: when it last ran, RFC 3339, UTC.
         tests: by test id.
         runs: by name, such as `off the main thread`.
-        roll: what ROLL's own code did, None where it was not run.
+        roll: the run of ROLL's own code, None where it was not run.
     """
 
     machine: Machine
@@ -150,15 +150,15 @@ class Proof:
         return tuple(gpu.name for gpu in self.machine.gpus)
 
     def after(self, old: Proof) -> Proof:
-        """This, on top of an older one of the same machine; newest wins.
+        """Return this proof merged over an older one of the same machine; the newest result wins.
 
-        One of another driver or way to run it counts for nothing.
+        One with another driver, or of another way to run the image, is dropped.
         """
         if (old.machine, old.how) != (self.machine, self.how):
             return self
         return replace(
             self,
-            # A run of ROLL alone says nothing about when the other tests ran.
+            # A run of ROLL alone does not change when the other tests ran.
             date=self.date if self.tests or not old.tests else old.date,
             tests={**old.tests, **self.tests},
             runs={**old.runs, **self.runs},
@@ -166,7 +166,7 @@ class Proof:
         )
 
     def within(self, suite: Collection[str]) -> Proof:
-        """This, with exactly the tests of a suite: those without a result were not run.
+        """Return this with exactly the tests of a suite: those without a result were not run.
 
         Args:
             suite: the ids of all its tests, without parameters.
@@ -174,7 +174,7 @@ class Proof:
         return replace(self, tests=_within(self.tests, suite))
 
     def count(self, outcome: str) -> int:
-        """How many tests ended so."""
+        """Return how many tests had an outcome."""
         return _count(self.tests, outcome)
 
     @property
@@ -185,7 +185,7 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that is known of one image.
+    """All evidence of one image.
 
     Attributes:
         image: the image.
@@ -202,7 +202,7 @@ class Evidence:
 
     @property
     def roll(self) -> RollRun | None:
-        """The same of ROLL's own code, of the source that ran last."""
+        """The tests of ROLL's own code on all machines together, of the source that ran last."""
         runs = [proof.roll for proof in self.proofs if proof.roll is not None]
         last = max(runs, key=lambda run: run.date, default=None)
         if last is None:
@@ -212,7 +212,7 @@ class Evidence:
 
 
 def path_of(matrix: Path, target: str) -> Path:
-    """Where the evidence of a target lies: `evidence/TARGET.json` beside the matrix file."""
+    """Return the path of a target's evidence: `evidence/TARGET.json` beside the matrix file."""
     return matrix.parent / "evidence" / f"{target}.json"
 
 
@@ -223,14 +223,14 @@ def add(
     suite: Collection[str],
     roll_suite: Collection[str] = (),
 ) -> Evidence:
-    """A proof on top of, and beside, what is known of the same image; of another, nothing stays.
+    """Return evidence with a new proof; that of another image is dropped.
 
     Args:
-        old: what is known.
+        old: the evidence so far.
         image: the image of the proof.
         proof: the proof.
-        suite: the ids of all tests that it should hold, without parameters.
-        roll_suite: those of ROLL's own code; empty where it did not run now.
+        suite: the ids of all tests that it should have, without parameters.
+        roll_suite: those of ROLL's own code; empty if it did not run this time.
     """
     before = {item.gpus: item for item in old.proofs} if old and old.image == image else {}
     if proof.gpus in before:
@@ -242,10 +242,10 @@ def add(
 
 
 def read(path: Path) -> Evidence | None:
-    """The evidence in a file; None where there is no file.
+    """Return the evidence in a file; None if there is no file.
 
     Raises:
-        EvidenceError: it holds something else.
+        EvidenceError: the file contains something else.
     """
     try:
         return _parse(untrusted_json.loads(untrusted_files.whole(path, limits.LIST)))
@@ -254,13 +254,13 @@ def read(path: Path) -> Evidence | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise EvidenceError(
             f"{path}: not evidence of a GPU run: {error!r}",
-            remedy="remove the file, and run `python build.py test --gpu` on a machine with a GPU",
+            remedy="remove the file and run `python build.py test --gpu` on a machine with a GPU",
         ) from error
 
 
 def _parse(value: Mapping[str, Any]) -> Evidence:
     proofs = _in_order([_parse_proof(proof) for proof in value["proofs"]])
-    image = {name: _text(told) for name, told in value["image"].items()}
+    image = {name: _text(found) for name, found in value["image"].items()}
     return Evidence(ImageId(**image), proofs)
 
 
@@ -282,7 +282,7 @@ def _parse_gpu(value: Mapping[str, Any]) -> Gpu:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r}: no text")
+        raise TypeError(f"{value!r}: not a string")
     return value
 
 
@@ -308,7 +308,7 @@ def _in_order(proofs: Iterable[Proof]) -> tuple[Proof, ...]:
 
 
 def write(path: Path, evidence: Evidence) -> None:
-    """Write evidence; the same evidence gives the same bytes.
+    """Write evidence, the same bytes for the same evidence.
 
     Raises:
         EvidenceError: the file cannot be written.
@@ -320,14 +320,14 @@ def write(path: Path, evidence: Evidence) -> None:
     text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # By a rename: a run that is killed leaves the file before, whole.
+        # By a rename: a run that is killed leaves the earlier file intact.
         with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as out:
             out.write(text)
         os.chmod(out.name, 0o644)  # noqa: PTH101
         Path(out.name).replace(path)
     except OSError as error:
         raise EvidenceError(
-            f"{path}: cannot be written: {error.strerror}", remedy="name another --evidence FILE"
+            f"{path}: cannot be written: {error.strerror}", remedy="choose another --evidence FILE"
         ) from error
 
 
@@ -349,14 +349,14 @@ def _tests(tests: Mapping[str, Outcome]) -> dict[str, Any]:
 
 
 def _within(tests: Mapping[str, Outcome], suite: Collection[str]) -> dict[str, Outcome]:
-    """Exactly the tests of a suite: those without a result were not run."""
+    """Return exactly the tests of a suite: those without a result were not run."""
     kept = {name: found for name, found in tests.items() if _base(name) in suite}
     had = {_base(name) for name in kept}
     return {**kept, **{name: Outcome(NOT_RUN) for name in suite if name not in had}}
 
 
 def _together(machines: Iterable[Mapping[str, Outcome]]) -> dict[str, Outcome]:
-    """The outcome of each test that says most: one failure counts for all machines."""
+    """Return the outcome of each test on all machines: a failure on one counts for all."""
     found: dict[str, Outcome] = {}
     for tests in machines:
         for name, outcome in tests.items():

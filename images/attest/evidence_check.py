@@ -1,8 +1,8 @@
-"""Whether evidence may be believed: held against the tests, the calendar and the image.
+"""Checks of evidence against the tests, the calendar and the image.
 
-Evidence is a file that whoever may change the repository can write. What is found here is the
-leftover of another suite, of another image or of another day, and what somebody typed who did not
-run the tests; a forger who copies all of them is stopped by review alone (docs/security.md).
+Evidence is a file that anyone who may change the repository can write. These checks find the
+evidence of another suite, another image or another day, and text that was typed without running the
+tests; review alone stops a forger who copies everything (docs/security.md).
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ GPU_SUITE = ROOT / "tests" / "gpu"
 ROLL_SUITE = ROOT / "tests" / "roll"
 
 _TEST = re.compile(r"^def (test_\w+)", re.MULTILINE)
-# A machine with one GPU leaves out some tests, and an older SGLang others; never these.
+# Some tests are skipped on a machine with one GPU, others with an older SGLang; these never are.
 _ENGINE, _JOB = "test_engine.py::", "test_job.py::"
 _CLOCKS = timedelta(hours=1)
-"""By how much the clocks of two machines may differ."""
+"""The allowed difference between the clocks of two machines."""
 
 
 @cache
 def suite(directory: Path) -> frozenset[str]:
-    """The ids of all tests in a directory, without parameters, collected or not."""
+    """Return the ids of all tests in a directory, without parameters, collected or not."""
     return frozenset(
         f"{path.name}::{name}"
         for path in directory.glob("test_*.py")
@@ -42,21 +42,21 @@ def suite(directory: Path) -> frozenset[str]:
 def judge(
     found: Evidence | None, target: str, built: str | None, since: str, now: datetime | None = None
 ) -> Verdict:
-    """As `verdict.judge`, and none is proven by evidence that is not to be believed.
+    """Return the verdict of `verdict.judge`, which evidence with faults does not prove.
 
     Args:
-        found: what there is, if anything.
+        found: the evidence of the target, if there is any.
         target: the target.
         built: the digest of the image's manifest; None where it is not built.
-        since: when the image's inputs ended, RFC 3339: nothing can have been proven before.
+        since: the end of the image's inputs, RFC 3339: no test can have run before.
         now: the time, by default the machine's.
     """
-    said = verdict.judge(found, target, built)
-    if found is None or not said.proven:
-        return said
+    judged = verdict.judge(found, target, built)
+    if found is None or not judged.proven:
+        return judged
     at = now or datetime.now(timezone.utc)
     faults = list(_faults(found, since, at))
-    return Verdict(False, fault=faults[0], roll=said.roll) if faults else said
+    return Verdict(False, fault=faults[0], roll=judged.roll) if faults else judged
 
 
 def _faults(found: Evidence, since: str, now: datetime) -> Iterator[str]:
@@ -85,7 +85,7 @@ def _of_calendar(date: str, since: str, now: datetime) -> Iterator[str]:
 
 
 def _time(text: str) -> datetime:
-    """A time of RFC 3339; the whole date alone stands for its beginning."""
+    """Return a time of RFC 3339; a date alone is the beginning of that day."""
     found = datetime.fromisoformat(text.replace("Z", "+00:00"))
     return found if found.tzinfo else found.replace(tzinfo=timezone.utc)
 
@@ -106,15 +106,15 @@ def _of_suite(tests: Mapping[str, Outcome], wanted: frozenset[str], core: str) -
 def image_faults(
     found: Evidence, manifest: Mapping[str, Any], versions: Mapping[str, str]
 ) -> Sequence[str]:
-    """Where evidence, an image's manifest and a row of the matrix do not speak of one image.
+    """Return the contradictions between evidence, an image's manifest and a row of the matrix.
 
     Args:
         found: the evidence.
         manifest: the manifest, its bytes checked against the digest.
-        versions: labels that the row of the matrix gives its image.
+        versions: labels that follow from the row of the matrix.
     """
     labels, config = manifest.get("annotations"), manifest.get("config")
-    told = labels if isinstance(labels, dict) else {}
+    actual = labels if isinstance(labels, dict) else {}
     digest = config.get("digest") if isinstance(config, dict) else None
     image = found.image
     wanted = {
@@ -123,9 +123,9 @@ def image_faults(
         "roll.runtime.version": image.roll_runtime,
     }
     faults = [
-        f"{name} is {told.get(name)!r}, not {value!r}"
+        f"{name} is {actual.get(name)!r}, not {value!r}"
         for name, value in wanted.items()
-        if told.get(name) != value
+        if actual.get(name) != value
     ]
     if digest != image.config_digest:
         faults.append(f"its config is {digest}, and the tested one's was {image.config_digest}")

@@ -1,9 +1,9 @@
-"""The labels of an image: what it holds and what it needs."""
+"""The labels of an image: its contents and its requirements."""
 
 from __future__ import annotations
 
 from images.content import runtime_wheel
-from images.inputs.matrix.target import Target
+from images.inputs.matrix.records import Target
 
 _MIN_DRIVER = {"12": "525.60.13", "13": "580.65.06"}
 """The oldest Linux driver that runs a CUDA major version, any minor one: NVIDIA's CUDA
@@ -13,12 +13,12 @@ _ARCHITECTURES = {
     "12": "sm_80 sm_86 sm_89 sm_90",
     "13": "sm_80 sm_86 sm_89 sm_90 sm_100 sm_103 sm_120",
 }
-"""By CUDA major version, what both SGLang's kernels are built for and the compiler compiles for:
-Ampere, Ada and Hopper, and from 13 on Blackwell."""
+"""By CUDA major version, the architectures that SGLang's kernels are built for and the compiler
+supports: Ampere, Ada and Hopper, and from 13 on Blackwell."""
 
 
 def versions(target: Target) -> dict[str, str]:
-    """The labels that a row of the matrix alone decides about."""
+    """Return the labels that follow from a row of the matrix alone."""
     return {
         **({"roll.flavour": target.flavour} if target.flavour else {}),
         "roll.cuda.version": target.cuda,
@@ -29,7 +29,7 @@ def versions(target: Target) -> dict[str, str]:
 
 
 def of_target(target: Target, lock_digest: str) -> dict[str, str]:
-    """What a registry shows of the image without a pull.
+    """Return the labels of an image, which registries show without a pull.
 
     Args:
         target: a row of the matrix.

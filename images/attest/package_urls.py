@@ -28,7 +28,7 @@ def of_distribution(item: Distribution) -> PackageURL:
     """Return `pkg:pypi/…`, without an index; `pkg:generic/…` of a wheel that the index lacks."""
     from packageurl import PackageURL
 
-    if item.own:
+    if item.custom:
         qualifiers = {"checksum": f"sha256:{item.artifact.sha256}"}
         return PackageURL("generic", None, item.name, item.version, qualifiers)
     return PackageURL("pypi", None, item.name, item.version)

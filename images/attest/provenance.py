@@ -1,11 +1,10 @@
-"""How an image was made: which inputs, by whom, when.
+"""The provenance of an image: its inputs, its builder and the time.
 
 Specification: in-toto Attestation Framework, Statement v1; SLSA 1.0, "Provenance"
-(https://slsa.dev/provenance/v1). What differs from one build to the next (times, builder, what was
-already made) is here alone: no image and no SBOM holds it. It is another one for every image, so it
-is small: it names the locks, each by its SHA-256, and a lock names every file by its own. The SBOM
-is named as well. The statement is not signed: that is for whoever runs the build, see
-docs/supply-chain.md.
+(https://slsa.dev/provenance/v1). All that differs between builds (times, builder, layers that
+existed already) is here alone, in no image and no SBOM. Each image has its own, so it is small: it
+names the locks, each by its SHA-256, and a lock names every file by its own. It names the SBOM as
+well. The statement is not signed: that is up to whoever runs the build, see docs/supply-chain.md.
 """
 
 from __future__ import annotations
@@ -33,22 +32,22 @@ BUILD_TYPE = f"urn:roll-sglang-images:build:{format_numbers.PROVENANCE}"
 """Names the meaning of the parameters, as docs/supply-chain.md describes it."""
 
 LOCAL_BUILDER = "urn:roll-sglang-images:builder:local"
-"""The builder where no CI says who it is: somebody's machine, which nobody can check."""
+"""Builder id outside CI: a local machine, not verifiable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """One run of the builder, as far as an image is concerned.
+    """One run of the builder, for one image.
 
     Attributes:
         root: the checkout that it ran from.
-        files: what it read there: the matrix, and the locks, which name every file that went in.
-        parameters: what the person chose.
+        files: the files that it read there: the matrix and the locks, which name every input.
+        parameters: the user's choices.
         started, finished: with time zone.
         made: layers that it made itself.
-        reused: layers that were there before, in the store or in a shared cache.
+        reused: layers that existed before, in the store or in a shared cache.
         env: its environment variables, for those of a CI.
-        cached: how many of the reused ones a shared cache gave, by its name.
+        cached: how many of the reused layers are from a shared cache, by its name.
     """
 
     root: Path
@@ -63,10 +62,10 @@ class Build:
 
 
 def statement(image: Image, made_from: Materials, build: Build, sbom: Referrer) -> bytes:
-    """The provenance of an image, as an in-toto statement in JSON.
+    """Return the provenance of an image, as an in-toto statement in JSON.
 
     Args:
-        image: what was made.
+        image: the image.
         made_from: its locks.
         build: the run that made it.
         sbom: the image's SBOM.
@@ -94,8 +93,8 @@ def statement(image: Image, made_from: Materials, build: Build, sbom: Referrer) 
                     "invocationId": run.attempt if run else uuid.uuid4().urn,
                     "startedOn": _time(build.started),
                     "finishedOn": _time(build.finished),
-                    # An extension: a layer that the store had was made by another run, and one of
-                    # a shared cache by whoever may write there.
+                    # An extension: layers that the store had were made by other runs, and those of
+                    # a shared cache by anyone who may write there.
                     "roll_layers": {
                         "made": build.made,
                         "reused": build.reused,
@@ -114,7 +113,7 @@ def _digest(image: Image) -> dict[str, str]:
 
 
 def _source(build: Build, run: CiRun | None) -> list[dict[str, Any]]:
-    """The commit; its address only from a CI: a person's remote may be nobody else's business."""
+    """Return the commit; its address only in CI, since a user's remote may be private."""
     found = revision.of(build.root)
     if found is None:
         return []
@@ -133,7 +132,7 @@ def _file(path: Path, root: Path) -> dict[str, Any]:
 
 
 def _runtime() -> dict[str, Any]:
-    """The sources of `roll_runtime`. Their hash is one of ours over many files, so no `digest`."""
+    """Return the sources of `roll_runtime`. Their hash covers many files, so it is no `digest`."""
     return {
         "name": "roll_runtime",
         "uri": str(package_urls.of_runtime()),

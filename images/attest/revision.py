@@ -1,4 +1,4 @@
-"""The commit that the builder itself runs from, and the CI run that it runs in."""
+"""The commit of the builder itself, and the CI run that it is part of."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class CiRun:
         ref: the branch or tag that it runs for, `refs/…`.
         workflow: the workflow file and its ref as an address: the identity that keyless signatures
             of that run name.
-        attempt: the address of this very run.
+        attempt: the address of this attempt of the run.
         hosted: `github-hosted` or `self-hosted`.
     """
 
@@ -43,10 +43,9 @@ class CiRun:
 
 
 def of(root: Path) -> Checkout | None:
-    """The commit whose work tree is `root`; None where there is no git, or another's tree.
+    """Return the commit whose work tree is `root`; None without git, or in another's work tree.
 
-    Where `root` is a work tree and its commit is not to be had, that is reported: what is said of
-    the image then says less.
+    A work tree whose commit is unavailable is reported: the image's provenance is then incomplete.
     """
     try:
         tree = git.Git(root)
@@ -63,7 +62,7 @@ def of(root: Path) -> Checkout | None:
 
 
 def ci_run(env: Mapping[str, str]) -> CiRun | None:
-    """The run that these environment variables tell of."""
+    """Return the CI run that environment variables describe; None outside CI."""
     if env.get("GITHUB_ACTIONS") != "true":
         return None
     try:
@@ -77,5 +76,5 @@ def ci_run(env: Mapping[str, str]) -> CiRun | None:
             f"{run}/attempts/{env['GITHUB_RUN_ATTEMPT']}",
             env["RUNNER_ENVIRONMENT"],
         )
-    except KeyError:  # something that passes itself off as GitHub; it is not the builder it names
+    except KeyError:  # not GitHub, whatever GITHUB_ACTIONS says
         return None

@@ -1,14 +1,14 @@
-"""The bill of materials of an image: what its locks say is in it, as CycloneDX.
+"""The SBOM of an image: the contents of its locks, as CycloneDX.
 
-Specification: CycloneDX 1.6 (ECMA-424), https://cyclonedx.org. Not found by looking into the image
-afterwards: an image holds what its locks list and nothing else, each file by its hash. CycloneDX,
-because scanners find a package by its package URL, and because its library is the one for Python
-that is kept up and checks what it wrote against the schema.
+Specification: CycloneDX 1.6 (ECMA-424), https://cyclonedx.org. It is not made by scanning the
+image, which contains the files that its locks list, each by its hash, and nothing else. CycloneDX,
+because scanners find a package by its package URL, and because its library is the maintained one
+for Python, and validates its output against the schema.
 
 The bytes follow from the locks, the base and the version of `roll_runtime` alone: an image that
-differs in its own code only has the SBOM that the registry has already. So it does not name the
-image's digest. What binds it to an image is beside it: the `subject` of the artifact that carries
-it, and its SHA-256 in the provenance, which also tells the source of `roll_runtime`.
+differs in the sources of `roll_runtime` only has the SBOM that the registry has already. So it does
+not name the image's digest. Two things bind it to an image: the `subject` of its artifact, and its
+SHA-256 in the provenance, which also names the sources of `roll_runtime`.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ if TYPE_CHECKING:
 
 _MAKER = "roll-sglang-images"
 _REF = 16
-"""Hexadecimal digits of a hash that tell one component from another inside the document."""
+"""Hexadecimal digits of a hash that identify a component inside the document."""
 
 _VERSION = "org.opencontainers.image.version"
 
 
 def document(image: Image, made_from: Materials) -> bytes:
-    """The SBOM of an image, as JSON.
+    """Return the SBOM of an image, as JSON.
 
     Args:
         image: the image.
@@ -70,7 +70,7 @@ def document(image: Image, made_from: Materials) -> bytes:
     parts = list(_parts(made_from))
     bom = Bom(
         metadata=BomMetaData(
-            # fromisoformat of Python 3.10 knows no Z.
+            # Python 3.10's fromisoformat does not support Z.
             timestamp=datetime.fromisoformat(image.created.replace("Z", "+00:00")),
             component=whole,
             tools=ToolRepository(components=[maker]),
@@ -104,7 +104,7 @@ def _values(item: Distribution | Deb) -> Sequence[Any]:
 
 
 def _numbered(bom: dict[str, Any]) -> bytes:
-    """The document with a serial number that follows from all else in it."""
+    """Return the document with a serial number that follows from the rest of it."""
     del bom["serialNumber"]
     serial = uuid.uuid5(uuid.NAMESPACE_URL, f"sbom:{digest_of(canonical_json(bom))}")
     return canonical_json({**bom, "serialNumber": serial.urn})
@@ -160,7 +160,7 @@ def _locked(
         name=name,
         version=version,
         purl=purl,
-        bom_ref=file.sha256[:_REF],  # one package may come in two files
+        bom_ref=file.sha256[:_REF],  # one package may have two files
         hashes=[_sha256(file.sha256)],
         properties=[_note(key, value) for key, value in {"file": file.filename, **notes}.items()],
     )

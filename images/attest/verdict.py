@@ -1,4 +1,4 @@
-"""What evidence says of an image: proven or not, in words for people."""
+"""Verdicts on evidence: whether an image is proven, and a text for users."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from images.attest.evidence import FAILED, NOT_RUN, Evidence, Machine, RollRun
 
 ROLL = "-roll"
-"""How the ids of targets end in whose image ROLL's own code must have run."""
+"""The end of the ids of targets whose image must have run ROLL's own code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +38,10 @@ class Verdict:
 
 
 def judge(evidence: Evidence | None, target: str, built: str | None) -> Verdict:
-    """Say whether the image that is in the store is proven.
+    """Return whether the image in the store is proven.
 
     Args:
-        evidence: what there is, if anything.
+        evidence: of the target, if there is any.
         target: the target.
         built: the digest of its manifest in the store; None where it is not built. Then nothing is
             proven of it, and the verdict names the digest that the evidence is of.
@@ -76,14 +76,14 @@ def judge(evidence: Evidence | None, target: str, built: str | None) -> Verdict:
 
 
 def _roll_lacks(run: RollRun | None) -> str:
-    """Why the image of a target that is for ROLL's own code is not proven by it."""
+    """Return why the run of ROLL's own code does not prove the image of a target that needs it."""
     if run is None:
         return "ROLL was not run in it"
     return f"{_roll_words(run)} is no whole run of a commit"
 
 
 def _roll_words(run: RollRun) -> str:
-    """ROLL's commit; a part of its tests is named as such."""
+    """Return ROLL's commit, and how many of its tests were not run."""
     missing = run.count(NOT_RUN)
     return f"{run.name} ({missing} not run)" if missing else run.name
 

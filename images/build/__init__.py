@@ -1,4 +1,4 @@
-"""From a target to its layers to an image.
+"""Builds a target: from its locks to layers to an image.
 
 Imports `export` (the shared cache is a registry) and what that may know.
 """

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from images.attest import labels as image_labels
 from images.build.base import NOTHING, Inherited
-from images.inputs.matrix.target import Target
+from images.inputs.matrix.records import Target
 from images.oci.image import Image, Layer
 
 
@@ -34,10 +34,10 @@ def assemble(
     )
 
 
-def _merged_env(theirs: Mapping[str, str], ours: Mapping[str, str]) -> dict[str, str]:
-    """Return ours over theirs; of PATH ours first, then what only theirs has."""
-    merged = {**theirs, **ours}
-    if "PATH" in theirs and "PATH" in ours:
-        parts = [part for env in (ours, theirs) for part in env["PATH"].split(":") if part]
+def _merged_env(base: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment over that of the base; of PATH its own first, then the base's."""
+    merged = {**base, **own}
+    if "PATH" in base and "PATH" in own:
+        parts = [part for env in (own, base) for part in env["PATH"].split(":") if part]
         merged["PATH"] = ":".join(dict.fromkeys(parts))
     return merged

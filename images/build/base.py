@@ -19,7 +19,7 @@ from images.content.debian import rootfs
 from images.content.python import bytecode
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.deb import Deb
-from images.inputs.matrix.target import Target
+from images.inputs.matrix.records import Target
 from images.oci.image import Layer
 from images.oci.layer.entry import Entry, of_bytes, of_symlink
 
@@ -132,7 +132,7 @@ def _inherited(image: BaseImage) -> Inherited:
         name: value for name, value in image.labels.items() if not name.startswith(_OF_ONE_IMAGE)
     }
     labels[f"{_BASE}digest"] = image.manifest_digest
-    if image.reference.repository is not None:  # a directory of the builder's is nobody's business
+    if image.reference.repository is not None:  # a local directory stays private
         labels[f"{_BASE}name"] = image.reference.name
     return Inherited(env, labels, image.history)
 

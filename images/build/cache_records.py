@@ -1,17 +1,17 @@
-"""A registry as the cache that builders share: layers found there by their keys.
+"""A registry as the cache that builders share: layers found in it by their keys.
 
 Specification: OCI Image Format 1.1, "Guidelines for Artifact Usage"; OCI Distribution Spec 1.1.
 
 Each layer has an artifact manifest of its own, tagged with its key. The layer's blob is what the
 manifest refers to, so the registry's garbage collection keeps it as it keeps an image's; the record
-(key, diff id, unpacked size) is in the annotations, so one request reads it. It is one manifest for
-a layer, not an index for a target: builders that write at the same time cannot lose each other's
-records, and every target finds the layers that another one brought. The price is two small requests
-for a layer instead of one for all: some tenths of a second (`benchmarks/shared_cache.py`). Any
-registry will do: the referrers API of 1.1 is not needed.
+(key, diff id, unpacked size) is in the annotations, so one request reads it. It is one manifest
+per layer, not an index per target: builders that write at the same time cannot lose each other's
+records, and every target finds the layers that another one has put there. The price is two small
+requests per layer instead of one for all: some tenths of a second (`benchmarks/shared_cache.py`).
+Any registry will do: the referrers API of 1.1 is not needed.
 
 Whoever may write to the repository decides what goes into the images of those who build from it:
-a key says what a layer was made from, and nobody can check that without making it. What is checked:
+a key says what a layer was made from, and only making it would verify that. What is checked:
 that a record is of the key that was asked for, that the blob is there, and, once it is fetched,
 that it has its digest and its size.
 """
@@ -40,16 +40,16 @@ from images.util.parallel import QUESTIONS, at_once
 
 _ARTIFACT_TYPE = "application/vnd.roll.layer.v1+json"
 NOT_A_RECORD = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
-"""What comes up when a manifest has another form than a record has."""
+"""Exceptions raised by parsing a manifest that is not a record."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the cache knows of some keys.
+    """The records of some keys in the cache.
 
     Attributes:
-        blobs: by key; all of them are there.
-        faults: a line for each record that is there and of no use.
+        blobs: by key; all of them are in the repository.
+        faults: a line for each record that is unusable.
     """
 
     blobs: Mapping[str, Blob]
@@ -57,7 +57,7 @@ class Found:
 
 
 def tag(key: str) -> str:
-    """The tag of a layer's record. A key is a SHA-256 in hexadecimal, so it makes a valid one."""
+    """Return the tag of a layer's record: valid, as a key is a SHA-256 in hexadecimal."""
     return f"layer-{format_numbers.CACHE_RECORD}-{key}"
 
 
@@ -69,7 +69,7 @@ def find(registry: Registry, keys: Sequence[str]) -> Found:
         keys: digests of layers' inputs.
 
     Raises:
-        RegistryError: it cannot be reached, or wants another login.
+        RegistryError: it cannot be reached, or requires another login.
     """
     results = at_once(lambda key: _find(registry, key), keys, QUESTIONS, registry.transport.close)
     pairs = list(zip(keys, results, strict=True))
@@ -83,7 +83,7 @@ def find(registry: Registry, keys: Sequence[str]) -> Found:
 
 
 def _find(registry: Registry, key: str) -> Blob | str | None:
-    """The blob, None where there is no record, or what is wrong with it."""
+    """Return the blob, None where there is no record, or what is wrong with it."""
     try:
         found = download.find_manifest(registry, tag(key))
         if found is None:
@@ -108,7 +108,7 @@ def add(registry: Registry, key: str, title: str, blob: Blob) -> None:
 
 
 def record(key: str, title: str, blob: Blob) -> bytes:
-    """A layer's record: an OCI artifact manifest, always of the same bytes."""
+    """Return a layer's record: an OCI artifact manifest, always of the same bytes."""
     document = {
         "annotations": {
             "org.opencontainers.image.title": title,
@@ -126,14 +126,14 @@ def record(key: str, title: str, blob: Blob) -> bytes:
 
 
 def parse(content: bytes, key: str) -> Blob:
-    """The layer of a record.
+    """Return the layer of a record.
 
     Args:
         content: of the manifest.
         key: that the record must be of.
 
     Raises:
-        ValueError, KeyError, TypeError, AttributeError: it is no record, or another key's.
+        ValueError, KeyError, TypeError, AttributeError: it is not a record, or another key's.
     """
     document: dict[str, Any] = untrusted_json.loads(content)
     notes = document["annotations"]
@@ -145,8 +145,8 @@ def parse(content: bytes, key: str) -> Blob:
         raise ValueError("a size is wrong")
     media_type = descriptor["mediaType"]
     if media_type not in LAYER_TYPES:
-        raise ValueError(f"{media_type!r} is no layer of ours")
+        raise ValueError(f"{media_type!r} is not the media type of a layer")
     digest, diff_id = descriptor["digest"], notes["roll.layer.diff-id"]
     if not (DIGEST.fullmatch(digest) and DIGEST.fullmatch(diff_id)):
-        raise ValueError("a digest is none")
+        raise ValueError("a digest is malformed")
     return Blob(digest, diff_id, size, unpacked, media_type)

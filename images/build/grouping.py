@@ -1,4 +1,4 @@
-"""Which distributions share a layer, and how the layers are stacked.
+"""Grouping of distributions into layers, and the order of the layers.
 
 A large wheel is a layer of its own; the many small ones share a few. A layer's content follows
 from the target's own lock alone, never from what else the matrix holds: adding a target changes no
@@ -7,7 +7,7 @@ image.
 The order decides what is shared on a node. An engine knows an unpacked layer by the whole chain
 below it, so two images share on disk only as far as their stacks begin alike. Hence, from the
 lowest: what torch pins and its next release may leave alone (torch 2.8 and 2.9 have all but two of
-NVIDIA's libraries in common, 2.5 GB of wheels), what each release of torch brings anew, torch; then
+NVIDIA's libraries in common, 2.5 GB of wheels), what each release of torch pins anew, torch; then
 the rest by size, SGLang's kernels and SGLang last; the small ones above them. What a flavour adds
 comes above all of these, in few layers, so that its image begins as the plain one; what changes
 with each commit is on top.
@@ -32,8 +32,8 @@ _BUCKETS = 16
 
 _OWN_ADDED_LAYER = 30_000_000
 _ADDED_BUCKETS = 3
-"""The same two of what a flavour adds: an image has a limit of layers, and the engine most of
-them."""
+"""The same two for what a flavour adds: an image may have so many layers, and the engine uses most
+of them."""
 
 # What torch's wheels pin exactly: its CUDA libraries and its Triton.
 _TORCH_STACK = re.compile(
@@ -72,7 +72,7 @@ class Group:
 
 
 def groups(distributions: Iterable[Distribution]) -> list[Group]:
-    """The layers of an engine's distributions, lowest first."""
+    """Group an engine's distributions into layers, lowest first."""
     every = list(distributions)
     large = [item for item in every if item.artifact.size >= OWN_LAYER]
     large.sort(key=lambda item: (_rank(item), -item.artifact.size, item.name))
@@ -83,7 +83,7 @@ def groups(distributions: Iterable[Distribution]) -> list[Group]:
 def added_groups(
     distributions: Iterable[Distribution], flavour: str, apart: Container[str] = ()
 ) -> list[Group]:
-    """The layers of what a flavour adds to its engine, lowest first.
+    """Group what a flavour adds to its engine into layers, lowest first.
 
     Args:
         distributions: what it adds.
@@ -103,12 +103,12 @@ def _alone(item: Distribution) -> Group:
 
 
 def is_torch_stack(distribution: Distribution) -> bool:
-    """Whether the distribution is torch or what torch pins exactly."""
+    """Return whether the distribution is torch or what torch pins exactly."""
     return _TORCH_STACK.fullmatch(distribution.name) is not None
 
 
 def _rank(distribution: Distribution) -> tuple[bool, int]:
-    """Where a large one stands, whatever its size: what changes less often stands lower."""
+    """Rank a large one, whatever its size: what changes less often is lower."""
     name = distribution.name
     if not is_torch_stack(distribution):
         return True, int(_NEW_WITH_SGLANG.fullmatch(name) is not None)

@@ -1,7 +1,7 @@
-"""How a build uses shared caches: it reads any number, and fills one.
+"""Shared caches of a build: it reads any number of them, and fills one.
 
-A build never fails because of a cache that it reads: what cannot be read there comes from the next
-one, or is made here.
+A build never fails because of a cache that it reads: what cannot be read is looked up in the next
+one, or made here.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from images.build import cache_records
-from images.build.builder import Look, Made
+from images.build.builder import BuiltLayer, CacheLookup
 from images.build.recipe import Recipe
 from images.errors import IntegrityError, RegistryError, UsageError
-from images.export.push import history, transfer
-from images.export.push.transfer import Route
+from images.export.push import history
+from images.export.push.transfer import Route, transfer_blobs
 from images.http.retry import Policy
 from images.oci.descriptor import digest_of
 from images.oci.reference import parse
@@ -31,17 +31,16 @@ from images.util.parallel import QUESTIONS, at_once
 from images.util.progress import Progress
 
 _IMPATIENT = Policy(max_attempts=3, max_attempts_unreached=2, max_delay=4.0, max_retry_after=10.0)
-"""To read: what a cache saves must not be spent on waiting for it."""
+"""Policy for reading: the time that a cache saves must not be spent on waiting for it."""
 
 PATIENCE = 30.0
-"""Seconds for all questions to a cache that is read, whatever it does: silence, or a byte now and
-then."""
+"""Seconds for all lookups in a cache, even if it answers a byte now and then."""
 
-_AGAIN = 0.5  # seconds; what was only connecting when it was broken off is broken off then
+_AGAIN = 0.5  # seconds; a request that was still connecting when it was cancelled is cancelled then
 
 
-def place(text: str, *, plain_http: bool) -> Location:
-    """The cache that an option names.
+def location(text: str, *, plain_http: bool) -> Location:
+    """Return the cache that an option names.
 
     Raises:
         UsageError: it is not `REGISTRY/REPOSITORY`.
@@ -56,25 +55,25 @@ def place(text: str, *, plain_http: bool) -> Location:
 
 @dataclass
 class CacheFrom:
-    """The cache that a build reads.
+    """A cache that a build reads.
 
     Attributes:
-        place: where it is.
-        say: takes a line for people.
-        policy: how often something is tried.
-        otherwise: what happens to layers that it cannot give, for people.
-        patience: seconds for all questions of a build.
+        location: its repository.
+        say: takes a line for the user.
+        policy: of retries.
+        otherwise: what is done about layers that it lacks, for the user.
+        patience: seconds for all lookups of a build.
     """
 
-    place: Location
+    location: Location
     say: Callable[[str], None]
     policy: Policy = _IMPATIENT
     otherwise: str = "layers are made"
     patience: float = PATIENCE
     _given_up: bool = field(default=False, init=False)
 
-    def look(self, recipes: Sequence[Recipe]) -> dict[str, RemoteLayer]:
-        """The layers that it has, by key; none where it cannot be read."""
+    def lookup(self, recipes: Sequence[Recipe]) -> dict[str, RemoteLayer]:
+        """Return the layers that it has, by key; none where it cannot be read."""
         if self._given_up:
             return {}
         try:
@@ -82,36 +81,38 @@ class CacheFrom:
         except RegistryError as error:
             self._given_up = True
             hint = f" ({error.remedy})" if error.remedy else ""
-            self.say(f"warning: no cache at {self.place}, so {self.otherwise}: {error}{hint}")
+            self.say(f"warning: no cache at {self.location}, so {self.otherwise}: {error}{hint}")
             return {}
         for fault in found.faults:
             self.say(f"cache: {fault}")
         if not found.blobs:  # it may be no cache at all
-            self.say(f"cache: {self.place}: knows 0 of {len(recipes)} layers")
-        return {key: RemoteLayer(key, blob, self.place) for key, blob in found.blobs.items()}
+            self.say(f"cache: {self.location}: knows 0 of {len(recipes)} layers")
+        return {key: RemoteLayer(key, blob, self.location) for key, blob in found.blobs.items()}
 
     def _find(self, keys: Sequence[str]) -> cache_records.Found:
         late = threading.Event()
         registry = Registry(
-            self.place.repository,
-            plain_http=self.place.plain_http,
+            self.location.repository,
+            plain_http=self.location.plain_http,
             policy=self.policy,
             actions="pull",
         )
-        with registry, _broken_off(registry.transport.close, self.patience, late):
+        with registry, _cancelled_after(registry.transport.close, self.patience, late):
             try:
                 found = cache_records.find(registry, keys)
             except (CancelledError, RegistryError):
                 if not late.is_set():
                     raise
-        if late.is_set():  # what was found then may be what was broken off
+        if late.is_set():  # what was found may be incomplete
             raise RegistryError(f"it has not answered everything within {self.patience:.0f} s")
         return found
 
 
 @contextmanager
-def _broken_off(cut: Callable[[], None], after: float, late: threading.Event) -> Iterator[None]:
-    """Call `cut` after some seconds, and again and again until the context is left."""
+def _cancelled_after(
+    cut: Callable[[], None], after: float, late: threading.Event
+) -> Iterator[None]:
+    """Call `cut` after some seconds, and repeatedly until the context is left."""
     done = threading.Event()
 
     def watch() -> None:
@@ -131,66 +132,66 @@ def _broken_off(cut: Callable[[], None], after: float, late: threading.Event) ->
 
 
 def read_all(
-    places: Sequence[Location], say: Callable[[str], None], policy: Policy = _IMPATIENT
-) -> Look:
-    """Look layers up in several caches: the first that has one gives it.
+    locations: Sequence[Location], say: Callable[[str], None], policy: Policy = _IMPATIENT
+) -> CacheLookup:
+    """Look layers up in several caches: the first that has one counts.
 
     Args:
-        places: the caches, in the order in which they are asked; each only for what those before
+        locations: the caches, in the order in which they are asked; each only for what those before
             it lack.
-        say: takes a line for people.
-        policy: how often something is tried.
+        say: takes a line for the user.
+        policy: of retries.
     """
-    last = len(places) - 1
+    last = len(locations) - 1
     caches = [
-        CacheFrom(place, say, policy)
+        CacheFrom(location, say, policy)
         if number == last
-        else CacheFrom(place, say, policy, "the next one is asked")
-        for number, place in enumerate(places)
+        else CacheFrom(location, say, policy, "the next one is asked")
+        for number, location in enumerate(locations)
     ]
 
-    def look(recipes: Sequence[Recipe]) -> dict[str, RemoteLayer]:
+    def lookup(recipes: Sequence[Recipe]) -> dict[str, RemoteLayer]:
         found: dict[str, RemoteLayer] = {}
         for cache in caches:
             lacking = [recipe for recipe in recipes if recipe.key not in found]
-            found |= cache.look(lacking) if lacking else {}
+            found |= cache.lookup(lacking) if lacking else {}
         return found
 
-    return look
+    return lookup
 
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """What was written to a cache.
+    """The outcome of filling a cache.
 
     Attributes:
-        place: which one.
+        location: its repository.
         records: layers that it did not know before.
         bytes_sent: bodies of requests, as far as they were blobs.
     """
 
-    place: Location
+    location: Location
     records: int
     bytes_sent: int
 
 
 def fill(
-    store: Store, made: Sequence[Made], where: Location, *, jobs: int, progress: Progress
+    store: Store, made: Sequence[BuiltLayer], where: Location, *, jobs: int, progress: Progress
 ) -> Filled:
-    """Bring layers that a cache lacks into it: the blobs first, then the records.
+    """Put layers that a cache lacks into it: the blobs first, then the records.
 
     Args:
         store: where the blobs are.
         made: a build's layers.
         where: the cache.
         jobs: uploads at a time.
-        progress: told of the bytes sent.
+        progress: reports the bytes sent.
 
     Raises:
         RegistryError: the registry refuses or cannot be reached.
         IntegrityError: a blob in the store is damaged.
     """
-    by_key = {item.key: item for item in made if item.place != where}
+    by_key = {item.key: item for item in made if item.location != where}
     if not by_key:
         return Filled(where, 0, 0)
     with Registry(where.repository, plain_http=where.plain_http) as registry:
@@ -206,13 +207,13 @@ def fill(
 
 
 def _write(
-    store: Store, registry: Registry, new: Sequence[Made], jobs: int, progress: Progress
+    store: Store, registry: Registry, new: Sequence[BuiltLayer], jobs: int, progress: Progress
 ) -> int:
     sizes = {item.layer.blob.digest: item.layer.blob.size for item in new}
     blobs = [StoredBlob(store.blobs.path(digest), digest, size) for digest, size in sizes.items()]
     with store.workdir() as workdir:
         blobs.append(_empty_config(workdir / "config"))
-        sent = transfer.transfer(Route(store, registry, jobs, progress), blobs)
+        sent = transfer_blobs(Route(store, registry, jobs, progress), blobs)
     history.note(store, registry.canonical, sizes)
     with progress.timed("records"):
         at_once(

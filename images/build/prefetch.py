@@ -1,4 +1,4 @@
-"""All that builds need into the download cache: they then need no network, now or in years.
+"""Fetch all that builds need into the download cache: they then need no network, now or in years.
 
 The index and the mirror drop files; what is locked by hash and kept here builds the same bytes.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from images.build import preflight
 from images.errors import FetchError, IntegrityError
+from images.inputs.build_options import FetchOptions
 from images.inputs.fetch import download_cache, needed_files
 from images.inputs.fetch.downloads import CONNECTIONS, Downloads
 from images.inputs.fetch.needed_files import NeededFiles
@@ -23,14 +24,14 @@ from images.util.progress import Progress
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the cache had of the files that a build needs, and what has become of the others.
+    """The state of the files that a build needs, before and after a fetch.
 
     Attributes:
         cache: the download cache.
-        present: were there, whole: their hashes were read again.
-        fetched: have arrived.
-        missing: are not there, or not in full.
-        damaged: are there with other bytes than their hashes say.
+        present: were in the cache, intact: their hashes were computed again.
+        fetched: were downloaded.
+        missing: are not in the cache, or not in full.
+        damaged: are in the cache with other bytes than their hashes say.
         error: why files that were to be fetched are missing.
     """
 
@@ -43,23 +44,23 @@ class Outcome:
 
     @property
     def lacking(self) -> tuple[Artifact, ...]:
-        """What a build still lacks."""
+        """The files that a build still lacks."""
         return self.missing + self.damaged
 
 
-def look(wanted: NeededFiles, cache: Path, jobs: int, progress: Progress) -> Outcome:
-    """What the cache holds; nothing is fetched. Every file is hashed (once in a process).
+def check(wanted: NeededFiles, options: FetchOptions, progress: Progress) -> Outcome:
+    """Compare the cache with the files; nothing is fetched. Each is hashed (once in a process).
 
     Args:
         wanted: the files.
-        cache: the download cache.
-        jobs: files at a time.
-        progress: told of the stage.
+        options: of the fetch.
+        progress: reports the stage.
     """
+    cache = options.cache
     there = [file for file in wanted.artifacts if download_cache.is_cached(file, cache)]
     with (
         progress.stage("check", sum(file.size for file in there)) as meter,
-        ThreadPoolExecutor(jobs, thread_name_prefix="check") as pool,
+        ThreadPoolExecutor(options.jobs, thread_name_prefix="check") as pool,
     ):
 
         def whole(artifact: Artifact) -> bool:
@@ -81,31 +82,28 @@ def look(wanted: NeededFiles, cache: Path, jobs: int, progress: Progress) -> Out
     )
 
 
-def fill(
-    wanted: NeededFiles, cache: Path, mirror: str | None, jobs: int, progress: Progress
-) -> Outcome:
-    """Fetch what the cache lacks; damaged files are fetched anew.
+def fetch(wanted: NeededFiles, options: FetchOptions, progress: Progress) -> Outcome:
+    """Fetch what the cache lacks; damaged files are fetched again.
 
     Args:
         wanted: the files.
-        cache: the download cache.
-        mirror: what a person set as the Debian mirror, if anything.
-        jobs: files to hash at a time.
-        progress: told of the stages.
+        options: of the fetch.
+        progress: reports the stages.
 
     Raises:
         IntegrityError: a file arrived with another hash.
         StoreError: the cache cannot be written.
         ToolError: uv or mmdebstrap cannot be run.
     """
-    found = look(wanted, cache, jobs, progress)
+    found = check(wanted, options, progress)
     if not found.lacking:
         return found
     try:
-        _fetch(wanted.only(found.lacking), found.damaged, cache, mirror, progress)
+        _fetch(wanted.only(found.lacking), found.damaged, options, progress)
         error = None
     except FetchError as failure:
         error = failure
+    cache = options.cache
     fetched = tuple(file for file in found.lacking if download_cache.is_cached(file, cache))
     missing = tuple(file for file in found.lacking if file not in set(fetched))
     return Outcome(cache, found.present, fetched, missing, (), error)
@@ -114,16 +112,16 @@ def fill(
 def _fetch(
     absent: NeededFiles,
     damaged: tuple[Artifact, ...],
-    cache: Path,
-    mirror: str | None,
+    options: FetchOptions,
     progress: Progress,
 ) -> None:
+    cache = options.cache
     preflight.check_cache(absent.size, cache)
     for artifact in damaged:
         with suppress(FileNotFoundError):
             download_cache.cached(artifact, cache).unlink()
     with progress.timed("index"):
-        urls = file_urls.locate(absent, mirror, cache)
+        urls = file_urls.locate(absent, options.mirror, cache)
     with (
         progress.stage("fetch", absent.size) as meter,
         Downloads(cache, jobs=CONNECTIONS, advance=meter.advance) as downloads,
@@ -135,7 +133,7 @@ def _fetch(
 
 
 def failure(outcomes: Mapping[str, Outcome], command: str) -> FetchError | None:
-    """One error of all that several builds still lack; None if that is nothing.
+    """Return one error for all that several builds still lack; None if that is nothing.
 
     Args:
         outcomes: by target.

@@ -1,6 +1,6 @@
-"""What a build needs of this machine, asked before anything is fetched or made.
+"""Checks of this machine before anything is fetched or made.
 
-Only a build that makes layers asks: one with nothing to do needs none of it. What is asked is what
+Only for a build that makes layers: one with nothing to do needs none of it. Each check is of what
 would otherwise end the build later, after much has been fetched.
 """
 
@@ -18,7 +18,7 @@ from images.errors import StoreError, ToolError
 from images.util.progress import size
 
 _SMALL = 256 << 20
-"""Bytes up to which no room is asked for: a disk so full tells of it by itself, soon."""
+"""Bytes up to which no room is asked for: a disk so full fails by itself, soon."""
 
 _RATIO = 0.8
 """Bytes of layers for each byte that they are made of, at least (0.86 to 0.93 over all targets)."""
@@ -29,11 +29,11 @@ _ROOT_FILES = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a build will put on disks.
+    """The room that a build needs on disks.
 
     Attributes:
         cache: bytes to fetch.
-        store: bytes of layers, and of what is made on the way to them; at least.
+        store: bytes of layers, and of intermediate files; at least.
     """
 
     cache: int
@@ -41,7 +41,7 @@ class Needs:
 
 
 def needs(lacking: Sequence[Recipe], to_fetch: int) -> Needs:
-    """What making layers will put on disks.
+    """Return the room that making layers needs on disks.
 
     Args:
         lacking: the layers.
@@ -53,12 +53,12 @@ def needs(lacking: Sequence[Recipe], to_fetch: int) -> Needs:
 
 
 def check(lacking: Sequence[Recipe], to_fetch: int, cache: Path, store: Path) -> None:
-    """See that layers can be made here.
+    """Check that layers can be made here.
 
     Args:
         lacking: the layers.
         to_fetch: bytes that the download cache lacks for them.
-        cache: the download cache; it need not be there yet.
+        cache: the download cache; it need not exist yet.
         store: the store.
 
     Raises:
@@ -78,7 +78,7 @@ def check(lacking: Sequence[Recipe], to_fetch: int, cache: Path, store: Path) ->
 
 
 def check_platform() -> None:
-    """See that this is a machine whose programs are those of the image.
+    """Check that this machine can run the programs of the image.
 
     Raises:
         ToolError: it is not Linux on x86-64.
@@ -92,22 +92,21 @@ def check_platform() -> None:
 
 
 def check_programs_may_run(cache: Path) -> None:
-    """See that the image's interpreter can be started from the cache.
+    """Check that the image's interpreter can be started from the cache.
 
     Raises:
-        ToolError: the cache lies on a file system that is mounted noexec.
+        ToolError: the cache is on a file system that is mounted noexec.
     """
-    place = _existing(cache)
-    if os.statvfs(place).f_flag & os.ST_NOEXEC:
+    if os.statvfs(_existing(cache)).f_flag & os.ST_NOEXEC:
         raise ToolError(
-            f"{cache}: lies on a file system that is mounted noexec, and the image's Python runs "
+            f"{cache}: is on a file system that is mounted noexec, and the image's Python runs "
             "from there",
-            remedy="choose another place with --cache DIR or ROLL_IMAGES_CACHE",
+            remedy="choose another directory with --cache DIR or ROLL_IMAGES_CACHE",
         )
 
 
 def check_cache(to_fetch: int, cache: Path) -> None:
-    """See that what is to be fetched alone has a place.
+    """Check that there is room for files that are fetched alone.
 
     Raises:
         StoreError: the cache cannot be written, or its disk has too little room.
@@ -117,44 +116,44 @@ def check_cache(to_fetch: int, cache: Path) -> None:
 
 
 def check_writable(cache: Path) -> None:
-    """See that files can be put into the download cache.
+    """Check that files can be written into the download cache.
 
     Raises:
         StoreError: they cannot.
     """
-    place = _existing(cache)
-    if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
-        read_only = os.statvfs(place).f_flag & os.ST_RDONLY
+    existing = _existing(cache)
+    if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
+        read_only = os.statvfs(existing).f_flag & os.ST_RDONLY
         reason = "Read-only file system" if read_only else "Permission denied"
-        reason = reason if place.is_dir() else "Not a directory"
+        reason = reason if existing.is_dir() else "Not a directory"
         raise StoreError(
-            f"{cache}: the download cache cannot be written: {place}: {reason}",
-            remedy="choose a place that you may write with --cache DIR or ROLL_IMAGES_CACHE",
+            f"{cache}: the download cache cannot be written: {existing}: {reason}",
+            remedy="choose a writable directory with --cache DIR or ROLL_IMAGES_CACHE",
         )
 
 
 def check_room(wanted: Needs, cache: Path, store: Path) -> None:
-    """See that the disks of the cache and the store have room, together where they are one.
+    """Check that the disks of the cache and the store have room, together where they are one.
 
     Raises:
         StoreError: one has too little.
     """
-    cache_place, store_place = _existing(cache), _existing(store)
-    if cache_place.stat().st_dev == store_place.stat().st_dev:
+    cache_parent, store_parent = _existing(cache), _existing(store)
+    if cache_parent.stat().st_dev == store_parent.stat().st_dev:
         _check_disk(
             wanted.cache + wanted.store,
-            store_place,
+            store_parent,
             f"{store}: the disk that holds the store and the download cache",
-            "free some space (python build.py gc), or choose other places with --store DIR and "
-            "--cache DIR",
+            "free some space (python build.py gc), or choose other directories with --store DIR "
+            "and --cache DIR",
         )
         return
     _check_cache_disk(wanted.cache, cache)
     _check_disk(
         wanted.store,
-        store_place,
+        store_parent,
         f"{store}: the disk that holds the store",
-        "free some space (python build.py gc), or choose another place with --store DIR",
+        "free some space (python build.py gc), or choose another directory with --store DIR",
     )
 
 
@@ -163,12 +162,12 @@ def _check_cache_disk(wanted: int, cache: Path) -> None:
         wanted,
         _existing(cache),
         f"{cache}: the disk that holds the download cache",
-        "free some space, or choose another place with --cache DIR or ROLL_IMAGES_CACHE",
+        "free some space, or choose another directory with --cache DIR or ROLL_IMAGES_CACHE",
     )
 
 
-def _check_disk(wanted: int, place: Path, name: str, remedy: str) -> None:
-    found = os.statvfs(place)
+def _check_disk(wanted: int, existing: Path, name: str, remedy: str) -> None:
+    found = os.statvfs(existing)
     free = found.f_bavail * found.f_frsize
     if wanted > _SMALL and free < wanted:
         raise StoreError(
@@ -179,6 +178,6 @@ def _check_disk(wanted: int, place: Path, name: str, remedy: str) -> None:
 
 
 def _existing(path: Path) -> Path:
-    """The path, or the nearest one above it that is there."""
+    """Return the path, or the nearest parent that exists."""
     path = path.absolute()
-    return next(place for place in (path, *path.parents) if place.exists())
+    return next(existing for existing in (path, *path.parents) if existing.exists())

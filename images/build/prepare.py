@@ -12,20 +12,20 @@ from images.build import layer_recipes
 from images.build.base import Base
 from images.build.flavour_layers import Flavour
 from images.build.recipe import Recipe, files_of
+from images.inputs.build_options import BuildOptions, FetchOptions
 from images.inputs.fetch.needed_files import NeededFiles
 from images.inputs.lock import base_lock, cuda_lock, extra_lock, python_lock, target_lock
 from images.inputs.lock.cuda_lock import Toolkit
 from images.inputs.lock.deb import Deb
 from images.inputs.lock.target_lock import Lock
-from images.inputs.matrix.target import Target
+from images.inputs.matrix.records import Target
 from images.oci.descriptor import Blob, Compression
 from images.util.progress import Progress
 
 if TYPE_CHECKING:
     from images.attest.materials import Materials
-    from images.build.builder import Made, Settings
-    from images.content.custom_base.source import Place
-    from images.inputs.matrix.matrix import Matrix
+    from images.build.builder import BuiltLayer
+    from images.inputs.matrix.records import Matrix
     from images.oci.store.store import Store
 
 
@@ -88,7 +88,7 @@ class Shared:
 
     @cached_property
     def debs(self) -> Sequence[Deb]:
-        """Of our Debian base."""
+        """The lock of the Debian base."""
         return base_lock.read()
 
     def toolkit(self, version: str) -> Toolkit:
@@ -175,7 +175,7 @@ class Prepared:
 
 def ready(
     inputs: Inputs,
-    place: Place,
+    options: FetchOptions,
     progress: Progress,
     store: Store | None = None,
     *,
@@ -186,7 +186,7 @@ def ready(
 
     Args:
         inputs: the target's locks.
-        place: where a custom base is looked for.
+        options: of the build or the fetch.
         progress: reports the stages.
         store: the store that the target is built into, if it is.
         fetch: without it, at least the documents of a custom base must be in the download cache.
@@ -205,25 +205,27 @@ def ready(
     from images.inputs.fetch import download_cache
     from images.inputs.matrix import base_reference
 
-    image = base_image.describe(base_reference.parse(inputs.target.base), place)
+    image = base_image.describe(base_reference.parse(inputs.target.base), options)
     fit.check_platform(image)
     if fetch:
-        base_layers.fetch(image, place, progress, verify=verify)
-    elif download_cache.missing(image.artifacts, place.cache):
+        base_layers.fetch(image, options, store, progress, verify=verify)
+    elif download_cache.missing(image.artifacts, options.cache):
         return Prepared(inputs, bases.custom(image, None, inputs.target))
-    survey = base_layers.survey(image, place.cache, store, progress)
+    survey = base_layers.survey(image, options.cache, store, progress)
     found = Prepared(inputs, bases.custom(image, survey, inputs.target))
     added = len(found.recipes)
     fit.check(inputs.target, image, survey.facts, inputs.lock, inputs.tools, added)
     return found
 
 
-def put(base: Base, settings: Settings) -> list[Made]:
+def put(base: Base, options: BuildOptions) -> list[BuiltLayer]:
     """Put the layers of a base that are used as they are into the store, lowest first."""
     if not base.layers:
         return []
-    from images.build.builder import Made
+    from images.build.builder import BuiltLayer
     from images.content.custom_base import base_layers
 
-    reused = base_layers.put(base.layers, settings.cache, settings.store)
-    return [Made(layer, there, key="") for layer, there in zip(base.layers, reused, strict=True)]
+    reused = base_layers.put(base.layers, options.cache, options.store)
+    return [
+        BuiltLayer(layer, there, key="") for layer, there in zip(base.layers, reused, strict=True)
+    ]

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from images.build.titles import Kind, LayerName
 from images.inputs.fetch.needed_files import NeededFiles
-from images.inputs.lock import sealed_text
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.deb import Deb
 from images.inputs.lock.distribution import Distribution
@@ -22,6 +21,7 @@ from images.oci.descriptor import Compression
 from images.oci.layer import writer
 from images.oci.layer.entry import Entry
 from images.oci.layer.writer import Effort
+from images.util import sha256
 
 if TYPE_CHECKING:
     from images.content.python.bytecode import Compiler
@@ -117,7 +117,7 @@ class Keys(NamedTuple):
             effort: how hard it is compressed.
         """
         compressor = writer.compressor_id(self.compression, effort)
-        return sealed_text.digest_of({**self.shared, "compressor": compressor, "inputs": inputs})
+        return sha256.of_json({**self.shared, "compressor": compressor, "inputs": inputs})
 
 
 def weight_of(items: Iterable[Distribution | Deb]) -> int:

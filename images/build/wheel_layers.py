@@ -34,11 +34,11 @@ class WheelLayer(NamedTuple):
     """A layer of distributions.
 
     Attributes:
-        group: which.
+        group: the distributions.
         lock: the target's lock.
         base_debs: the base's lock.
         toolkit: the CUDA version of the compiler.
-        losses: the rules by which files of the distributions are left out.
+        losses: the rules that leave out files of the distributions.
     """
 
     group: grouping.Group
@@ -49,7 +49,7 @@ class WheelLayer(NamedTuple):
 
     @property
     def is_compiled(self) -> bool:
-        """Whether something in it is built by the image's own compiler."""
+        """Whether something in it is compiled by the image's own compiler."""
         return any(item.name in self.lock.compiled for item in self._read)
 
     @property
@@ -94,32 +94,32 @@ class WheelLayer(NamedTuple):
         return found
 
     def entries(self, context: LayerContext, opened: ExitStack) -> Iterator[Entry]:
-        """Its entries, with byte code."""
+        """Make its entries, with byte code."""
         return bytecode.compiled(self._without_repetition(context, opened), context.compiler)
 
     def _without_repetition(self, context: LayerContext, opened: ExitStack) -> Iterator[Entry]:
-        """A file that several distributions bring alike (`nvidia/__init__.py`) comes once."""
+        """Make the entries; a file that several distributions install alike appears once."""
         from images.formats import wheel_file
 
         paths = {item: self._wheel(item, context) for item in self._read}
-        brought = partial(self._brought, paths)
+        installed = partial(self._installed, paths)
         seen: dict[str, tuple[Entry, str]] = {}
         for item in self.group.distributions:
             misrecorded = item.name in self.lock.misrecorded
             wheel = opened.enter_context(wheel_file.opened(paths[item], misrecorded=misrecorded))
-            lost = left_out.paths(self.losses, item, brought, self._own)
+            lost = left_out.paths(self.losses, item, installed, self._own)
             for entry in wheel_file.entries(wheel, lost):
                 first, owner = seen.setdefault(entry.path, (entry, item.name))
                 if first is entry:
                     yield entry
                 elif first.size != entry.size or _content(first) != _content(entry):
                     raise ConflictError(
-                        f"/{entry.path}: {owner} and {item.name}, which share a layer, bring it "
-                        "with other content",
+                        f"/{entry.path}: {owner} and {item.name}, which share a layer, install "
+                        "it with different content",
                         remedy="name the winner under `conflicts:` in matrix.yaml",
                     )
 
-    def _brought(self, paths: dict[Distribution, Path], item: Distribution) -> InstalledFiles:
+    def _installed(self, paths: dict[Distribution, Path], item: Distribution) -> InstalledFiles:
         from images.build.conflicts import wheel_files
 
         misrecorded = item.name in self.lock.misrecorded
@@ -173,7 +173,7 @@ class LinksLayer(NamedTuple):
         return found if self.home else {**found, "home": False}
 
     def entries(self, context: LayerContext, opened: ExitStack) -> Iterator[Entry]:
-        """The links."""
+        """Make the links."""
         from images.formats import wheel_file
 
         members = {}
@@ -193,7 +193,7 @@ def _content(entry: Entry) -> bytes:
 
 
 def _checked(item: Distribution, cache: Path) -> Path:
-    """The cached file of a distribution, its hash read again: a cache can rot."""
+    """Return the cached file of a distribution, its hash checked again: a cache can rot."""
     from images.inputs.fetch import download_cache
 
     return download_cache.checked(item.artifact, cache)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from images.commands.arguments import Command, Parser
 from images.commands.options import (
@@ -23,7 +23,6 @@ from images.commands.options import (
 )
 from images.commands.report.printing import print_documents, print_summary
 from images.commands.selection import (
-    base_place,
     bring_wheels,
     chosen,
     compare_files,
@@ -33,17 +32,17 @@ from images.commands.selection import (
 )
 from images.errors import UsageError
 from images.repository import ROOT
-from images.util import output
+from images.util import output, sha256
 from images.util.progress import Progress
 
 if TYPE_CHECKING:
     from images.attest.provenance import Build
-    from images.build.builder import Look, Made, Settings
+    from images.build.builder import BuiltLayer, CacheLookup
     from images.build.conflicts.comparison import Comparison
     from images.build.layer_cache import Filled
     from images.build.prepare import Inputs, Prepared
-    from images.content.custom_base.source import Place as BasePlace
-    from images.inputs.matrix.matrix import Matrix
+    from images.inputs.build_options import BuildOptions
+    from images.inputs.matrix.records import Matrix
     from images.oci.image import Image
     from images.oci.store.remote_layers import Location
     from images.oci.store.store import Store
@@ -100,35 +99,24 @@ def _add_build_options(parser: Parser) -> None:
 
 def build(options: argparse.Namespace) -> int:
     """Build images into the store."""
-    from images.build import builder
     from images.commands.report import images as report
     from images.commands.report import proof
-    from images.oci.store import store
 
     matrix, targets = chosen(options)
     bring_wheels(targets, options)
     # Every lock is read before anything is made: a stale one must not surface after an hour.
     inputs = inputs_of(matrix, targets, options.compression)
-    settings = builder.Settings(
-        store.open_store(options.store),
-        options.cache,
-        options.compression,
-        options.jobs,
-        options.debian_mirror,
-        fetch_command(options) if options.offline else "",
-        options.only_known,
-    )
+    build_options = _options_of(options)
     caches = _caches(options)
     documents = []
-    with settings.store.building():
+    with build_options.store.building():
         # And every custom base is checked against its target, for the same reason.
-        place = base_place(options, settings.store, offline=options.offline)
-        prepared = [_prepared(one, place, settings.store) for one in inputs]
+        prepared = [_prepared(one, build_options) for one in inputs]
         for one in prepared:
             progress = Progress()
             with progress.timed("total"):
-                built = _build(one, matrix, settings, caches, progress)
-            path, elsewhere = settings.store.path, elsewhere_of(settings.store)
+                built = _build(one, matrix, build_options, caches, progress)
+            path, elsewhere = build_options.store.path, elsewhere_of(build_options.store)
             documents.append(report.image_document(built.image, path, built.reused, elsewhere))
             summary = report.build_summary(
                 built.image, built.reused, progress.seconds, path, elsewhere, built.filled
@@ -143,12 +131,36 @@ def build(options: argparse.Namespace) -> int:
 BUILD = Command("build", build, _add_build_options)
 
 
-def _prepared(inputs: Inputs, place: BasePlace, store: Store) -> Prepared:
+def _options_of(options: argparse.Namespace) -> BuildOptions:
+    from images.inputs.build_options import BuildOptions
+    from images.oci.store import store
+
+    return BuildOptions(
+        **_shared_options(options, offline=options.offline),
+        store=store.open_store(options.store),
+        compression=options.compression,
+        only_known=options.only_known,
+    )
+
+
+def _shared_options(options: argparse.Namespace, *, offline: bool) -> dict[str, Any]:
+    """Return the values of `FetchOptions`."""
+    return {
+        "cache": options.cache,
+        "matrix": options.matrix.absolute(),
+        "jobs": options.jobs,
+        "mirror": options.debian_mirror,
+        "plain_http": options.plain_http,
+        "offline": fetch_command(options) if offline else "",
+    }
+
+
+def _prepared(inputs: Inputs, options: BuildOptions) -> Prepared:
     """Make a target's base ready, and report what it lacks of the target's flavour."""
     from images.build import prepare
     from images.commands.report import images as report
 
-    found = prepare.ready(inputs, place, Progress(), store)
+    found = prepare.ready(inputs, options, Progress(), options.store)
     if found.base.lacking_debs:
         output.message(report.lacking_debs(inputs.target, found.base.lacking_debs))
     return found
@@ -157,8 +169,8 @@ def _prepared(inputs: Inputs, place: BasePlace, store: Store) -> Prepared:
 def _build(
     one: Prepared,
     matrix: Matrix,
-    settings: Settings,
-    caches: tuple[Look | None, Location | None],
+    options: BuildOptions,
+    caches: tuple[CacheLookup | None, Location | None],
     progress: Progress,
 ) -> _Built:
     """Make one target's image, name it, and put beside it what is said about it."""
@@ -166,28 +178,29 @@ def _build(
     from images.attest import attach
     from images.build import assemble, builder, prepare
     from images.build.conflicts import target_files
-    from images.inputs.lock import sealed_text
 
     started = datetime.now(timezone.utc)
-    look, cache_to = caches
+    lookup, cache_to = caches
     inputs = one.inputs
-    compare = target_files.pending(one.target, inputs.lock, one.recipes, settings.store)
-    ours = builder.make(one.recipes, inputs.debs, settings, progress, look, compare)
+    compare = target_files.pending(one.target, inputs.lock, one.recipes, options.store)
+    ours = builder.make(one.recipes, inputs.debs, options, progress, lookup, compare)
     if compare is not None:
-        _note(compare, one.target.id, settings.store)
-    made = [*prepare.put(one.base, settings), *ours]
+        _note(compare, one.target.id, options.store)
+    made = [*prepare.put(one.base, options), *ours]
     image = assemble.assemble(
         one.target,
-        sealed_text.digest_of_file(matrix.lock_path(one.target.id)),
+        sha256.of_file(matrix.lock_path(one.target.id)),
         [item.layer for item in made],
         one.base.inherited,
     )
-    budget.check(one.target, image, settings.store)
-    settings.store.save(image)
+    budget.check(one.target, image, options.store)
+    options.store.save(image)
     reused = [item.reused for item in made]
-    run = _run(inputs, matrix, settings, started, ours, reused)
-    attach.complete(settings.store, image, one.materials, run)
-    return _Built(image, reused, _fill(settings, ours, cache_to, progress) if cache_to else None)
+    run = _run(inputs, matrix, options, started, ours, reused)
+    attach.complete(options.store, image, one.materials, run)
+    return _Built(
+        image, reused, _fill(options.store, ours, cache_to, progress) if cache_to else None
+    )
 
 
 def _note(compare: Comparison, target: str, store: Store) -> None:
@@ -202,9 +215,9 @@ def _note(compare: Comparison, target: str, store: Store) -> None:
 def _run(
     one: Inputs,
     matrix: Matrix,
-    settings: Settings,
+    options: BuildOptions,
     started: datetime,
-    made: Sequence[Made],
+    made: Sequence[BuiltLayer],
     reused: list[bool],
 ) -> Build:
     """Return what the provenance records of this run."""
@@ -216,13 +229,13 @@ def _run(
     return Build(
         ROOT,
         (matrix.path, *locks),
-        {"target": one.target.id, "compression": settings.compression},
+        {"target": one.target.id, "compression": options.compression},
         started,
         datetime.now(timezone.utc),
         reused.count(False),
         reused.count(True),
         os.environ,
-        Counter(str(item.place) for item in made if item.place),
+        Counter(str(item.location) for item in made if item.location),
     )
 
 
@@ -249,15 +262,16 @@ def fetch(options: argparse.Namespace) -> int:
     """Fetch all files that builds need into the download cache; they then need no network."""
     from images.build import prefetch, prepare
     from images.commands.report import transfers
+    from images.inputs.build_options import FetchOptions
 
     looking = options.check or options.paths_only
     matrix, targets = chosen(options)
     if not looking:
         bring_wheels(targets, options)
-    place = base_place(options, offline=looking)
+    fetch_options = FetchOptions(**_shared_options(options, offline=looking))
     wanted = {
         one.target.id: prepare.ready(
-            one, place, Progress(), fetch=not looking, verify=not looking
+            one, fetch_options, Progress(), fetch=not looking, verify=not looking
         ).needed
         for one in inputs_of(matrix, targets)
     }
@@ -268,11 +282,9 @@ def fetch(options: argparse.Namespace) -> int:
     outcomes = {}
     for target, needs in wanted.items():
         if options.check:
-            outcomes[target] = prefetch.look(needs, options.cache, options.jobs, Progress())
+            outcomes[target] = prefetch.check(needs, fetch_options, Progress())
         else:
-            outcomes[target] = prefetch.fill(
-                needs, options.cache, options.debian_mirror, options.jobs, Progress()
-            )
+            outcomes[target] = prefetch.fetch(needs, fetch_options, Progress())
     summary = f"{transfers.fetch_summary(outcomes)}\n{options.cache}"
     print_summary(options, summary)
     if options.json:
@@ -287,7 +299,7 @@ def fetch(options: argparse.Namespace) -> int:
 FETCH = Command("fetch", fetch, _add_fetch_options)
 
 
-def _caches(options: argparse.Namespace) -> tuple[Look | None, Location | None]:
+def _caches(options: argparse.Namespace) -> tuple[CacheLookup | None, Location | None]:
     """Return the caches that a build reads, and the one that it fills.
 
     Without them no code for registries is loaded.
@@ -301,17 +313,17 @@ def _caches(options: argparse.Namespace) -> tuple[Look | None, Location | None]:
         )
     from images.build import layer_cache
 
-    place = partial(layer_cache.place, plain_http=options.plain_http)
-    sources = list(dict.fromkeys(map(place, options.cache_from)))
-    target = place(options.cache_to) if options.cache_to else None
-    look = layer_cache.read_all(sources, output.message) if sources else None
-    return look, target
+    location = partial(layer_cache.location, plain_http=options.plain_http)
+    sources = list(dict.fromkeys(map(location, options.cache_from)))
+    target = location(options.cache_to) if options.cache_to else None
+    lookup = layer_cache.read_all(sources, output.message) if sources else None
+    return lookup, target
 
 
 def _fill(
-    settings: Settings, made: Sequence[Made], cache_to: Location, progress: Progress
+    store: Store, made: Sequence[BuiltLayer], cache_to: Location, progress: Progress
 ) -> Filled:
     from images.build import layer_cache
     from images.oci.registry.limits import TRANSFERS
 
-    return layer_cache.fill(settings.store, made, cache_to, jobs=TRANSFERS, progress=progress)
+    return layer_cache.fill(store, made, cache_to, jobs=TRANSFERS, progress=progress)

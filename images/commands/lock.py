@@ -12,10 +12,10 @@ from images.commands.arguments import Command, Parser
 from images.commands.options import add_cache, add_mirror, add_optional_targets
 from images.commands.selection import bring_wheels, compare_files, matrix_of
 from images.errors import LockError
-from images.util import output
+from images.util import atomic_file, output
 
 if TYPE_CHECKING:
-    from images.inputs.matrix.matrix import Matrix, Target
+    from images.inputs.matrix.records import Matrix, Target
 
 
 def _add_lock_options(parser: Parser) -> None:
@@ -36,7 +36,6 @@ def lock_targets(options: argparse.Namespace) -> int:
     """Make the locks, or check that they match their inputs."""
     from images.commands import shared_locks
     from images.inputs.fetch import mirror
-    from images.inputs.lock import sealed_text
     from images.inputs.resolve import target_locks
 
     matrix = matrix_of(options)
@@ -60,7 +59,7 @@ def lock_targets(options: argparse.Namespace) -> int:
                     f"{shared.path}: up to date ({shared.name}; newest packages: lock --base)"
                 )
                 continue
-            sealed_text.write(shared.path, shared.make(where))
+            atomic_file.write_text(shared.path, shared.make(where))
             output.result(f"{shared.path}: locked")
     return 0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +13,7 @@ from images.util.progress import Progress
 
 if TYPE_CHECKING:
     from images.build.prepare import Inputs
-    from images.content.custom_base.source import Place as BasePlace
-    from images.inputs.matrix.matrix import Matrix, Target
+    from images.inputs.matrix.records import Matrix, Target
     from images.oci.descriptor import Compression
     from images.oci.image import Image
     from images.oci.store.remote_layers import Location
@@ -23,10 +21,10 @@ if TYPE_CHECKING:
 
 
 def matrix_of(options: argparse.Namespace) -> Matrix:
-    """Return the validated matrix that the options name."""
-    from images.inputs.matrix import matrix
+    """The matrix that the options name, validated."""
+    from images.inputs.matrix.load import load
 
-    return matrix.load(options.matrix)
+    return load(options.matrix)
 
 
 def chosen(options: argparse.Namespace) -> tuple[Matrix, list[Target]]:
@@ -42,7 +40,7 @@ def bring_wheels(targets: Sequence[Target], options: argparse.Namespace) -> None
     if options.wheels is not None:
         from images.inputs.fetch import custom_wheels
 
-        custom_wheels.bring(targets, options.wheels, options.cache)
+        custom_wheels.add(targets, options.wheels, options.cache)
 
 
 def store_if_there(options: argparse.Namespace) -> Store | None:
@@ -70,11 +68,11 @@ def images_of(options: argparse.Namespace, source: Store) -> list[Image]:
         UsageError: one is not built, or neither an image nor a target is called so.
     """
     if getattr(options, "all", False):
-        return source.load_all(target.id for target in matrix_of(options).targets)
+        return source.load_several(target.id for target in matrix_of(options).targets)
     names = list(dict.fromkeys(options.target))
     for name in names:
         check_name(options, source, name)
-    return source.load_all(names)
+    return source.load_several(names)
 
 
 def check_name(options: argparse.Namespace, source: Store, name: str) -> None:
@@ -125,21 +123,6 @@ def inputs_of(
 
     shared = prepare.Shared()
     return [prepare.inputs_of(matrix, target, compression, shared) for target in targets]
-
-
-def base_place(
-    options: argparse.Namespace, store: Store | None = None, *, offline: bool
-) -> BasePlace:
-    """Where own bases are looked for: the cache, the store if one is given, and the network."""
-    from images.content.custom_base.source import Place
-
-    place = Place(
-        options.cache,
-        options.matrix.absolute(),
-        options.plain_http,
-        fetch_command(options) if offline else "",
-    )
-    return dataclasses.replace(place, has=store.blobs.has) if store else place
 
 
 def fetch_command(options: argparse.Namespace) -> str:

@@ -11,7 +11,7 @@ from images.content.python import interpreter
 from images.inputs.fetch import deb_files
 from images.inputs.fetch.mirror import Mirror
 from images.inputs.lock import base_lock, cuda_lock, extra_lock, python_lock
-from images.inputs.matrix.matrix import Matrix
+from images.inputs.matrix.records import Matrix
 from images.inputs.resolve import shared_locks
 
 

@@ -60,7 +60,7 @@ def inspect(options: argparse.Namespace) -> int:
     if options.target:
         images = images_of(options, source)
     else:
-        images, others = source.load_every()
+        images, others = source.load_all()
     elsewhere = elsewhere_of(source)
     if options.json:
         documents = [

@@ -1,12 +1,12 @@
-"""Where an answer sends a request on: the one place that follows redirects, for all of HTTP here.
+"""Redirects: the only module that follows them, for all HTTP requests.
 
-Specification: RFC 9110, section 15.4. An address in a Location is one that somebody else chose:
+Specification: RFC 9110, section 15.4. The URL in a Location header is chosen by somebody else:
 
-- A credential goes to the origin that was asked, and after another one has been asked to nobody.
-- Nothing that was asked with TLS goes on without it. What a server says of itself with http is
-  read as https: a proxy before it ends TLS, and it does not know.
-- A method stays what it was: a 301, 302 or 303 that answers a POST would make a GET of it, and is
-  left to the caller.
+- A credential is sent to the first origin only, and to none after another origin was in between.
+- A request with TLS is not redirected to a URL without. A server that names itself with http is
+  read as https: a proxy before it terminates TLS, and the server does not know.
+- The method never changes: a 301, 302 or 303 to a POST would turn it into a GET, and is returned
+  to the caller.
 """
 
 from __future__ import annotations
@@ -23,63 +23,65 @@ if TYPE_CHECKING:
 
     Send = Callable[[str, bool], requests.Response]
 
-MOST = 10
-"""Redirects of one request: as Go's client, which most registries are tried with."""
+MAX_REDIRECTS = 10
+"""As Go's client has it, which most registries are tested with."""
 
 _ANY = frozenset({301, 302, 303, 307, 308})
 _SAME_METHOD = frozenset({307, 308})
 _NO_HEAD = frozenset({400, 401, 403, 405, 501})
-"""What a storage says to HEAD whose signed address is for GET alone."""
+"""Returned to HEAD by a storage whose signed URLs are for GET only."""
 
 
 class RedirectError(Exception):
-    """A redirect that is not followed; the text is one line, fit to be shown."""
+    """A redirect that is not followed; the text is one line, safe to print."""
 
 
 def is_redirect(status: int) -> bool:
-    """Whether an answer sends the request on."""
+    """Return whether a status is that of a redirect."""
     return status in _ANY
 
 
 def follow(
     send: Send, method: str, url: str, *, lax: Callable[[str], bool] = lambda _: False
 ) -> requests.Response:
-    """Make a request, and make it again where the answer says so.
+    """Make a request, and follow its redirects.
 
     Args:
-        send: makes it once: to an address, and whether the credential may go there.
-        method: of HTTP.
-        url: where to first.
-        lax: whether an address may be asked without TLS although the first one had it.
+        send: makes one request: to a URL, and whether the credential may be sent there.
+        method: the HTTP method.
+        url: the first URL.
+        lax: returns whether a URL may be without TLS although the first one had it.
 
     Returns:
-        The first answer that is none of a redirect. Where what HEAD was sent on to takes no HEAD:
-        the redirect, which says that there is something.
+        The first response that is no redirect. If the last server accepts no HEAD: the redirect to
+        it, which proves that there is something.
 
     Raises:
-        RedirectError: it is not followed.
+        RedirectError: a redirect is not followed.
     """
-    home, ours = origin.of(url), True
-    answer = send(url, ours)
-    for _ in range(MOST):
-        following = _following(answer, method, url, home, lax)
-        if following is None:
+    home, trusted = origin.of(url), True
+    answer = send(url, trusted)
+    for _ in range(MAX_REDIRECTS):
+        target = _target(answer, method, url, home, lax)
+        if target is None:
             return answer
-        before, url = answer, following
+        before, url = answer, target
         before.close()
-        ours = ours and origin.of(url) == home
-        answer = send(url, ours)
+        trusted = trusted and origin.of(url) == home
+        answer = send(url, trusted)
         if method == "HEAD" and answer.status_code in _NO_HEAD:
             return before
-    if _following(answer, method, url, home, lax) is None:
+    if _target(answer, method, url, home, lax) is None:
         return answer
-    raise RedirectError(f"it redirects more than {MOST} times, at last to {public_url(url)}")
+    raise RedirectError(
+        f"it redirects more than {MAX_REDIRECTS} times, at last to {public_url(url)}"
+    )
 
 
-def _following(
+def _target(
     answer: requests.Response, method: str, url: str, home: Origin, lax: Callable[[str], bool]
 ) -> str | None:
-    """The address of the next request, if there is one to be made."""
+    """Return the URL of the next request, or None if the response is the last one."""
     location = answer.headers.get("Location")
     followed = _ANY if method in ("GET", "HEAD") else _SAME_METHOD
     if answer.status_code not in followed or not location:
@@ -90,21 +92,23 @@ def _following(
 def resolved(
     location: str, base: str, home: Origin, lax: Callable[[str], bool] = lambda _: False
 ) -> str:
-    """The address that a Location header names, as it may be asked.
+    """Return the URL that a Location header names, after the rules of this module.
 
     Args:
         location: the header.
-        base: the address that gave it.
-        home: the origin that was asked first.
+        base: the URL of the request.
+        home: the origin of the first request.
         lax: as in `follow`.
 
     Raises:
-        RedirectError: it is none, or it would be asked without TLS.
+        RedirectError: it is no HTTP URL, or has no TLS.
     """
     try:
         url = origin.joined(base, location)
     except ValueError:
-        raise RedirectError(f"it redirects to {public_text(location)!r}, no address") from None
+        raise RedirectError(
+            f"it redirects to {public_text(location)!r}, which is no HTTP URL"
+        ) from None
     there = origin.of(url)
     if home.scheme == "https" and there.scheme == "http":
         if there.is_beside(home):

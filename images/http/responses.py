@@ -1,4 +1,4 @@
-"""Answers of servers that are read as a whole (errors, tokens, lists): none is over a limit."""
+"""Size limit of responses that are read into memory (errors, tokens, lists)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from images.util import limits
 if TYPE_CHECKING:
     import requests
 
-_PACKED = 1 << 12
-"""Bytes of an answer at a time: what is little on the way may be a thousand times as much here."""
+_PIECE = 1 << 12
+"""Bytes read at a time: compressed content may be a thousand times as large once decoded."""
 
 
 def bound(response: requests.Response) -> None:
-    """Let no more than a limit of an answer be read."""
+    """Make reading more of a response than the limit an error."""
     raw: Any = response.raw
     raw.stream = _counted(response)
 
@@ -24,15 +24,15 @@ def bound(response: requests.Response) -> None:
 def _counted(response: requests.Response, most: int = limits.DOCUMENT) -> Any:
     stream = response.raw.stream
 
-    def pieces(amount: int = _PACKED, decode_content: bool | None = None) -> Iterator[bytes]:
+    def pieces(amount: int = _PIECE, decode_content: bool | None = None) -> Iterator[bytes]:
         total = 0
-        for piece in stream(min(amount, _PACKED), decode_content=decode_content):
+        for piece in stream(min(amount, _PIECE), decode_content=decode_content):
             total += len(piece)
             if total > most:
                 host = response.url.partition("?")[0].rpartition("@")[2]
                 raise RegistryError(
                     f"{host}: HTTP {response.status_code} with more than the limit of {most} bytes",
-                    remedy="is it the right address, and no page for people or a download?",
+                    remedy="check the address: it may be that of a web page or a download",
                 )
             yield piece
 

@@ -1,4 +1,4 @@
-"""What every HTTP client here shares: the session, who it says it is, addresses fit to be shown."""
+"""HTTP sessions: certificates, connections, the Authorization header, and redaction of URLs."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ _CONNECTIONS = 32  # kept open to one host
 
 
 class Header:
-    """Puts a given Authorization header, or none, on a request.
+    """Sets a given Authorization header, or none, on a request.
 
-    Handed to requests as `auth`: it would take a login from ~/.netrc otherwise.
+    Passed to requests as `auth`, which would use a login of ~/.netrc otherwise.
     """
 
     def __init__(self, value: str | None) -> None:
         self._value = value
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        """The request, with the header."""
+        """Set the header."""
         if self._value is not None:
             request.headers["Authorization"] = self._value
         return request
 
 
 def basic(user: str, password: str) -> str:
-    """The Authorization header of a user name and a password (RFC 7617)."""
+    """Return the Authorization header of a user name and a password (RFC 7617)."""
     from base64 import b64encode
 
     return f"Basic {b64encode(f'{user}:{password}'.encode()).decode('ascii')}"
 
 
 def without_login(url: str) -> tuple[str, str | None]:
-    """An address without user name and password, and the Authorization header that they make."""
+    """Split a URL into one without user name and password, and the Authorization header of both."""
     parts = urlsplit(url)
     given, at, host = parts.netloc.rpartition("@")
     if not at:
@@ -52,11 +52,11 @@ def without_login(url: str) -> tuple[str, str | None]:
 
 
 def session(context: Callable[[str], ssl.SSLContext] | None = None) -> requests.Session:
-    """A session whose redirects `images.http.redirect` is to follow.
+    """Open a session; `images.http.redirect` follows the redirects.
 
     Args:
-        context: what decides about certificates, for an address; always the same one for one host.
-            It is asked when the first connection with TLS is made.
+        context: returns the context that checks certificates for a URL; always the same one for one
+            host. It is called before the first connection with TLS.
     """
     from functools import cache
     from http.cookiejar import DefaultCookiePolicy
@@ -64,7 +64,7 @@ def session(context: Callable[[str], ssl.SSLContext] | None = None) -> requests.
     import requests
     from requests.adapters import HTTPAdapter
 
-    @cache  # for all connections: to read the certificates takes longer than to shake hands
+    @cache  # for all connections: reading the certificates takes longer than a handshake
     def checked() -> ssl.SSLContext:
         from images.http import certificates
 
@@ -91,13 +91,13 @@ def session(context: Callable[[str], ssl.SSLContext] | None = None) -> requests.
 
     class Session(requests.Session):
         def get_redirect_target(self, resp: requests.Response) -> None:
-            # Without this it prepares the next request even if it is not to make it: reads
-            # ~/.netrc for the new host, and all of the answer's body.
+            # requests prepares the next request even if it must not make it: it reads ~/.netrc for
+            # the new host, and the whole body of the response.
             return None
 
     made = Session()
-    # A cookie is for all ports of a host, and a registry with web pages takes one for a person's
-    # visit. Clients of registries, and uv, keep none.
+    # A cookie is sent to all ports of a host, and a registry with web pages may take it for a
+    # browser's. Registry clients, and uv, keep none.
     made.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
     for scheme in ("https://", "http://"):
         made.mount(scheme, Adapter(pool_maxsize=_CONNECTIONS))
@@ -106,24 +106,24 @@ def session(context: Callable[[str], ssl.SSLContext] | None = None) -> requests.
 
 
 def _bound(response: requests.Response, *, stream: bool = False, **_: Any) -> None:
-    """Bound an answer, unless it is what was asked for and its reader counts for himself.
+    """Limit a response, unless it is a streamed success, whose reader counts for itself.
 
-    What a failure or a redirect says is read whole, however it was asked for.
+    The body of a failure or a redirect is read whole, even if the request was to be streamed.
     """
     if not (stream and succeeded(response)):
         responses.bound(response)
 
 
 def succeeded(response: requests.Response) -> bool:
-    """Whether it was done: any 2xx says so (RFC 9110, section 15.3)."""
+    """Return whether the request succeeded: any 2xx means that (RFC 9110, section 15.3)."""
     return 200 <= response.status_code < 300
 
 
 def breaker(session: requests.Session) -> Callable[[], None]:
-    """A function that cuts the session's connections: who waits on one gets an error at once.
+    """Return a function that shuts the session's connections down, so that all waits end at once.
 
-    Without it, a thread that waits for a stalled server ends only by its timeout, and a person's
-    Ctrl-C with it. Connections through a proxy are left to their timeouts.
+    Without it, a thread that waits for a stalled server would end only by its timeout, and Ctrl-C
+    with it. Connections through a proxy end by their timeouts.
     """
     import socket
     import threading
@@ -164,22 +164,22 @@ def breaker(session: requests.Session) -> Callable[[], None]:
         for sock in sockets:
             if sock is not None:
                 with suppress(OSError):
-                    # Below TLS: its own farewell is not for another thread to say.
+                    # Below TLS, whose own shutdown must not be called from another thread.
                     socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     return cut
 
 
 def public_url(url: str) -> str:
-    """The URL without user name, password and query, fit to be shown."""
+    """Return the URL without user name, password and query, safe to print."""
     try:
         parts = urlsplit(url)
-    except ValueError:  # no address, which somebody gave for one
+    except ValueError:  # not a URL
         return public_text(url)
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit(parts._replace(netloc=host, query="", fragment=""))
 
 
 def public_text(text: str) -> str:
-    """A message without the credentials that the addresses in it may hold."""
+    """Return a message without the credentials that URLs in it may contain."""
     return re.sub(r"\?[^\s'\"()]+", "", re.sub(r"//[^/\s'\"]*@", "//", text))

@@ -1,4 +1,4 @@
-"""What went wrong between here and a server, in words for people, and whether to try again."""
+"""Explanation of failed connections: a reason, whether to retry, and a remedy."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from images.http import certificates, session
 _VARIABLES = "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"
 _LOGIN_OF_PROXY = "write it into the proxy's address, http://USER:PASSWORD@HOST:PORT"
 _REMEDY_OF_PROXY = "set another one, or name the host in NO_PROXY if it needs none"
-_DISTRUST = "CERTIFICATE_VERIFY_FAILED", "certificate verify failed"
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a request had no answer.
+    """The reason why a request had no response.
 
     Attributes:
         reason: one line, without credentials; it names the proxy if there was one.
-        final: whether another attempt cannot help.
-        remedy: what a person can do, where there is something to be said.
+        final: whether another attempt would fail as well.
+        remedy: what the user can do about it, if known.
     """
 
     reason: str
@@ -31,22 +30,23 @@ class Failure:
 
 
 def explained(error: BaseException, url: str, proxies: Mapping[str, str] | None = None) -> Failure:
-    """What an exception of requests or urllib3 means.
+    """Explain an exception of requests or urllib3.
 
     Args:
         error: the exception.
-        url: the address that was asked.
-        proxies: proxies by scheme that were given beside those of the environment.
+        url: the URL of the request.
+        proxies: proxies by scheme, in addition to those of the environment.
     """
     from requests import exceptions
 
     proxy = _proxy_of(url, proxies or {})
     reason = innermost(error)
+    # Neither requests nor http.client has a class for a missing SOCKS library or a proxy's 407.
     if isinstance(error, exceptions.InvalidSchema) and "SOCKS" in reason:
         return Failure(f"{reason[:200]} ({proxy})", True, "pip install 'requests[socks]'")
-    if isinstance(error, ValueError):  # all of requests' errors about addresses are
+    if isinstance(error, ValueError):  # as all of requests' errors about URLs are
         return Failure(reason, True)
-    if distrusts(error):
+    if _is_untrusted(error):
         return Failure(f"its certificate is not trusted: {reason}", True, certificates.REMEDY)
     if proxy and "407" in reason:
         return Failure(f"{proxy} wants a login: {reason}", True, _LOGIN_OF_PROXY)
@@ -56,18 +56,18 @@ def explained(error: BaseException, url: str, proxies: Mapping[str, str] | None 
 
 
 def wants_login(url: str, proxies: Mapping[str, str] | None = None) -> Failure:
-    """The failure for an answer of 407, which only a proxy gives."""
+    """Return the failure for a 407, which only a proxy returns."""
     proxy = _proxy_of(url, proxies or {}) or "a proxy"
     return Failure(f"{proxy} wants a login: HTTP 407", True, _LOGIN_OF_PROXY)
 
 
-def distrusts(error: BaseException) -> bool:
-    """Whether the server's certificate is not trusted."""
-    return any(word in innermost(error) for word in _DISTRUST)
+def _is_untrusted(error: BaseException) -> bool:
+    """Return whether the server's certificate is not trusted."""
+    return any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error))
 
 
 def is_tls(error: BaseException) -> bool:
-    """Whether TLS itself failed, rather than the connection below it."""
+    """Return whether TLS itself failed, rather than the connection below it."""
     return any(
         isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError)
         for cause in _causes(error)
@@ -75,13 +75,13 @@ def is_tls(error: BaseException) -> bool:
 
 
 def innermost(error: BaseException) -> str:
-    """The innermost cause in one line: the outer ones quote whole addresses."""
+    """Return the innermost cause in one line: the outer ones quote whole URLs."""
     cause = list(_causes(error))[-1]
     return " ".join(session.public_text(str(cause) or type(cause).__name__).split())
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An exception and what it came from, outermost first; urllib3 hides causes in arguments."""
+    """Yield an exception and its causes, outermost first; urllib3 hides causes in arguments."""
     yield error
     inner = [item for item in error.args if isinstance(item, BaseException)]
     following = getattr(error, "reason", None) or error.__cause__ or error.__context__
@@ -90,7 +90,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _proxy_of(url: str, proxies: Mapping[str, str]) -> str | None:
-    """The proxy for an address with the setting that names it, e.g. `the proxy X (HTTPS_PROXY)`."""
+    """Name the proxy for a URL and the setting that names it: `the proxy X (HTTPS_PROXY)`."""
     from requests import utils
 
     theirs = utils.get_environ_proxies(url, no_proxy=None)

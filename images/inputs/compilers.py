@@ -1,6 +1,6 @@
-"""Which compilers there are, and what each is made of: data, without anything that reads it.
+"""The CUDA compilers that exist, and the sources of each: data alone.
 
-A new version is a record here, its lock (`python build.py lock`) and a line in matrix.yaml.
+A new version takes a record here, its lock (`python build.py lock`) and a line in matrix.yaml.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from images import format_numbers
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
-    """What the compiler of one CUDA version is put together from.
+class CompilerSources:
+    """The sources of the compiler of one CUDA version.
 
     Attributes:
         version: `MAJOR.MINOR`.
         debs: exact versions of Debian packages, by name.
         wheels: exact requirements; their headers go into the compiler's `include`.
-        files: where the compiler's own files go below /usr/local/cuda, by their path in a package
-            or wheel.
-        profile: whether nvcc's settings are ours (`images/recipe/cuda-<version>/nvcc.profile`);
-            else they are among `files`.
+        files: the destinations of the compiler's own files below /usr/local/cuda, by their path in
+            a package or wheel.
+        profile: whether nvcc's settings are the project's
+            (`images/content/cuda/recipe/<version>/nvcc.profile`); else they are among `files`.
         runtime: the one of `wheels` that every target's lock has as well, of the same minor
-            version: it is read here and linked there, not copied. "" when the target's is another
+            version: it is read here and linked there, not copied. "" if the target's is another
             version, so that its headers do not fit the compiler.
         format: the number of what is made of the same files.
         glibc: the minor version of glibc 2 that the programs of `debs` need; 0 if there are none.
-            What wheels need stands in their names.
+            What wheels need is in their names.
     """
 
     version: str
@@ -41,9 +41,9 @@ class Sources:
     glibc: int
 
 
-# No single source has all of CUDA 12: Debian packages the programs, NVIDIA's wheels hold the
+# No single source has all of CUDA 12: Debian packages the programs, NVIDIA's wheels contain the
 # headers. It is the last CUDA 12 that Debian has; its binaries need glibc 2.34, bookworm has 2.36.
-_CUDA_12 = Sources(
+_CUDA_12 = CompilerSources(
     version="12.4",
     debs={"nvidia-cuda-toolkit": "12.4.131~12.4.1-2"},
     wheels=(
@@ -73,9 +73,9 @@ _CUDA_12 = Sources(
     glibc=34,
 )
 
-# NVIDIA's wheels for CUDA 13 hold the whole compiler, laid out as below /usr/local/cuda. The
-# versions are those that cuda-toolkit 13.0.2 names, from which torch takes its libraries.
-_CUDA_13 = Sources(
+# NVIDIA's wheels for CUDA 13 contain the whole compiler, laid out as below /usr/local/cuda. The
+# versions are those of cuda-toolkit 13.0.2, from which torch takes its libraries.
+_CUDA_13 = CompilerSources(
     version="13.0",
     debs={},
     wheels=(
@@ -84,7 +84,7 @@ _CUDA_13 = Sources(
         "nvidia-cuda-crt==13.0.88",
         "nvidia-cuda-cccl==13.0.85",
         "nvidia-cuda-runtime==13.0.96",
-        # They read what any earlier compiler made; 13.2 is the first that the index has of them.
+        # They read the output of any earlier compiler; 13.2 is the first version on the index.
         "nvidia-cuda-cuobjdump==13.2.51",
         "nvidia-cuda-nvdisasm==13.2.51",
     ),
@@ -116,16 +116,16 @@ _CUDA_13 = Sources(
     glibc=0,
 )
 
-BY_VERSION: Mapping[str, Sources] = {item.version: item for item in (_CUDA_12, _CUDA_13)}
+BY_VERSION: Mapping[str, CompilerSources] = {item.version: item for item in (_CUDA_12, _CUDA_13)}
 
 
 def majors() -> tuple[str, ...]:
-    """The CUDA major versions that there is a compiler for."""
+    """Return the CUDA major versions that have a compiler."""
     return tuple(dict.fromkeys(map(_major, BY_VERSION)))
 
 
 def versions(major: str) -> list[str]:
-    """The compilers that there are for a CUDA major version."""
+    """Return the versions of the compilers for a CUDA major version."""
     return [version for version in BY_VERSION if _major(version) == major]
 
 

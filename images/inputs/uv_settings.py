@@ -1,7 +1,7 @@
-"""uv's own settings, as far as the builder's downloads have to go by them as well.
+"""uv's own settings, as far as they apply to the builder's downloads as well.
 
-uv resolves, and the files that it finds are fetched here: what is set for the one counts for the
-other. Settings come from the environment, then from the user's uv.toml, then from the system's.
+uv locates files, and the builder downloads them: what is set for one applies to the other. Settings
+come from the environment, then from the user's uv.toml, then from the system's.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class Network:
     """How uv reaches its indexes.
 
     Attributes:
-        unchecked: `HOST` or `HOST:PORT`, in lower case, whose certificates nobody looks at.
-        proxies: of uv.toml, by scheme; those of the environment go before them.
-        direct: hosts to be reached without these proxies, as in NO_PROXY.
+        unchecked: `HOST` or `HOST:PORT`, in lower case, whose certificates are not verified.
+        proxies: those of uv.toml, by scheme; those of the environment take precedence.
+        direct: hosts that are reached without these proxies, as in NO_PROXY.
     """
 
     unchecked: frozenset[str] = frozenset()
@@ -33,7 +33,7 @@ class Network:
     direct: str = ""
 
     def is_unchecked(self, url: str) -> bool:
-        """Whether an address is of a host whose certificate is not looked at."""
+        """Return whether the certificate of a URL's host is not verified."""
         try:
             there = origin.of(url)
         except ValueError:
@@ -42,7 +42,7 @@ class Network:
 
 
 def network(environ: Mapping[str, str] = os.environ) -> Network:
-    """The settings that are in force.
+    """Return the settings that are in force.
 
     Args:
         environ: the environment that uv runs with.
@@ -62,13 +62,16 @@ def network(environ: Mapping[str, str] = os.environ) -> Network:
 
 
 def documents(environ: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """What uv.toml says, the system's before the user's; one that cannot be read is uv's affair."""
+    """Yield the content of each uv.toml, the system's before the user's.
+
+    A file that cannot be read is left out: uv reports it.
+    """
     import tomli
 
     if is_without_files(environ):
         return
-    own = environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME", "/")) / ".config"
-    files = [Path("/etc/uv/uv.toml"), Path(own) / "uv" / "uv.toml"]
+    user = environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME", "/")) / ".config"
+    files = [Path("/etc/uv/uv.toml"), Path(user) / "uv" / "uv.toml"]
     if chosen := environ.get("UV_CONFIG_FILE"):
         files = [Path(chosen)]
     for file in files:
@@ -77,10 +80,10 @@ def documents(environ: Mapping[str, str]) -> Iterator[dict[str, Any]]:
 
 
 def is_without_files(environ: Mapping[str, str]) -> bool:
-    """Whether uv is to read no uv.toml, in the words that it takes for yes."""
+    """Return whether uv must read no uv.toml, by the values that it takes for true."""
     return environ.get("UV_NO_CONFIG", "").lower() in ("1", "true", "t", "yes", "y", "on")
 
 
 def _host(text: str) -> str:
-    """`HOST[:PORT]` of a host, a host with a port, or an address."""
+    """Return the `HOST[:PORT]` of a host, a host with a port, or a URL."""
     return (urlsplit(text).netloc if "://" in text else text).lower()

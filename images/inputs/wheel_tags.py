@@ -10,13 +10,13 @@ from packaging.utils import BuildTag, parse_wheel_filename
 from images import image_paths
 
 PLATFORM = "x86_64-manylinux_2_36"
-"""What wheels are chosen for: the glibc of Debian bookworm."""
+"""The platform that wheels are chosen for, in uv's words: the glibc of Debian bookworm."""
 
 _GLIBC = (2, 36)
 
 
 def fits(filename: str) -> bool:
-    """Whether a wheel of that file name can be installed in the image.
+    """Return whether a wheel of that file name can be installed in the image.
 
     Raises:
         packaging.utils.InvalidWheelFilename: it is not the name of a wheel.
@@ -25,7 +25,11 @@ def fits(filename: str) -> bool:
 
 
 def preference(filename: str) -> tuple[int, BuildTag] | None:
-    """How much pip would want a wheel, or None if it does not fit: best tag, then highest build."""
+    """Return a sort key by which pip prefers wheels: best tag, then highest build.
+
+    Returns:
+        None if the wheel does not fit the image.
+    """
     ranked = ranks()
     _, _, build, tags = parse_wheel_filename(filename)
     fitting = [ranked[tag] for tag in tags if tag in ranked]
@@ -34,7 +38,10 @@ def preference(filename: str) -> tuple[int, BuildTag] | None:
 
 @cache
 def ranks() -> dict[Tag, int]:
-    """Wheel tags that the image can install, best first (PEP 425, PEP 600)."""
+    """Return the rank of each wheel tag that the image can install, 0 for the best one.
+
+    See PEP 425 and PEP 600.
+    """
     manylinux = [f"manylinux_2_{minor}_x86_64" for minor in range(_GLIBC[1], 4, -1)]
     legacy = {17: "manylinux2014_x86_64", 12: "manylinux2010_x86_64", 5: "manylinux1_x86_64"}
     platforms = ["linux_x86_64"]

@@ -1,4 +1,4 @@
-"""Values of the OCI specifications, and below them the layer format, the store and the registry.
+"""Values of the OCI specifications, with the layer format, the store and the registry below.
 
-Knows nothing of SGLang, wheels or Debian, and could be lifted out. Imports `http` and `util`.
+Knows nothing of SGLang, wheels or Debian, and could be a library. Imports `http` and `util`.
 """

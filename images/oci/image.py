@@ -25,12 +25,12 @@ from images.oci.descriptor import (
 from images.util import untrusted_json
 
 MAX_LAYERS = 100
-"""Docker refuses more than 125; a derived image needs room for its own."""
+"""Docker refuses more than 125; a derived image needs some for its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A layer of an image: what it is called and where its bytes are known."""
+    """A layer of an image: its title, and its blob."""
 
     title: str
     blob: Blob
@@ -47,8 +47,8 @@ class Image:
         labels: image labels; also put on the manifest as annotations, where a registry shows
             them without a pull.
         created: RFC 3339 time; a property of the inputs, not of the build.
-        inherited: the history of an own base, as its config has it. Its layers are the lowest, one
-            for each entry that is not empty; they have no titles.
+        inherited: the history of a custom base, as its config has it. Its layers are the lowest,
+            one for each entry that is not empty; they have no titles.
     """
 
     ref: str
@@ -60,7 +60,7 @@ class Image:
 
     @property
     def own_layers(self) -> tuple[Layer, ...]:
-        """The layers above those of an own base."""
+        """The layers above those of a custom base."""
         below = sum(not entry.get("empty_layer") for entry in self.inherited)
         return self.layers[below:]
 
@@ -116,7 +116,7 @@ class Image:
 
     @cached_property
     def config_digest(self) -> str:
-        """`sha256:…` of the config: what Docker calls the image id."""
+        """`sha256:…` of the config: Docker's image id."""
         return digest_of(self.config)
 
     @cached_property
@@ -136,13 +136,13 @@ class Image:
 
 
 def parse(ref: str, manifest: bytes, config: bytes, unpacked: Sequence[int] = ()) -> Image:
-    """The image that a manifest and a config of ours describe.
+    """Return the image that a manifest and a config of this builder describe.
 
     Args:
         ref: its name in the store's index.
         manifest: the manifest's bytes.
         config: the config's bytes.
-        unpacked: bytes of each layer's tar where they are known, lowest first.
+        unpacked: bytes of each layer's tar if they are known, lowest first.
 
     Raises:
         ValueError, KeyError, TypeError, AttributeError: the documents are not JSON of that form.
@@ -182,5 +182,5 @@ def _layer(item: Any, diff_id: Any, unpacked: int) -> Layer:
 def _history_entry(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise TypeError(f"{value!r} is not an entry of a history")
-    canonical_json(value)  # text in it can be written
+    canonical_json(value)  # raises if text in it cannot be written
     return value

@@ -1,4 +1,4 @@
-"""A document about an image as an OCI artifact whose subject is that image.
+"""Documents about an image as OCI artifacts whose subject is that image.
 
 Specification: OCI Image Format 1.1, manifest.md ("Guidelines for Artifact Usage", "Guidance for an
 Empty Descriptor"): an image manifest with `artifactType`, an empty config and `subject`.
@@ -29,11 +29,11 @@ class Referrer:
     """A document about an image.
 
     Attributes:
-        artifact_type: media type of the document, and of what it is as a whole.
-        title: the file's name when somebody downloads it.
+        artifact_type: media type of the document and of the artifact.
+        title: the file's name when it is downloaded.
         content: the document.
         subject: the descriptor of the image's manifest.
-        annotations: of the artifact; a registry shows them in its list of referrers.
+        annotations: of the artifact; a registry lists them with its referrers.
     """
 
     artifact_type: str
@@ -65,7 +65,7 @@ class Referrer:
 
     @property
     def descriptor(self) -> dict[str, Any]:
-        """What stands for it in an index: type and annotations are those of the manifest."""
+        """Its entry in an index, with the type and the annotations of the manifest."""
         return {
             "annotations": dict(self.annotations),
             "artifactType": self.artifact_type,
@@ -74,7 +74,7 @@ class Referrer:
 
 
 def subject_of(manifest: bytes) -> str | None:
-    """The digest of what a manifest is about; None if it is about nothing, or no manifest."""
+    """Return the digest of a manifest's subject; None if it has none or is not a manifest."""
     try:
         return str(untrusted_json.loads(manifest)["subject"]["digest"])
     except (ValueError, KeyError, TypeError):
@@ -82,19 +82,19 @@ def subject_of(manifest: bytes) -> str | None:
 
 
 def content_of(manifest: bytes) -> list[str]:
-    """The digests of an artifact's documents.
+    """Return the digests of an artifact's documents.
 
     Raises:
-        ValueError, KeyError, TypeError: it is no manifest.
+        ValueError, KeyError, TypeError: it is not a manifest.
     """
     return [str(layer["digest"]) for layer in untrusted_json.loads(manifest)["layers"]]
 
 
 def parse(manifest: bytes, content: bytes) -> Referrer:
-    """The document of ours that a manifest describes.
+    """Return the document that a manifest of this builder describes.
 
     Raises:
-        ValueError, KeyError, TypeError: it is not one of ours.
+        ValueError, KeyError, TypeError: another program made it.
     """
     head = untrusted_json.loads(manifest)
     (layer,) = head["layers"]

@@ -15,56 +15,56 @@ from typing import Sequence, TextIO
 from images import printable
 from images.errors import BuildError, IntegrityError, StoreError, UsageError
 from images.unbundle import document
-from images.unbundle.destinations.disk import told
+from images.unbundle.destinations import disk
 from images.unbundle.destinations.oci_layout import Layout
 from images.unbundle.destinations.root_directory import Rootfs
 from images.unbundle.document import Bundle, IncompleteError
 from images.unbundle.sources import inventory, zstd
 from images.unbundle.sources.holdings import Holdings
-from images.unbundle.sources.layer_source import Sources
+from images.unbundle.sources.layer_source import LayerSources
 from images.unbundle.sources.parts import Parts
 from images.unbundle.sources.zstd import Decompress
-from images.unbundle.work import Destination, Outcome, Work
+from images.unbundle.work import Destination, Shortfall, Work
 from images.util import limits, untrusted_files
 
 INTERRUPTED = 130
 _MOST_FAULTS = 50  # that are listed
-_FULL = 7
+_FULL = StoreError.exit_code
 
 DESCRIPTION = """\
-Lay out the image of a bundle: as a root file system, as an OCI layout, or both.
+Unpack the image of a bundle: as a root file system, as an OCI layout, or both.
 
-Every byte is checked. Parts may arrive in any order and one by one: each run does what can be done
-with those that are there, and the next goes on from there; so does one after a run was killed.
+Every byte is checked. Parts may arrive in any order and one by one: each run does what is possible
+with the parts that have arrived, and the next run resumes there, also after a run was killed.
 """
 EPILOG = """\
 other commands:
-  unpack.py check               which parts are missing or damaged; nothing is written
-  unpack.py check --rootfs DIR  what of DIR is not as the layers say; needs the parts
+  unpack.py check               list missing and damaged parts; writes nothing
+  unpack.py check --rootfs DIR  list what differs in DIR from the layers; needs the parts
   unpack.py inventory DIR...    list files by content, for `build.py bundle --have`
 
 exit codes:
-  0 the image is whole           6 something that arrived is damaged
+  0 the image is complete        6 a part or a layer is damaged
   2 wrong usage                  7 disk full, not writable
-  3 parts have not arrived yet   8 nothing here can read zstd
+  3 parts have not arrived yet   8 this machine cannot read zstd
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; gives the exit code."""
+    """Run the command line and return the exit code."""
     inventory.open_closed()
     code = _run(arguments)
     lost = _flushed(sys.stdout)
-    if lost is not None and not isinstance(lost, BrokenPipeError):  # its reader has enough
-        remedy = "let it go to a place that takes all of it, and run the same command again"
-        _tell(StoreError(f"standard output: {lost.strerror}", remedy=remedy))
+    if lost is not None and not isinstance(lost, BrokenPipeError):  # its reader closed it
+        remedy = "write it to a disk with free space, and run the same command again"
+        _report(StoreError(f"standard output: {lost.strerror}", remedy=remedy))
         code = code or _FULL
     _flushed(sys.stderr)
     return code
 
 
 def _flushed(stream: TextIO) -> OSError | None:
-    """What is left of a stream is written, or dropped: Python would complain when it exits."""
+    """Flush a stream, or drop its rest: Python would report an error when it exits."""
     try:
         stream.flush()
     except OSError as error:
@@ -75,7 +75,7 @@ def _flushed(stream: TextIO) -> OSError | None:
 
 def _run(arguments: Sequence[str] | None) -> int:
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # of any encoding: names are as they are
+        if isinstance(stream, io.TextIOWrapper):  # in any encoding: a name may be any bytes
             stream.reconfigure(errors="backslashreplace")
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -89,22 +89,22 @@ def _run(arguments: Sequence[str] | None) -> int:
             raise _no_command(given[0])
         return _unpack(_parser().parse_args(given))
     except BuildError as error:
-        _tell(error)
+        _report(error)
         return error.exit_code
     except BrokenPipeError:
         return 1
     except OSError as error:
-        _tell(told(error, "unpack.py"))
+        _report(disk.translated(error, "unpack.py"))
         return _FULL
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        _say("interrupted: run the same command again to resume")
-        # Threads are at work, and nothing that they do now must be finished.
+        _log("interrupted: run the same command again to resume")
+        # Worker threads may still run; none of their work needs to finish.
         os._exit(INTERRUPTED)
 
 
 def _no_command(word: str) -> UsageError:
-    import difflib  # only a faulty word needs it
+    import difflib  # only needed for a misspelt word
 
     near = difflib.get_close_matches(word, ["check", "inventory"], n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -122,7 +122,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--rootfs", type=Path, metavar="DIR", help="write the image's files here")
     add("--layout", type=Path, metavar="DIR", help="write an OCI layout here, or add to one")
     add("--no-layers", action="store_true", help="manifest and config only, in --layout")
-    add("--remove-parts", action="store_true", help="remove each part once it is used up")
+    add(
+        "--remove-parts",
+        action="store_true",
+        help="remove each part after its last use",
+    )
     add(
         "--keep-setuid",
         action="store_true",
@@ -140,8 +144,8 @@ def _check_parser() -> argparse.ArgumentParser:
         "--rootfs",
         type=Path,
         metavar="DIR",
-        help="compare every file of an unpacked image with its layers: content, mode, owner, and "
-        "what was added since",
+        help="compare every file of an unpacked image with its layers: content, mode, owner; and "
+        "list added files",
     )
     _add_bundle(parser)
     return parser
@@ -158,20 +162,20 @@ def _add_bundle(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="look here for what the bundle left out; repeatable",
     )
-    add("--zstd", choices=zstd.WAYS, help="read zstd by this alone (default: the first that works)")
+    add("--zstd", choices=zstd.WAYS, help="read zstd by this only (default: the first that works)")
     add(
         "--digest",
         type=_digest,
         metavar="sha256:…",
-        help="the manifest that the bundle must be of, as `build.py bundle` printed it; without it "
-        "a bundle that was changed on its way, with all of its sums, is taken as it is",
+        help="digest of the image's manifest, as printed by `build.py bundle`; without it, a "
+        "bundle that was changed in transit together with its sums is accepted",
     )
     add(
         "--bundle",
         type=Path,
         default=Path(sys.argv[0]).absolute().parent,
         metavar="DIR",
-        help="where bundle.json and the parts are (%(default)s)",
+        help="directory of bundle.json and the parts (%(default)s)",
     )
 
 
@@ -187,7 +191,7 @@ def _digest(text: str) -> str:
 
 
 def _unpack(options: argparse.Namespace) -> int:
-    """Lay the image out as far as the parts go."""
+    """Unpack the image as far as its parts have arrived."""
     if options.rootfs is None and options.layout is None:
         raise UsageError("nothing to do", remedy="name --rootfs DIR, --layout DIR or both")
     if options.no_layers and options.layout is None:
@@ -195,31 +199,31 @@ def _unpack(options: argparse.Namespace) -> int:
     begin = time.monotonic()
     bundle = _read(options)
     parts = Parts(options.bundle, bundle)
-    places: list[Destination] = []
+    destinations: list[Destination] = []
     if options.layout is not None:
-        places.append(Layout(options.layout, bundle, layers=not options.no_layers))
+        destinations.append(Layout(options.layout, bundle, layers=not options.no_layers))
     if options.rootfs is not None:
-        places.append(Rootfs(options.rootfs, bundle, setuid=options.keep_setuid))
-    held = [*options.sources, *([options.layout] if options.layout else [])]
-    sources = _sources(options, bundle, parts, held)
-    for place in places:
-        if isinstance(place, Rootfs) and place.complete:
-            _look_again(place, sources)
-    work = Work(bundle, parts, sources, places, _say)
-    outcome = work.run(max(1, options.jobs), remove_parts=options.remove_parts)
+        destinations.append(Rootfs(options.rootfs, bundle, setuid=options.keep_setuid))
+    directories = [*options.sources, *([options.layout] if options.layout else [])]
+    sources = _sources(options, bundle, parts, directories)
+    for destination in destinations:
+        if isinstance(destination, Rootfs) and destination.complete:
+            _check_again(destination, sources)
+    work = Work(bundle, parts, sources, destinations, _log)
+    shortfall = work.run(max(1, options.jobs), remove_parts=options.remove_parts)
     todo = work.todo()
     if todo:
-        raise _unfinished(bundle, outcome, len(todo), parts.strangers())
-    for place in places:
-        place.finish()
-    _say(f"{bundle.ref} is whole, {time.monotonic() - begin:.1f} s: {bundle.manifest_digest}")
-    for place in places:
-        print(printable.lines("\n".join(place.how_to())))
+        raise _unfinished(bundle, shortfall, len(todo), parts.unknown_files())
+    for destination in destinations:
+        destination.finish()
+    _log(f"{bundle.ref} is complete, {time.monotonic() - begin:.1f} s: {bundle.manifest_digest}")
+    for destination in destinations:
+        print(printable.lines("\n".join(destination.how_to())))
     return 0
 
 
 def _check(options: argparse.Namespace) -> int:
-    """Tell which parts are missing, damaged, doubled or unknown; write nothing."""
+    """List the parts that are missing, damaged, doubled or unknown; write nothing."""
     bundle = _read(options)
     parts = Parts(options.bundle, bundle)
     if options.rootfs is not None:
@@ -228,8 +232,8 @@ def _check(options: argparse.Namespace) -> int:
     missing = [bundle.parts[number].name for number in numbers if not parts.arrived(number)]
     faults = [parts.fault(number) for number in numbers if parts.arrived(number)]
     faults = [fault for fault in faults if fault]
-    strangers = parts.strangers()
-    right = len(bundle.parts) - len(missing) - len(faults)
+    unknown = parts.unknown_files()
+    intact = len(bundle.parts) - len(missing) - len(faults)
     for name, wanted in bundle.files.items():
         path = options.bundle / name
         if not path.is_file():
@@ -238,56 +242,57 @@ def _check(options: argparse.Namespace) -> int:
             faults.append(f"{name}: damaged")
     for line in faults:
         print(printable.line(f"{line}: send {line.partition(':')[0]} again"))
-    for line, remedy in strangers:
+    for line, remedy in unknown:
         print(printable.line(f"{line}: {remedy}"))
     if missing:
         print(printable.line(f"missing: {_names(missing)}"))
-    print(f"{bundle.ref} {bundle.manifest_digest}: {right} of {len(bundle.parts)} parts are right")
+    print(
+        f"{bundle.ref} {bundle.manifest_digest}: {intact} of {len(bundle.parts)} parts are intact"
+    )
     if faults:
         return IntegrityError.exit_code
     return IncompleteError.exit_code if missing else 0
 
 
-def _look_again(place: Rootfs, sources: Sources) -> None:
-    """A record says that the image was laid out before: see, where that can be seen."""
-    command = f"unpack.py check --rootfs {place.path}"
+def _check_again(rootfs: Rootfs, sources: LayerSources) -> None:
+    """Check a directory whose record says that it is complete, as far as layers are available."""
+    path = rootfs.path
     try:
-        faults = place.faults(sources, thorough=False)
+        faults = rootfs.faults(sources, thorough=False)
     except IncompleteError:
-        _say(
-            f"{place.path}: laid out earlier, its record says; without the parts it is not compared"
-        )
+        _log(f"{path}: complete according to its record; not compared, since parts are missing")
         return
     if faults:
-        raise _not_as_layers_say(place.path, faults)
-    _say(f"{place.path}: laid out earlier, and nothing is missing; {command} compares every byte")
+        raise _differs(path, faults)
+    command = f"unpack.py check --rootfs {path}"
+    _log(f"{path}: complete already, no file is missing; {command} compares every byte")
 
 
 def _check_rootfs(options: argparse.Namespace, bundle: Bundle, parts: Parts) -> int:
     if not options.rootfs.is_dir():
-        raise UsageError(f"{options.rootfs}: no directory", remedy="name an unpacked image")
-    place = Rootfs(options.rootfs, bundle)
-    if not place.complete:
-        raise IncompleteError(f"{place.path}: not whole yet", remedy="run unpack.py --rootfs first")
-    faults = place.faults(_sources(options, bundle, parts, options.sources), thorough=True)
+        raise UsageError(f"{options.rootfs}: not a directory", remedy="name an unpacked image")
+    rootfs = Rootfs(options.rootfs, bundle)
+    if not rootfs.complete:
+        raise IncompleteError(f"{rootfs.path}: incomplete", remedy="run unpack.py --rootfs first")
+    faults = rootfs.faults(_sources(options, bundle, parts, options.sources), thorough=True)
     if faults:
-        raise _not_as_layers_say(place.path, faults)
-    print(f"{place.path}: every file is as {bundle.ref} {bundle.manifest_digest} says")
+        raise _differs(rootfs.path, faults)
+    print(f"{rootfs.path}: every file is as in {bundle.ref} {bundle.manifest_digest}")
     return 0
 
 
-def _not_as_layers_say(path: Path, faults: Sequence[str]) -> IntegrityError:
+def _differs(path: Path, faults: Sequence[str]) -> IntegrityError:
     some = [*faults[:_MOST_FAULTS], *(["…"] if len(faults) > _MOST_FAULTS else [])]
     return IntegrityError(
-        f"{path}: {len(faults)} paths are not as the layers say\n  " + "\n  ".join(some),
-        remedy=f"if nobody changed them on purpose: remove {path} and {path}.json and unpack again",
+        f"{path}: {len(faults)} paths differ from the layers\n  " + "\n  ".join(some),
+        remedy=f"unless that is on purpose: remove {path} and {path}.json and unpack again",
     )
 
 
 def _sources(
-    options: argparse.Namespace, bundle: Bundle, parts: Parts, held: Sequence[Path]
-) -> Sources:
-    return Sources(parts, Holdings(held), _Zstd(options.bundle, bundle, options.zstd))
+    options: argparse.Namespace, bundle: Bundle, parts: Parts, directories: Sequence[Path]
+) -> LayerSources:
+    return LayerSources(parts, Holdings(directories), _Zstd(options.bundle, bundle, options.zstd))
 
 
 def _read(options: argparse.Namespace) -> Bundle:
@@ -296,18 +301,18 @@ def _read(options: argparse.Namespace) -> Bundle:
         bundle = document.decode(untrusted_files.whole(path, limits.LIST))
     except FileNotFoundError:
         raise IncompleteError(
-            f"{path}: not there", remedy="send it first; or say where it is with --bundle DIR"
+            f"{path}: not found", remedy="send it first; or name its directory with --bundle DIR"
         ) from None
     if options.digest not in (None, bundle.manifest_digest):
         raise IntegrityError(
             f"{path}: of the image {bundle.manifest_digest}, not of {options.digest}",
-            remedy="send the right bundle; if --digest is right, somebody changed this one",
+            remedy="send the right bundle; if --digest is right, this one was tampered with",
         )
     return bundle
 
 
 class _Zstd:
-    """Finds a way to read zstd when one is first needed."""
+    """A decompressor of zstd, chosen when one is first needed."""
 
     def __init__(self, directory: Path, bundle: Bundle, only: str | None) -> None:
         self._directory, self._bundle, self._only = directory, bundle, only
@@ -317,38 +322,38 @@ class _Zstd:
         if self._found is None:
             carried = self._directory / document.LIBZSTD
             wanted = self._bundle.files.get(document.LIBZSTD)
-            right = carried.is_file() and inventory.sha256(str(carried)) == wanted
+            intact = carried.is_file() and inventory.sha256(str(carried)) == wanted
             needs = self._bundle.libzstd_needs
-            self._found = zstd.find(carried if right else None, needs, self._only)
+            self._found = zstd.find(carried if intact else None, needs, self._only)
         return self._found
 
 
-# -- what people see -------------------------------------------------------------------------------
+# -- messages --------------------------------------------------------------------------------------
 
 
 def _unfinished(
-    bundle: Bundle, outcome: Outcome, todo: int, strangers: Sequence[tuple[str, str]]
+    bundle: Bundle, shortfall: Shortfall, todo: int, unknown: Sequence[tuple[str, str]]
 ) -> BuildError:
-    """The one error for all that a run could not do."""
+    """Return the one error for everything that a run could not do."""
     done = f"{bundle.ref}: {len(bundle.layers) - todo} of {len(bundle.layers)} layers are in place"
     lines, remedies = [done], []
-    for fault in outcome.faults.values():
+    for fault in shortfall.faults.values():
         lines.append(fault.message)
         if fault.remedy:
             remedies.append(fault.remedy)
-    if outcome.missing:
-        lines.append(f"{len(outcome.missing)} parts missing: {_names(list(outcome.missing))}")
+    if shortfall.missing:
+        lines.append(f"{len(shortfall.missing)} parts missing: {_names(list(shortfall.missing))}")
         remedies.append("run the same command again when they have arrived")
-    for line, remedy in strangers:
+    for line, remedy in unknown:
         lines.append(line)
         remedies.append(remedy)
-    damaged = any(isinstance(fault, IntegrityError) for fault in outcome.faults.values())
+    damaged = any(isinstance(fault, IntegrityError) for fault in shortfall.faults.values())
     kind = IntegrityError if damaged else IncompleteError
     return kind("\n  ".join(lines), remedy="\n     ".join(dict.fromkeys(remedies)))
 
 
 def _names(names: Sequence[str]) -> str:
-    """Names of parts, those that follow each other as ranges."""
+    """Return names of parts as text, consecutive ones as ranges."""
     groups: list[list[str]] = []
     last = None
     for name in sorted(names, key=lambda name: (len(name.partition(" ")[0]), name)):
@@ -364,18 +369,18 @@ def _names(names: Sequence[str]) -> str:
     )
 
 
-def _tell(error: BuildError) -> None:
+def _report(error: BuildError) -> None:
     _write(f"error: {error.message}")
     if error.remedy:
         _write(f"fix: {error.remedy}")
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     _write(printable.line(line))
 
 
 def _write(text: str) -> None:
-    with suppress(OSError):  # a log on a full disk is no reason to stop
+    with suppress(OSError):  # a log on a full disk must not stop the work
         print(text, file=sys.stderr, flush=True)
 
 

@@ -1,8 +1,8 @@
-"""`bundle.json`: what a bundle holds and how, written and read here alone.
+"""`bundle.json`, the document of a bundle: its only writer and reader.
 
-Fields: see `Bundle`. The manifest and the config are in it byte for byte, so all that a bundle
-brings can be followed back to one manifest digest. `sum` is the SHA-256 of the document without
-it, as canonical JSON: a document that was damaged on its way is known as such.
+Fields: see `Bundle`. The manifest and the config are in it byte for byte, so one manifest digest
+covers everything in a bundle. `sum`, the SHA-256 of the document without it as canonical JSON,
+detects a document that was damaged in transit.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _RESEND = "send bundle.json again; if that does not help, make the bundle again"
 
 
 class IncompleteError(BuildError):
-    """Something that is needed is not here (yet): parts, or files the destination should hold."""
+    """Something is missing (yet): parts, or files that the destination should have."""
 
     exit_code = 3
 
 
 @dataclass(frozen=True)
 class Part:
-    """A file of the bundle: a stretch of the stream of all layers."""
+    """A file of the bundle: a range of the stream of all layers."""
 
     name: str
     size: int
@@ -44,20 +44,20 @@ class Part:
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer of the image, and how it comes.
+    """A layer of the image, and how it travels.
 
     Attributes:
-        number: its place, the lowest is 0.
-        title: what it is called; nothing for a layer of an own base, which we did not make.
+        number: its position; the lowest is 0.
+        title: its title; empty for a layer of a custom base, which the project did not build.
         digest: `sha256:…` of the blob.
         diff_id: `sha256:…` of the tar.
         size: bytes of the blob.
         media_type: OCI media type of the blob.
-        travels: `blob` as it is; `recipe` (recipe.py), made into the tar with files of the
-            destination; `held` not at all, the destination has the blob or the tar.
-        offset: where its bytes begin in the stream of all parts.
-        length: how many bytes of the stream are its own.
-        path: for a held layer, where an inventory saw it; may be empty.
+        travels: `blob`: as it is; `recipe` (recipe.py): the destination rebuilds its tar with its
+            own files; `held`: not at all, the destination has the blob or the tar.
+        offset: position of its bytes in the stream of all parts.
+        length: number of its bytes in the stream.
+        path: for a held layer, its path in an inventory; may be empty.
     """
 
     number: int
@@ -73,13 +73,13 @@ class Layer:
 
     @property
     def name(self) -> str:
-        """What people know it by."""
+        """Its name for people."""
         return self.title or f"layer {self.number + 1}, of the base"
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """All that `bundle.json` says.
+    """The content of `bundle.json`.
 
     Attributes:
         ref: the image's name.
@@ -88,8 +88,8 @@ class Bundle:
         layers: lowest first.
         part_size: bytes of every part but the last.
         parts: in the order of the stream.
-        files: SHA-256 of what else lies in the bundle, by name.
-        libzstd_needs: what the carried libzstd needs of a machine, for people; may be empty.
+        files: SHA-256 of the other files of the bundle, by name.
+        libzstd_needs: what the libzstd in the bundle needs of a machine, for people; may be empty.
     """
 
     ref: str
@@ -103,7 +103,7 @@ class Bundle:
 
     @property
     def base(self) -> int:
-        """How many of the layers, lowest first, are an own base's."""
+        """Number of layers, lowest first, that are of a custom base."""
         ours = (layer.number for layer in self.layers if layer.title)
         return min(ours, default=len(self.layers))
 
@@ -130,12 +130,12 @@ class Bundle:
 
 
 def digest(content: bytes) -> str:
-    """The OCI digest of some bytes."""
+    """Return the OCI digest of some bytes."""
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def encode(bundle: Bundle) -> bytes:
-    """The bytes of `bundle.json`; the same for the same bundle."""
+    """Return the bytes of `bundle.json`; the same for the same bundle."""
     value = {
         "bundle": FORMAT,
         "manifest_digest": bundle.manifest_digest,
@@ -146,11 +146,11 @@ def encode(bundle: Bundle) -> bytes:
 
 
 def decode(content: bytes) -> Bundle:
-    """The bundle that some bytes describe.
+    """Return the bundle that a document describes.
 
     Raises:
-        IntegrityError: they are no `bundle.json`, of another format, damaged, or contradict
-            themselves.
+        IntegrityError: the bytes are not a `bundle.json`, are of another format, are damaged, or
+            contradict themselves.
     """
     try:
         value = json.loads(content)
@@ -160,7 +160,7 @@ def decode(content: bytes) -> Bundle:
                 remedy=f"use the {UNPACKER} that came with it",
             )
         if value.pop("sum") != _sum(value):
-            raise IntegrityError(f"{NAME}: damaged: its sum is another", remedy=_RESEND)
+            raise IntegrityError(f"{NAME}: damaged: its sum does not match", remedy=_RESEND)
         bundle = Bundle(
             value["ref"],
             value["manifest"],
@@ -173,19 +173,19 @@ def decode(content: bytes) -> Bundle:
         )
         fault = _contradiction(bundle, value)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise IntegrityError(f"{NAME}: not a bundle's: {error!r}", remedy=_RESEND) from error
+        raise IntegrityError(f"{NAME}: not a bundle document: {error!r}", remedy=_RESEND) from error
     if fault:
         raise IntegrityError(f"{NAME}: contradicts itself: {fault}", remedy=_RESEND)
     return bundle
 
 
 def _contradiction(bundle: Bundle, value: Mapping[str, Any]) -> str:
-    """The first thing that does not fit, or nothing."""
+    """Return the first contradiction, or an empty text."""
     if fault := _malformed(bundle):
         return fault
     manifest, config = json.loads(bundle.manifest), json.loads(bundle.config)
-    told = (value["manifest_digest"], value["config_digest"], manifest["config"]["digest"])
-    if told != (bundle.manifest_digest, bundle.config_digest, bundle.config_digest):
+    named = (value["manifest_digest"], value["config_digest"], manifest["config"]["digest"])
+    if named != (bundle.manifest_digest, bundle.config_digest, bundle.config_digest):
         return "manifest, config and their digests"
     blobs = [(item["digest"], item["size"], item["mediaType"]) for item in manifest["layers"]]
     if blobs != [(layer.digest, layer.size, layer.media_type) for layer in bundle.layers]:
@@ -197,11 +197,11 @@ def _contradiction(bundle: Bundle, value: Mapping[str, Any]) -> str:
         if layer.number != number or layer.travels not in (BLOB, RECIPE, HELD):
             return f"layer {number}"
         if layer.offset != at or layer.length < 0:
-            return "where layers lie in the parts"
+            return "positions of layers in the parts"
         at += layer.length
     sizes = [part.size for part in bundle.parts]
     if bundle.part_size < 1 or sum(sizes) != at or not all(sizes):
-        return "where layers lie in the parts"
+        return "positions of layers in the parts"
     if any(size != bundle.part_size for size in sizes[:-1]) or max(sizes, default=0) > (
         bundle.part_size
     ):
@@ -216,7 +216,7 @@ def _contradiction(bundle: Bundle, value: Mapping[str, Any]) -> str:
 
 
 def _malformed(bundle: Bundle) -> str:
-    """The first value of another kind than it should be, or nothing: names become paths."""
+    """Return the first value of a wrong type, or an empty text. Names become paths."""
     numbers = [bundle.part_size, *(part.size for part in bundle.parts)]
     numbers += [n for layer in bundle.layers for n in (layer.size, layer.offset, layer.length)]
     if not all(type(number) is int and number >= 0 for number in numbers):

@@ -1,4 +1,4 @@
-"""The work of one run: every layer that can be had goes to every destination that lacks it."""
+"""The work of one run: every available layer goes to every destination that lacks it."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ from typing import Callable, Protocol, Sequence
 from images.errors import BuildError, IntegrityError, StoreError, ToolError
 from images.unbundle.destinations import disk
 from images.unbundle.document import Bundle, Layer
-from images.unbundle.sources.layer_source import PartsMissingError, Source, Sources
+from images.unbundle.sources.layer_source import LayerSource, LayerSources, PartsMissingError
 from images.unbundle.sources.parts import DamagedPartError, Parts
 
 
 class Destination(Protocol):
-    """A place that an image is laid out in."""
+    """A directory that an image is unpacked into, in some form."""
 
     def has(self, layer: Layer) -> bool:
-        """Whether it has all of a layer."""
+        """Return whether it has all of a layer."""
 
     def ready(self, layer: Layer) -> bool:
-        """Whether it can take a layer yet."""
+        """Return whether it can take a layer yet."""
 
-    def take(self, layer: Layer, source: Source) -> None:
+    def take(self, layer: Layer, source: LayerSource) -> None:
         """Take a layer; afterwards `has` is true, in later runs as well."""
 
     def flush(self) -> None:
-        """Bring what it took to the disk."""
+        """Sync what it took to disk."""
 
     def finish(self) -> None:
-        """Become whole; all layers are there."""
+        """Complete the image; all layers are there."""
 
     def how_to(self) -> Sequence[str]:
-        """Commands that use it."""
+        """Return commands that use it, for people."""
 
 
 @dataclass
-class Outcome:
-    """What a run could not do.
+class Shortfall:
+    """The parts and layers that a run lacked.
 
     Attributes:
-        missing: names of parts that must still arrive.
-        faults: errors of layers, one of each message.
+        missing: names of parts that have not arrived.
+        faults: errors of layers, by message.
     """
 
     missing: dict[str, None] = field(default_factory=dict)
@@ -50,56 +50,56 @@ class Outcome:
 
 
 class Work:
-    """Layers on their way to destinations: an own base's one after the other, then ours.
+    """The layers that destinations lack: first those of a custom base, one by one, then our own.
 
-    Of ours several come at a time, and their order does not matter.
+    Several of our own are unpacked at a time, in any order.
     """
 
     def __init__(
         self,
         bundle: Bundle,
         parts: Parts,
-        sources: Sources,
+        sources: LayerSources,
         destinations: Sequence[Destination],
-        say: Callable[[str], None],
+        log: Callable[[str], None],
     ) -> None:
         self._bundle, self._parts, self._sources = bundle, parts, sources
-        self._destinations, self._say = destinations, say
+        self._destinations, self._log = destinations, log
         self._lock = threading.Lock()
         self._removing = threading.Lock()
         self._crash: list[BaseException] = []
 
     def todo(self) -> list[Layer]:
-        """The layers that a destination lacks."""
+        """Return the layers that a destination lacks."""
         return [
             layer
             for layer in self._bundle.layers
-            if not all(place.has(layer) for place in self._destinations)
+            if not all(destination.has(layer) for destination in self._destinations)
         ]
 
-    def run(self, jobs: int, *, remove_parts: bool = False) -> Outcome:
-        """Do what can be done now.
+    def run(self, jobs: int, *, remove_parts: bool = False) -> Shortfall:
+        """Do what is possible now.
 
         Args:
             jobs: layers at a time.
             remove_parts: remove each part that no layer needs any more.
         """
-        outcome, todo = Outcome(), self.todo()
+        shortfall, todo = Shortfall(), self.todo()
         base = [layer for layer in todo if layer.number < self._bundle.base]
-        self._all(base, 1, outcome, remove_parts)
-        self._all(todo[len(base) :], jobs, outcome, remove_parts)
+        self._all(base, 1, shortfall, remove_parts)
+        self._all(todo[len(base) :], jobs, shortfall, remove_parts)
         if remove_parts:
-            self._remove()  # those that an earlier run had used as well
-        return outcome
+            self._remove()  # also the parts that an earlier run used
+        return shortfall
 
     def _all(
-        self, layers: Sequence[Layer], jobs: int, outcome: Outcome, remove_parts: bool
+        self, layers: Sequence[Layer], jobs: int, shortfall: Shortfall, remove_parts: bool
     ) -> None:
         waiting = deque(layers)
         workers = [
-            # Daemons: an interrupted run does not wait for them, and may be cut off anywhere.
+            # Daemon threads: an interrupted run does not wait for them; they may end anywhere.
             threading.Thread(
-                target=self._worker, args=(waiting, outcome, remove_parts), daemon=True
+                target=self._worker, args=(waiting, shortfall, remove_parts), daemon=True
             )
             for _ in range(min(jobs, len(waiting)))
         ]
@@ -110,25 +110,25 @@ class Work:
         if self._crash:
             raise self._crash[0]
 
-    def _worker(self, waiting: deque[Layer], outcome: Outcome, remove_parts: bool) -> None:
+    def _worker(self, waiting: deque[Layer], shortfall: Shortfall, remove_parts: bool) -> None:
         while not self._crash:
             try:
                 layer = waiting.popleft()
             except IndexError:
                 return
             try:
-                self._bring(layer)
+                self._take(layer)
             except PartsMissingError as error:
                 with self._lock:
-                    outcome.missing.update(dict.fromkeys(error.missing))
+                    shortfall.missing.update(dict.fromkeys(error.missing))
                 continue
             except (StoreError, ToolError) as error:
-                # The next layer would meet the same.
+                # The next layer would fail as well.
                 self._crash.append(error)
                 return
             except BuildError as error:
                 with self._lock:
-                    outcome.faults[error.message] = error
+                    shortfall.faults[error.message] = error
                 continue
             except BaseException as error:
                 self._crash.append(error)
@@ -136,25 +136,25 @@ class Work:
             if remove_parts:
                 self._remove()
 
-    def _bring(self, layer: Layer) -> None:
+    def _take(self, layer: Layer) -> None:
         source = self._sources.find(layer)
-        lacking = [place for place in self._destinations if not place.has(layer)]
-        places = [place for place in lacking if place.ready(layer)]
-        for place in places:
+        lacking = [one for one in self._destinations if not one.has(layer)]
+        ready = [one for one in lacking if one.ready(layer)]
+        for destination in ready:
             try:
-                place.take(layer, source)
+                destination.take(layer, source)
             except DamagedPartError:
                 raise
             except IntegrityError as error:
-                said = f"{layer.name}: {error.message}"
-                raise IntegrityError(said, remedy=error.remedy) from error
+                message = f"{layer.name}: {error.message}"
+                raise IntegrityError(message, remedy=error.remedy) from error
             except OSError as error:
-                raise disk.told(error, layer.name) from error
-        if places:
-            self._say(f"layer {layer.number + 1} of {len(self._bundle.layers)}: {layer.name}")
+                raise disk.translated(error, layer.name) from error
+        if ready:
+            self._log(f"layer {layer.number + 1} of {len(self._bundle.layers)}: {layer.name}")
 
     def _remove(self) -> None:
         with self._removing:
-            for place in self._destinations:
-                place.flush()
+            for destination in self._destinations:
+                destination.flush()
             self._parts.remove_unneeded(self.todo())

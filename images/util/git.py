@@ -1,7 +1,7 @@
-"""git, asked about a work tree that may be another user's.
+"""Queries of a git work tree that may belong to another user.
 
-git refuses such a tree (CVE-2022-24765), as its settings name programs that even `git status` runs.
-The tree is read all the same, with every setting off that would run one: a build in a container
+git refuses such a tree (CVE-2022-24765), since its settings name programs that even `git status`
+runs. It is read nevertheless, with every setting off that would run one: a build in a container
 often has a checkout of another uid.
 """
 
@@ -26,7 +26,7 @@ class Git:
     """A work tree.
 
     Args:
-        root: its top, or a directory in it.
+        root: its top directory, or one below.
 
     Raises:
         FileNotFoundError: git is not installed.
@@ -40,10 +40,10 @@ class Git:
             self._options += tuple(self._without_filters())
 
     def ask(self, *arguments: str) -> str:
-        """What a command prints.
+        """Return the output of a git command.
 
         Raises:
-            ValueError: it fails; with the last line that git says.
+            ValueError: it fails; with the last line of git's message.
         """
         done = self._run(*arguments)
         if done.returncode:
@@ -52,25 +52,25 @@ class Git:
 
     @property
     def top(self) -> Path:
-        """The top of the work tree; ValueError as `ask`."""
+        """The top directory of the work tree; raises ValueError as `ask`."""
         return Path(self.ask("rev-parse", "--show-toplevel"))
 
     @property
     def commit(self) -> str:
-        """The commit's hexadecimal name; ValueError as `ask`."""
+        """The commit's hexadecimal id; raises ValueError as `ask`."""
         return self.ask("rev-parse", "HEAD")
 
     def changed(self, *paths: str) -> bool:
-        """Whether files (all, or those below some paths) differ from the commit; as `ask`."""
+        """Return whether files (all, or those below some paths) differ from the commit."""
         return bool(self.ask(*_STATUS, *paths))
 
     def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = ["git", *self._options, "-C", str(self._root), *arguments]
-        env = {**os.environ, "LC_ALL": "C"}  # its words are looked at
+        env = {**os.environ, "LC_ALL": "C"}  # its messages are parsed
         return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 
     def _without_filters(self) -> Iterator[str]:
-        """Options that take the program away from every filter that the tree's settings name."""
+        """Yield options that remove the program of every filter in the tree's settings."""
         named = self._run("config", "--null", "--name-only", "--get-regexp", _FILTERS).stdout
         for setting in filter(None, named.split("\0")):
             yield from ("-c", f"{setting}=")

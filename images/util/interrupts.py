@@ -1,4 +1,4 @@
-"""What Ctrl-C does: the first one ends the command in order, the next one at once."""
+"""Ctrl-C: the first one ends the command with clean-up, the next one immediately."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
 EXIT_CODE = 130
-_SOON = 0.01  # seconds: by then whatever could not be interrupted has gone on
-_SHOW_CURSOR = "\x1b[?25h\n"  # and leave the line that a bar is drawn on
+_SOON = 0.01  # seconds: by then the code that could not be interrupted has ended
+_SHOW_CURSOR = "\x1b[?25h\n"  # and leave the line of a progress bar
 
 
 def handle() -> None:
-    """Take Ctrl-C from now on; a process that was started to ignore it goes on doing so."""
+    """Handle Ctrl-C from now on, unless the process was started to ignore it."""
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
         signal.signal(signal.SIGINT, _raise)
         sys.unraisablehook = _again
 
 
 def ending() -> None:
-    """Nothing is left to be put in order: the next Ctrl-C ends the process."""
+    """End the process at the next Ctrl-C: nothing is left to clean up."""
     if signal.getsignal(signal.SIGINT) is _raise:
         signal.signal(signal.SIGINT, _exit)
 
@@ -37,7 +37,7 @@ def _raise(_number: int, _frame: FrameType | None) -> None:
 
 
 def _again(lost: UnraisableHookArgs) -> None:
-    """Interrupt once more where it came up in a place that nothing can be raised from."""
+    """Interrupt once more if the exception was lost, in code that no exception can leave."""
     if not isinstance(lost.exc_value, KeyboardInterrupt):
         sys.__unraisablehook__(lost)
         return
@@ -48,9 +48,9 @@ def _again(lost: UnraisableHookArgs) -> None:
 
 
 def _exit(_number: int, _frame: FrameType | None) -> None:
-    """End the process: what it wrote so far is whole or has no name yet.
+    """End the process: its files so far are complete, or have no name yet.
 
-    By system calls alone: the signal may have come in the middle of a write to the same stream.
+    Only system calls are used: the signal may have interrupted a write to the same stream.
     """
     if sys.stderr is not None:
         with suppress(OSError, ValueError):

@@ -1,7 +1,7 @@
-"""Where the command line writes: results to standard output, messages to standard error.
+"""Output of the command line: results to standard output, messages to standard error.
 
-A result that cannot be written fails the command: a script that reads it must not take a part for
-the whole. A message that cannot be written is dropped: a log on a full disk must not end a build.
+A result that cannot be written fails the command: a script must not take a part of it for the
+whole. A message that cannot be written is dropped: a log on a full disk must not end a build.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _AGAIN = "free some space or write elsewhere, and run the same command again"
 
 
 def prepare() -> None:
-    """Let both streams take any character, in whatever encoding they have.
+    """Let both streams accept any character, whatever their encoding.
 
-    A terminal without the character shows its code point; a path of undecodable bytes has none.
+    Characters that the encoding lacks and undecodable bytes of paths are shown as escapes.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -36,7 +36,7 @@ def result(text: str, end: str = "\n") -> None:
 
     Raises:
         OutputError: it cannot be written.
-        BrokenPipeError: its reader went away.
+        BrokenPipeError: its reader has closed it.
     """
     stream = _standard_output()
     with _written("standard output"):
@@ -53,7 +53,7 @@ def content(data: bytes, out: Path | None = None) -> None:
 
     Raises:
         OutputError: it cannot be written.
-        BrokenPipeError: its reader went away.
+        BrokenPipeError: its reader has closed it.
     """
     if out is not None:
         with _written(str(out)):
@@ -65,7 +65,7 @@ def content(data: bytes, out: Path | None = None) -> None:
             stream.buffer.write(data)
         else:
             stream.write(data.decode())
-        # The shell's prompt follows on a line of its own; a file gets the document's bytes alone.
+        # The shell's prompt must start a new line; a file gets the document's bytes only.
         if stream.isatty():
             stream.write("\n")
         stream.flush()
@@ -75,21 +75,21 @@ def message(text: str, end: str = "\n") -> None:
     """Write a message to standard error, if that is possible.
 
     Raises:
-        BrokenPipeError: its reader went away.
+        BrokenPipeError: its reader has closed it.
     """
-    say(sys.stderr, text, end)
+    write_line(sys.stderr, text, end)
 
 
-def say(stream: TextIO | None, text: str, end: str = "\n") -> None:
+def write_line(stream: TextIO | None, text: str, end: str = "\n") -> None:
     """Write a message to a stream, if that is possible.
 
     Raises:
-        BrokenPipeError: its reader went away.
+        BrokenPipeError: its reader has closed it.
     """
-    if stream is None:  # closed before this program began
+    if stream is None:  # closed before this program started
         return
     try:
-        # In one piece: another thread's line would come between.
+        # In one write: another thread's line could come between two.
         stream.write(printable.lines(text) + end)
         stream.flush()
     except BrokenPipeError:
@@ -99,7 +99,7 @@ def say(stream: TextIO | None, text: str, end: str = "\n") -> None:
 
 
 def refused(error: OSError) -> BuildError:
-    """An error of the system that no stage answers for, with what can be said about a remedy."""
+    """Translate an error of the system that no stage has translated."""
     places = [os.fsdecode(name) for name in (error.filename, error.filename2) if name is not None]
     where = f"{' -> '.join(places)}: " if places else ""
     message = f"{where}{error.strerror or error}"
@@ -108,12 +108,12 @@ def refused(error: OSError) -> BuildError:
             message, remedy="free some space on that disk, and run the same command again"
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return BuildError(message, remedy="make it writable for this user, or name another place")
+        return BuildError(message, remedy="make it writable for this user, or name another path")
     return BuildError(message)
 
 
 def finish() -> None:
-    """Drop what could not be written: Python would complain once more when it exits."""
+    """Drop what could not be written: Python would report the error again when it exits."""
     for stream in (sys.stdout, sys.stderr):
         if stream is None:
             continue

@@ -1,4 +1,4 @@
-"""Work on many things at a time, all of it or none."""
+"""A parallel map that fails as a whole."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 QUESTIONS = 16
-"""Requests to one registry at a time that carry no blob."""
+"""Simultaneous requests to one registry that carry no blob."""
 
 
 def at_once(
-    work: Callable[[T], R], items: Iterable[T], threads: int, break_off: Callable[[], None]
+    work: Callable[[T], R], items: Iterable[T], threads: int, cancel: Callable[[], None]
 ) -> list[R]:
-    """The results of `work`, in order; the first failure breaks all others off.
+    """Return the results of `work`, in order; the first failure cancels all others.
 
     Args:
-        work: done for each item.
-        items: what is worked on.
+        work: called for each item.
+        items: the items.
         threads: how many at a time.
-        break_off: makes calls of `work` that are under way end soon.
+        cancel: makes running calls of `work` end soon.
     """
     with ThreadPoolExecutor(threads, thread_name_prefix="registry") as pool:
         futures = [pool.submit(work, item) for item in items]
@@ -30,7 +30,7 @@ def at_once(
             for future in as_completed(futures):
                 future.result()
         except BaseException:
-            break_off()
+            cancel()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
         return [future.result() for future in futures]

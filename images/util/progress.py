@@ -1,6 +1,6 @@
-"""What people see while a build runs: bars with bytes on a terminal, plain lines elsewhere.
+"""Progress of a build: bars with bytes on a terminal, plain lines elsewhere.
 
-Everything here goes to standard error. Stages are context managers that time themselves.
+It is written to standard error. Stages are context managers that time themselves.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ _QUIET = 10.0  # seconds between two plain lines of one stage
 
 
 class Meter(Protocol):
-    """Takes the bytes of one stage."""
+    """The progress of one stage."""
 
     def advance(self, amount: int) -> None:
-        """`amount` more bytes are done; negative when some must be done again."""
+        """Count `amount` more bytes as done; negative if some must be done again."""
 
-    def say(self, line: str) -> None:
-        """Something worth a line happened."""
+    def log(self, line: str) -> None:
+        """Log a line."""
 
     def busy(self, doing: str) -> AbstractContextManager[None]:
-        """Show what is being done, as long as the context lasts: bytes do not tell of all work."""
+        """Show an activity as long as the context lasts: not all work counts in bytes."""
 
     def end(self) -> None:
-        """The stage is over; its time is noted. Calling it again does nothing."""
+        """End the stage and record its time; a second call does nothing."""
 
 
 class Progress:
     """The stages of one command; they may overlap.
 
     Attributes:
-        seconds: of each stage that has ended, in their order.
+        seconds: of each stage that has ended, in order.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -87,7 +87,7 @@ def _takes_bars(stream: TextIO) -> bool:
 
 
 class _Busy:
-    """What a stage is at, the longest under way first."""
+    """The activities of a stage, the oldest first."""
 
     def __init__(self) -> None:
         self._doing: dict[object, str] = {}
@@ -106,7 +106,7 @@ class _Busy:
 
 
 class _Lines:
-    """Progress for logs: a line now and then."""
+    """Progress as lines, for logs."""
 
     def __init__(
         self, stream: TextIO | None, name: str, total: int, note: Callable[[], None]
@@ -125,16 +125,16 @@ class _Lines:
             if now - self._last >= _QUIET:
                 self._last = now
                 at = f"; {self._busy}" if str(self._busy) else ""
-                self.say(f"{self._name}: {size(self._done)} of {size(self._total)}{at}")
+                self.log(f"{self._name}: {size(self._done)} of {size(self._total)}{at}")
 
-    def say(self, line: str) -> None:
-        output.say(self._stream, line)
+    def log(self, line: str) -> None:
+        output.write_line(self._stream, line)
 
     @contextmanager
     def busy(self, doing: str) -> Iterator[None]:
-        # Behind the last byte no other line would come for as long as this takes.
+        # After the last byte no other line would be logged during the activity.
         if self._done >= self._total:
-            self.say(f"{self._name}: {doing}")
+            self.log(f"{self._name}: {doing}")
         with self._busy(doing):
             yield
 
@@ -145,11 +145,11 @@ class _Lines:
             self._ended = True
         self._note()
         seconds = time.monotonic() - self._begin
-        self.say(f"{self._name}: {size(self._done)} in {seconds:.1f} s")
+        self.log(f"{self._name}: {size(self._done)} in {seconds:.1f} s")
 
 
 class _Bars:
-    """One live display for all stages: a terminal has room for no second one."""
+    """One live display for all stages: a terminal cannot show two."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -187,7 +187,7 @@ class _Bar:
     def advance(self, amount: int) -> None:
         self._display.advance(self._task, amount)
 
-    def say(self, line: str) -> None:
+    def log(self, line: str) -> None:
         self._display.console.print(printable.lines(line), highlight=False, markup=False)
 
     def end(self) -> None:
@@ -212,7 +212,7 @@ def _display(stream: TextIO) -> Display:
     from rich.progress import Progress as Live
     from rich.table import Column
 
-    # All of it fits 80 columns; what is being done takes what is left of the line.
+    # The other columns fit into 80 characters; the activity gets the rest of the line.
     columns = (
         TextColumn("{task.description:>8}"),
         BarColumn(bar_width=12),
@@ -229,7 +229,7 @@ def _display(stream: TextIO) -> Display:
 
 
 def size(amount: int) -> str:
-    """Bytes as people read them: decimal units, three digits."""
+    """Return a size for people: decimal units, three digits."""
     value = float(amount)
     for unit in ("B", "kB", "MB"):
         if abs(value) < 999.5:

@@ -1,10 +1,12 @@
-"""SHA-256 of files, read piece by piece."""
+"""SHA-256 of files, read piece by piece, and of values."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from images.util import untrusted_files
 
@@ -12,11 +14,11 @@ _CHUNK = 1 << 20
 
 
 def of_file(path: Path, progress: Callable[[int], None] = lambda _: None) -> str:
-    """The SHA-256 of a file, in hexadecimal.
+    """Return the SHA-256 of a file, in hexadecimal.
 
     Args:
         path: the file.
-        progress: told of bytes as they are read.
+        progress: called with the number of bytes when they are read.
 
     Raises:
         OSError: it cannot be read, or is not a regular file.
@@ -27,3 +29,9 @@ def of_file(path: Path, progress: Callable[[int], None] = lambda _: None) -> str
             digest.update(piece)
             progress(len(piece))
     return digest.hexdigest()
+
+
+def of_json(value: Any) -> str:
+    """Return the SHA-256, in hexadecimal, of a JSON-able value in its canonical form."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""What a person may have meant by a word that nothing is called."""
+"""Suggestions for misspelt words: "did you mean …?"."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from images.errors import UsageError
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` when one of the known words is near, or nothing."""
-    import difflib  # only a faulty word needs it
+    """Return `; did you mean 'x'?` if a known word is similar, else an empty text."""
+    import difflib  # only needed for an unknown word
 
     near = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
@@ -18,13 +18,13 @@ def nearest(word: str, known: Iterable[str]) -> str:
 def no_image(
     name: str, targets: Iterable[str], images: Iterable[str], also: str = ""
 ) -> UsageError:
-    """The error of a name that neither a target nor an image has.
+    """Return the error for a name that is neither a target nor an image.
 
     Args:
         name: the name.
         targets: the targets' ids.
         images: the names of the images in the store.
-        also: what else may be named.
+        also: what else can be named.
     """
     known = list(dict.fromkeys([*targets, *images]))
     return UsageError(

@@ -1,4 +1,4 @@
-"""The digest of a directory of files: of their names, kinds, right to be run and content."""
+"""The digest of a directory: of names, kinds, executable bits and contents of its files."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def of(root: Path) -> str:
-    """SHA-256, in hexadecimal; times, owners and other rights do not count.
+    """Return the SHA-256, in hexadecimal; times, owners and other mode bits do not count.
 
     Raises:
-        OSError: something cannot be read, or is neither file nor directory nor symbolic link.
+        OSError: an entry cannot be read, or is not a file, a directory or a symbolic link.
     """
     found = hashlib.sha256()
     for name, entry in sorted(_walk(str(root), "")):
-        found.update(f"{name}\0{_what(entry)}\0".encode(errors="surrogateescape"))
+        found.update(f"{name}\0{_state(entry)}\0".encode(errors="surrogateescape"))
     return found.hexdigest()
 
 
@@ -32,12 +32,12 @@ def _walk(directory: str, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]
                 yield from _walk(entry.path, f"{name}/")
 
 
-def _what(entry: os.DirEntry[str]) -> str:
+def _state(entry: os.DirEntry[str]) -> str:
     if entry.is_dir(follow_symlinks=False):
         return "directory"
     if entry.is_symlink():
         return f"link {Path(entry.path).readlink()}"
-    # What is no regular file could block for ever.
+    # Anything but a regular file could block for ever.
     with os.fdopen(os.open(entry.path, _READ), "rb", 0) as stream:
         mode = os.fstat(stream.fileno()).st_mode
         if not stat.S_ISREG(mode):

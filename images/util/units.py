@@ -1,4 +1,4 @@
-"""Bytes as people write them: `60MB`, `4.3GB`, `512MiB`."""
+"""Sizes in bytes as users write them: `60MB`, `4.3GB`, `512MiB`."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ UNITS = {
     **{"KB": 10**3, "MB": 10**6, "GB": 10**9},
     **{"KIB": 2**10, "MIB": 2**20, "GIB": 2**30},
 }
-"""Bytes of a unit, by its name in capitals."""
+"""Bytes of a unit, by its upper-case name."""
 
 _AMOUNT = re.compile(r"([0-9]{1,12})(?:\.([0-9]{1,9}))? ?([A-Za-z]*)")
 
 
 def parse(text: str) -> int:
-    """The bytes that a text stands for; one without a unit is of bytes.
+    """Return the number of bytes that a text stands for; without a unit it is in bytes.
 
     Raises:
-        ValueError: it is no size, of an unknown unit, or not a whole number of bytes above zero.
+        ValueError: it is not a size, has an unknown unit, or is not a positive whole number.
     """
     found = _AMOUNT.fullmatch(text)
     unit = UNITS.get(found[3].upper() or "B") if found else None

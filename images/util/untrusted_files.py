@@ -1,8 +1,8 @@
-"""Files that somebody else may have put there: only regular ones, and never more than a limit.
+"""Untrusted files: only regular ones are read, and never more than a limit.
 
-A name may lead to a pipe, which waits for ever, or to a device, which never ends. Both are refused
-as the system refuses a file that cannot be read, by an OSError: who reads answers for it already.
-This module travels in every bundle (see `images.unbundle`).
+A path may lead to a pipe, which blocks for ever, or to a device, which never ends. Both are refused
+by an OSError, as the system refuses an unreadable file: callers handle that already. This module is
+in every bundle (see `images.unbundle`).
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from io import FileIO
 from pathlib import Path
 from typing import IO
 
-_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe is opened without a writer
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe without a writer must not block
 
 
 def open_regular(path: Path) -> FileIO:
-    """Open a file to read it, without a buffer.
+    """Open a file for reading, unbuffered.
 
     Raises:
         OSError: it cannot be opened, or is not a regular file.
@@ -33,11 +33,11 @@ def open_regular(path: Path) -> FileIO:
 
 
 def whole(path: Path, most: int) -> bytes:
-    """The content of a small file.
+    """Return the content of a small file.
 
     Args:
         path: the file.
-        most: bytes that it may have, of `images.util.limits`.
+        most: the limit in bytes, of `images.util.limits`.
 
     Raises:
         OSError: it cannot be read, is not a regular file, or is larger.
@@ -53,7 +53,7 @@ def whole(path: Path, most: int) -> bytes:
 
 
 def open_lock(path: Path) -> IO[bytes]:
-    """Open a lock file, made where there is none; no link is followed.
+    """Open a lock file, creating it if there is none; no link is followed.
 
     Raises:
         OSError: it cannot be opened, or is not a regular file.

@@ -1,4 +1,4 @@
-"""JSON that somebody else may have written."""
+"""Untrusted JSON."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 
 def loads(text: bytes | str) -> Any:
-    """The value of a JSON document.
+    """Return the value of a JSON document.
 
     Raises:
-        ValueError: it is not JSON, or so deep that Python cannot read it.
+        ValueError: it is not JSON, or nested too deeply for Python.
     """
     try:
         return json.loads(text)

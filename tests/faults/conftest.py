@@ -1,4 +1,4 @@
-"""The tiny target for all tests of faults, and how long they go on."""
+"""The tiny target for all tests of faults."""
 
 from __future__ import annotations
 
@@ -13,11 +13,6 @@ from tests.faults import index, tiny
 from tests.faults.tiny import Tiny
 
 chance_of_tests.load_profile()
-
-
-def times(few: int, many: int) -> int:
-    """How often something is tried: `few`, or `many` where ROLL_IMAGES_FAULTS=long."""
-    return many if chance_of_tests.searching() else few
 
 
 @pytest.fixture(scope="session")

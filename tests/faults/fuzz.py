@@ -1,4 +1,4 @@
-"""What the tests of hostile input share: damaged bytes, JSON with any value in any place."""
+"""Damaged bytes, and JSON with any value anywhere, for the tests of hostile input."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 import build
-from tests.faults.conftest import times
+from tests.faults.effort import times
 
 
 def fuzz(few: int, many: int) -> settings:
-    """How often an example is drawn; hypothesis prints how to repeat one that failed."""
+    """Return settings with a number of examples; hypothesis prints how to repeat a failure."""
     checks = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
     return settings(
         max_examples=times(few, many), deadline=None, suppress_health_check=checks, print_blob=True
@@ -45,7 +45,7 @@ PIECES = st.sampled_from(
      "|", ">", "? ", "<<: ", "~", "9" * 5000, "\u2028", "\U0001f600", "\ud800", "==", "{sglang}",
      "((((", "%", "@", "1e999", "0x1", ">=", "\x00", "\x85", "\ufeff", "٣", "../../x"]
 ) | st.text(max_size=4)  # fmt: skip
-"""What hurts in a matrix."""
+"""Troublesome pieces of a matrix."""
 
 LEAVES = (
     st.none()

@@ -21,12 +21,12 @@ _JSON = "application/vnd.pypi.simple.v1+json"
 
 @dataclass
 class Index:
-    """What the index publishes.
+    """The files and pages that the index publishes.
 
     Attributes:
         files: content by file name.
-        login: `user:password` that every request must bring; empty for none.
-        pages: pages by distribution that do not tell the truth.
+        login: `user:password` that every request needs; empty for none.
+        pages: pages by distribution that differ from the files.
         status: what every request is answered with; 0 for the truth.
         seen: paths that were asked for.
     """

@@ -1,4 +1,4 @@
-"""Wheels that bring one path, by the command line: found before an image is made of them."""
+"""Wheels with one path in common, by the command line: found before an image is made of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BIG = random.Random(1).randbytes(1_200_000)  # a layer of its own
 def with_wheels(
     target: Tiny, place: Path, files: Mapping[str, Mapping[str, bytes]], rules: str = ""
 ) -> tuple[Tiny, Done]:
-    """The target with more wheels; gives it and how `lock` ended."""
+    """Return the target with more wheels, and the result of `lock`."""
     (place / "wheels").mkdir()
     work = place / "work"
     work.mkdir()
@@ -69,7 +69,7 @@ def files_in(tiny: Tiny) -> dict[str, bytes]:
 
 
 def names(*every: str) -> dict[str, dict[str, bytes]]:
-    """Wheels in layers of their own that all bring `shared/data`."""
+    """Wheels in layers of their own that all contain `shared/data`."""
     return {
         name: {"shared/data": name.encode(), f"{name}/big": BIG + name.encode()} for name in every
     }

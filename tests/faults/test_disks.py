@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import times
 from tests.faults.disks import disk, remount
+from tests.faults.effort import times
 from tests.faults.tiny import TARGET, Tiny
 
 ROOM = "size=64m,nr_inodes=100000"
@@ -22,12 +22,12 @@ def steps(low: int, high: int, count: int) -> list[int]:
     return [round(low * (high / low) ** (step / (count - 1))) for step in range(count)]
 
 
-def full_then_room(tiny: Tiny, place: Path, options: str, digest: str, told: str) -> bool:
+def full_then_room(tiny: Tiny, place: Path, options: str, digest: str, reported: str) -> bool:
     """Build on a disk that may be too small, then with room; whether it was too small."""
     done = tiny.run("build")
     assert done.code in (0, 7), done.said
     if done.code:
-        assert told in done.said, (options, done.said)
+        assert reported in done.said, (options, done.said)
         assert "fix: " in done.said
     assert tiny.verified()
     remount(place, ROOM)
@@ -85,7 +85,7 @@ def test_no_room_for_uvs_cache(fresh: Tiny, digest: str, tmp_path: Path) -> None
 def test_no_room_for_temporary_files_is_no_hindrance(
     fresh: Tiny, digest: str, tmp_path: Path
 ) -> None:
-    """What is large lies in the store; for the rest Python takes another directory."""
+    """Large files are in the store; for others Python takes another directory."""
     with disk(tmp_path / "disk", "size=4k") as place:
         (place / "full").write_bytes(bytes(4096))
         assert replace(fresh, env={"TMPDIR": str(place)}).build() == digest
@@ -188,7 +188,7 @@ Spoil = Callable[[Path], object]
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "reported"),
     [
         (lambda place: place.write_text("a file"), "not an OCI image layout"),
         (lambda place: place.symlink_to("itself"), "store cannot be used"),
@@ -197,13 +197,13 @@ Spoil = Callable[[Path], object]
     ids=["file", "loop", "dangling"],
 )
 def test_place_that_cannot_be_a_store(
-    target: Tiny, tmp_path: Path, spoil: Spoil, told: str
+    target: Tiny, tmp_path: Path, spoil: Spoil, reported: str
 ) -> None:
     place = tmp_path / "itself"
     spoil(place)
     done = replace(target, store=place, cache=tmp_path / "cache").run("build")
     assert done.code == 7, done.said
-    assert told in done.said
+    assert reported in done.said
 
 
 def test_cache_that_no_program_may_run_from_is_found_before_anything_is_fetched(
@@ -221,7 +221,7 @@ def test_cache_that_no_program_may_run_from_is_found_before_anything_is_fetched(
 def test_where_the_loader_would_read_a_path_in_its_own_way_layers_are_the_same(
     target: Tiny, digest: str, tmp_path: Path
 ) -> None:
-    """The image's Python lies in the cache; ld.so splits at `:` and `;`, and expands `$LIB`."""
+    """The image's Python is in the cache; ld.so splits at `:` and `;`, and expands `$LIB`."""
     tiny = target.fresh(tmp_path / "a:b;c $LIB $ORIGIN", warm=True)
     real = (tiny.cache / "interpreters").resolve()
     (tiny.cache / "interpreters").unlink()

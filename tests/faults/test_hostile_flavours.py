@@ -79,7 +79,7 @@ class Flavoured:
         return Done(done.returncode, done.stdout, done.stderr)
 
     def change(self, old: str, new: str) -> int:
-        """Change the matrix; gives the line of what is new."""
+        """Change the matrix; return the line of the change."""
         text = self.matrix.read_text()
         assert text.count(old) == 1
         text = text.replace(old, new)
@@ -100,7 +100,7 @@ class Flavoured:
 
 @pytest.fixture
 def roll(target: Tiny, tmp_path: Path) -> Iterator[Flavoured]:
-    """The flavour, not locked yet, of the locked tiny target; all but its own wheel can be had."""
+    """The flavour, not locked yet, of the locked tiny target; its own wheel is in no index."""
     with index.serving() as served:
         served.files |= target.index.files
         place = tmp_path / "matrix"
@@ -213,8 +213,8 @@ def test_stale_engine_is_named_with_the_command_that_locks_both(locked: Flavoure
     command = f"python build.py lock --target {TARGET} --target {ROLL}"
     assert command in done.said
     assert locked.lock.read_bytes() == before
-    told = locked.run("lock", "--check")
-    assert told.said.count("lock is stale") == 1
+    checked = locked.run("lock", "--check")
+    assert checked.said.count("lock is stale") == 1
     # In either order: an engine is locked before its flavour.
     names = shlex.split(command)[3:]
     done = locked.run("lock", *names[2:], *names[:2], "--wheels", str(locked.wheel.parent))
@@ -222,7 +222,7 @@ def test_stale_engine_is_named_with_the_command_that_locks_both(locked: Flavoure
     assert locked.run("lock", "--target", ROLL).out.endswith("unchanged\n")
 
 
-def test_flavour_that_nobody_defines_and_a_name_with_a_slip_are_told_apart(
+def test_undefined_flavour_and_misspelt_name_are_told_apart(
     locked: Flavoured,
 ) -> None:
     done = locked.run("build", "--target", f"{TARGET}-rol")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.chance import LONG, searching
-from tests.faults.conftest import times
+from tests.faults.effort import times
 from tests.faults.tiny import CACHE, KEPT, Tiny
 
 

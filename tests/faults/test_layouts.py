@@ -1,6 +1,6 @@
-"""OCI layouts that lie: every command tells of it, none is misled, and no traceback is shown.
+"""Hostile OCI layouts: every command reports them, none is misled, and no traceback is shown.
 
-Hostile tar headers in layers: tests/unit/export/test_unpack.py and
+Hostile tar headers in layers: tests/unit/unbundle/destinations/test_unpack.py and
 tests/unit/unbundle/destinations/test_hostile_layers.py.
 """
 
@@ -34,7 +34,7 @@ class Layout:
         self.reset()
 
     def reset(self) -> None:
-        """The honest layout again."""
+        """Restore the good layout."""
         shutil.rmtree(self.path, ignore_errors=True)
         shutil.copytree(self.tiny.store, self.path, copy_function=os.link)
         index = json.loads((self.path / "index.json").read_text())
@@ -62,11 +62,11 @@ class Layout:
         return found
 
     def blob(self, digest: str) -> Path:
-        """Where a blob lies."""
+        """Return the path of a blob."""
         return self.path / "blobs" / "sha256" / digest.removeprefix("sha256:")
 
     def put(self, content: bytes) -> dict[str, Any]:
-        """A blob under its true digest; gives digest and size."""
+        """Add a blob under its true digest; return digest and size."""
         digest = hashlib.sha256(content).hexdigest()
         self._write(self.blob(f"sha256:{digest}"), content)
         return {"digest": f"sha256:{digest}", "size": len(content)}
@@ -90,7 +90,7 @@ class Layout:
         self.put_manifest(json.dumps(manifest).encode())
 
     def commands(self) -> dict[str, tuple[int, str]]:
-        """What each command that reads a store says."""
+        """Return the messages of each command that reads a store."""
         place = ["--store", self.path]
         named = [*place, "--target", TARGET]
         out = self.place / "out"
@@ -116,7 +116,7 @@ class Layout:
 
 @pytest.fixture(scope="module")
 def built(target: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Tiny:
-    tiny = target.fresh(tmp_path_factory.mktemp("honest"), warm=True)
+    tiny = target.fresh(tmp_path_factory.mktemp("good"), warm=True)
     tiny.build()
     return tiny
 
@@ -170,7 +170,7 @@ SEEN_BY_INSPECT = {name for name in LIES if not name.startswith(("layer ", "size
 
 
 @pytest.mark.parametrize("name", LIES)
-def test_layout_that_lies(layout: Layout, name: str) -> None:
+def test_hostile_layout(layout: Layout, name: str) -> None:
     LIES[name](layout)
     found = layout.commands()
     failed = {command for command, (code, _) in found.items() if code}

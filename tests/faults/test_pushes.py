@@ -1,6 +1,6 @@
 """Many pushes of small images through a proxy that breaks requests at random.
 
-Each kind of fault on its own, with what is told and what is sent again: tests/integration/
+Each kind of fault on its own, with what is reported and what is sent again: tests/integration/
 push/test_broken.py.
 """
 
@@ -30,7 +30,7 @@ from images.oci.store import store
 from images.oci.store.remote_layers import Location
 from images.oci.store.store import Store
 from images.util.progress import Progress
-from tests.faults.conftest import times
+from tests.faults.effort import times
 from tests.integration.registries import Fault, Proxy, proxy, registry
 
 QUICK = Policy(base_delay=0.001, max_delay=0.01)
@@ -127,7 +127,7 @@ GARBAGE = (b"", b"garbage\r\n\r\n", b"HTTP/1.1 99999 x\r\n\r\n")
 
 
 def saves(request: Any, subject: str) -> bool:
-    """Whether a request only saves work, or is of documents about the image."""
+    """Return whether a request only saves work, or is for documents about the image."""
     path = request.path
     asks = request.command in ("HEAD", "GET") and "/uploads/" not in path
     return asks or "mount=" in path or subject.replace(":", "-") in path
@@ -204,5 +204,5 @@ def test_odd_answers_of_a_cache_end_no_build(
                 lambda _, __: iter(()),
                 0,
             )
-            assert CacheFrom(where, said.append, quick).look([recipe]) == {}
-    assert said, "a cache that cannot be read is told"
+            assert CacheFrom(where, said.append, quick).lookup([recipe]) == {}
+    assert said, "a cache that cannot be read is reported"

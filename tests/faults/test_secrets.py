@@ -118,7 +118,7 @@ WRONG = {
 
 @pytest.mark.parametrize("name", WRONG)
 def test_errors_of_the_index(private: Tiny, tmp_path: Path, name: str) -> None:
-    """Whatever goes wrong with the index, what is told holds no login."""
+    """Whatever fails at the index, no message contains its login."""
     if not private.lock.exists():
         private.run("lock")
     login, address, status = WRONG[name]

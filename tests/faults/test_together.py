@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import times
+from tests.faults.effort import times
 from tests.faults.tiny import Tiny
 
 
@@ -65,7 +65,7 @@ def test_gc_during_a_build(target: Tiny, digest: str, tmp_path: Path) -> None:
 def test_builds_gc_verify_and_list_at_random(
     target: Tiny, digest: str, tmp_path: Path, chance: random.Random
 ) -> None:
-    """On a store that has the image: nobody sees it half, whatever runs beside."""
+    """On a store that has the image: no other process sees a part of it."""
     tiny = target.fresh(tmp_path, warm=True)
     assert tiny.build() == digest
     commands = ("build", "gc", "verify", "list", "inspect")

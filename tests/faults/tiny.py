@@ -27,7 +27,7 @@ from images.inputs.fetch import deb_files, download_cache, mirror
 from images.inputs.lock import base_lock, cuda_lock, target_lock
 from images.inputs.lock.distribution import Distribution
 from images.inputs.lock.target_lock import Lock
-from images.inputs.matrix import matrix
+from images.inputs.matrix.load import load
 from images.oci.descriptor import Compression
 from images.oci.image import Image, Layer
 from images.oci.layer import writer
@@ -97,7 +97,7 @@ def build_wheel(directory, config_settings=None, metadata_directory=None):
 
 @dataclass(frozen=True)
 class Done:
-    """How a command ended."""
+    """The result of a command."""
 
     code: int
     out: str
@@ -110,7 +110,7 @@ class Tiny:
 
     Attributes:
         index: the package index.
-        place: where matrix, lock, `seed` (a store) and uv's cache lie.
+        place: the directory of matrix, lock, `seed` (a store) and uv's cache.
         store: the store of this copy.
         cache: its download cache.
         env: more environment of the commands.
@@ -133,7 +133,7 @@ class Tiny:
         return self.place / f"{TARGET}.txt"
 
     def environment(self) -> dict[str, str]:
-        """What the commands run with: nothing but the tiny index, and a uv cache of its own."""
+        """Return the environment of commands: only the tiny index, and a uv cache of its own."""
         own = {
             "UV_DEFAULT_INDEX": self.index.url(),
             "UV_CACHE_DIR": str(self.place / "uv"),
@@ -173,13 +173,13 @@ class Tiny:
         return Done(process.returncode, out, said)
 
     def build(self, *options: str, **settings: Any) -> str:
-        """Build the target, which must succeed; gives the manifest's digest."""
+        """Build the target, which must succeed; return the manifest's digest."""
         done = self.run("build", "--json", *options, **settings)
         assert done.code == 0, done.said
         return str(json.loads(done.out)["manifest_digest"])
 
     def verified(self) -> bool:
-        """Whether the store has no fault, by what `verify` calls."""
+        """Return whether `verify` finds no fault in the store."""
         return not verify(stores.open_store(self.store, create=False))
 
     def fresh(self, place: Path, *, warm: bool = False) -> Tiny:
@@ -212,7 +212,7 @@ class Tiny:
         return [*read.distributions, *read.build]
 
     def _lock(self) -> Lock:
-        found = matrix.load(self.matrix)
+        found = load(self.matrix)
         return target_lock.read(found, found.target(TARGET))
 
     def recipes(self, compression: Compression = "zstd") -> list[Recipe]:

@@ -36,7 +36,7 @@ class Box(abc.ABC):
         """Start the image anew: as another user, read-only, with other environment variables."""
 
     def run(self, command: str, *arguments: str, env: Mapping[str, str] | None = None) -> str:
-        """Run a shell command that must succeed; gives its standard output."""
+        """Run a shell command that must succeed; return its standard output."""
         done = self.attempt(command, *arguments, env=env)
         assert done.rc == 0, f"{command}: exit code {done.rc}\n{done.stdout}\n{done.stderr}"
         return str(done.stdout)
@@ -61,7 +61,7 @@ class Box(abc.ABC):
     def python(
         self, code: str, *arguments: str, env: Mapping[str, str] | None = None, options: str = ""
     ) -> str:
-        """Run a script in the image's Python; it must succeed. Gives its standard output."""
+        """Run a script in the image's Python; it must succeed. Return its standard output."""
         done = self.attempt_python(code, *arguments, env=env, options=options)
         assert done.rc == 0, f"exit code {done.rc}\n{done.stdout}\n{done.stderr}"
         return str(done.stdout)
@@ -76,5 +76,5 @@ class Box(abc.ABC):
         return self.attempt(f"python {options} {words}", script, *arguments, env=env)
 
     def ask(self, code: str, *arguments: str, env: Mapping[str, str] | None = None) -> Any:
-        """Run a script whose last line of output is JSON; gives its value."""
+        """Run a script whose last line of output is JSON; return its value."""
         return json.loads(self.python(code, *arguments, env=env).splitlines()[-1])

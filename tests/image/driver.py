@@ -39,7 +39,7 @@ print("\\n".join(sorted(wanted - defined | wanted & driver)))
 
 
 def install(box: Box) -> list[str]:
-    """Put the stand-in into the box; gives the functions that it has."""
+    """Put the stand-in into the box; return its functions."""
     names = box.python(_SCAN, f"/{image_paths.SITE_PACKAGES}", _STUB).split()
     driver = [name for name in names if name.startswith("cu")]
     management = [name for name in names if name.startswith("nvml")]

@@ -1,4 +1,4 @@
-"""What is not as it should be in an image and cannot be mended here: data, each with its reason.
+"""Known defects of images that cannot be fixed here: data, each with its reason.
 
 Each is asserted to be still there, so that the list does not outlive what it excuses.
 """
@@ -40,7 +40,7 @@ class Duplicate:
     """A CUDA library that an image holds more than once.
 
     Attributes:
-        distribution: what brings the second copy.
+        distribution: the one that contains the second copy.
         path: a pattern of the second copy's path below site-packages.
         why: the reason that it is accepted.
     """

@@ -39,7 +39,7 @@ done
 """
 
 
-class _Backend(ChrootBackend):  # type: ignore[misc]  # testinfra tells no types
+class _Backend(ChrootBackend):  # type: ignore[misc]  # testinfra has no types
     """Testinfra's chroot backend inside the namespaces of a process."""
 
     def __init__(self, pid: int, env: Mapping[str, str], user: str | None) -> None:
@@ -96,7 +96,7 @@ class RootfsBox(Box):
 
     @contextmanager
     def _script(self) -> Iterator[Path]:
-        """What people enter the directory with."""
+        """The script by which users enter the directory."""
         beside = Path(f"{self._root}.enter")
         if beside.exists():
             if _SCRATCH not in beside.read_text():

@@ -1,4 +1,4 @@
-"""What the image under test should be, from the matrix, the lock and the store."""
+"""The image under test as the matrix, the lock and the store describe it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from images.content import runtime_wheel
 from images.inputs.lock import target_lock
 from images.inputs.lock.target_lock import Lock
-from images.inputs.matrix import matrix
-from images.inputs.matrix.matrix import Target
+from images.inputs.matrix.load import load
+from images.inputs.matrix.records import Target
 from images.oci.image import Image
 from images.oci.store import store
 from images.oci.store.store import Store
@@ -37,7 +37,7 @@ class Subject:
 
     @property
     def cuda_major(self) -> str:
-        """What the names of CUDA's libraries end in, as in `libcudart.so.12`."""
+        """The suffix of CUDA's libraries, as in `libcudart.so.12`."""
         return self.target.cuda.partition(".")[0]
 
     @property
@@ -46,7 +46,7 @@ class Subject:
         return self.image.labels["roll.cuda.architectures"].split()
 
     def need_cuda_runtime(self) -> str:
-        """Skip the test, aloud, if the lock lacks the CUDA runtime; gives its distribution."""
+        """Skip the test, aloud, if the lock lacks the CUDA runtime; return its distribution."""
         for item in self.lock.distributions:
             if item.is_cuda_runtime:
                 return item.name
@@ -65,7 +65,7 @@ class Subject:
 
 def read_subject(matrix_path: Path, target_id: str, store_path: Path) -> Subject:
     """Read all three; an error names what is missing."""
-    found = matrix.load(matrix_path)
+    found = load(matrix_path)
     target = found.target(target_id)
     source = store.open_store(store_path, create=False)
     return Subject(

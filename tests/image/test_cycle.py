@@ -42,7 +42,7 @@ NOT_ON_A_CPU = {"0.4.6.post4": _NO_CUDA, "0.4.10.post2": _NO_CUDA}
 
 @pytest.fixture(scope="module")
 def seen(new_box: Box, subject: Subject) -> Iterator[dict[str, Any]]:
-    """What each phase saw."""
+    """The observations of each phase."""
     subject.need_engine()
     release = subject.target.sglang
     if release not in ON_A_CPU:

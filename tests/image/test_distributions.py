@@ -1,4 +1,4 @@
-"""What is installed is what is locked."""
+"""The installed distributions are the locked ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ found = [(re.sub(r"[-_.]+", "-", item.metadata["Name"]).lower(), item.version)
 print(json.dumps(sorted(found)))
 """
 
-# Distribution to the module that tells its version.
+# Distribution to the module that has its version.
 NAMED = {
     "torch": "torch",
     "sglang": None,  # importing it takes seconds, and its engine has a test of its own
@@ -44,8 +44,8 @@ def test_version_is_the_locked_one(box: Box, subject: Subject, name: str) -> Non
     code = f"import importlib.metadata as m, json; print(json.dumps(m.version({name!r})))"
     assert box.ask(code) == locked
     if module is not None:
-        told = box.ask(f"import {module}, json; print(json.dumps({module}.__version__))")
-        assert told.partition("+")[0] == locked.partition("+")[0]
+        found = box.ask(f"import {module}, json; print(json.dumps({module}.__version__))")
+        assert found.partition("+")[0] == locked.partition("+")[0]
 
 
 def test_versions_are_those_of_the_matrix(subject: Subject) -> None:

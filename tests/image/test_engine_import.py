@@ -1,4 +1,4 @@
-"""What can be tried of torch and SGLang without a GPU."""
+"""Tests of torch and SGLang that need no GPU."""
 
 from __future__ import annotations
 
@@ -46,9 +46,11 @@ def with_driver(new_box: Box) -> Iterator[Box]:
 
 def test_torch_is_built_for_the_targets_cuda(box: Box, subject: Subject) -> None:
     subject.need("torch")
-    told = box.ask("import torch, json; print(json.dumps([torch.__version__, torch.version.cuda]))")
-    assert told[0].partition("+")[0] == subject.target.torch
-    assert told[1] == subject.target.cuda
+    versions = box.ask(
+        "import torch, json; print(json.dumps([torch.__version__, torch.version.cuda]))"
+    )
+    assert versions[0].partition("+")[0] == subject.target.torch
+    assert versions[1] == subject.target.cuda
 
 
 def test_torch_computes(box: Box, subject: Subject) -> None:
@@ -112,7 +114,7 @@ def test_runtime_has_patched_the_engine(with_driver: Box, subject: Subject) -> N
 def test_memory_saver_can_be_preloaded(with_driver: Box, subject: Subject) -> None:
     """The engine's children start with it in LD_PRELOAD; a loader that fails exits with 127.
 
-    From 0.0.9.post1 on it brings a library for each CUDA major version: the one that it chooses
+    From 0.0.9.post1 on it contains a library for each CUDA major version: the one that it chooses
     itself is tried.
     """
     subject.need("torch-memory-saver", "torch")

@@ -21,13 +21,13 @@ def test_every_default_is_there(box: Box, subject: Subject) -> None:
 
 
 def test_no_other_default_is_in_the_config(subject: Subject) -> None:
-    """Of an own base there may be others; its PATH comes after ours."""
-    ours = {item.name: item.value for item in subject.target.env}
+    """A custom base may have others; its PATH comes after the matrix's."""
+    wanted = {item.name: item.value for item in subject.target.env}
     found = dict(subject.image.env)
     if subject.image.inherited:
-        assert f"{found['PATH']}:".startswith(f"{ours['PATH']}:")
-        found = {name: found[name] for name in ours} | {"PATH": ours["PATH"]}
-    assert found == ours
+        assert f"{found['PATH']}:".startswith(f"{wanted['PATH']}:")
+        found = {name: found[name] for name in wanted} | {"PATH": wanted["PATH"]}
+    assert found == wanted
 
 
 def test_every_default_can_be_overridden(new_box: Box, subject: Subject) -> None:

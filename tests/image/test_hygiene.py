@@ -1,4 +1,4 @@
-"""Nothing in the image tells of the machine that built it, or of the indices that it used."""
+"""The image has no traces of the machine that built it, or of the indices that it used."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OURS = (
     "/etc/environment",
     "/etc/profile.d/*",
 )
-"""Files that the builder writes, or that tell where packages come from."""
+"""Files that the builder writes, or that name the sources of packages."""
 
 FORBIDDEN_FILES = (
     "/etc/pip.conf",
@@ -116,7 +116,7 @@ def ask(box: Box, code: str, value: Any) -> Any:
 
 
 def of_this_machine(store: Path) -> Iterator[tuple[str, str]]:
-    """What would tell of this machine, by what it is. Values are never shown: some are secret."""
+    """Traces of this machine, by what they are. Values are never shown: some are secret."""
     yield "the store", str(store)
     yield "the working directory", str(Path.cwd())
     yield "the repository", str(Path(__file__).resolve().parent.parent.parent)
@@ -163,25 +163,25 @@ def needles(store: Path) -> dict[str, str]:
     return found
 
 
-def test_no_file_tells_of_the_builder(box: Box, subject: Subject) -> None:
+def test_no_file_contains_traces_of_the_builder(box: Box, subject: Subject) -> None:
     public = set(box.ask(HOSTS))
-    told = {
+    traces = {
         what: value
         for what, value in needles(subject.store.path).items()
         if urlsplit(value).hostname not in public
     }
-    count, found = ask(box, SCAN, told)
+    count, found = ask(box, SCAN, traces)
     assert count > 1000, "files were read at all"
     assert found == []
 
 
 def test_needles_are_found_where_they_are(new_box: Box, subject: Subject) -> None:
-    """The scan itself works: the same, with one file that tells."""
-    told = needles(subject.store.path)
-    what, value = next(iter(told.items()))
+    """The scan itself works: the same, with one file that has a trace."""
+    traces = needles(subject.store.path)
+    what, value = next(iter(traces.items()))
     with new_box.started() as started:
         started.write(f"/{image_paths.SITE_PACKAGES}/leak.txt", f"built in {value} \n")
-        _, found = ask(started, SCAN, told)
+        _, found = ask(started, SCAN, traces)
     assert [what, f"/{image_paths.SITE_PACKAGES}/leak.txt"] in found
 
 

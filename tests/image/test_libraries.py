@@ -50,7 +50,7 @@ def cuda_libraries(box: Box) -> dict[str, str]:
 
 
 def name_of(path: str) -> str:
-    """What a library is called, without its version and the hash that auditwheel puts in."""
+    """Return the name of a library without its version and auditwheel's hash."""
     name = re.sub(r"\.[0-9a-f]{8}(?=\.)", "", path.rpartition("/")[2])
     return name.partition(".so")[0]
 

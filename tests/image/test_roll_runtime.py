@@ -49,8 +49,8 @@ def test_importable_from_site_packages(box: Box) -> None:
 
 
 def test_version_is_the_label(box: Box, subject: Subject) -> None:
-    told = box.run("python -c 'import roll_runtime; print(roll_runtime.__version__)'").strip()
-    assert told == subject.versions[RUNTIME] == subject.image.labels["roll.runtime.version"]
+    version = box.run("python -c 'import roll_runtime; print(roll_runtime.__version__)'").strip()
+    assert version == subject.versions[RUNTIME] == subject.image.labels["roll.runtime.version"]
 
 
 def test_hook_is_active_in_every_interpreter(box: Box) -> None:
@@ -91,11 +91,11 @@ def test_engine_of_an_unknown_sglang_is_not_to_be_had(box: Box) -> None:
 def test_supported_sglang_is_the_installed_one(box: Box, subject: Subject) -> None:
     subject.need("sglang")
     code = "from roll_runtime import dispatch as d; v = d.sglang_version(); "
-    told = box.python(code + "d.require_supported(v); print(v)").strip()
-    assert told == subject.target.sglang
+    version = box.python(code + "d.require_supported(v); print(v)").strip()
+    assert version == subject.target.sglang
 
 
-# What the host brings and a box without GPUs, or without a network, has not.
+# What the host provides, and a box without GPUs or without a network lacks.
 OF_THE_HOST = ("driver", "gpu", "nvidia-smi", "route")
 
 

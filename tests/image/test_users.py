@@ -40,12 +40,12 @@ def test_nothing_needs_root_or_a_writable_image(restricted: Box, subject: Subjec
 #: What `docker run --user` gives a user without a line in passwd; DIR.enter gives a writable one.
 DOCKERS_HOME = {"HOME": "/"}
 
-#: A user, and options of its box; without a HOME of ours.
+#: A user, and options of its box; without a HOME that the test sets.
 STARTED_AS: dict[str, dict[str, Any]] = {
     "root": {"user": None},
     "named user": {"user": "roll"},
     "uid that passwd does not know, group root": {"user": "12345:0", "env": DOCKERS_HOME},
-    "uid and group that nobody knows": {"user": "23456:23456", "env": DOCKERS_HOME},
+    "unknown uid and group": {"user": "23456:23456", "env": DOCKERS_HOME},
     "uid that passwd does not know, read-only": {
         "user": "12345:0",
         "env": DOCKERS_HOME,
@@ -88,7 +88,7 @@ def test_engine_is_imported_by(new_box: Box, subject: Subject, kind: str) -> Non
         own, spawned, shell_home = started.ask(ENGINE, env=driver.ENV)
         assert own == spawned
         assert own[1] == shell_home
-        if "does not know" in kind or "nobody" in kind:
+        if "does not know" in kind or "unknown" in kind:
             assert own == [f"uid{uid}", f"/tmp/roll-home-{uid}", f"uid{uid}"]
             mode = started.run(f"stat -c '%a %u' /tmp/roll-home-{uid}").split()
             assert mode == ["700", uid]
@@ -103,7 +103,7 @@ def test_home_of_the_named_user_is_writable_for_all(new_box: Box) -> None:
             started.run("touch $HOME/$(id -u)")
 
 
-#: Where a set-user-id program may lie, and whose it may be; the second line's are a flavour's.
+#: Where a set-user-id program may be, and whose it may be; the second line's are a flavour's.
 SET_USER_ID_PLACES = ("/usr/bin/", "/usr/sbin/", "/usr/lib/openssh/", "/usr/lib/*/utempter/")
 SET_USER_ID_PACKAGES = {
     *("passwd", "login", "util-linux", "libpam-modules-bin", "libpam-modules"),
@@ -112,7 +112,7 @@ SET_USER_ID_PACKAGES = {
 
 
 def test_set_user_id_programs_are_debians_own(box: Box) -> None:
-    """Of these packages and in these places only; none from a wheel, none of ours."""
+    """Of these packages and at these paths only; none of a wheel, none of the project."""
     listed = box.run("find / -xdev -path /proc -prune -o -type f -perm /6000 -print").split()
     places = [f"{place}*" for place in SET_USER_ID_PLACES]
     assert [path for path in listed if not any(fnmatch(path, place) for place in places)] == []
@@ -126,7 +126,7 @@ def test_set_user_id_programs_are_debians_own(box: Box) -> None:
 
 
 def test_all_can_read_all(box: Box) -> None:
-    """What root alone can read or enter would be missing for everyone else."""
+    """Files that only root can read would be missing for all other users."""
     command = f"find /{image_paths.PREFIX} /{image_paths.CUDA_HOME} "
     command += "\\( -type f ! -perm -444 -o -type d ! -perm -555 \\) -print"
     assert box.run(command).split() == []

@@ -37,7 +37,7 @@ def need(program: str) -> None:
 
 @contextmanager
 def registry(place: Path, **settings: Any) -> Iterator[str]:
-    """A real registry; gives its address.
+    """A real registry; yields its address.
 
     Args:
         place: a directory for its configuration and data.
@@ -120,15 +120,15 @@ class Proxy:
     """Stands before a registry, notes the requests, and lets the faults happen.
 
     Attributes:
-        address: what clients are told.
+        address: the one for clients.
         faults: what is still to go wrong.
         seen: the requests.
         largest: the most bytes of a body that it takes, as some proxies do.
         too_large: what it answers to a larger one.
         guard: looks at a request and may answer it instead of the registry; it keeps the login.
-        login: what the registry is told instead.
+        login: the one that the registry gets instead.
         uploads_at: another address that uploads are sent to.
-        statuses: what clients are told instead of the registry's own.
+        statuses: those that clients get instead of the registry's own.
     """
 
     def __init__(self, upstream: str) -> None:
@@ -331,7 +331,7 @@ class TokenServer:
     Args:
         state: the proxy that it guards.
         uses: requests that a token is good for.
-        lifetime: seconds, as it tells clients.
+        lifetime: seconds, as reported to clients.
         readable: repositories that may be mounted from.
     """
 

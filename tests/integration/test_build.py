@@ -16,7 +16,7 @@ from pathlib import Path
 
 from images.build import base, layer_recipes
 from images.inputs.lock import base_lock, cuda_lock, target_lock
-from images.inputs.matrix import matrix
+from images.inputs.matrix.load import load
 from images.oci.layer.entry import of_bytes
 from images.oci.layer.writer import write
 from images.oci.store import store as stores
@@ -75,7 +75,7 @@ def test_image_has_its_sbom_and_provenance(small: SmallImage) -> None:
 
 def stand_in(store: Path, titles: Sequence[str]) -> None:
     """Let a store know layers with these titles in gzip, so that they need not be made."""
-    found = matrix.load(MATRIX)
+    found = load(MATRIX)
     locked = target_lock.read(found, found.target(TARGET))
     layout = stores.open_store(store)
     debs = base_lock.read()
@@ -103,7 +103,7 @@ def test_gzip_holds_the_same_files(small: SmallImage, tmp_path: Path) -> None:
     assert cli.verified()
 
 
-def test_interrupted_by_a_person(small: SmallImage, tmp_path: Path) -> None:
+def test_interrupted_by_the_user(small: SmallImage, tmp_path: Path) -> None:
     cli = small.copy_to(tmp_path, keep=HEAVY)
     command = cli.command("build", "--target", TARGET)
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as build:

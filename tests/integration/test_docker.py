@@ -251,7 +251,7 @@ def test_image_of_a_registry_is_known(fresh: Daemon, layout: Store, make: Make) 
     assert inside("tried:again", "cat", "/opt/top") == "1"
 
 
-def test_run_sets_what_it_is_told(fresh: Daemon, layout: Store, make: Make) -> None:
+def test_container_has_the_given_settings(fresh: Daemon, layout: Store, make: Make) -> None:
     load(layout, make())
     assert "GREETING=bye" in inside("tried", "env", environment={"GREETING": "bye"})
     user = {"user": "12345:0", "read_only": True, "tmpfs": {"/tmp": "exec"}}
@@ -261,7 +261,7 @@ def test_run_sets_what_it_is_told(fresh: Daemon, layout: Store, make: Make) -> N
     assert "no\n" in told
 
 
-def test_container_goes_with_the_block(fresh: Daemon, layout: Store, make: Make) -> None:
+def test_container_is_removed_with_the_block(fresh: Daemon, layout: Store, make: Make) -> None:
     load(layout, make())
     with pytest.raises(ZeroDivisionError), running("tried"):
         _ = 1 / 0
@@ -453,7 +453,7 @@ def test_umoci_unpacks_the_same_files(layout: Store, make: Make, tmp_path: Path)
     assert tree(tmp_path / "ours") == tree(bundle / "rootfs")
 
 
-def test_umoci_unpacks_the_same_files_of_an_own_base(layout: Store, tmp_path: Path) -> None:
+def test_umoci_unpacks_the_same_files_of_a_custom_base(layout: Store, tmp_path: Path) -> None:
     """Layers that remove files, hide directories, and write through links."""
     need("umoci")
     through = [hard("again", "d/other"), Member("now/through", b"a link"), Member("no/parent")]

@@ -83,7 +83,7 @@ def test_host_of_the_environment_goes_before_a_context(
     assert same_as_docker()
 
 
-def test_daemon_that_does_not_answer_is_told_with_its_context() -> None:
+def test_daemon_that_does_not_answer_is_reported_with_its_context() -> None:
     created("gone", "unix:///nowhere.sock")
     cli("context", "use", "gone")
     with pytest.raises(DockerError) as error, running("any"):

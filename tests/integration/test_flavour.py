@@ -25,7 +25,7 @@ from images.content.sdist.compiled_build import build as build_compiled
 from images.errors import ToolError
 from images.inputs.fetch import deb_files, download_cache, mirror
 from images.inputs.lock import base_lock, python_lock
-from images.inputs.matrix import matrix
+from images.inputs.matrix.load import load
 from tests.faults import index
 from tests.integration import ordinary
 from tests.integration.conftest import CACHE, MATRIX, ROOT, TARGET, Cli, SmallImage
@@ -346,7 +346,7 @@ def test_ordinary_user_makes_the_same_image(roll: Roll, small: SmallImage, tmp_p
     packages = Path(pytest.__file__).parents[1]
     if sys.version_info[:2] != (3, 11) or not readable_by_all(packages):
         pytest.skip("needs packages for the image's Python where every user can read them")
-    found = matrix.load(roll.cli.matrix)
+    found = load(roll.cli.matrix)
     inputs = prepare.inputs_of(found, found.target(ROLL))
     titles = [layer["title"] for layer in small.document["layers"][:-1]]
     needs = [file for one in inputs.recipes() if one.title not in titles for file in one.needs]

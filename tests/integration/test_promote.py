@@ -17,7 +17,7 @@ from images.export import promote
 from images.export.promote import Candidate
 from images.export.push import push
 from images.http.retry import Policy
-from images.inputs.matrix import matrix
+from images.inputs.matrix.load import load
 from images.oci.descriptor import MANIFEST_TYPE
 from images.oci.image import Image, Layer
 from images.oci.layer import writer
@@ -34,7 +34,7 @@ QUICK = Policy(base_delay=0.01, max_delay=0.05)
 MACHINE = Machine((Gpu("NVIDIA H100 80GB HBM3", 79.2, "9.0"),), "580.159.04", "13.0", "6.18.44")
 NAME = "team/app"
 UNKNOWN = f"sha256:{'0' * 64}"
-ROW = matrix.load(ROOT / "matrix.yaml").target(TARGET)
+ROW = load(ROOT / "matrix.yaml").target(TARGET)
 LABELS = {
     **labels.versions(ROW),
     "roll.lock.sha256": UNKNOWN.removeprefix("sha256:"),
@@ -56,7 +56,7 @@ def kept(tmp_path: Path) -> Path:
 
 
 def pushed(layout: Store, address: str, content: str) -> str:
-    """An image in the registry, under a tag made from what it holds; gives its digest."""
+    """An image in the registry, under a tag made from its content; returns its digest."""
     with layout.blobs.new_file() as (out, commit):
         blob = writer.write([of_bytes("opt/top", content.encode())], out, "gzip")
         commit(blob.digest)
@@ -137,7 +137,7 @@ def test_engines_pull_the_promoted_tag(layout: Store, server: str, kept: Path) -
     assert store.open_store(place, create=False).images() == {"back": digest}
 
 
-def test_where_the_tag_is_right_nothing_is_written(layout: Store, server: str, kept: Path) -> None:
+def test_nothing_is_written_where_the_tag_is_right(layout: Store, server: str, kept: Path) -> None:
     digest = pushed(layout, server, "1")
     prove(kept, digest)
     run(layout, server, "", "--evidence", str(kept))
@@ -187,7 +187,7 @@ def test_proof_of_another_digest_counts_for_nothing(layout: Store, server: str, 
 
 
 @pytest.mark.parametrize("field", ["config_digest", "lock_digest", "roll_runtime"])
-def test_evidence_that_speaks_of_another_image_moves_nothing(
+def test_evidence_of_another_image_moves_nothing(
     layout: Store, server: str, kept: Path, field: str
 ) -> None:
     digest = pushed(layout, server, "1")
@@ -216,7 +216,7 @@ def test_tag_that_another_promotion_moves_meanwhile_is_left(
         Registry(Repository(faulty.address, NAME), plain_http=True, policy=QUICK) as connected,
     ):
         faulty.guard = somebody_else
-        with pytest.raises(RegistryError, match=f"let it name {newer}"):
+        with pytest.raises(RegistryError, match=f"somebody else moved it to {newer}"):
             promote.promote(Candidate(TARGET, new, ""), connected, TARGET)
     assert named(server) == newer
 
@@ -237,7 +237,7 @@ def test_tag_of_a_commit_never_moves(layout: Store, server: str) -> None:
     assert named(server, tag) == first
 
 
-def test_push_says_what_a_tag_named_before(layout: Store, server: str) -> None:
+def test_push_reports_what_a_tag_named_before(layout: Store, server: str) -> None:
     first = pushed(layout, server, "1")
     to = f"{server}/{NAME}:{TARGET}"
     options = ("--target", TARGET, "--to", to, "--plain-http", "--json")
@@ -255,7 +255,7 @@ def test_image_that_was_never_pushed_leaves_the_tag(layout: Store, server: str, 
     prove(kept, UNKNOWN)
     done = run(layout, server, "", "--evidence", str(kept))
     assert done.returncode == 11
-    assert f"{UNKNOWN}: is not there" in done.stderr
+    assert f"{UNKNOWN}: not there" in done.stderr
     assert "push it first" in done.stderr
     assert named(server) == old
 
@@ -278,8 +278,8 @@ def test_without_evidence_no_image_is_named(kept: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["latest", "sha256:12", f"sha512:{'0' * 64}", UNKNOWN.upper()])
-def test_what_is_no_digest(kept: Path, wrong: str) -> None:
-    with pytest.raises(UsageError, match="is no digest"):
+def test_malformed_digest(kept: Path, wrong: str) -> None:
+    with pytest.raises(UsageError, match="not a digest"):
         promote.candidate(ROW, wrong, kept, unproven=True)
 
 
@@ -307,7 +307,7 @@ def log_in(address: str, place: Path, password: str) -> subprocess.CompletedProc
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 
 
-def test_what_the_workflows_log_in_with_is_what_push_and_promote_use(
+def test_push_and_promote_use_the_login_of_the_workflows(
     layout: Store, tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     need("skopeo")

@@ -36,7 +36,7 @@ def own_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A registry that holds `CONTENT` and a manifest of it, tagged `v1`."""
+    """A registry that contains `CONTENT` and a manifest of it, tagged `v1`."""
     with registry(tmp_path_factory.mktemp("pull")) as address:
         with connect(address) as connected:
             put(connected, CONTENT)
@@ -69,7 +69,7 @@ MANIFEST = json.dumps(
 
 
 class Arrived:
-    """Adds up what is told of progress."""
+    """Adds up the progress."""
 
     def __init__(self) -> None:
         self.bytes = self.most = 0
@@ -94,7 +94,7 @@ def test_manifest_by_tag_and_by_digest(faulty: Proxy) -> None:
         assert download.manifest(connected, found.digest) == found
 
 
-def test_manifest_that_is_not_there(faulty: Proxy) -> None:
+def test_manifest_not_found(faulty: Proxy) -> None:
     with reader(faulty.address) as connected:
         assert download.find_manifest(connected, "v2") is None
         with pytest.raises(NotFoundError, match="team/app:v2: not there"):
@@ -110,12 +110,12 @@ def test_manifest_over_a_broken_connection(faulty: Proxy, kind: str) -> None:
 
 @pytest.mark.parametrize("reference", ["v1", digest_of(MANIFEST)])
 def test_manifest_with_other_bytes_than_its_digest(faulty: Proxy, reference: str) -> None:
-    def lie(request: Any) -> bool:
+    def falsify(request: Any) -> bool:
         headers = {"Docker-Content-Digest": digest_of(MANIFEST)}
         request.answer(200, headers, b"{}")
         return True
 
-    faulty.guard = lie
+    faulty.guard = falsify
     with (
         reader(faulty.address) as connected,
         pytest.raises(IntegrityError, match="its bytes"),
@@ -123,7 +123,7 @@ def test_manifest_with_other_bytes_than_its_digest(faulty: Proxy, reference: str
         download.manifest(connected, reference)
 
 
-def test_manifest_without_end_is_not_read_to_it(faulty: Proxy) -> None:
+def test_endless_manifest_is_not_read_to_the_end(faulty: Proxy) -> None:
     def flood(request: Any) -> bool:
         request.answer(200, {}, bytes(5 * MIB))
         return True
@@ -140,7 +140,7 @@ def test_blob_is_the_same_bytes(faulty: Proxy) -> None:
     assert faulty.count("GET", "blobs") == 1
 
 
-def test_torn_blob_goes_on_by_its_range(faulty: Proxy) -> None:
+def test_interrupted_download_resumes_by_range(faulty: Proxy) -> None:
     faulty.faults.append(Fault("cut", "GET", "blobs", times=3))
     content, arrived = fetched(faulty.address)
     assert content == CONTENT
@@ -148,7 +148,7 @@ def test_torn_blob_goes_on_by_its_range(faulty: Proxy) -> None:
     assert faulty.count("GET", "blobs") == 4
 
 
-def test_progress_keeps_a_shaky_line_alive(faulty: Proxy) -> None:
+def test_progress_resets_the_attempts(faulty: Proxy) -> None:
     faulty.faults.append(Fault("cut", "GET", "blobs", times=12))
     assert fetched(faulty.address)[0] == CONTENT
 
@@ -170,30 +170,30 @@ def test_registry_that_cannot_resume(faulty: Proxy) -> None:
     assert arrived.bytes == len(CONTENT)
 
 
-def test_blob_that_is_not_there(faulty: Proxy) -> None:
+def test_blob_not_found(faulty: Proxy) -> None:
     with pytest.raises(NotFoundError, match="has no blob"):
         fetched(faulty.address, digest_of(b"other"))
 
 
 @pytest.mark.parametrize("sent", [CONTENT[:-1] + b"x", CONTENT + b"x"], ids=["other", "longer"])
 def test_other_bytes_are_refused(faulty: Proxy, sent: bytes) -> None:
-    def lie(request: Any) -> bool:
+    def falsify(request: Any) -> bool:
         request.answer(200, {}, sent)
         return True
 
-    faulty.guard = lie
+    faulty.guard = falsify
     with pytest.raises(IntegrityError, match=DIGEST):
         fetched(faulty.address)
 
 
-def test_registry_that_stays_down_ends_it(faulty: Proxy) -> None:
+def test_registry_that_stays_down_ends_the_download(faulty: Proxy) -> None:
     faulty.faults.append(Fault("status", "GET", "blobs", times=99))
     with pytest.raises(RegistryError, match="attempts failed"):
         fetched(faulty.address)
     assert faulty.count("GET", "blobs") == QUICK.max_attempts
 
 
-def test_reading_asks_for_no_right_to_write(faulty: Proxy, own_config: Path) -> None:
+def test_reading_asks_for_no_permission_to_write(faulty: Proxy, own_config: Path) -> None:
     auth = base64.b64encode(b"user:s3cr3t-pass").decode()
     own_config.write_text(json.dumps({"auths": {faulty.address: {"auth": auth}}}))
     tokens = TokenServer(faulty)
@@ -201,9 +201,7 @@ def test_reading_asks_for_no_right_to_write(faulty: Proxy, own_config: Path) -> 
     assert tokens.issued == [["repository:team/app:pull"]]
 
 
-def test_login_stays_with_the_registry_when_a_blob_lies_elsewhere(
-    faulty: Proxy, own_config: Path
-) -> None:
+def test_login_is_not_sent_to_another_server_with_the_blob(faulty: Proxy, own_config: Path) -> None:
     """Registries on object storage redirect: the login is not for the storage."""
     auth = base64.b64encode(b"user:s3cr3t-pass").decode()
     own_config.write_text(json.dumps({"auths": {faulty.address: {"auth": auth}}}))

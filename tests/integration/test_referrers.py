@@ -1,4 +1,4 @@
-"""SBOM and provenance into a real registry, found again as the specification says."""
+"""SBOM and provenance in a real registry, found as the specification defines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from images.export.push import push
 from images.export.push.push import Pushed, PushOptions
 from images.http.retry import Policy
 from images.inputs.lock import base_lock, cuda_lock, target_lock
-from images.inputs.matrix import matrix
+from images.inputs.matrix.load import load
 from images.oci.descriptor import INDEX_TYPE, digest_of
 from images.oci.image import Image
 from images.oci.reference import Repository
@@ -72,7 +72,7 @@ def states(done: Pushed) -> list[str]:
 def asked(
     address: str, method: str, path: str, body: bytes | None = None, kind: str = INDEX_TYPE
 ) -> tuple[int, bytes]:
-    """A request to the registry, by nothing of ours."""
+    """A request to the registry, without the project's client."""
     connection = HTTPConnection(address)
     headers = {"Accept": kind, **({"Content-Type": kind} if body else {})}
     connection.request(method, f"/v2/{NAME}/{path}", body, headers)
@@ -101,7 +101,7 @@ def wanted(layout: Store, made: Image) -> list[dict[str, Any]]:
 
 
 def others(layout: Store, made: Image, address: str, text: bytes = b"sig") -> Referrer:
-    """A document that somebody else's tool put there, without entering it in the index."""
+    """A document that another tool pushed, without adding it to the index."""
     item = Referrer("application/vnd.example.sig", "sig", text, made.descriptor, {"by": "others"})
     with Registry(Repository(address, NAME), plain_http=True, policy=QUICK) as connected:
         for content in (text, b"{}"):
@@ -126,7 +126,7 @@ def test_first_push_attaches_both_under_the_tag_of_the_digest(
     assert listed(server, made) == wanted(layout, made)
 
 
-def test_they_are_found_and_whole_by_another_tool(
+def test_another_tool_finds_them_intact(
     layout: Store, made: Image, server: str, tmp_path: Path
 ) -> None:
     need("skopeo")
@@ -142,7 +142,7 @@ def test_they_are_found_and_whole_by_another_tool(
         assert (place / layer["digest"].removeprefix("sha256:")).read_bytes() == item.content
 
 
-def test_unchanged_push_only_asks(layout: Store, made: Image, faulty: Proxy) -> None:
+def test_unchanged_push_only_queries(layout: Store, made: Image, faulty: Proxy) -> None:
     pushed(layout, made, faulty.address)
     faulty.seen.clear()
     done = pushed(layout, made, faulty.address)
@@ -198,10 +198,10 @@ def test_entry_that_was_lost_comes_back_with_the_next_push(
 
 
 @pytest.mark.parametrize("when", ["before our index is put", "before it is read again"])
-def test_client_that_changes_the_index_at_the_same_time(
+def test_other_client_that_changes_the_index_at_the_same_time(
     layout: Store, made: Image, faulty: Proxy, when: str
 ) -> None:
-    """What it overwrites of ours comes back; what we overwrite of its own is its own to check."""
+    """Our overwritten entries are restored; the other client must check its own."""
     pushed(layout, made, faulty.address, referrers=())
     theirs = others(layout, made, faulty.upstream).descriptor
     at = f"manifests/{tag_of(made)}"
@@ -243,11 +243,11 @@ def test_registry_that_refuses_a_stale_index_is_asked_again(
     assert all(given), "the PUT is conditional"
 
 
-def test_index_that_never_stays_is_told(layout: Store, made: Image, faulty: Proxy) -> None:
+def test_index_that_never_stays_is_reported(layout: Store, made: Image, faulty: Proxy) -> None:
     faulty.faults.append(Fault("status", "PUT", "/manifests/sha256-", status=412, times=99))
     done = pushed(layout, made, faulty.address)
     assert states(done) == ["unlisted", "unlisted"]
-    assert "at the same time" in done.notes[0]
+    assert "another client keeps changing" in done.notes[0]
 
 
 def test_index_that_is_shown_late_is_put_once(layout: Store, made: Image, faulty: Proxy) -> None:
@@ -302,14 +302,14 @@ def test_eight_pushes_at_once_all_list_the_documents(
 
 
 def test_index_that_is_refused_for_a_moment(layout: Store, made: Image, faulty: Proxy) -> None:
-    """Distribution says of one of two clients that its digest is invalid, and blobs unknown."""
-    said = {"errors": [{"code": "DIGEST_INVALID"}, {"code": "MANIFEST_BLOB_UNKNOWN"}]}
+    """Distribution tells one of two clients that its digest is invalid, and blobs unknown."""
+    errors = {"errors": [{"code": "DIGEST_INVALID"}, {"code": "MANIFEST_BLOB_UNKNOWN"}]}
     left = [2]
 
     def guard(request: Any) -> bool:
         if request.command == "PUT" and "/manifests/sha256-" in request.path and left[0]:
             left[0] -= 1
-            request.answer(400, {"Content-Type": "application/json"}, json.dumps(said).encode())
+            request.answer(400, {"Content-Type": "application/json"}, json.dumps(errors).encode())
             return True
         return False
 
@@ -332,21 +332,21 @@ def test_tag_that_is_no_index_is_left_alone(layout: Store, made: Image, server: 
     assert (status, content) == (200, other.manifest)
 
 
-def test_registry_that_takes_no_artifacts_gets_the_image(
+def test_registry_that_accepts_no_artifacts_gets_the_image(
     layout: Store, made: Image, faulty: Proxy
 ) -> None:
     (sbom, _) = layout.attached(made.manifest_digest)
     faulty.faults.append(Fault("status", "PUT", sbom.digest, status=400, times=99))
     done = pushed(layout, made, faulty.address)
     assert done.attached == ()
-    assert "not all that is said about it" in done.notes[0]
+    assert "not all documents about it" in done.notes[0]
     assert "HTTP 400" in done.notes[0]
     kind = "application/vnd.oci.image.manifest.v1+json"
     assert asked(faulty.upstream, "GET", "manifests/v1", kind=kind)[0] == 200
 
 
 @pytest.mark.parametrize("where", ["/manifests/sha256:", "/manifests/sha256-"])
-def test_who_asks_for_documents_gets_no_image_without_them(
+def test_required_documents_fail_the_push_without_them(
     layout: Store, made: Image, faulty: Proxy, where: str
 ) -> None:
     faulty.faults.append(Fault("status", "PUT", where, status=400, times=99, skip=1))
@@ -382,7 +382,7 @@ def test_list_that_cannot_be_read_is_not_overwritten(
     assert not faulty.count("PUT", "/manifests/sha256-")
 
 
-def test_list_without_end_is_none(layout: Store, made: Image, faulty: Proxy) -> None:
+def test_endless_list_counts_as_none(layout: Store, made: Image, faulty: Proxy) -> None:
     def endless(request: Any) -> bool:
         path = request.path.partition("?")[0]
         if "/referrers/" not in path:
@@ -399,11 +399,11 @@ def test_list_without_end_is_none(layout: Store, made: Image, faulty: Proxy) -> 
 # -- what they cost -------------------------------------------------------------------------------
 
 
-def test_image_with_the_same_locks_brings_little_beside_itself(
+def test_documents_of_an_image_with_the_same_locks_share_blobs(
     layout: Store, faulty: Proxy
 ) -> None:
     """Of an image that differs in `roll_runtime` alone, the SBOM is there already."""
-    table = matrix.load(ROOT / "matrix.yaml")
+    table = load(ROOT / "matrix.yaml")
     row = table.target(TARGET)
     locked = Materials(target_lock.read(table, row), base_lock.read(), cuda_lock.read(row.toolkit))
 
@@ -450,7 +450,7 @@ def test_registry_with_the_api_needs_no_index(
 # -- the command line ------------------------------------------------------------------------------
 
 
-def test_push_attaches_unless_told_not_to(layout: Store, made: Image, server: str) -> None:
+def test_push_attaches_by_default(layout: Store, made: Image, server: str) -> None:
     to = ["push", "--target", TARGET, "--to", f"{server}/{NAME}", "--plain-http", "--json"]
     cli = Cli(layout.path)
     bare = json.loads(cli.run(*to, "--no-attest").stdout)

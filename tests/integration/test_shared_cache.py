@@ -20,13 +20,14 @@ from typing import Any
 import pytest
 
 from images.build import builder, cache_records, layer_cache, titles
-from images.build.builder import Look, Made, Settings
+from images.build.builder import BuiltLayer, CacheLookup
 from images.build.layer_cache import CacheFrom, Filled
 from images.build.recipe import Recipe
 from images.errors import IntegrityError, LoginError, RegistryError
 from images.export.push import push
 from images.export.push.push import Pushed
 from images.http.retry import Policy
+from images.inputs.build_options import BuildOptions
 from images.inputs.lock import base_lock
 from images.oci import referrer
 from images.oci.descriptor import digest_of
@@ -79,8 +80,10 @@ class Builder:
 
     def __init__(self, place: Path) -> None:
         self.store = store.open_store(place / "store")
-        self.settings = Settings(self.store, place / "downloads", "zstd", 2, None)
-        self.said: list[str] = []
+        self.options = BuildOptions(
+            store=self.store, cache=place / "downloads", matrix=place / "matrix.yaml", jobs=2
+        )
+        self.lines: list[str] = []
 
     def make(self, content: Mapping[str, bytes] = CONTENT) -> None:
         """Make the layers, as a build with no cache does."""
@@ -95,22 +98,22 @@ class Builder:
         address: str = "",
         content: Mapping[str, bytes] = CONTENT,
         name: str = "roll/cache",
-        look: Look | None = None,
-    ) -> tuple[Image, list[Made]]:
+        lookup: CacheLookup | None = None,
+    ) -> tuple[Image, list[BuiltLayer]]:
         """Build an image of layers that are here or in the cache; none can be made."""
         recipes = [
             Recipe(titles.parse(title), key_of(title, body), (), (), _no_entries, 1)
             for title, body in content.items()
         ]
         if address:
-            look = CacheFrom(cache_at(address, name), self.said.append, QUICK).look
-        made = builder.make(recipes, [], self.settings, Shown(), look)
+            lookup = CacheFrom(cache_at(address, name), self.lines.append, QUICK).lookup
+        made = builder.make(recipes, [], self.options, Shown(), lookup)
         layers = tuple(item.layer for item in made)
         value = Image(TARGET, layers, {"A": "1"}, {"roll.target": TARGET}, "2025-01-01T00:00:00Z")
         self.store.save(value)
         return self.store.load(TARGET), made
 
-    def fill(self, made: list[Made], address: str, name: str = "roll/cache") -> Filled:
+    def fill(self, made: list[BuiltLayer], address: str, name: str = "roll/cache") -> Filled:
         where = cache_at(address, name)
         return layer_cache.fill(self.store, made, where, jobs=3, progress=Shown())
 
@@ -169,20 +172,20 @@ def test_second_builder_gets_the_same_image_without_its_bytes(
     again, found = second.build(faulty.address)
     assert again.manifest == value.manifest
     assert [item.layer for item in found] == [item.layer for item in made], "with unpacked sizes"
-    assert {item.place for item in found} == {cache_at(faulty.address)}
+    assert {item.location for item in found} == {cache_at(faulty.address)}
     assert not faulty.requests("GET", "blobs")
     assert verify(second.store) == []
-    assert second.said == []
+    assert second.lines == []
 
 
-def test_layer_that_only_one_of_them_has_is_told_apart(
+def test_layer_that_only_one_of_them_has_is_distinguished(
     first: Builder, second: Builder, server: str
 ) -> None:
     _, made = first.build()
     first.fill(made[:2], server)
     second.make({"top": CONTENT["top"]})
     _, found = second.build(server)
-    assert [item.place is None for item in found] == [False, False, True]
+    assert [item.location is None for item in found] == [False, False, True]
 
 
 def test_filling_again_writes_nothing(first: Builder, faulty: Proxy) -> None:
@@ -205,7 +208,7 @@ def test_only_what_is_new_is_written(first: Builder, faulty: Proxy) -> None:
     assert faulty.count("PUT", "manifests/layer-") == 1
 
 
-def test_cache_that_a_build_reads_is_not_asked_twice(
+def test_cache_that_a_build_reads_is_queried_once(
     first: Builder, second: Builder, faulty: Proxy
 ) -> None:
     first.fill(first.build()[1], faulty.address)
@@ -287,7 +290,7 @@ def test_one_cache_fills_another(first: Builder, second: Builder, server: str) -
     assert len(second.store.remote_layers.missing_here()) == 3
 
 
-def test_completed_layout_is_one_for_other_programs(
+def test_complete_layout_works_with_other_programs(
     first: Builder, second: Builder, server: str, tmp_path: Path
 ) -> None:
     _, made = first.build()
@@ -332,7 +335,7 @@ def test_layer_that_is_not_what_its_record_says_does_not_get_into_the_store(
     with Registry(Repository(server, "roll/cache"), plain_http=True) as connected:
         cache_records.add(connected, bulk.key, "bulk", blob)
     value, _ = second.build(server)
-    with pytest.raises(IntegrityError, match="does not hold the tar") as error:
+    with pytest.raises(IntegrityError, match="does not contain the tar") as error:
         second.complete(value)
     assert f"{server}/roll/cache" in error.value.message
     assert "without --cache-from" in str(error.value.remedy)
@@ -366,28 +369,28 @@ def deaf(drip: bool) -> Iterator[str]:
 @pytest.mark.parametrize("drip", [False, True])
 def test_cache_that_does_not_answer_in_time_is_given_up(second: Builder, drip: bool) -> None:
     with deaf(drip) as address:
-        cache = CacheFrom(cache_at(address), second.said.append, QUICK, patience=1.0)
+        cache = CacheFrom(cache_at(address), second.lines.append, QUICK, patience=1.0)
         recipes = [
             Recipe(titles.parse(name), key_of(name, b""), (), (), _no_entries, 1) for name in "abc"
         ]
         begin = time.monotonic()
-        assert cache.look(recipes) == {}
+        assert cache.lookup(recipes) == {}
         assert time.monotonic() - begin < 10
-    (line,) = second.said
+    (line,) = second.lines
     assert "has not answered everything within 1 s" in line
     assert "layers are made" in line
 
 
 def test_repository_that_is_no_cache_is_reported(second: Builder, server: str) -> None:
-    cache = CacheFrom(cache_at(server), second.said.append, QUICK)
+    cache = CacheFrom(cache_at(server), second.lines.append, QUICK)
     recipes = [
         Recipe(titles.parse(name), key_of(name, b""), (), (), _no_entries, 1) for name in "abc"
     ]
-    assert cache.look(recipes) == {}
-    assert second.said == [f"cache: {server}/roll/cache: knows 0 of 3 layers"]
+    assert cache.lookup(recipes) == {}
+    assert second.lines == [f"cache: {server}/roll/cache: knows 0 of 3 layers"]
 
 
-def test_blob_that_the_cache_lost_is_told(
+def test_blob_that_the_cache_lost_is_reported(
     first: Builder, second: Builder, server: str, data: Path
 ) -> None:
     value, made = first.build()
@@ -399,7 +402,7 @@ def test_blob_that_the_cache_lost_is_told(
     assert "without --cache-from" in str(error.value.remedy)
 
 
-def test_torn_connections_do_not_matter(first: Builder, second: Builder, faulty: Proxy) -> None:
+def test_broken_connections_do_not_matter(first: Builder, second: Builder, faulty: Proxy) -> None:
     _, made = first.build()
     faulty.faults += [Fault("lost", "PUT", "manifests"), Fault("cut", "GET", "manifests")]
     first.fill(made, faulty.address)
@@ -409,7 +412,7 @@ def test_torn_connections_do_not_matter(first: Builder, second: Builder, faulty:
     faulty.faults += [Fault("cut", "GET", "blobs", times=3)]
     assert second.complete(value) == 3
     assert verify(second.store) == []
-    assert second.said == []
+    assert second.lines == []
 
 
 def blob_in(data: Path, digest: str) -> Path:
@@ -422,7 +425,7 @@ def blob_in(data: Path, digest: str) -> Path:
 
 
 @pytest.mark.parametrize("fault", ["malformed", "of another key", "without its blob"])
-def test_useless_record_is_ignored_with_one_line_and_mended(
+def test_unusable_record_is_reported_ignored_and_replaced(
     first: Builder, second: Builder, server: str, data: Path, fault: str
 ) -> None:
     _, made = first.build()
@@ -439,14 +442,14 @@ def test_useless_record_is_ignored_with_one_line_and_mended(
         else:
             blob_in(data, bulk.layer.blob.digest).unlink()
     second.make({"bulk": CONTENT["bulk"]})
-    cache = CacheFrom(cache_at(server), second.said.append, QUICK)
+    cache = CacheFrom(cache_at(server), second.lines.append, QUICK)
     recipes = [Recipe(titles.parse(i.layer.title), i.key, (), (), _no_entries, 1) for i in made]
-    assert set(cache.look(recipes)) == {small.key, top.key}
-    (line,) = second.said
+    assert set(cache.lookup(recipes)) == {small.key, top.key}
+    (line,) = second.lines
     assert cache_records.tag(bulk.key)[:15] in line
     assert line.endswith("ignored")
     assert first.fill(made, server).records == 1
-    assert set(cache.look(recipes)) == {small.key, bulk.key, top.key}
+    assert set(cache.lookup(recipes)) == {small.key, bulk.key, top.key}
 
 
 def test_manifest_with_other_bytes_than_its_digest_is_no_record(
@@ -455,43 +458,43 @@ def test_manifest_with_other_bytes_than_its_digest_is_no_record(
     _, made = first.build()
     first.fill(made, faulty.address)
 
-    def lie(request: Any) -> bool:
+    def falsify(request: Any) -> bool:
         if "manifests" in request.path:
             request.answer(200, {"Docker-Content-Digest": digest_of(b"{}")}, b"[]")
             return True
         return False
 
-    faulty.guard = lie
+    faulty.guard = falsify
     second.make()
     assert second.build()[1] == made
     recipe = Recipe(titles.parse("bulk"), made[0].key, (), (), _no_entries, 1)
-    assert CacheFrom(cache_at(faulty.address), second.said.append, QUICK).look([recipe]) == {}
-    assert "its bytes have the digest" in second.said[0]
+    assert CacheFrom(cache_at(faulty.address), second.lines.append, QUICK).lookup([recipe]) == {}
+    assert "its bytes have the digest" in second.lines[0]
 
 
-def test_cache_that_cannot_be_reached_is_a_warning_and_not_asked_again(second: Builder) -> None:
+def test_unreachable_cache_is_a_warning_and_not_queried_again(second: Builder) -> None:
     recipe = Recipe(titles.parse("bulk"), "a" * 64, (), (), _no_entries, 1)
-    cache = CacheFrom(cache_at("127.0.0.1:1"), second.said.append, QUICK)
-    assert cache.look([recipe]) == {}
-    assert cache.look([recipe]) == {}
-    (line,) = second.said
+    cache = CacheFrom(cache_at("127.0.0.1:1"), second.lines.append, QUICK)
+    assert cache.lookup([recipe]) == {}
+    assert cache.lookup([recipe]) == {}
+    (line,) = second.lines
     assert line.startswith("warning: no cache at 127.0.0.1:1/roll/cache, so layers are made")
 
 
-def test_first_cache_that_has_a_layer_gives_it(
+def test_first_cache_that_has_a_layer_is_used(
     first: Builder, second: Builder, tmp_path: Path, server: str, faulty: Proxy
 ) -> None:
-    """The second is asked for the rest alone, and one that is down stands in nobody's way."""
+    """The second is queried for the rest only, and one that is down stops nothing."""
     _, made = first.build()
     first.fill(made[:2], server, "near/cache")
     first.fill(made, faulty.address, "far/cache")
     faulty.seen.clear()
     places = [cache_at("127.0.0.1:1"), cache_at(server, "near/cache")]
     places.append(cache_at(faulty.address, "far/cache"))
-    value, found = second.build(look=layer_cache.read_all(places, second.said.append, QUICK))
-    assert [item.place for item in found] == [places[1], places[1], places[2]]
+    value, found = second.build(lookup=layer_cache.read_all(places, second.lines.append, QUICK))
+    assert [item.location for item in found] == [places[1], places[1], places[2]]
     assert len(faulty.requests("GET", "/manifests/")) == 1
-    (line,) = second.said
+    (line,) = second.lines
     assert line.startswith("warning: no cache at 127.0.0.1:1/roll/cache, so the next one is asked")
     assert second.complete(value) == 3
     assert verify(second.store) == []
@@ -500,9 +503,9 @@ def test_first_cache_that_has_a_layer_gives_it(
 def test_cache_that_is_down_is_a_warning(second: Builder, faulty: Proxy) -> None:
     faulty.faults.append(Fault("status", status=503, times=999))
     recipes = [Recipe(titles.parse("bulk"), str(n) * 64, (), (), _no_entries, 1) for n in range(9)]
-    cache = CacheFrom(cache_at(faulty.address), second.said.append, QUICK)
-    assert cache.look(recipes) == {}
-    assert len(second.said) == 1
+    cache = CacheFrom(cache_at(faulty.address), second.lines.append, QUICK)
+    assert cache.lookup(recipes) == {}
+    assert len(second.lines) == 1
 
 
 def test_cache_that_wants_a_login_is_a_warning_to_read_and_an_error_to_fill(
@@ -511,9 +514,9 @@ def test_cache_that_wants_a_login_is_a_warning_to_read_and_an_error_to_fill(
     _, made = first.build()
     TokenServer(faulty)
     recipe = Recipe(titles.parse("bulk"), made[0].key, (), (), _no_entries, 1)
-    cache = CacheFrom(cache_at(faulty.address), first.said.append, QUICK)
-    assert cache.look([recipe]) == {}
-    assert "docker login" in first.said[0]
+    cache = CacheFrom(cache_at(faulty.address), first.lines.append, QUICK)
+    assert cache.lookup([recipe]) == {}
+    assert "docker login" in first.lines[0]
     with pytest.raises(LoginError, match="the image is in the store, but"):
         first.fill(made, faulty.address)
 

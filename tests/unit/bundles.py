@@ -125,7 +125,7 @@ def tree(root: Path) -> dict[str, tuple[Any, ...]]:
 
 
 def record(root: Path) -> dict[str, Any]:
-    """What `DIR.json` says."""
+    """Return the content of `DIR.json`."""
     value: dict[str, Any] = json.loads(Path(f"{root}.json").read_text())
     return value
 

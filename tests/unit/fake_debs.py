@@ -67,7 +67,7 @@ def cached_deb(
     scripts: Mapping[str, str] | None = None,
     version: str = "1-1",
 ) -> Deb:
-    """Write a package into a download cache; gives its locked record.
+    """Write a package into a download cache; return its locked record.
 
     `scripts` are the bodies of maintainer scripts, by name (`postinst`).
     """

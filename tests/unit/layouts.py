@@ -1,4 +1,4 @@
-"""Own bases for tests: OCI layouts of small layers, and what a fit one has in them."""
+"""Custom bases for tests: OCI layouts of small layers, and the files of a suitable one."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ LIBC = "usr/lib/x86_64-linux-gnu/libc.so.6"
 
 
 def libc(version: str) -> bytes:
-    told = f"GNU C Library (Ubuntu GLIBC {version}-0ubuntu3.8) stable release version {version}.\n"
-    return bytes(100_000) + told.encode() + bytes(1000)
+    text = f"GNU C Library (Ubuntu GLIBC {version}-0ubuntu3.8) stable release version {version}.\n"
+    return bytes(100_000) + text.encode() + bytes(1000)
 
 
 FIT: Mapping[str, bytes | str] = {
@@ -40,7 +40,7 @@ FIT: Mapping[str, bytes | str] = {
     "usr/bin/gcc-12": ELF_X86_64,
     "usr/bin/g++": ELF_X86_64,
 }
-"""What a base that every target can stand on has: files by content, links by target (a str)."""
+"""The files of a base that fits every target: files by content, links by target (a str)."""
 
 
 def tar_of(files: Mapping[str, bytes | str | None]) -> bytes:
@@ -69,7 +69,7 @@ class Layout:
         self._index: list[dict[str, Any]] = []
 
     def put(self, content: bytes) -> dict[str, Any]:
-        """Keep a blob; gives its descriptor, but for the media type."""
+        """Keep a blob; return its descriptor without the media type."""
         digest = digest_of(content)
         self.blob(digest).write_bytes(content)
         return {"digest": digest, "size": len(content)}
@@ -92,7 +92,7 @@ class Layout:
         tag: str = "base",
         **settings: Any,
     ) -> str:
-        """An image of layers; gives the digest of its manifest."""
+        """Add an image of layers; return the digest of its manifest."""
         config: dict[str, Any] = {
             "architecture": architecture,
             "config": settings,
@@ -110,7 +110,7 @@ class Layout:
         return self.named(json.dumps(head).encode(), MANIFEST_TYPE, tag)
 
     def named(self, content: bytes, media_type: str, tag: str) -> str:
-        """Put a manifest or an index in under a tag; gives its digest."""
+        """Put a manifest or an index in under a tag; return its digest."""
         annotations = {"org.opencontainers.image.ref.name": tag}
         descriptor = {**self.put(content), "mediaType": media_type}
         self._index.append({**descriptor, "annotations": annotations})

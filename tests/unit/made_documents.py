@@ -25,7 +25,7 @@ from tests.unit.attestations import MATERIALS, build_of, image_in
 from tests.unit.fake_debs import cached_deb
 from tests.unit.layouts import FIT
 from tests.unit.layouts import tar_of as layer_of
-from tests.unit.outlines import Workplace, wheel
+from tests.unit.workplaces import Workplace, wheel
 
 BLOB = Blob(f"sha256:{'1' * 64}", f"sha256:{'2' * 64}", 10, 200, LAYER_TYPE + "zstd")
 

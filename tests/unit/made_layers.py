@@ -260,9 +260,9 @@ def packages_of_a_flavour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ob
 
 def without_files_of_the_key(hook: str) -> str:
     """A hook with the name of each file of a recipe in place of its text."""
-    here = Path(extra_packages.__file__)
-    worker, recipes = here.with_name("extra_worker.py"), here.with_name("extra_recipe")
-    for file in (worker, *sorted(recipes.iterdir()), *sorted(rootfs.RECIPE.iterdir())):
+    worker = extra_packages.RECIPE.with_name("extra_worker.py")
+    recipes = (*extra_packages.RECIPE.iterdir(), *rootfs.RECIPE.iterdir())
+    for file in (worker, *sorted(recipes)):
         text = file.read_text()
         hook = hook.replace(shlex.quote(text), file.name).replace(text, file.name)
     return hook

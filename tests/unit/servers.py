@@ -36,7 +36,7 @@ class Server:
     """A server.
 
     Attributes:
-        answer: gives status, headers and body for a request.
+        answer: returns status, headers and body for a request.
         seen: the requests.
         url: its address, without a path.
         host: `HOST:PORT`.
@@ -63,7 +63,7 @@ def serving(
     """A server until the block ends.
 
     Args:
-        answer: gives the answers; may be replaced later.
+        answer: returns the answers; may be replaced later.
         name: its host in its address.
         tls: how it shows who it is; without it is without TLS.
     """

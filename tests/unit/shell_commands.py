@@ -14,7 +14,7 @@ from pathlib import Path
 
 import build
 from images.errors import UsageError
-from images.inputs.matrix import matrix
+from images.inputs.matrix.load import load
 from images.repository import ROOT
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -59,7 +59,7 @@ def _named(command: Sequence[str]) -> list[str] | None:
 
 
 def fault(command: Sequence[str]) -> str | None:
-    """Return what is wrong with a command, None if nothing is."""
+    """Return the fault of a command; None if it has none."""
     program, *arguments = command
     if not arguments:
         return None  # the program's name alone
@@ -71,14 +71,14 @@ def fault(command: Sequence[str]) -> str | None:
         parser = _runtime_parser()
     if any("[" in word for word in arguments):
         return _usage_fault(parser, arguments)
-    messages = StringIO()
+    printed = StringIO()
     try:
-        with redirect_stderr(messages), redirect_stdout(StringIO()):
+        with redirect_stderr(printed), redirect_stdout(StringIO()):
             parsed = parser.parse_args(arguments)
     except UsageError as error:
         return error.message
     except SystemExit:
-        return messages.getvalue().strip().rpartition("\n")[2] or "asks for help only"
+        return printed.getvalue().strip().rpartition("\n")[2] or "asks for help only"
     targets = getattr(parsed, "target", None) or []
     for target in [targets] if isinstance(targets, str) else targets:
         if re.match(r"torch\d", target) and target not in _targets():
@@ -119,4 +119,4 @@ def _runtime_parser() -> argparse.ArgumentParser:
 
 @cache
 def _targets() -> frozenset[str]:
-    return frozenset(target.id for target in matrix.load(ROOT / "matrix.yaml").targets)
+    return frozenset(target.id for target in load(ROOT / "matrix.yaml").targets)

@@ -20,7 +20,7 @@ def run(*python: str, code: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-def test_without_its_packages_the_builder_says_which_and_how_to_get_them() -> None:
+def test_missing_packages_are_named_with_the_command_that_installs_them() -> None:
     code = "import sys; sys.path.insert(0, '.'); import build; sys.exit(build.main(['list']))"
     done = run(sys.executable, "-I", "-S", code=code)
     assert done.returncode == requirements.EXIT_CODE == ToolError.exit_code, done.stderr
@@ -29,7 +29,7 @@ def test_without_its_packages_the_builder_says_which_and_how_to_get_them() -> No
     assert done.stderr.count("\n") == 1
 
 
-def test_a_module_of_ours_that_is_missing_is_no_remedy_of_pips() -> None:
+def test_a_missing_module_of_the_project_is_not_reported_as_a_package() -> None:
     assert not requirements.is_foreign(ModuleNotFoundError(name="images.gone"))
     assert requirements.is_foreign(ModuleNotFoundError(name="yaml"))
 

@@ -55,3 +55,19 @@ def write_wheel(
             entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, content)
     return path
+
+
+def repeated(path: Path, member: str, count: int) -> Path:
+    """Add names for the bytes of a member to a zip's directory."""
+    with zipfile.ZipFile(path, "a") as archive:
+        info = archive.getinfo(member)
+        archive.filelist += [_renamed(info, f"one/{number}") for number in range(count)]
+        archive._didModify = True  # type: ignore[attr-defined]
+    return path
+
+
+def _renamed(info: zipfile.ZipInfo, name: str) -> zipfile.ZipInfo:
+    copy = zipfile.ZipInfo(name)
+    for field in ("compress_type", "CRC", "compress_size", "file_size", "header_offset"):
+        setattr(copy, field, getattr(info, field))
+    return copy

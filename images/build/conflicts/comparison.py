@@ -16,18 +16,18 @@ from images.inputs.lock.target_lock import Lock
 from images.inputs.matrix.conflict_rules import THE_IMAGE
 
 if TYPE_CHECKING:
-    from images.inputs.matrix.target import Target
+    from images.inputs.matrix.records import Target
     from images.oci.descriptor import Blob
     from images.oci.store.store import Store
 
 
 class Comparison:
-    """What the distributions of one target bring, compared as it becomes known.
+    """The files that the distributions of a target install, compared as they become known.
 
     Args:
-        target: which.
+        target: the target.
         lock: its lock.
-        note: under which name a store notes what; neither where nobody asks.
+        note: name and content of the store's note that all was compared; None to make none.
     """
 
     def __init__(self, target: Target, lock: Lock, note: tuple[str, bytes] | None = None) -> None:
@@ -45,12 +45,12 @@ class Comparison:
         self._found: list[Conflict] = self._tree.add(own)
 
     def note(self, store: Store) -> None:
-        """Note that all was compared, and is well."""
+        """Note that all was compared, without a conflict."""
         if self._note and not self._absent:
             store.files.write(*self._note)
 
     def wants(self, items: Iterable[Distribution]) -> bool:
-        """Whether one of some files was not compared yet."""
+        """Return whether one of some distributions was not compared yet."""
         return any(item == self._absent.get(item.name) for item in items)
 
     @property
@@ -80,9 +80,8 @@ class Comparison:
                 try:
                     self._see(wheel_files.of(path, item.name, misrecorded=misrecorded))
                 except IntegrityError:
-                    download_cache.checked(
-                        item.artifact, cache
-                    )  # it is damaged here: says what mends it
+                    # If the file is damaged here, this error names the fix.
+                    download_cache.checked(item.artifact, cache)
                     raise
 
     def see_layer(self, store: Store, key: str, blob: Blob) -> None:
@@ -93,19 +92,19 @@ class Comparison:
         """
         from images.build.conflicts import layer_records
 
-        for brought in layer_records.of_layer(store, key, blob):
-            if brought.owner in self._absent:
-                self._see(brought)
+        for installed in layer_records.of_layer(store, key, blob):
+            if installed.owner in self._absent:
+                self._see(installed)
 
-    def _see(self, brought: InstalledFiles) -> None:
-        self._found += self._tree.add(brought)
-        del self._absent[brought.owner]
+    def _see(self, installed: InstalledFiles) -> None:
+        self._found += self._tree.add(installed)
+        del self._absent[installed.owner]
 
     def stop(self) -> None:
         """Raise the error of what was found, if it is one.
 
         Raises:
-            ConflictError: two distributions bring files that cannot both be in the image.
+            ConflictError: two distributions install files that cannot both be in the image.
             MatrixError: an entry of `conflicts:` settles nothing.
         """
         rules = self._lock.conflicts

@@ -1,4 +1,4 @@
-"""The files that are the image's own, and which no distribution may replace or hide."""
+"""The files of the image itself, which no distribution may replace or hide."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _DIST_INFO = ("METADATA", "WHEEL", "RECORD", "INSTALLER", "entry_points.txt")
 
 
 def of(compiler: str) -> list[str]:
-    """The virtual environment, `roll_runtime`, and programs that others would be found before.
+    """List the virtual environment, `roll_runtime`, and paths before the compiler's on PATH.
 
     Args:
         compiler: the CUDA version of the compiler in the image.
@@ -23,7 +23,7 @@ def of(compiler: str) -> list[str]:
 
 
 def hidden(compiler: str) -> dict[str, str]:
-    """The compiler's programs, by the path where another one comes before them on PATH."""
+    """Return the compiler's programs, by the path where another one comes before them on PATH."""
     files = BY_VERSION[compiler].files.values()
     programs = (place for place in files if place.startswith("bin/"))
     return {
@@ -34,7 +34,7 @@ def hidden(compiler: str) -> dict[str, str]:
 
 
 def _runtime() -> list[str]:
-    """The files of the wheel of `roll_runtime`, without building it."""
+    """List the files of the wheel of `roll_runtime`, without building it."""
     root = len(str(runtime_wheel.SOURCE)) + 1
     inside = [str(path)[root:] for path in runtime_wheel.source_files()]
     found = [path.partition("/")[2] for path in inside if path.startswith(("src/", "purelib/"))]

@@ -1,7 +1,7 @@
-"""The RECORDs in a layer: what each distribution in it brings, with hashes.
+"""The RECORDs in a layer: the files that each distribution in it installs, with hashes.
 
 They are kept beside a store's layers, so that the files of a target can be compared without its
-wheels. Of a layer that was made before they were kept, they are read out of the layer itself.
+wheels. For a layer that was made before they were kept, they are read from the layer itself.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _RECORD = re.compile(
 _ENDING = ".dist-info/RECORD"
 
 
-class Kept:
-    """Notes the RECORDs among the entries of a layer as they pass."""
+class RecordCollector:
+    """Collects the RECORDs among the entries of a layer as they pass."""
 
     def __init__(self) -> None:
         self._found: list[tuple[str, bytes]] = []
 
     def passing(self, entries: Iterable[Entry]) -> Iterator[Entry]:
-        """The entries, unchanged."""
+        """Yield the entries, unchanged."""
         for entry in entries:
             if entry.path.endswith(_ENDING):
                 with entry.open() as stream:
@@ -43,15 +43,15 @@ class Kept:
             yield entry
 
     def dump(self) -> bytes:
-        """What was noted, for `parse`."""
+        """Return what was collected, for `parse`."""
         return _dump(self._found)
 
 
 def of_layer(store: Store, key: str, blob: Blob) -> list[InstalledFiles]:
-    """What the distributions in a layer of the store bring.
+    """Return the files that the distributions in a layer of the store install.
 
     Raises:
-        IntegrityError: the layer must be looked into and is damaged.
+        IntegrityError: the layer must be read and is damaged.
     """
     if kept := store.layer_keys.records(key):
         with suppress(zlib.error):  # a power loss may leave it torn
@@ -62,7 +62,7 @@ def of_layer(store: Store, key: str, blob: Blob) -> list[InstalledFiles]:
 
 
 def parse(kept: bytes) -> Iterator[InstalledFiles]:
-    """The distributions of a document of `Kept.dump`."""
+    """Parse the distributions of a document of `RecordCollector.dump`."""
     text = zlib.decompress(kept).decode()
     for part in filter(None, text.split("\0")):
         path, _, record = part.partition("\n")
@@ -78,7 +78,7 @@ def _hashes_of(hashes: Mapping[str, str]) -> Callable[[Iterable[str]], dict[str,
 
 
 def _rows(record: str) -> Iterator[tuple[str, str]]:
-    """The path in the image and the hash of each file but RECORD itself."""
+    """Parse the path in the image and the hash of each file but RECORD itself."""
     for path, digest, _ in csv.reader(record.splitlines()):
         if digest:
             place = posixpath.normpath(f"{image_paths.SITE_PACKAGES}/{path}")

@@ -1,4 +1,4 @@
-"""Files of a distribution that lose against another one's, as the matrix says, and are left out.
+"""Files of a distribution that are left out: by a rule of the matrix, another one's win.
 
 The upper of two layers wins by itself. Only where the winner is not above the loser must something
 be left out: then the loser's layer depends on the winner's wheel as well.
@@ -31,7 +31,7 @@ class Loss(NamedTuple):
 
 
 def of_groups(groups: Sequence[Group], rules: Iterable[Rule]) -> dict[LayerName, list[Loss]]:
-    """The rules that change layers, by the layer's name.
+    """Return the rules that change layers, by the layer's name.
 
     Args:
         groups: the layers of distributions, lowest first.
@@ -53,7 +53,7 @@ def of_groups(groups: Sequence[Group], rules: Iterable[Rule]) -> dict[LayerName,
 
 
 def inputs(losses: Iterable[Loss]) -> list[list[str]]:
-    """What decides about the files that are left out, for a layer's key."""
+    """Return what decides about the files that are left out, for a layer's key."""
     return [
         [rule.path, rule.over, rule.winner, winner.artifact.sha256 if winner else ""]
         for rule, winner in losses
@@ -63,21 +63,21 @@ def inputs(losses: Iterable[Loss]) -> list[list[str]]:
 def paths(
     losses: Iterable[Loss],
     loser: Distribution,
-    brought: Callable[[Distribution], InstalledFiles],
+    installed: Callable[[Distribution], InstalledFiles],
     own: Callable[[], InstalledFiles],
 ) -> frozenset[str]:
-    """The paths in the image that a distribution does not bring.
+    """Return the paths in the image that a distribution does not install.
 
     Args:
         losses: the rules that change its layer.
         loser: the distribution.
-        brought: gives what a distribution brings.
-        own: gives what is the image's own.
+        installed: returns what a distribution installs.
+        own: returns the files of the image itself.
     """
     from images.build.conflicts.detection import lost
 
     found: set[str] = set()
     for rule, winner in losses:
         if rule.over == loser.name:
-            found |= lost(rule, brought(winner) if winner else own(), brought(loser))
+            found |= lost(rule, installed(winner) if winner else own(), installed(loser))
     return frozenset(found)

@@ -1,7 +1,7 @@
 """The files of a target's distributions, compared before its layers are made.
 
-What is there is compared at once: wheels in the download cache, layers in the store. The others are
-as they arrive, each before its layer is begun, and what is made of an sdist when it is made.
+Wheels in the download cache and layers in the store are compared at once; other wheels as they
+arrive, each before its layer is begun; a wheel that is built from an sdist after its layer is made.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING
 from images import format_numbers
 from images.build.conflicts import image_files
 from images.build.titles import Kind
-from images.inputs.lock import sealed_text
 from images.inputs.lock.target_lock import Lock
+from images.util import sha256
 
 if TYPE_CHECKING:
     from images.build.conflicts.comparison import Comparison
     from images.build.recipe import Recipe
-    from images.inputs.matrix.target import Target
+    from images.inputs.matrix.records import Target
     from images.oci.store.store import Store
 
 
 def pending(
     target: Target, lock: Lock, recipes: Sequence[Recipe], store: Store
 ) -> Comparison | None:
-    """The comparison that a build has to make; None where it was made of the same inputs before."""
+    """Return the comparison to make; None where it was made of the same inputs before."""
     note = f"compared-{target.id}", _key(target, lock, recipes).encode()
     if store.files.read(note[0]) == note[1]:
         return None
@@ -36,14 +36,14 @@ def pending(
 
 
 def _key(target: Target, lock: Lock, recipes: Iterable[Recipe]) -> str:
-    """The digest of all that decides about the outcome.
+    """Return the digest of all that decides about the outcome.
 
     The layer of `roll_runtime` counts by its files' names alone: it changes with each commit.
     """
     keys = [recipe.key for recipe in recipes if recipe.kind is not Kind.RUNTIME]
     rules = [list(rule[:3]) for rule in lock.conflicts]
     own = sorted(image_files.of(target.toolkit))
-    return sealed_text.digest_of(
+    return sha256.of_json(
         {"format": format_numbers.COMPARED_FILES, "layers": keys, "own": own, "rules": rules}
     )
 
@@ -59,7 +59,7 @@ def compare(target: Target, lock: Lock, cache: Path, passed: set[object]) -> Non
 
     Raises:
         ConflictError, MatrixError: as `Comparison.stop`.
-        IntegrityError: a wheel is none.
+        IntegrityError: a file is not a wheel.
     """
     from images.build.conflicts.comparison import Comparison
 

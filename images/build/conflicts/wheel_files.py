@@ -50,9 +50,9 @@ def _listed(name: str, archive: zipfile.ZipFile) -> Iterator[str]:
     limits.check_count(name, len(members), limits.FILES, "files")
     for member in members:
         if not member.endswith("/"):
-            place, _ = wheel_file.destination(name, distribution, member)
-            if not bytecode.is_code(place):
-                yield place
+            installed, _ = wheel_file.destination(name, distribution, member)
+            if not bytecode.is_code(installed):
+                yield installed
         if member.endswith(_ENTRY_POINTS) and member.count("/") == 1:
             # Checked before it is read: no more than this is ever unpacked.
             size = archive.getinfo(member).file_size

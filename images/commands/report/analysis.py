@@ -8,7 +8,7 @@ from typing import Any
 from images import printable
 from images.analysis.compare import KINDS, Amount, Change, Comparison
 from images.analysis.sharing import Share, Sharing
-from images.analysis.summary import Outline, Part
+from images.analysis.summary import ImageSummary, LayerSummary
 from images.commands.report.printing import table, widths
 from images.util.progress import size
 
@@ -19,42 +19,42 @@ _LARGEST = 12
 # -- plan ------------------------------------------------------------------------------------------
 
 
-def plan_document(planned: Outline) -> dict[str, Any]:
+def plan_document(planned: ImageSummary) -> dict[str, Any]:
     """Return the document of a plan."""
     return {
         "target": planned.name,
-        "layers": [_part_document(part) for part in planned.parts],
-        "to_make": sum(part.blob is None for part in planned.parts),
+        "layers": [_layer_document(layer) for layer in planned.layers],
+        "to_make": sum(layer.blob is None for layer in planned.layers),
         "bytes": planned.size,
     }
 
 
-def _part_document(part: Part) -> dict[str, Any]:
+def _layer_document(layer: LayerSummary) -> dict[str, Any]:
     return {
-        "title": part.title,
-        "digest": part.blob.digest if part.blob else None,
-        "in_store": part.blob is not None,
-        "size": part.size,
-        "packages": [f"{item.name}=={item.version}" for item in part.packages or ()],
+        "title": layer.title,
+        "digest": layer.blob.digest if layer.blob else None,
+        "in_store": layer.blob is not None,
+        "size": layer.size,
+        "packages": [f"{item.name}=={item.version}" for item in layer.packages or ()],
     }
 
 
-def plan_text(planned: Outline) -> str:
+def plan_text(planned: ImageSummary) -> str:
     """Return the text of a plan: the layers of a build, lowest first, and which the store has."""
     rows = [
         (
             str(number),
-            "in the store" if part.blob else "to make from",
-            size(part.size),
-            part.title,
+            "in the store" if layer.blob else "to make from",
+            size(layer.size),
+            layer.title,
         )
-        for number, part in enumerate(planned.parts, 1)
+        for number, layer in enumerate(planned.layers, 1)
     ]
-    lacking = [part for part in planned.parts if part.blob is None]
-    held = [part for part in planned.parts if part.blob]
+    lacking = [layer for layer in planned.layers if layer.blob is None]
+    held = [layer for layer in planned.layers if layer.blob]
     return "\n".join(
         [
-            f"{printable.line(planned.name)}: {len(planned.parts)} layers, lowest first",
+            f"{printable.line(planned.name)}: {len(planned.layers)} layers, lowest first",
             table(rows, indent=2, right=(0, 2)),
             f"  in the store {len(held)} layers, {size(_total(held))}; to make {len(lacking)}, "
             f"from {size(_total(lacking))} of locked files",
@@ -68,8 +68,8 @@ def plan_text(planned: Outline) -> str:
 def diff_document(found: Comparison) -> dict[str, Any]:
     """Return the document of a comparison: the packages that differ, the layers to fetch."""
     return {
-        "from": _outline_document(found.old),
-        "to": _outline_document(found.new),
+        "from": _summary_document(found.old),
+        "to": _summary_document(found.new),
         "packages": {kind: _changes_document(found.changes, kind) for kind in KINDS},
         "layers": {
             "shared": _amount_document(found.shared),
@@ -77,18 +77,18 @@ def diff_document(found: Comparison) -> dict[str, Any]:
             "pull": _amount_document(found.pulled),
             "unpack": _amount_document(found.unpack),
         },
-        "pull": [_part_document(part) for part in found.pull],
+        "pull": [_layer_document(layer) for layer in found.pull],
     }
 
 
-def _outline_document(outline: Outline) -> dict[str, Any]:
+def _summary_document(image: ImageSummary) -> dict[str, Any]:
     return {
-        "name": outline.name,
-        "manifest_digest": outline.digest,
-        "built": outline.digest is not None,
-        "renewed": outline.renewed,
-        "layers": len(outline.parts),
-        "bytes": outline.size,
+        "name": image.name,
+        "manifest_digest": image.digest,
+        "built": image.digest is not None,
+        "renewed": image.renewed,
+        "layers": len(image.layers),
+        "bytes": image.size,
     }
 
 
@@ -126,13 +126,13 @@ def diff_text(found: Comparison) -> str:
     return "\n".join(line for line in lines if line)
 
 
-def _described(outline: Outline) -> str:
-    what = f"{len(outline.parts)} layers, {size(outline.size)}"
-    name = printable.line(outline.name)
-    if outline.digest is None:
+def _described(image: ImageSummary) -> str:
+    what = f"{len(image.layers)} layers, {size(image.size)}"
+    name = printable.line(image.name)
+    if image.digest is None:
         return f"{name} (not built, by its locks: {what})"
-    renewed = "; a build would make other layers today" if outline.renewed else ""
-    return f"{name} ({outline.digest[:19]}, {what}{renewed})"
+    renewed = "; a build would make other layers today" if image.renewed else ""
+    return f"{name} ({image.digest[:19]}, {what}{renewed})"
 
 
 _WORDS = {"distribution": "distributions", "debian": "Debian packages", "toolkit": "toolkit"}
@@ -183,7 +183,7 @@ def sizes_document(found: Sharing) -> dict[str, Any]:
             {
                 "target": row.id,
                 "manifest_digest": row.image.digest if row.image else None,
-                "layers": len(row.image.parts) if row.image else None,
+                "layers": len(row.image.layers) if row.image else None,
                 "bytes": row.image.size if row.image else None,
                 "bytes_alone": row.alone if row.image else None,
                 "file_bytes": row.files,
@@ -199,9 +199,9 @@ def sizes_document(found: Sharing) -> dict[str, Any]:
         "files": _share_document(found.files),
         "largest": [
             {
-                "title": common.part.title,
-                "digest": common.part.identity,
-                "size": common.part.size,
+                "title": common.layer.title,
+                "digest": common.layer.identity,
+                "size": common.layer.size,
                 "images": common.images,
             }
             for common in found.largest
@@ -219,7 +219,7 @@ def sizes_text(found: Sharing) -> str:
     rows = [
         (
             row.id,
-            str(len(row.image.parts)) if row.image else "not built",
+            str(len(row.image.layers)) if row.image else "not built",
             size(row.image.size) if row.image else "",
             size(row.alone) if row.image else "",
             size(row.budget) if row.budget else "",
@@ -233,7 +233,7 @@ def sizes_text(found: Sharing) -> str:
         ("union / sum", "", _percent(found.images.ratio), "", "", _percent(found.files.ratio)),
     ]
     largest = [
-        (size(common.part.size), f"in {common.images}", common.part.title)
+        (size(common.layer.size), f"in {common.images}", common.layer.title)
         for common in found.largest[:_LARGEST]
     ]
     lines = [table([head, *rows, *totals], right=range(1, len(head)))]
@@ -250,5 +250,5 @@ def _percent(part: float) -> str:
     return f"{100 * part:.1f} %"
 
 
-def _total(parts: Iterable[Part]) -> int:
-    return sum(part.size for part in parts)
+def _total(layers: Iterable[LayerSummary]) -> int:
+    return sum(layer.size for layer in layers)

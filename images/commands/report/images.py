@@ -13,7 +13,7 @@ from images.util.progress import size
 
 if TYPE_CHECKING:
     from images.build.layer_cache import Filled
-    from images.inputs.matrix.target import Target
+    from images.inputs.matrix.records import Target
     from images.oci.referrer import Referrer
     from images.oci.store.remote_layers import Location
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from images.attest import evidence, evidence_check
 from images.errors import EvidenceError
-from images.inputs.matrix.matrix import Target
+from images.inputs.matrix.records import Target
 
 
 def line(matrix: Path, target: Target, digest: str) -> str:

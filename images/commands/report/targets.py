@@ -11,7 +11,7 @@ from images.attest import evidence, evidence_check
 from images.attest.evidence import Evidence, Outcome, Proof, RollRun
 from images.commands.report.printing import table
 from images.errors import EvidenceError
-from images.inputs.matrix.matrix import Target
+from images.inputs.matrix.records import Target
 
 _HEAD = ("TARGET", "SGLANG", "TORCH", "CUDA", "LOCK", "IN THE STORE", "PROVEN")
 

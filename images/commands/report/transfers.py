@@ -146,7 +146,7 @@ def promote_document(promoted: Promoted) -> dict[str, Any]:
         "tag": promoted.tag,
         "manifest_digest": promoted.candidate.digest,
         "before": promoted.before,
-        "evidence": promoted.candidate.proof,
+        "evidence": promoted.candidate.verdict,
     }
 
 
@@ -158,7 +158,7 @@ def promote_summary(promoted: Promoted) -> str:
         before = f"named {promoted.before} before" if promoted.before else "is new"
     return (
         f"{promoted.repository}:{promoted.tag}: {before}\n  {promoted.reference}\n"
-        f"  proven: {promoted.candidate.proof}"
+        f"  proven: {promoted.candidate.verdict}"
     )
 
 

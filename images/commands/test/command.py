@@ -13,7 +13,7 @@ from images.errors import UsageError
 from images.util.progress import Progress
 
 if TYPE_CHECKING:
-    from images.inputs.matrix.matrix import Matrix, Target
+    from images.inputs.matrix.records import Matrix, Target
 
 _BACKENDS = ("docker", "rootfs")
 

@@ -45,17 +45,16 @@ def entries(wheel_members: Mapping[str, Sequence[str]], own: Collection[str]) ->
     owners: dict[str, str] = {}
     for name, members in sorted(wheel_members.items()):
         for member in sorted(members):
-            for place in _places(member, headers=name not in own):
+            for link in _link_paths(member, headers=name not in own):
                 target = f"{image_paths.SITE_PACKAGES}/{member}"
-                first = owners.setdefault(place, name)
-                if links.setdefault(place, target) != target:
+                first = owners.setdefault(link, name)
+                if links.setdefault(link, target) != target:
                     raise ConflictError(
-                        f"/{place}: {first} and {name} contain it, as /{links[place]} and "
-                        f"/{target}",
+                        f"/{link}: {first} and {name} contain it, as /{links[link]} and /{target}",
                         remedy="leave one of the two out: only one can be linked there",
                     )
-    for place, target in sorted(links.items()):
-        yield of_symlink(place, relpath(target, place.rpartition("/")[0]))
+    for link, target in sorted(links.items()):
+        yield of_symlink(link, relpath(target, link.rpartition("/")[0]))
 
 
 def of_the_loader(entries: Iterable[Entry]) -> Iterator[Entry]:
@@ -69,7 +68,7 @@ def header(member: str) -> str | None:
     return match["file"] if match else None
 
 
-def _places(member: str, *, headers: bool) -> Iterator[str]:
+def _link_paths(member: str, *, headers: bool) -> Iterator[str]:
     """Yield the paths of the links to a wheel's member."""
     if library := _LIBRARY.fullmatch(member):
         yield f"{_HOME}/lib64/{library['file']}"

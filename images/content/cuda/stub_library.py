@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _BASE_ALIGN = 0x1000
 # mov eax, 34; ret — CUDA_ERROR_STUB_LIBRARY, which NVIDIA's own stub returns.
@@ -75,20 +75,9 @@ def shared_library(soname: str, functions: Sequence[str]) -> bytes:
         ".dynsym": _symbols(names, at[".text"]),
         ".dynamic": b"".join(_DYNAMIC.pack(*tag) for tag in tags),
     }
-    sections = [
-        _Section(
-            section.name,
-            section.kind,
-            section.flags,
-            filled.get(section.name, section.content),
-            section.link,
-            section.info,
-            section.entry_size,
-            section.align,
-        )
-        for section in blank
-    ]
-    return _file(sections)
+    return _file(
+        [replace(section, content=filled.get(section.name, section.content)) for section in blank]
+    )
 
 
 def empty_archive() -> bytes:

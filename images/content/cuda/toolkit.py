@@ -18,7 +18,6 @@ from images.content.cuda import links, stub_library
 from images.errors import IntegrityError
 from images.formats import deb_file, zip_errors
 from images.inputs.fetch import download_cache
-from images.inputs.lock import sealed_text
 from images.inputs.lock.cuda_lock import Toolkit
 from images.oci.layer.entry import Entry, of_bytes
 from images.util import sha256
@@ -40,7 +39,7 @@ def key(tools: Toolkit) -> str:
     }
     if tools.sources.profile:
         inputs["recipe"] = sha256.of_file(_profile(tools.version))
-    return sealed_text.digest_of(inputs)
+    return sha256.of_json(inputs)
 
 
 def entries(tools: Toolkit, cache: Path) -> Iterator[Entry]:
@@ -116,22 +115,22 @@ def _files(tools: Toolkit, wheels: Collection[Path], cache: Path) -> Iterator[En
     debs = [download_cache.checked(item.artifact, cache) for item in tools.debs]
     for path in debs:
         for member, content in deb_file.members(path):
-            place = missing.pop(member.name, None)
-            if place is not None:
-                yield _file(place, content(), member.mode)
+            destination = missing.pop(member.name, None)
+            if destination is not None:
+                yield _file(destination, content(), member.mode)
     for path in wheels:
         with _opened(path) as archive:
             for info in archive.infolist():
-                place = missing.pop(info.filename, None)
-                if place is not None:
-                    yield _file(place, archive.read(info), info.external_attr >> 16)
+                destination = missing.pop(info.filename, None)
+                if destination is not None:
+                    yield _file(destination, archive.read(info), info.external_attr >> 16)
     if missing:
         names = ", ".join(path.name for path in (*debs, *wheels))
         raise IntegrityError(f"{names}: missing {', '.join(sorted(missing))}")
 
 
-def _file(place: str, content: bytes, mode: int) -> Entry:
-    return of_bytes(f"{_HOME}/{place}", content, 0o755 if mode & 0o100 else 0o644)
+def _file(destination: str, content: bytes, mode: int) -> Entry:
+    return of_bytes(f"{_HOME}/{destination}", content, 0o755 if mode & 0o100 else 0o644)
 
 
 @contextmanager

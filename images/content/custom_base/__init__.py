@@ -1,1 +1,1 @@
-"""An image of somebody else as the base of a target."""
+"""An existing image as the base of a target."""

@@ -15,8 +15,9 @@ from typing import Any
 
 from images.content.custom_base import fit
 from images.content.custom_base import source as base_source
-from images.content.custom_base.source import CachedImageSource, Place
+from images.content.custom_base.source import CachedImageSource
 from images.errors import IntegrityError
+from images.inputs.build_options import FetchOptions
 from images.inputs.lock.artifact import Artifact
 from images.inputs.matrix.base_reference import BaseReference
 from images.oci.descriptor import COMPRESSIONS, LAYER_TYPE, LAYER_TYPES, Blob, checked_digest
@@ -61,7 +62,7 @@ class BaseImage:
         return self.documents + tuple(dict.fromkeys(layers))
 
 
-def describe(reference: BaseReference, place: Place) -> BaseImage:
+def describe(reference: BaseReference, options: FetchOptions) -> BaseImage:
     """Return what a base's documents say; they are fetched if the cache lacks them.
 
     Raises:
@@ -69,7 +70,7 @@ def describe(reference: BaseReference, place: Place) -> BaseImage:
             stored.
         MatrixError: it is not an image for linux/amd64 whose layers can be used.
     """
-    with CachedImageSource(reference, place) as source:
+    with CachedImageSource(reference, options) as source:
         try:
             return _described(reference, source)
         except (ValueError, KeyError, TypeError, AttributeError) as error:

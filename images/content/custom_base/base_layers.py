@@ -17,15 +17,15 @@ from images.content.custom_base import facts as base_facts
 from images.content.custom_base import file_tree
 from images.content.custom_base import source as base_source
 from images.content.custom_base.facts import Facts
-from images.content.custom_base.source import CachedImageSource, Place
+from images.content.custom_base.source import CachedImageSource
 from images.errors import FetchError, IntegrityError, StoreError
+from images.inputs.build_options import FetchOptions
 from images.inputs.fetch import download_cache
-from images.inputs.lock import sealed_text
 from images.inputs.lock.artifact import Artifact
 from images.oci.descriptor import Blob
 from images.oci.image import Layer
 from images.oci.layer import decompress
-from images.util import limits, untrusted_files, untrusted_json
+from images.util import atomic_file, limits, sha256, untrusted_files, untrusted_json
 from images.util.progress import Progress
 
 if TYPE_CHECKING:
@@ -47,12 +47,20 @@ class Survey(NamedTuple):
     layers: tuple[Layer, ...]
 
 
-def fetch(image: BaseImage, place: Place, progress: Progress, *, verify: bool = False) -> None:
-    """Fetch the layers that are neither in the cache nor available elsewhere.
+def fetch(
+    image: BaseImage,
+    options: FetchOptions,
+    store: Store | None,
+    progress: Progress,
+    *,
+    verify: bool = False,
+) -> None:
+    """Fetch the layers that are neither in the cache nor in the store.
 
     Args:
         image: the base.
-        place: where.
+        options: of the fetch.
+        store: the store, if there is one.
         progress: reports the stage.
         verify: hash again what is in the cache; what is damaged is fetched again.
 
@@ -63,15 +71,17 @@ def fetch(image: BaseImage, place: Place, progress: Progress, *, verify: bool = 
     if verify:
         for artifact in image.artifacts:
             with suppress(FetchError):
-                _drop_damaged(artifact, place.cache)
-    blobs = [blob for blob in dict.fromkeys(image.blobs) if not _is_available(blob, place)]
+                _drop_damaged(artifact, options.cache)
+    blobs = [
+        blob for blob in dict.fromkeys(image.blobs) if not _is_here(blob, options.cache, store)
+    ]
     if not blobs:
         return
     with (
         progress.stage("base", sum(blob.size for blob in blobs)) as meter,
         ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="base") as pool,
         # Closed before the pool: that cancels what still runs when something failed.
-        CachedImageSource(image.reference, place) as source,
+        CachedImageSource(image.reference, options) as source,
     ):
         for blob in blobs[:1]:  # opens the connection and logs in, once
             source.layer(blob.digest, blob.size, meter.advance)
@@ -89,9 +99,11 @@ def _drop_damaged(artifact: Artifact, cache: Path) -> None:
         download_cache.cached(artifact, cache).unlink()
 
 
-def _is_available(blob: Blob, place: Place) -> bool:
+def _is_here(blob: Blob, cache: Path, store: Store | None) -> bool:
     artifact = base_source.layer_artifact(blob.digest, blob.size)
-    return download_cache.is_cached(artifact, place.cache) or place.has(blob.digest, blob.size)
+    if download_cache.is_cached(artifact, cache):
+        return True
+    return store is not None and store.blobs.has(blob.digest, blob.size)
 
 
 def survey(image: BaseImage, cache: Path, store: Store | None, progress: Progress) -> Survey:
@@ -123,7 +135,7 @@ def survey(image: BaseImage, cache: Path, store: Store | None, progress: Progres
             store.files.write(note, document.encode())
         try:
             kept.parent.mkdir(parents=True, exist_ok=True)
-            sealed_text.write(kept, document)
+            atomic_file.write_text(kept, document)
         except OSError as error:
             raise StoreError(f"{kept}: cannot be written: {error}") from error
     facts, sizes = found
@@ -209,7 +221,7 @@ def _put(blob: Blob, cache: Path, store: Store) -> bool:
                 shutil.copyfileobj(source, out, 1 << 20)
             commit(blob.digest)
     # By this record the size of its tar is known to whoever loads the image.
-    key = sealed_text.digest_of({"base layer": blob.digest})
+    key = sha256.of_json({"base layer": blob.digest})
     if store.layer_keys.known(key) != blob:
         store.layer_keys.remember(key, blob)
     return there

@@ -1,4 +1,4 @@
-"""What an own base is, read from its layers: nothing of it is run."""
+"""Facts about a custom base, read from its layers: nothing in it is run."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ _WHOLE = 16 << 20
 _DOCUMENT = 1 << 16
 
 _NOT_LINKS = ("opt", image_paths.PREFIX, "usr", "usr/local", "usr/lib", "usr/lib/x86_64-linux-gnu")
-"""Directories that our layers write into: over a link, a layer would put a directory."""
+"""Directories that layers of the build write into: these would replace a link by a directory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What an own base has.
+    """The facts about a custom base.
 
     Attributes:
-        system: its name for itself, e.g. `Ubuntu 22.04.5 LTS`; "" if it does not tell.
+        system: its name for itself, e.g. `Ubuntu 22.04.5 LTS`; "" if it has none.
         glibc: `2.35`; "" if there is none.
-        python: absolute path of the image's Python; "" if it is not there.
+        python: absolute path of the image's Python; "" if it has none.
         others: the Pythons of other versions on its PATH.
         machine: the ELF machine of its Python (62 is x86-64); 0 if it is no ELF file.
         magic: of its byte code, hexadecimal; "" if it has none.
         compiler: the CUDA version of the compiler below /usr/local/cuda; "" if there is none.
-        nvcc: whether there is such a compiler, also one that does not tell its version.
+        nvcc: whether there is such a compiler, also one of unknown version.
         cuda_home: whether anything is at /usr/local/cuda.
-        lacks: what building kernels needs and it does not have.
-        occupied: paths of ours where it has something that they cannot stand on.
+        lacks: what compiling kernels needs and it does not have.
+        occupied: paths where it has something that layers of the build would collide with.
         debian: names of the Debian packages that it has, sorted.
     """
 
@@ -59,7 +59,7 @@ class Facts:
 
 
 def wanted(path: str) -> int:
-    """Bytes of a file that the facts are read from, for `Tree`."""
+    """Return how many bytes of a file the facts are read from, for `Tree`."""
     name = posixpath.basename(path)
     if name in ("os-release", "version.json"):
         return _DOCUMENT
@@ -70,7 +70,7 @@ def wanted(path: str) -> int:
 
 
 def read(tree: Tree, path: str | None) -> Facts:
-    """The facts of a tree.
+    """Read the facts of a tree.
 
     Args:
         tree: all layers of the image.
@@ -110,7 +110,7 @@ def _glibc(tree: Tree) -> str:
 
 
 def _python(tree: Tree, directories: Sequence[str]) -> str:
-    """The first Python of the image's version that has its standard library beside it.
+    """Find the first Python of the image's version that has its standard library beside it.
 
     A link from elsewhere is followed: a virtual environment looks for the library beside `home`.
     """
@@ -128,7 +128,7 @@ def _prefix(python: str) -> str:
 
 
 def _others(tree: Tree, directories: Sequence[str]) -> tuple[str, ...]:
-    """Named as they are found, e.g. `/usr/bin/python3.10`."""
+    """Find Pythons of other versions, e.g. `/usr/bin/python3.10`."""
     found = {
         f"{directory.rstrip('/')}/{name}": None
         for directory in directories

@@ -1,7 +1,7 @@
-"""The files of an image as its layers give them, one over the other, without unpacking anything.
+"""The files of an image, its layers applied one over the other, without unpacking anything.
 
-Specification: OCI Image Format 1.1, layer.md, "Applying Changesets" and "Whiteouts". Only what
-kind of thing is where is kept, and the content of the few files that are asked for.
+Specification: OCI Image Format 1.1, layer.md, "Applying Changesets" and "Whiteouts". Only the kind
+of each file is kept, and the content of the few files that are asked for.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ _OPAQUE = ".wh..wh..opq"
 _MOST_LINKS = 40  # symbolic links followed on one path, as Linux does
 
 Wanted = Callable[[str], int]
-"""Bytes to keep of a file's content, by its path; 0 for those that nobody asks for."""
+"""How many bytes of a file's content to keep, by its path; 0 for none."""
 
 
 @dataclass(slots=True)
 class Node:
-    """What is at a path.
+    """A file, directory or link.
 
     Attributes:
         kind: `file`, `dir`, `symlink`, or `other` for devices and pipes.
         layer: number of the layer that last touched it or something below it.
-        target: where a symbolic link points.
-        content: the first bytes of a file that was asked for.
+        target: of a symbolic link.
+        content: the first bytes of a file, as many as were asked for.
         children: of a directory, by name.
     """
 
@@ -45,7 +45,7 @@ class Tree:
     """The files of an image.
 
     Args:
-        wanted: of which files how much content is kept.
+        wanted: how much of each file's content is kept.
     """
 
     def __init__(self, wanted: Wanted) -> None:
@@ -100,7 +100,7 @@ class Tree:
         return Node("file", self._layer, content=content)
 
     def _directory(self, path: str) -> Node:
-        """The directory at a path, made where there is none; links on the way are followed."""
+        """Return the directory at a path, made where there is none; links in it are followed."""
         node = self._root
         node.layer = self._layer
         parts = [part for part in path.split("/") if part]
@@ -123,7 +123,7 @@ class Tree:
         return child
 
     def _count(self) -> None:
-        """Note one more file or directory, whether it stays or not: each is kept in memory."""
+        """Count one more file or directory, whether it stays or not: each is kept in memory."""
         self._made += 1
         limits.check_count("the layers", self._made, limits.LAYER_FILES, "files")
 
@@ -132,7 +132,7 @@ class Tree:
             self._remove_lower(directory, name)
 
     def _remove_lower(self, directory: Node, name: str) -> None:
-        """A whiteout hides what lower layers have, never what its own layer brings."""
+        """Remove what lower layers have: a whiteout never hides files of its own layer."""
         child = directory.children.get(name)
         if child is not None and child.layer < self._layer:
             del directory.children[name]
@@ -148,10 +148,10 @@ class Tree:
             node = child
         return node
 
-    # -- what is asked -----------------------------------------------------------------------------
+    # -- queries -----------------------------------------------------------------------------------
 
     def kind(self, path: str) -> str | None:
-        """What is at a path itself, a link as such; None if there is nothing."""
+        """Return the kind of what is at a path, a link as such; None if there is nothing."""
         directory, name = posixpath.split(path.strip("/"))
         real = self.resolve(directory)
         parent = self._at(real) if real is not None else None
@@ -159,7 +159,7 @@ class Tree:
         return child.kind if child else None
 
     def resolve(self, path: str) -> str | None:
-        """The path with every link in it followed, without a leading `/`; None if it ends nowhere.
+        """Return a path with all links in it followed, without a leading `/`; None if broken.
 
         As in a container: an absolute link starts at the image's root, and `..` ends there.
         """
@@ -187,19 +187,19 @@ class Tree:
         return "/".join(done)
 
     def is_file(self, path: str) -> bool:
-        """Whether a path leads to a file."""
+        """Return whether a path leads to a file."""
         real = self.resolve(path)
         node = self._at(real) if real else None
         return node is not None and node.kind == "file"
 
     def content(self, path: str) -> bytes:
-        """The kept content of the file that a path leads to; empty if there is none."""
+        """Return the kept content of the file that a path leads to; empty if there is none."""
         real = self.resolve(path)
         node = self._at(real) if real else None
         return node.content if node is not None else b""
 
     def names(self, path: str) -> list[str]:
-        """The names in a directory, sorted; none if it is not there."""
+        """Return the names in a directory, sorted; none if it does not exist."""
         real = self.resolve(path)
         node = self._at(real) if real is not None else None
         return sorted(node.children) if node else []

@@ -11,7 +11,7 @@ from images.content.custom_base.facts import Facts
 from images.errors import MatrixError
 from images.inputs.lock.distribution import Distribution
 from images.inputs.lock.target_lock import Lock
-from images.inputs.matrix.target import Target
+from images.inputs.matrix.records import Target
 from images.oci.image import MAX_LAYERS
 
 if TYPE_CHECKING:
@@ -96,7 +96,10 @@ def _compiler_unfit(tools: Toolkit, facts: Facts) -> list[str]:
     minor = _minor(facts.glibc)
     if facts.nvcc or minor is None or minor >= needed:
         return []
-    return [f"its glibc is {facts.glibc}, and it has no CUDA compiler: ours needs glibc 2.{needed}"]
+    return [
+        f"its glibc is {facts.glibc}, and it has no CUDA compiler: the one added needs "
+        f"glibc 2.{needed}"
+    ]
 
 
 def lacking_debs(target: Target, facts: Facts) -> tuple[str, ...]:
@@ -115,7 +118,7 @@ def _platform(image: BaseImage, facts: Facts) -> Iterator[str]:
     if wrong := _wrong_platform(image.platform):
         yield wrong
     elif facts.python and facts.machine != _X86_64:
-        yield f"{facts.python} is no x86-64 program (ELF machine {facts.machine})"
+        yield f"{facts.python} is not an x86-64 program (ELF machine {facts.machine})"
 
 
 def _python(facts: Facts) -> Iterator[str]:
@@ -160,7 +163,7 @@ def _cuda(target: Target, facts: Facts) -> Iterator[str]:
     elif facts.cuda_home and not facts.nvcc:
         yield (
             f"it has /{image_paths.CUDA_HOME} without nvcc: take the variant with the compiler "
-            "(`devel`), or one without CUDA, which gets ours"
+            "(`devel`), or one without CUDA, which gets one"
         )
 
 

@@ -1,7 +1,7 @@
-"""The documents and layers of an own base: out of its registry or layout, into the download cache.
+"""The documents and layers of a custom base, fetched into the download cache.
 
-They are kept there like every other locked file, as `<sha256>/<name>`: a build that finds them asks
-nobody, and they travel with the cache.
+They come from a registry or a layout, and are kept like every other locked file, as
+`<sha256>/<name>`: a build that finds them needs no network, and they travel with the cache.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
 
 from images.errors import FetchError, IntegrityError, StoreError
+from images.inputs.build_options import FetchOptions
 from images.inputs.fetch import download_cache
 from images.inputs.lock.artifact import Artifact
 from images.inputs.matrix.base_reference import BaseReference
@@ -31,47 +31,27 @@ _CHUNK = 1 << 20
 Advance = Callable[[int], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where an own base is looked for and kept.
-
-    Attributes:
-        cache: the download cache.
-        matrix: the matrix file, from which a layout's relative directory starts.
-        plain_http: talk to registries without TLS.
-        offline: the command that brings what is missing, when no network may be used; "" when one
-            may.
-        has: whether a layer is at hand elsewhere (in the store), by digest and size.
-    """
-
-    cache: Path
-    matrix: Path
-    plain_http: bool = False
-    offline: str = ""
-    has: Callable[[str, int], bool] = lambda digest, size: False
-
-
 class _Source(Protocol):
-    """Where an image is."""
+    """The location of an image."""
 
     def manifest(self, digest: str) -> bytes:
-        """The bytes of a manifest or an index; they have the digest."""
+        """Return the bytes of a manifest or an index; they have the digest."""
 
     def blob(self, digest: str, size: int, out: IO[bytes], advance: Advance) -> None:
         """Write a blob to an empty file; what was written has the digest and the size."""
 
 
 class CachedImageSource:
-    """Gives what is in the cache, and brings what is not. Use it as a context manager.
+    """A custom base, read through the download cache. Use it as a context manager.
 
     Args:
         reference: the base.
-        place: where.
+        options: of the fetch.
     """
 
-    def __init__(self, reference: BaseReference, place: Place) -> None:
+    def __init__(self, reference: BaseReference, options: FetchOptions) -> None:
         self._reference = reference
-        self._place = place
+        self._options = options
         self._source: _Source | None = None
         self._stack = ExitStack()
 
@@ -82,11 +62,11 @@ class CachedImageSource:
         self._stack.close()
 
     def manifest(self, digest: str) -> bytes:
-        """A manifest or an index.
+        """Return a manifest or an index.
 
         Raises:
             FetchError: it is not in the cache, and no network may be used.
-            RegistryError, IntegrityError, StoreError: it cannot be had or kept.
+            RegistryError, IntegrityError, StoreError: it is unavailable or cannot be stored.
         """
         found = self._kept(digest, "manifest.json")
         if found is None:
@@ -95,10 +75,10 @@ class CachedImageSource:
         return found
 
     def config(self, digest: str, size: int) -> bytes:
-        """A config; raises as `manifest`."""
+        """Return a config; raises as `manifest`."""
         found = self._kept(digest, "config.json")
         if found is None:
-            self._bring(digest, size, "config.json", lambda _: None)
+            self._fetch(digest, size, "config.json", lambda _: None)
             found = self._kept(digest, "config.json")
         if found is None:
             raise IntegrityError(
@@ -108,27 +88,26 @@ class CachedImageSource:
         return found
 
     def layer(self, digest: str, size: int, advance: Advance) -> None:
-        """See that a layer is in the cache, or at hand elsewhere; raises as `manifest`."""
-        there = download_cache.is_cached(layer_artifact(digest, size), self._place.cache)
-        if there or self._place.has(digest, size):
+        """Fetch a layer that the cache lacks; raises as `manifest`."""
+        if download_cache.is_cached(layer_artifact(digest, size), self._options.cache):
             advance(size)
         else:
-            self._bring(digest, size, _LAYER, advance)
+            self._fetch(digest, size, _LAYER, advance)
 
     def _kept(self, digest: str, name: str) -> bytes | None:
-        path = self._place.cache / _hex(digest) / name
+        path = self._options.cache / _hex(digest) / name
         try:
             content = untrusted_files.whole(path, limits.DOCUMENT)
         except OSError:
             return None
         return content if hashlib.sha256(content).hexdigest() == _hex(digest) else None
 
-    def _bring(self, digest: str, size: int, name: str, advance: Advance) -> None:
+    def _fetch(self, digest: str, size: int, name: str, advance: Advance) -> None:
         source = self._opened(f"{name.partition('.')[0]} {digest}")
         self._keep(digest, name, lambda out: source.blob(digest, size, out, advance))
 
     def _keep(self, digest: str, name: str, write: Callable[[IO[bytes]], None]) -> None:
-        path = self._place.cache / _hex(digest) / name
+        path = self._options.cache / _hex(digest) / name
         part = path.with_name(f"{name}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -142,20 +121,20 @@ class CachedImageSource:
 
     def _opened(self, what: str) -> _Source:
         if self._source is None:
-            reference, place = self._reference, self._place
-            if place.offline:
+            reference, options = self._reference, self._options
+            if options.offline:
                 raise FetchError(
-                    f"{place.cache}: the {what} of the base {reference} is not in the download "
+                    f"{options.cache}: the {what} of the base {reference} is not in the download "
                     "cache",
-                    remedy=f"where there is a network: {place.offline}",
+                    remedy=f"where there is a network: {options.offline}",
                 )
             if reference.repository is None:
-                self._source = _Layout(reference, reference.directory(place.matrix))
+                self._source = _Layout(reference, reference.directory(options.matrix))
             else:
                 from images.oci.registry.client import Registry
 
                 registry = Registry(
-                    reference.repository, plain_http=place.plain_http, actions="pull"
+                    reference.repository, plain_http=options.plain_http, actions="pull"
                 )
                 self._source = _Remote(self._stack.enter_context(registry))
         return self._source
@@ -165,12 +144,12 @@ _LAYER = "layer"
 
 
 def layer_artifact(digest: str, size: int) -> Artifact:
-    """A base's layer as a file of the cache."""
+    """Return a base's layer as a file of the cache."""
     return Artifact(_LAYER, _hex(digest), size)
 
 
 def document_artifact(name: str, digest: str, content: bytes) -> Artifact:
-    """A base's document (`manifest` or `config`) as a file of the cache."""
+    """Return a base's document (`manifest` or `config`) as a file of the cache."""
     return Artifact(f"{name}.json", _hex(digest), len(content))
 
 
@@ -181,13 +160,13 @@ class _Remote:
         self._registry = registry
 
     def manifest(self, digest: str) -> bytes:
-        """As `_Source` says."""
+        """Return a manifest or an index."""
         from images.oci.registry import download
 
         return download.manifest(self._registry, digest, _ACCEPT).content
 
     def blob(self, digest: str, size: int, out: IO[bytes], advance: Advance) -> None:
-        """As `_Source` says."""
+        """Write a blob to an empty file."""
         from images.oci.registry import download
 
         download.blob(self._registry, digest, size, out, advance)
@@ -201,14 +180,14 @@ class _Layout:
         self._directory = directory
 
     def manifest(self, digest: str) -> bytes:
-        """As `_Source` says."""
+        """Return a manifest or an index."""
         content = b"".join(self._read(digest, limits.DOCUMENT))
         if hashlib.sha256(content).hexdigest() != _hex(digest):
             raise self._damaged(digest)
         return content
 
     def blob(self, digest: str, size: int, out: IO[bytes], advance: Advance) -> None:
-        """As `_Source` says."""
+        """Write a blob to an empty file."""
         found, count = hashlib.sha256(), 0
         for piece in self._read(digest, size):
             out.write(piece)

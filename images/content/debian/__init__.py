@@ -1,1 +1,1 @@
-"""The Debian root file system that is the default base, and Debian packages on top of it."""
+"""The Debian root file system of the default base, and Debian packages on top of it."""

@@ -1,9 +1,9 @@
-"""What mmdebstrap and apt of the builder's machine leave in a new root: the same on every machine.
+"""The files that the builder's mmdebstrap and apt leave in a new root, replaced by fixed ones.
 
-All other files are made by the image's own programs. These directories the machine's programs fill
-or empty, each version in its own way: with the ids that users have there, with what a package's
-script left in `/run`, with nodes for devices. Their content is therefore not taken over but given
-here, as current versions leave it.
+All other files are made by the image's own programs. In these directories each version of the
+machine's programs leaves something else: user ids of that machine, files of package scripts in
+`/run`, device nodes. Their content is therefore not taken from the root but listed here, as current
+versions leave it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from dataclasses import replace
 from images.errors import IntegrityError
 from images.oci.layer.entry import Entry, of_bytes, of_symlink
 
-_PLACES = ("dev/", "run/", "var/cache/apt/", "var/lib/apt/lists/")
+_DIRECTORIES = ("dev/", "run/", "var/cache/apt/", "var/lib/apt/lists/")
 _ACCOUNTS = "etc/passwd"
 _ARCHITECTURES = "var/lib/dpkg/arch"
 _SANDBOX = "_apt"
-"""The account that apt downloads as; its number in the image is the image's own matter."""
+"""The account that apt downloads as; its id is that of the image, not of the machine."""
 
 _FILLED = (
     of_symlink("dev/fd", "/proc/self/fd"),
@@ -37,7 +37,7 @@ _OF_SANDBOX = ("var/cache/apt/archives/partial", "var/lib/apt/lists/partial")
 
 
 def replaced(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """The entries of a new root, sorted by path, with what the machine left in it made uniform.
+    """Yield the entries of a new root, sorted by path, with fixed ones in place of the machine's.
 
     Raises:
         IntegrityError: the root has no account for apt.
@@ -45,7 +45,7 @@ def replaced(entries: Iterable[Entry]) -> Iterator[Entry]:
     kept = {
         entry.path: entry
         for entry in entries
-        if not entry.path.startswith(_PLACES) and entry.path != _ARCHITECTURES
+        if not entry.path.startswith(_DIRECTORIES) and entry.path != _ARCHITECTURES
     }
     uid = _uid_of_sandbox(kept.get(_ACCOUNTS))
     partial = (replace(Entry(path, "dir", 0o700), uid=uid) for path in _OF_SANDBOX)
@@ -61,6 +61,6 @@ def _uid_of_sandbox(accounts: Entry | None) -> int:
                 if name == _SANDBOX and len(rest) > 1 and rest[1].isdecimal():
                     return int(rest[1])
     raise IntegrityError(
-        f"the base has no account {_SANDBOX!r}, which the package apt makes",
+        f"the base has no account {_SANDBOX!r}, which the package apt creates",
         remedy="python build.py lock --base",
     )

@@ -1,11 +1,11 @@
-"""mmdebstrap, run so that nothing of the host takes part and nothing of it stays on the host.
+"""mmdebstrap, run without influence of the host, and without traces on it.
 
-As root it mounts /proc, /sys and /dev below the new root. It gets a mount namespace of its own for
-that where the kernel permits: the mounts end with its processes, also when they are killed. There
-its files lie in the directory that the caller named, which goes with the caller's store.
+As root it mounts /proc, /sys and /dev below the new root, in a mount namespace of its own where the
+kernel permits: the mounts end with its processes, even if these are killed. Its files are then in
+the caller's directory, which is part of the caller's store.
 
 Without that right (an ordinary user, for whom mmdebstrap makes namespaces itself; root in a plain
-container, where it mounts nothing) its files lie in TMPDIR.
+container, where it mounts nothing) its files are in TMPDIR.
 """
 
 from __future__ import annotations
@@ -26,36 +26,36 @@ REPOSITORY = "packages.tar"
 RESULT = "base.tar"
 
 Hooks = Callable[[Path], Sequence[str]]
-"""Makes hooks of mmdebstrap that run in the finished root.
+"""Returns hooks of mmdebstrap that run in the finished root.
 
-It is given the name that the caller's directory has for what `tar-in` and `download` move.
+Its argument is the caller's directory, by the path that it has for `tar-in` and `download`.
 """
 
-# By this name apt and dpkg can work below any path, and apt's own user in a directory of root's.
+# At this path apt and dpkg work wherever the directory is, and apt's own user can enter it.
 _INSIDE = Path("/mnt")
 _NAMESPACE = ("unshare", "--mount", "--")
 _BIND = (
     f'mount --bind "$0" {_INSIDE}; mount -o remount,bind,dev,exec {_INSIDE}; chmod 755 {_INSIDE}; '
 )
-# A file system of the host's or of a network may refuse devices or owners.
+# The host's or a network's file system may refuse devices or owners.
 _TRY = f"cd {_INSIDE}; mknod try c 1 3; chown 1:1 try; : > try; rm try"
 
-# How dpkg ends when packages fail: their names, or their files when they cannot be unpacked.
+# dpkg's last lines when packages fail: their names, or their files if they cannot be unpacked.
 _REFUSED = re.compile(r"Errors were encountered while processing:\n((?: \S+\n)+)")
 
 
 @dataclass(frozen=True, slots=True)
-class _Room:
-    """Where mmdebstrap works.
+class _Workspace:
+    """The workspace of mmdebstrap.
 
     Attributes:
-        prefix: the command that makes the room and runs mmdebstrap in it.
-        place: the name of the caller's directory in it.
+        prefix: the command that makes it and runs mmdebstrap in it.
+        directory: the path of the caller's directory in it.
         temporary: the directory for the new root.
     """
 
     prefix: Sequence[str]
-    place: Path
+    directory: Path
     temporary: str
 
 
@@ -63,7 +63,7 @@ def run(workdir: Path, recipe: Path, epoch: int) -> Path:
     """Make a root file system of the packages in `workdir`/packages.tar.
 
     Args:
-        workdir: holds the packages; gets the log and, if it may be, the new root as well.
+        workdir: has the packages; gets the log and, where that is possible, the new root.
         recipe: the directory of the hooks.
         epoch: the time that every file gets; seconds since 1970.
 
@@ -79,13 +79,13 @@ def run(workdir: Path, recipe: Path, epoch: int) -> Path:
 
 
 def change(workdir: Path, recipe: Path, epoch: int, hooks: Hooks) -> None:
-    """Make the root file system that `run` makes and run hooks in it; only what they save is kept.
+    """Make the root file system of `run` and run hooks in it; only what they save is kept.
 
     Args:
         workdir: as for `run`.
         recipe: as for `run`.
         epoch: as for `run`.
-        hooks: what is to be done in the root.
+        hooks: the steps in the root.
 
     Raises:
         ToolError, StoreError: as `run`.
@@ -94,11 +94,11 @@ def change(workdir: Path, recipe: Path, epoch: int, hooks: Hooks) -> None:
 
 
 def check() -> None:
-    """See that this machine and user can make a root file system, before anything is done for it.
+    """Check that this user can make a root file system on this machine.
 
     Raises:
-        ToolError: a program, a range of ids or a fit directory for temporary files is missing.
-        StoreError: TMPDIR has too little room.
+        ToolError: a program, a range of ids or a suitable TMPDIR is missing.
+        StoreError: TMPDIR has too little space.
     """
     mmdebstrap_check.check_program()
     if os.geteuid() != 0:
@@ -111,11 +111,11 @@ def _start(workdir: Path, recipe: Path, epoch: int, hooks: Hooks | None) -> None
     mmdebstrap_check.check_program()
     mmdebstrap_check.make_plain(workdir)
     path = mmdebstrap_check.search_path()
-    room = _room(workdir, path)
+    workspace = _workspace(workdir, path)
     environment = {
         "PATH": path,
         "HOME": "/",  # else dpkg would read the builder's ~/.dpkg.cfg
-        "TMPDIR": room.temporary,
+        "TMPDIR": workspace.temporary,
         "LC_ALL": "C.UTF-8",
         "TZ": "UTC0",
         "SOURCE_DATE_EPOCH": str(epoch),
@@ -123,31 +123,31 @@ def _start(workdir: Path, recipe: Path, epoch: int, hooks: Hooks | None) -> None
     log = workdir / "base.log"
     with log.open("wb") as stream:
         done = subprocess.run(
-            [*room.prefix, *_command(room.place, recipe, hooks)],
+            [*workspace.prefix, *_command(workspace.directory, recipe, hooks)],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.STDOUT,
             check=False,
-            cwd="/",  # the unprivileged user may not be able to enter where we are
+            cwd="/",  # the unprivileged user may not be able to enter the current directory
             umask=0o022,
         )
     if done.returncode != 0:
         raise _failed(done.returncode, log)
 
 
-def _room(workdir: Path, path: str) -> _Room:
+def _workspace(workdir: Path, path: str) -> _Workspace:
     elsewhere = str(mmdebstrap_check.temporary())
     if not _mounts(path):
-        return _Room((), workdir, elsewhere)
+        return _Workspace((), workdir, elsewhere)
     inside = [*_NAMESPACE, "sh", "-ec"]
     if not _works([*inside, _BIND + _TRY, str(workdir)], path):
-        return _Room(_NAMESPACE, workdir, elsewhere)
-    return _Room([*inside, f'{_BIND}exec "$@"', str(workdir)], _INSIDE, str(_INSIDE))
+        return _Workspace(_NAMESPACE, workdir, elsewhere)
+    return _Workspace([*inside, f'{_BIND}exec "$@"', str(workdir)], _INSIDE, str(_INSIDE))
 
 
 def _mounts(path: str) -> bool:
-    """Whether mmdebstrap can get mounts of its own: it may then work with the caller's files."""
+    """Return whether mmdebstrap can get mounts of its own, and so use the caller's directory."""
     return os.geteuid() == 0 and _works([*_NAMESPACE, "true"], path)
 
 
@@ -161,21 +161,21 @@ def _works(command: Sequence[str], path: str) -> bool:
     return done.returncode == 0
 
 
-def _command(place: Path, recipe: Path, hooks: Hooks | None) -> list[str]:
+def _command(directory: Path, recipe: Path, hooks: Hooks | None) -> list[str]:
     def text(name: str) -> str:
         return (recipe / name).read_text(encoding="utf-8")
 
-    later = [f"--customize-hook={hook}" for hook in hooks(place)] if hooks else []
+    later = [f"--customize-hook={hook}" for hook in hooks(directory)] if hooks else []
     return [
         "mmdebstrap",
-        # Left to itself it would take fakechroot where that is installed and ids are missing.
+        # By default it would use fakechroot where that is installed and ids are missing.
         f"--mode={'unshare' if os.geteuid() else 'root'}",
         f"--architectures={apt.ARCHITECTURE}",
         "--variant=essential",
-        # Nothing is kept that would have to be clean; and a hook that empties /tmp would take away
-        # what keeps mmdebstrap's cleaning from the host's apt.
+        # With hooks no root is kept, so it need not be clean; and a hook that empties /tmp would
+        # remove the file that keeps mmdebstrap's cleaning away from the host's apt.
         *(("--format=null", "--skip=cleanup") if hooks else ("--format=tar",)),
-        *(f"--setup-hook={hook}" for hook in bringing(place / REPOSITORY)),
+        *(f"--setup-hook={hook}" for hook in unpacking(directory / REPOSITORY)),
         f"--setup-hook={writing(text('dpkg.cfg'), 'etc/dpkg/dpkg.cfg.d/roll-images')}",
         f"--setup-hook={text('setup.sh')}",
         f"--extract-hook={text('extract.sh')}",
@@ -185,21 +185,21 @@ def _command(place: Path, recipe: Path, hooks: Hooks | None) -> list[str]:
         f"--customize-hook={writing(text('sources.list'), 'etc/apt/sources.list')}",
         *later,
         "",
-        "-" if hooks else str(place / RESULT),
-        "deb [trusted=yes] copy:///packages ./",  # setup.sh puts the true path in its place
+        "-" if hooks else str(directory / RESULT),
+        "deb [trusted=yes] copy:///packages ./",  # setup.sh replaces the path
     ]
 
 
-def bringing(repository: Path) -> list[str]:
-    """Hooks that unpack a tar of packages where `install.sh` looks for them."""
+def unpacking(repository: Path) -> list[str]:
+    """Return hooks that unpack a tar of packages where `install.sh` looks for them."""
     return ['mkdir -m 755 "$1/packages"', f"tar-in {shlex.quote(str(repository))} /packages"]
 
 
 def writing(content: str, path: str) -> str:
-    """A hook that writes a file of the recipe into the new root.
+    """Return a hook that writes a file of the recipe into the new root.
 
-    As text: the unprivileged user that mmdebstrap becomes may not be able to read the builder's
-    files.
+    The content is part of the hook: the unprivileged user that mmdebstrap becomes may not be able
+    to read the builder's files.
     """
     return f'printf %s {shlex.quote(content)} > "$1/{path}"'
 
@@ -208,20 +208,21 @@ def _failed(status: int, log: Path) -> BuildError:
     text = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n")
     if "No space left on device" in text:
         return StoreError(
-            "no space left on the disk while the base was put together (about 1 GB is needed)",
-            remedy="free some space on the disks of the store and of TMPDIR, which may be set",
+            "no space left on the disk while the base was made (about 1 GB is needed)",
+            remedy="free some space on the disks of the store and of TMPDIR, or set TMPDIR to "
+            "another directory",
         )
     if refused := _REFUSED.search(text):
         names = ", ".join(Path(name).stem for name in refused[1].split())
         return ToolError(
-            f"dpkg cannot install {names}; of {log}:\n{_end(text[: refused.end()])}",
-            remedy="python build.py lock --base brings newer packages; one that fails all the same "
-            "cannot be in an image: take it out of the list that names it",
+            f"dpkg cannot install {names}; from {log}:\n{_end(text[: refused.end()])}",
+            remedy="python build.py lock --base  # locks newer packages; remove one that still "
+            "fails from the list that names it",
         )
     return ToolError(
         f"mmdebstrap failed with status {status}; the end of {log}:\n{_end(text)}",
-        remedy="as an ordinary user it needs the package uidmap and a line for you in /etc/subuid "
-        "and /etc/subgid; or run as root",
+        remedy="an ordinary user needs the package uidmap and a line in /etc/subuid and "
+        "/etc/subgid; or run as root",
     )
 
 

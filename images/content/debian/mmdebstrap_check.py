@@ -1,7 +1,7 @@
-"""Whether mmdebstrap can make a root file system here: asked before anything is fetched or made.
+"""Checks that mmdebstrap can make a root file system here, before anything is fetched or made.
 
-What it needs differs by user. Root mounts, or works in TMPDIR where that is not permitted; an
-ordinary user needs ids of his own in /etc/subuid and /etc/subgid, and always works in TMPDIR.
+The requirements differ by user. Root mounts, or works in TMPDIR where that is not permitted; an
+ordinary user needs a range of ids in /etc/subuid and /etc/subgid, and always works in TMPDIR.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from pathlib import Path
 from images.errors import StoreError, ToolError
 from images.util.progress import size
 
-_SYSTEM = ":/usr/sbin:/sbin"  # users lack chroot's place in their PATH
+_SYSTEM = ":/usr/sbin:/sbin"  # the PATH of users lacks chroot's directory
 _IDS = (Path("/etc/subuid"), Path("/etc/subgid"))
 _ROOM = 900 << 20
-"""Bytes of an unpacked base and the packages that it is made of."""
+"""Bytes of an unpacked base and its packages."""
 
 _NOT_PLAIN = frozenset(' \t\n"\\#%')
-"""What has a meaning in apt's sources and settings, where the path of the new root is written."""
+"""Special characters in apt's sources and settings, which contain the path of the new root."""
 
 _ACL = "system.posix_acl_default"
 _CHOOSE = "set TMPDIR to another directory"
 
 
 def search_path() -> str:
-    """Where programs are looked for."""
+    """Return the search path for programs."""
     return os.environ.get("PATH", "") + _SYSTEM
 
 
 def temporary() -> Path:
-    """Where the new root lies when it cannot lie with the caller's files."""
+    """Return the directory of the new root where it cannot be with the caller's files."""
     return Path(os.environ.get("TMPDIR", "/tmp"))  # noqa: S108  # mmdebstrap's own default
 
 
 def check_program() -> None:
-    """See that mmdebstrap is installed.
+    """Check that mmdebstrap is installed.
 
     Raises:
         ToolError: it is not.
@@ -51,10 +51,10 @@ def check_program() -> None:
 
 
 def check_user() -> None:
-    """See that an ordinary user may have a range of user ids.
+    """Check that an ordinary user has a range of user ids.
 
     Raises:
-        ToolError: he has none, or the programs that give them are missing.
+        ToolError: there is none, or the programs that map them are missing.
     """
     if absent := [name for name in ("newuidmap", "newgidmap") if not shutil.which(name)]:
         raise ToolError(
@@ -66,61 +66,60 @@ def check_user() -> None:
         if not names & _holders(path):
             user = min(names, key=str.isdecimal)
             raise ToolError(
-                f"{path} has no line for {user}, who needs a range of ids to make the base",
+                f"{path}: no line for {user}, who needs a range of ids to make the base",
                 remedy=f"as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 "
                 f"{user}; or run as root",
             )
 
 
-def check_temporary(place: Path) -> None:
-    """See that a root can be made in a directory of the machine's.
+def check_temporary(directory: Path) -> None:
+    """Check that a root can be made in a directory for temporary files.
 
     Raises:
         ToolError: its name, its mount or its access control list does not permit it.
-        StoreError: it has too little room, or cannot be written.
+        StoreError: it has too little space, or is not writable.
     """
-    shown = f"TMPDIR={place}"
-    if _NOT_PLAIN.intersection(str(place)):
-        raise ToolError(f"{shown!r}: apt cannot work below a path of such a name", remedy=_CHOOSE)
-    if not os.access(place, os.W_OK | os.X_OK):
+    shown = f"TMPDIR={directory}"
+    if _NOT_PLAIN.intersection(str(directory)):
+        raise ToolError(f"{shown!r}: apt does not support these characters", remedy=_CHOOSE)
+    if not os.access(directory, os.W_OK | os.X_OK):
         raise StoreError(f"{shown}: cannot be written", remedy=_CHOOSE)
-    found = os.statvfs(place)
+    found = os.statvfs(directory)
     if found.f_flag & os.ST_NOEXEC:
         raise ToolError(
-            f"{shown}: mounted noexec, and the base's programs have to run there", remedy=_CHOOSE
+            f"{shown}: mounted noexec, but the base's programs must run there", remedy=_CHOOSE
         )
-    if _hands_down(place):
+    if _hands_down(directory):
         raise ToolError(
-            f"{shown}: its default access control list would decide about modes of the image's "
-            "files",
-            remedy=f"{_CHOOSE}, or take the list away: setfacl -k {place}",
+            f"{shown}: its default access control list would change modes of the image's files",
+            remedy=f"{_CHOOSE}, or remove the list: setfacl -k {directory}",
         )
     if (free := found.f_bavail * found.f_frsize) < _ROOM:
         raise StoreError(
-            f"{shown}: {size(free)} are free; the base is made there and needs {size(_ROOM)}",
+            f"{shown}: {size(free)} free; the base is made there and needs {size(_ROOM)}",
             remedy=f"free some space there, or {_CHOOSE}",
         )
 
 
-def make_plain(place: Path) -> None:
-    """Let what is made in a directory of the caller's have owners and modes of its own choice.
+def make_plain(directory: Path) -> None:
+    """Let files in a directory of the caller's keep their own groups and modes.
 
-    A directory hands a group (setgid) or a default access control list down to all below it.
+    A setgid bit or a default access control list would be inherited by all files below.
     """
-    if _hands_down(place):
-        os.removexattr(place, _ACL)
-    place.chmod(place.stat().st_mode & 0o777)
+    if _hands_down(directory):
+        os.removexattr(directory, _ACL)
+    directory.chmod(directory.stat().st_mode & 0o777)
 
 
-def _hands_down(place: Path) -> bool:
+def _hands_down(directory: Path) -> bool:
     try:
-        return _ACL in os.listxattr(place)
+        return _ACL in os.listxattr(directory)
     except OSError:  # a file system without such lists
         return False
 
 
 def _names() -> set[str]:
-    """What lines for this user begin with."""
+    """Return the names of this user in lines of /etc/subuid."""
     names = {str(os.geteuid())}
     with suppress(KeyError):  # no line in passwd
         names.add(pwd.getpwuid(os.geteuid()).pw_name)

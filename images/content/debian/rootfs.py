@@ -1,7 +1,7 @@
 """The image's Debian root file system: bookworm for amd64, from locked packages only.
 
-mmdebstrap puts it together offline (`images.content.debian.mmdebstrap`). Nothing of the host takes
-part: not its time, its user, its umask, its locale, its apt or its mirror.
+mmdebstrap makes it offline (`images.content.debian.mmdebstrap`), whatever the host's time, user,
+umask, locale, apt and mirror.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ from images import format_numbers
 from images.content.debian import host_traces, mmdebstrap
 from images.formats import deb_file, tar_entries
 from images.inputs.fetch import download_cache
-from images.inputs.lock import sealed_text
 from images.inputs.lock.deb import Deb
 from images.oci.layer.entry import Entry
 from images.util import sha256
 
-# The time that the base claims to be made at; any other constant would do. 2025-01-01 00:00 UTC.
+# The time of all files in the base, 2025-01-01 00:00 UTC: any constant would do.
 EPOCH = 1735689600
 
 
@@ -30,10 +29,10 @@ RECIPE = Path(__file__).with_name("recipe")
 
 
 def key(debs: Sequence[Deb]) -> str:
-    """The digest of all that decides about the base's bytes; hexadecimal SHA-256."""
+    """Return the digest of all inputs of the base's bytes; hexadecimal SHA-256."""
     recipe = {path.name: sha256.of_file(path) for path in sorted(RECIPE.iterdir())}
     hashes = sorted(package.artifact.sha256 for package in debs)
-    return sealed_text.digest_of(
+    return sha256.of_json(
         {"debs": hashes, "epoch": EPOCH, "format": format_numbers.DEBIAN_ROOTFS, "recipe": recipe}
     )
 
@@ -44,13 +43,13 @@ def build(debs: Sequence[Deb], cache: Path, workdir: Path) -> Path:
     Args:
         debs: the locked packages; all of them are in `cache` already.
         cache: the download cache.
-        workdir: a directory for what is made; about 1.2 GB.
+        workdir: a directory for temporary files and the result; about 1.2 GB.
 
     Returns:
-        An uncompressed tar in `workdir`. Read it by `entries`: these are the same on all hosts.
+        An uncompressed tar in `workdir`. Read it by `entries`, which are the same on all hosts.
 
     Raises:
-        ToolError, StoreError: as `bootstrap.run`.
+        ToolError, StoreError: as `mmdebstrap.run`.
         IntegrityError: a cached file is not a .deb.
     """
     with _repository(debs, cache, workdir):
@@ -64,7 +63,7 @@ def change(debs: Sequence[Deb], cache: Path, workdir: Path, hooks: mmdebstrap.Ho
         debs: as for `build`.
         cache: as for `build`.
         workdir: as for `build`.
-        hooks: what is to be done in the root.
+        hooks: the steps in the root.
 
     Raises:
         ToolError, StoreError, IntegrityError: as `build`.
@@ -74,12 +73,12 @@ def change(debs: Sequence[Deb], cache: Path, workdir: Path, hooks: mmdebstrap.Ho
 
 
 def entries(tar: Path) -> Iterator[Entry]:
-    """The members of a tar that `build` made: sorted, parents first, without device nodes.
+    """Return the members of a tar that `build` made: sorted, parents first, without device nodes.
 
-    They are the same on every host, which the tar is not (`images.content.debian.host_traces`).
+    They are the same on every host; the tar is not (`images.content.debian.host_traces`).
 
     Raises:
-        IntegrityError: the tar is broken, or not of such a root.
+        IntegrityError: the tar is damaged, or not of such a root.
     """
     return host_traces.replaced(tar_entries.entries(tar))
 
@@ -95,7 +94,11 @@ def _repository(debs: Sequence[Deb], cache: Path, workdir: Path) -> Iterator[Non
 
 
 def write_repository(debs: Sequence[Deb], cache: Path, path: Path) -> None:
-    """A tar of the packages and of a `Packages` index over them, readable by any user."""
+    """Write a tar of the packages and their `Packages` index, readable by any user.
+
+    Raises:
+        IntegrityError: a cached file is not a .deb, or not that of its lock.
+    """
     index: list[str] = []
     with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as tar:
         for package in sorted(debs):

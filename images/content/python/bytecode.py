@@ -252,7 +252,7 @@ def _done(step: _Step, worker: Worker) -> Iterator[Entry]:
     if step.entry is not None:
         yield step.entry
     if step.source is not None and (code := worker.answer()):
-        yield of_bytes(_code_path(step.path.lstrip("/")), code)
+        yield of_bytes(code_path(step.path.lstrip("/")), code)
 
 
 def _source(entry: Entry) -> bytes:
@@ -265,6 +265,7 @@ def is_code(path: str) -> bool:
     return "/__pycache__/" in path and path.endswith(".pyc")
 
 
-def _code_path(source: str) -> str:
+def code_path(source: str) -> str:
+    """Return the path of a source's byte code."""
     directory, _, name = source.rpartition("/")
     return f"{directory}/__pycache__/{name.removesuffix('.py')}.{_TAG}.pyc"

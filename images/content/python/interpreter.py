@@ -247,8 +247,8 @@ def _remove(path: Path) -> None:
 
 def _unpack(package: Path, work: Path) -> None:
     for member, content in deb_file.members(package):
-        for place in _places(member.name):
-            path = work / place
+        for inside in _paths(member.name):
+            path = work / inside
             path.parent.mkdir(parents=True, exist_ok=True)
             if member.issym():
                 if "/" not in member.linkname:  # others lead outside, e.g. to /etc
@@ -261,7 +261,7 @@ def _unpack(package: Path, work: Path) -> None:
                 raise IntegrityError(f"{package.name}: {member.name}: unexpected kind of file")
 
 
-def _places(name: str) -> Iterator[str]:
+def _paths(name: str) -> Iterator[str]:
     """Yield the path of a package's file below the directory; none if it is not needed."""
     library = _LIBRARY.fullmatch(name)
     if name == f"usr/bin/{_PYTHON}":

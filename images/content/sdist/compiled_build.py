@@ -14,7 +14,6 @@ from pathlib import Path
 from images import format_numbers, image_paths
 from images.content.debian import rootfs
 from images.content.sdist import sandbox, wheel_build
-from images.inputs.lock import sealed_text
 from images.inputs.lock.deb import Deb
 from images.util import sha256
 
@@ -38,7 +37,7 @@ _ENVIRONMENT = {
 def key(base_debs: Sequence[Deb]) -> str:
     """Return the digest of all inputs of such a build but the sdist and its build requirements."""
     worker = sha256.of_file(wheel_build.WORKER)
-    return sealed_text.digest_of(
+    return sha256.of_json(
         {"base": rootfs.key(base_debs), "format": format_numbers.COMPILED_SDIST, "worker": worker}
     )
 
@@ -70,19 +69,22 @@ def build(
     return wheel_build.wheel_of(archive.name, workdir / _OUTPUT, log, _REMEDY)
 
 
-def _hooks(place: Path) -> list[str]:
+def _hooks(directory: Path) -> list[str]:
     user = sandbox.NOBODY
     return [
         # Sticky: every user may write there, but not replace root's files by links. These hooks
         # write and read them afterwards, with the host's rights.
         'mkdir -m 1777 "$1/build" "$1/build/wheel"',
         f': > "$1/build/{_OUTPUT}"; : > "$1/build/{_LOG}"',
-        f"tar-in {shlex.quote(str(place / _INPUT))} /build",
+        f"tar-in {shlex.quote(str(directory / _INPUT))} /build",
         f'chown -R {user}:{user} "$1/build/source"',
         # A failed build leaves no wheel and its reason in the log: the hook goes on.
         f'{_confined()} > "$1/build/{_LOG}" 2>&1 || rm -f "$1"/build/wheel/*',
         f'tar -C "$1/build/wheel" -cf "$1/build/{_OUTPUT}" .',
-        *(f"download /build/{name} {shlex.quote(str(place / name))}" for name in (_OUTPUT, _LOG)),
+        *(
+            f"download /build/{name} {shlex.quote(str(directory / name))}"
+            for name in (_OUTPUT, _LOG)
+        ),
     ]
 
 

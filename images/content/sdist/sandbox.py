@@ -207,8 +207,8 @@ def why_not(way: Way) -> str:
         return log_of(sink).strip()
 
 
-def _reads_its_files(place: str) -> Sequence[str]:
-    return ["ls", f"{place}/wheel"]
+def _reads_its_files(directory: str) -> Sequence[str]:
+    return ["ls", f"{directory}/wheel"]
 
 
 def log_of(output: IO[bytes]) -> str:
@@ -225,13 +225,15 @@ def _run(
 ) -> subprocess.CompletedProcess[bytes]:
     path = os.environ.get("PATH", "") + _SYSTEM
     with _directory(way) as top:
-        place = "/build" if way.closed else f"{top}/build"
-        settings = [f"{name}={value}" for name, value in {**env, "HOME": f"{place}/home"}.items()]
+        directory = "/build" if way.closed else f"{top}/build"
+        settings = [
+            f"{name}={value}" for name, value in {**env, "HOME": f"{directory}/home"}.items()
+        ]
         where = "closed" if way.closed else "open"
         script = ["sh", "-c", _SCRIPT.read_text(encoding="utf-8"), "confine", where, top, way.user]
         try:
             return subprocess.run(
-                [*way.prefix, *script, *settings, *command(place)],
+                [*way.prefix, *script, *settings, *command(directory)],
                 env={"PATH": path},
                 cwd="/",  # the new user may not be able to enter the current directory
                 stdin=source,

@@ -51,9 +51,9 @@ def build(sdist: Path, requirements: Sequence[Path], python: Interpreter, workdi
     files = workdir / _INPUT
     pack(sdist, requirements, workdir / "unpacked", files)
 
-    def command(place: str) -> list[str]:
-        started = _seedable(python.moved(f"{place}/python"))
-        return [*started, "-B", f"{place}/{WORKER.name}", place]
+    def command(directory: str) -> list[str]:
+        started = _seedable(python.moved(f"{directory}/python"))
+        return [*started, "-B", f"{directory}/{WORKER.name}", directory]
 
     trees = {"python": python.home} if python.home else {}
     output = sandbox.run(files, command, {**python.env, **_ENVIRONMENT}, workdir, trees=trees)
@@ -63,30 +63,30 @@ def build(sdist: Path, requirements: Sequence[Path], python: Interpreter, workdi
     return wheel_of(sdist.name, output, log, _REMEDY)
 
 
-def pack(sdist: Path, requirements: Sequence[Path], place: Path, files: Path) -> None:
+def pack(sdist: Path, requirements: Sequence[Path], workdir: Path, files: Path) -> None:
     """Write a tar of the worker's input, with owners, modes and times that are the same everywhere.
 
     Args:
         sdist: the `.tar.gz`.
         requirements: wheels that the build may import.
-        place: a missing directory to unpack them in.
+        workdir: a missing directory to unpack them in.
         files: the tar.
 
     Raises:
         IntegrityError: the file is not an sdist.
     """
-    source = sdist_archive.unpacked(sdist, place / "sdist").rename(place / "source")
+    source = sdist_archive.unpacked(sdist, workdir / "sdist").rename(workdir / "source")
     for wheel in requirements:
         with zipfile.ZipFile(wheel) as zipped:
-            zipped.extractall(place / "site")  # noqa: S202  # locked, and it drops `..` and roots
-    (place / "site").mkdir(exist_ok=True)
+            zipped.extractall(workdir / "site")  # noqa: S202  # locked, and it drops `..` and roots
+    (workdir / "site").mkdir(exist_ok=True)
     system = json.dumps(build_system(sdist.name, source))
-    (place / "system.json").write_text(system, encoding="utf-8")
-    (place / WORKER.name).write_bytes(WORKER.read_bytes())
+    (workdir / "system.json").write_text(system, encoding="utf-8")
+    (workdir / WORKER.name).write_bytes(WORKER.read_bytes())
     with tarfile.open(files, "w") as tar:
         for name in ("source", "site", "system.json", WORKER.name):
-            tar.add(place / name, name, filter=_anonymous)
-    shutil.rmtree(place)
+            tar.add(workdir / name, name, filter=_anonymous)
+    shutil.rmtree(workdir)
 
 
 def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:

@@ -24,7 +24,7 @@ _NEW_INVENTORY = "take it again: python3 inventory.py DIR... > FILE, at the dest
 
 @dataclass(frozen=True)
 class Inventory:
-    """What the destination has, by content: whole layers and single files.
+    """The destination's files by content: whole layers and single files.
 
     Attributes:
         paths: the path of each file by its hexadecimal SHA-256; empty if no path is known, as for
@@ -54,7 +54,7 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What of a layer's tar need not travel.
+    """The files in a layer's tar that need not travel.
 
     Attributes:
         length: bytes of the whole tar.

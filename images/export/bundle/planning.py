@@ -1,4 +1,4 @@
-"""How each layer of an image travels in a bundle: as its blob, as a recipe, or not at all."""
+"""The plan of a bundle: each layer travels as its blob, as a recipe, or not at all."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WORTH = 0.01
 
 @dataclass(frozen=True, slots=True)
 class LayerPlan:
-    """How a layer travels.
+    """The way in which a layer travels.
 
     Attributes:
         travels: `blob`, `recipe` or `held`, as in `bundle.json`.
@@ -37,7 +37,7 @@ class LayerPlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a bundle of an image will contain.
+    """The content of a bundle to be written.
 
     Attributes:
         store: where the layers are.

@@ -94,6 +94,7 @@ def refused(doing: str, reason: str, root: str = "") -> DockerError:
 
 
 def _remedy(reason: str, root: str) -> str | None:
+    """Return a remedy. Docker has no error codes: only its text distinguishes failures."""
     if "no space left on device" in reason:
         where = f" ({root})" if root else ""
         return (

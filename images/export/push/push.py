@@ -12,9 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from images.errors import IntegrityError, LoginError, RegistryError, UsageError
-from images.export.push import history, transfer, zstd_probe
+from images.export.push import history, zstd_probe
 from images.export.push.reuse import BlobReuse, MountSources
-from images.export.push.transfer import ImageTransfer, PushedBlob, Route, State
+from images.export.push.transfer import ImageTransfer, PushedBlob, Route
 from images.http.retry import TransientError
 from images.oci import reference
 from images.oci.descriptor import DIGEST
@@ -23,6 +23,7 @@ from images.oci.reference import Repository
 from images.oci.referrer import Referrer
 from images.oci.registry import manifests, referrers
 from images.oci.registry.client import Registry
+from images.oci.registry.limits import TRANSFERS
 from images.oci.registry.manifests import PushedManifest
 from images.oci.registry.referrers import Attached
 from images.oci.registry.refusals import UnsupportedError
@@ -48,7 +49,7 @@ class PushOptions:
     attested: bool = False
     mount_sources: MountSources = field(default_factory=MountSources)
     never_move: bool = False
-    jobs: int = 4
+    jobs: int = TRANSFERS
 
 
 DEFAULTS = PushOptions()
@@ -115,23 +116,19 @@ def push(
         RegistryError: the registry refuses or cannot be reached.
         IntegrityError: a blob in the store is damaged or missing, and the registry lacks it.
     """
-    blobs = transfer.blobs_of(store, image)
     with progress.timed("ask"):
         now = _query(store, registry, tag, image, needed=options.never_move)
-    states: dict[str, State] = dict.fromkeys(blobs, "present")
-    sent, notes = 0, list(now.notes)
+    notes = list(now.notes)
     unchanged = now.before == image.manifest_digest
+    reuse = BlobReuse(registry, readable=now.readable)
+    route = Route(store, registry, options.jobs, progress)
+    transfer = ImageTransfer(route, image, reuse, options.mount_sources)
     if not unchanged:
         _check_moves(registry, tag, now.before, image, options)
-        reuse = BlobReuse(registry, readable=now.readable)
-        route = Route(store, registry, options.jobs, progress)
         try:
-            sent = ImageTransfer(route, image, reuse, options.mount_sources).run(
-                blobs, now.known, states
-            )
+            transfer.run(now.known)
         except UnsupportedError as error:
             raise _suggesting_gzip(error, image) from None
-        sent += 2 * len(image.manifest)
         notes += reuse.notes
     with progress.timed("attest"):
         attached = referrers.attach(registry, store, options.referrers, strict=options.attested)
@@ -141,14 +138,15 @@ def push(
             if options.never_move:
                 _check_moves(registry, tag, registry.manifest_digest(tag), image, options)
             notes += _not_shown(tag, manifests.put(registry, tag, image.manifest))
-    history.note(store, registry.canonical, blobs, image.manifest_digest)
+    history.note(store, registry.canonical, transfer.blobs, image.manifest_digest)
+    manifests_sent = 0 if unchanged else 2 * len(image.manifest)  # under its digest and its tag
     return Pushed(
         image.ref,
         registry.repository,
         tag,
         image.manifest_digest,
-        tuple(PushedBlob(digest, blob.size, states[digest]) for digest, blob in blobs.items()),
-        sent + attached.sent,
+        transfer.pushed,
+        transfer.sent + manifests_sent + attached.sent,
         now.before,
         attached.attached,
         tuple(notes),

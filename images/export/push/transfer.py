@@ -67,65 +67,72 @@ class ImageTransfer:
         image: the image.
         reuse: of blobs that are in the registry.
         sources: the repositories of that registry that blobs may be mounted from.
+
+    Attributes:
+        blobs: the layers, lowest first, then the config, by digest.
+        sent: bytes of blobs sent so far.
     """
 
     def __init__(self, route: Route, image: Image, reuse: BlobReuse, sources: MountSources) -> None:
         self._route, self._image = route, image
         self._reuse, self._sources = reuse, sources
+        self.blobs = blobs_of(route.store, image)
+        self.sent = 0
+        self._states: dict[str, State] = dict.fromkeys(self.blobs, "present")
 
-    def run(
-        self, blobs: dict[str, StoredBlob], known: Collection[str], states: dict[str, State]
-    ) -> int:
+    @property
+    def pushed(self) -> tuple[PushedBlob, ...]:
+        """How each blob got there so far."""
+        return tuple(
+            PushedBlob(digest, blob.size, self._states[digest])
+            for digest, blob in self.blobs.items()
+        )
+
+    def run(self, known: Collection[str]) -> None:
         """Transfer what is not known to be there.
 
         Args:
-            blobs: all blobs, by digest.
-            known: digests of those whose existence is not even checked.
-            states: how each blob got there; changed.
-
-        Returns:
-            The bytes of blobs sent.
+            known: digests of blobs whose existence is not even checked.
 
         Raises:
             RegistryError: the registry refuses or cannot be reached.
             IntegrityError: a blob in the store is damaged or missing, and the registry lacks it.
         """
         store, registry = self._route.store, self._route.registry
-        rest = [blob for digest, blob in blobs.items() if digest not in known]
+        rest = [blob for digest, blob in self.blobs.items() if digest not in known]
         probe = partial(zstd_probe.check, store, self._image, registry, known)
-        sent = self._transfer(rest, states, self._reuse, self._sources, probe)
+        self._transfer(rest, self._reuse, self._sources, probe)
         with suppress(BlobUnknownError):
             self._push_manifest(patient=False)
-            return sent
+            return
         # The image that served as a hint is missing blobs, or a mount was without effect.
-        doubtful = [blob for digest, blob in blobs.items() if states[digest] != "sent"]
-        sent += self._transfer(doubtful, states, self._reuse, NO_MOUNTS)
+        self._transfer(self._unsent(), self._reuse, NO_MOUNTS)
         try:
             self._push_manifest()
-            return sent
+            return
         except BlobUnknownError as error:
-            unsent = [blob for digest, blob in blobs.items() if states[digest] != "sent"]
+            unsent = self._unsent()
             lacking = [blob for blob in unsent if blob.digest in error.refusal.digests] or unsent
             if not lacking:
                 raise
         # The registry reports of one and the same blob that it is there and that it is unknown.
-        no_reuse = BlobReuse(registry, readable=False)
-        sent += self._transfer(lacking, states, no_reuse, NO_MOUNTS)
+        self._transfer(lacking, BlobReuse(registry, readable=False), NO_MOUNTS)
         self._push_manifest()
-        return sent
+
+    def _unsent(self) -> list[StoredBlob]:
+        return [blob for digest, blob in self.blobs.items() if self._states[digest] != "sent"]
 
     def _transfer(
         self,
         blobs: Sequence[StoredBlob],
-        states: dict[str, State],
         reuse: BlobReuse,
         sources: MountSources,
         probe: Callable[[int], None] = lambda _: None,
-    ) -> int:
+    ) -> None:
         mounter = Mounter(self._route.store, self._route.registry, sources, reuse)
-        found, sent = _transfer(self._route, blobs, reuse, mounter, probe)
-        states |= found
-        return sent
+        states, sent = _transfer(self._route, blobs, reuse, mounter, probe)
+        self._states |= states
+        self.sent += sent
 
     def _push_manifest(self, *, patient: bool = True) -> None:
         image, registry = self._image, self._route.registry
@@ -133,7 +140,7 @@ class ImageTransfer:
             manifests.put(registry, image.manifest_digest, image.manifest, patient=patient)
 
 
-def transfer(route: Route, blobs: Sequence[StoredBlob]) -> int:
+def transfer_blobs(route: Route, blobs: Sequence[StoredBlob]) -> int:
     """Transfer blobs to a repository; return the bytes sent.
 
     Raises:

@@ -1,1 +1,1 @@
-"""The download cache, and where locked files are downloaded from."""
+"""The download cache, and the downloads of locked files from the index and the mirror."""

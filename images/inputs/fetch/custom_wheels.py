@@ -1,6 +1,6 @@
-"""Wheels that the package index does not have: named in the matrix by file and SHA-256.
+"""Custom wheels: those that the package index does not have. The matrix names file and SHA-256.
 
-A person brings them with `--wheels DIR`; from then on the download cache holds them, like any
+The user supplies them with `--wheels DIR`; from then on they are in the download cache, like any
 other locked file.
 """
 
@@ -18,22 +18,22 @@ from images.util import sha256
 
 if TYPE_CHECKING:
     from images.inputs.lock.distribution import Distribution
-    from images.inputs.matrix.target import OwnWheel, Target
+    from images.inputs.matrix.records import CustomWheel, Target
 
 
 def requirements(target: Target) -> list[str]:
-    """What the target's own wheels install: `name==version` of each."""
+    """Return the requirements that the target's custom wheels satisfy: `name==version` of each."""
     from packaging.utils import parse_wheel_filename
 
     found = (parse_wheel_filename(wheel.filename)[:2] for wheel in target.wheels)
     return [f"{name}=={version}" for name, version in found]
 
 
-def bring(targets: Iterable[Target], directory: Path, cache: Path) -> None:
-    """Copy the targets' own wheels from a directory into the download cache.
+def add(targets: Iterable[Target], directory: Path, cache: Path) -> None:
+    """Copy the targets' custom wheels from a directory into the download cache.
 
-    What the cache has is hashed: a damaged file is replaced. One that the directory lacks may be in
-    the cache already.
+    Damaged files of the cache are replaced. A wheel that the directory lacks may be in the cache
+    already.
 
     Raises:
         UsageError: there is no such directory.
@@ -43,7 +43,7 @@ def bring(targets: Iterable[Target], directory: Path, cache: Path) -> None:
     if not directory.is_dir():
         raise UsageError(
             f"--wheels {directory}: {'not a' if directory.exists() else 'no such'} directory",
-            remedy="name the directory that holds the wheels",
+            remedy="name the directory that contains the wheels",
         )
     listed = list(targets)
     wheels = {wheel.sha256: wheel for target in listed for wheel in target.wheels}
@@ -54,40 +54,43 @@ def bring(targets: Iterable[Target], directory: Path, cache: Path) -> None:
             _copy(source, wheel, cache, misrecorded)
 
 
-def _name(wheel: OwnWheel) -> str:
+def _name(wheel: CustomWheel) -> str:
     from packaging.utils import parse_wheel_filename
 
     return parse_wheel_filename(wheel.filename)[0]
 
 
-def _is_cached(wheel: OwnWheel, cache: Path) -> bool:
-    """Whether the cache has the file, whole."""
+def _is_cached(wheel: CustomWheel, cache: Path) -> bool:
+    """Return whether the cache has the file, undamaged."""
     try:
-        return sha256.of_file(_place(wheel, cache)) == wheel.sha256
+        return sha256.of_file(_path(wheel, cache)) == wheel.sha256
     except OSError:
         return False
 
 
-def _copy(source: Path, wheel: OwnWheel, cache: Path, misrecorded: bool) -> None:
+def _copy(source: Path, wheel: CustomWheel, cache: Path, misrecorded: bool) -> None:
     _check_file(source, wheel, misrecorded)
-    place = _place(wheel, cache)
-    draft = place.with_name(f"{place.name}.{os.getpid()}")
+    path = _path(wheel, cache)
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, draft)
-        draft.replace(place)
+        draft.replace(path)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise StoreError(
-            f"{place}: cannot be written: {error}",
-            remedy="free some space, or name another cache with --cache" if full else "",
+            f"{path}: cannot be written: {error}",
+            remedy="free some space, or choose another cache with --cache DIR" if full else "",
         ) from error
     finally:
         draft.unlink(missing_ok=True)
 
 
-def _check_file(path: Path, wheel: OwnWheel, misrecorded: bool) -> None:
-    """Check the hash, and that it is a wheel: the resolver would report a conflict of versions."""
+def _check_file(path: Path, wheel: CustomWheel, misrecorded: bool) -> None:
+    """Check the hash, and that the file is a wheel.
+
+    The resolver would report a conflict of versions instead.
+    """
     from images.formats import wheel_file
 
     try:
@@ -97,42 +100,55 @@ def _check_file(path: Path, wheel: OwnWheel, misrecorded: bool) -> None:
     if found != wheel.sha256:
         raise IntegrityError(
             f"SHA256 mismatch for {path}: expected {wheel.sha256} ({wheel.place}), got {found}",
-            remedy=f"bring the file that {wheel.place} names, or write this SHA-256 there and lock "
-            "again",
+            remedy=f"supply the file that {wheel.place} names, or write this SHA-256 there and "
+            "lock again",
         )
     try:
         with wheel_file.opened(path, misrecorded=misrecorded):
             pass
     except IntegrityError as error:
-        remedy = error.remedy or "bring the whole file, with its SHA-256"
+        remedy = error.remedy or "supply the whole file, with its SHA-256"
         raise IntegrityError(f"{wheel.place}: {error.message}", remedy=remedy) from error
 
 
-def linked(target: Target, cache: Path, place: Path) -> Path | None:
-    """A directory of links to the target's own wheels in the cache, for uv; None of none.
+def linked(target: Target, cache: Path, directory: Path) -> Path | None:
+    """Fill a directory with links to the target's custom wheels in the cache, for uv.
+
+    Args:
+        target: the target.
+        cache: the download cache.
+        directory: the directory.
+
+    Returns:
+        `directory`, or None if the target has no custom wheels.
 
     Raises:
-        FetchError: the cache lacks one, or has it damaged.
+        FetchError: one is missing from the cache, or damaged there.
     """
     absent = [wheel for wheel in target.wheels if not _is_cached(wheel, cache)]
     if absent:
         raise missing([f"{wheel.place}: {wheel.filename}" for wheel in absent], cache)
     for wheel in target.wheels:
-        (place / wheel.filename).symlink_to(_place(wheel, cache).absolute())
-    return place if target.wheels else None
+        (directory / wheel.filename).symlink_to(_path(wheel, cache).absolute())
+    return directory if target.wheels else None
 
 
-def missing(places: Sequence[str], cache: Path) -> FetchError:
-    """The error of own wheels that the cache lacks; each with the line that names it."""
-    lines = "".join(f"\n  {place}" for place in places)
+def missing(names: Sequence[str], cache: Path) -> FetchError:
+    """Return the error for custom wheels that the cache lacks.
+
+    Args:
+        names: of each, the line that names it and its file name.
+        cache: the download cache.
+    """
+    lines = "".join(f"\n  {name}" for name in names)
     return FetchError(
-        f"{cache}: own wheels are not in the download cache, or damaged there:{lines}",
-        remedy="name the directory that holds them, under these file names: --wheels DIR",
+        f"{cache}: custom wheels are missing from the download cache, or damaged:{lines}",
+        remedy="name the directory that contains them, under these file names: --wheels DIR",
     )
 
 
 def check(target: Target, locked: Iterable[Distribution]) -> None:
-    """See that the lock takes each own wheel, and not another file of the same distribution.
+    """Check that a resolution takes each custom wheel, not another file of its distribution.
 
     Raises:
         LockError: it does not.
@@ -141,11 +157,11 @@ def check(target: Target, locked: Iterable[Distribution]) -> None:
     if lost := [wheel for wheel in target.wheels if wheel.sha256 not in taken]:
         lines = "".join(f"\n  {wheel.place}: {wheel.filename}" for wheel in lost)
         raise LockError(
-            f"{target.id}: the resolution does not take these own wheels:{lines}",
-            remedy="see whether their SHA-256 there is the file's, and whether another requirement "
-            "names another version of it",
+            f"{target.id}: the resolution does not take these custom wheels:{lines}",
+            remedy="check that their SHA-256 there is the file's, and that no other requirement "
+            "names another version",
         )
 
 
-def _place(wheel: OwnWheel, cache: Path) -> Path:
+def _path(wheel: CustomWheel, cache: Path) -> Path:
     return cache / wheel.sha256 / wheel.filename

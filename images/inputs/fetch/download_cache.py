@@ -1,8 +1,8 @@
-"""Locked files into the download cache, each known by its SHA-256.
+"""The download cache: locked files by their SHA-256, in a directory of `<sha256>/<filename>`.
 
-The cache is a directory of `<sha256>/<filename>`. A file is there only after its hash was
-checked, so it is also the archive that keeps old targets buildable when the index drops a file.
-An unfinished download stays beside it as `<filename>.part` and is taken up where it ended.
+A file is there only after its hash was checked, so the cache is also the archive that keeps old
+targets buildable when the index drops a file. It is passed as the path of its directory. What a
+process has hashed it does not hash again, whoever asks: hence the one module-level state here.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from images.util import sha256
 
 
 def cached(artifact: Artifact, cache: Path) -> Path:
-    """Where the artifact lies in the cache, whether it is there or not."""
+    """Return the path of an artifact in the cache, whether it is there or not."""
     return cache / artifact.sha256 / artifact.filename
 
 
 def is_cached(artifact: Artifact, cache: Path) -> bool:
-    """Whether the cache holds the artifact with its full size (its hash is not read again)."""
+    """Return whether the cache has an artifact in its full size; the file is not hashed."""
     try:
         return cached(artifact, cache).stat().st_size == artifact.size
     except OSError:
@@ -33,19 +33,19 @@ def is_cached(artifact: Artifact, cache: Path) -> bool:
 
 
 def missing(artifacts: Iterable[Artifact], cache: Path) -> list[Artifact]:
-    """Those artifacts that the cache does not hold, without repetition, in their order."""
+    """Return the artifacts that the cache lacks, without repetition, in their order."""
     return [artifact for artifact in dict.fromkeys(artifacts) if not is_cached(artifact, cache)]
 
 
 _checked: set[tuple[str, int, int]] = set()
-"""Files that this process has hashed: (SHA-256, inode, modification time in nanoseconds)."""
+"""The files that this process has hashed: SHA-256, inode, modification time in nanoseconds."""
 
 
 def checked(artifact: Artifact, cache: Path) -> Path:
-    """The cached file, after its bytes were hashed again (once in a process).
+    """Return the path of a cached file, after its bytes were hashed once in this process.
 
     Raises:
-        IntegrityError: the bytes on disk have changed since they were fetched.
+        IntegrityError: the bytes on disk have changed since the download.
         FetchError: the file is not in the cache.
     """
     path = cached(artifact, cache)
@@ -56,21 +56,21 @@ def checked(artifact: Artifact, cache: Path) -> Path:
     except OSError as error:
         raise FetchError(
             f"{path}: cannot be read: {error.strerror}",
-            remedy="fetch it (python build.py fetch --target ID), or name the cache that has it: "
+            remedy="fetch it (python build.py fetch --target ID), or name a cache that has it: "
             "--cache DIR",
         ) from error
     if found != artifact.sha256:
         raise IntegrityError(
             f"SHA256 mismatch for {artifact.filename} in the download cache: "
             f"expected '{artifact.sha256}', got '{found}'",
-            remedy=f"rm {path}  # then build again: the file is fetched anew",
+            remedy=f"rm {path}  # then build again: the file is downloaded again",
         )
     _checked.add(seen)
     return path
 
 
 def mark_checked(artifact: Artifact, path: Path) -> None:
-    """Note that this process has hashed the file at `path` while it arrived.
+    """Note that this process hashed the file at `path` when it was downloaded.
 
     Raises:
         OSError: there is no such file.
@@ -81,14 +81,14 @@ def mark_checked(artifact: Artifact, path: Path) -> None:
 
 @contextmanager
 def locked_part(part: Path) -> Iterator[IO[bytes]]:
-    """Open a part file for one process at a time; two builds then fetch a file once.
+    """Open a part file for one process at a time, so that two builds download a file once.
 
-    What is in it when the context is left stays, unless it was given its name.
+    Its content stays when the context is left, unless the file was renamed.
     """
     while True:
         with part.open("a+b") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
-            # Its former holder may have renamed it while we waited: then this is another file.
+            # Its last holder may have renamed it meanwhile: then the path is another file, or none.
             if part.exists() and part.stat().st_ino == os.fstat(stream.fileno()).st_ino:
                 yield stream
                 return

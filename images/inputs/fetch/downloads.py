@@ -1,8 +1,6 @@
-"""Locked files into the download cache, each known by its SHA-256.
+"""Downloads of locked files into the download cache.
 
-The cache is a directory of `<sha256>/<filename>`. A file is there only after its hash was
-checked, so it is also the archive that keeps old targets buildable when the index drops a file.
-An unfinished download stays beside it as `<filename>.part` and is taken up where it ended.
+An unfinished download stays beside the file as `<filename>.part`, and is resumed the next time.
 """
 
 from __future__ import annotations
@@ -24,13 +22,13 @@ from images.inputs.fetch import download_cache
 from images.inputs.lock.artifact import Artifact
 
 POLICY = Policy()
-"""Of downloads that are not given one of their own."""
+"""The retry policy of downloads that are given none."""
 
 CONNECTIONS = 6
-"""Downloads at a time, where all of them come from one index and one mirror."""
+"""Connections at a time, where all files come from one index and one mirror."""
 
 Advance = Callable[[int], None]
-"""Told of each piece that arrives, in bytes; a negative number takes bytes back."""
+"""Called with the bytes of each piece that arrives; a negative number takes bytes back."""
 
 _CHUNK = 1 << 20
 
@@ -40,14 +38,14 @@ _CHANGED = "if the index was right to change the file, lock again: python build.
 class Downloads:
     """Downloads in the background, a few at a time.
 
-    Use it as a context manager; leaving it waits for what is under way and drops what is not.
-    Leaving it by an error breaks off what is under way, too: it is taken up the next time.
+    Use it as a context manager. Leaving it waits for downloads that are under way, and drops those
+    that are not. Leaving it by an error aborts the former as well: they are resumed the next time.
 
     Args:
-        cache: the download cache's directory, made when missing.
+        cache: the download cache, created if it does not exist.
         jobs: connections at a time.
-        advance: told of bytes as they arrive.
-        policy: how often and after which pauses something is tried again.
+        advance: called with the bytes that arrive.
+        policy: how often, and after which delays, a request is retried.
     """
 
     def __init__(
@@ -56,7 +54,9 @@ class Downloads:
         self._cache = cache
         self._advance = advance
         self._pool = ThreadPoolExecutor(jobs, thread_name_prefix="download")
-        from images.inputs.fetch.file_http import Files  # a build that fetches nothing loads no TLS
+        from images.inputs.fetch.file_http import (
+            Files,
+        )  # a build that downloads nothing loads no TLS
 
         self._files = Files()
         self._stop = threading.Event()
@@ -72,10 +72,10 @@ class Downloads:
         self._files.close()
 
     def start(self, artifact: Artifact, url: str) -> Future[Path]:
-        """Begin one download; the result is the cached file.
+        """Begin one download; the result of the future is the path of the cached file.
 
-        The future raises `FetchError` when the file cannot be had, `IntegrityError` when it has
-        another hash, `StoreError` when it cannot be written.
+        The future raises `FetchError` if the file is unavailable, `IntegrityError` if it has
+        another hash, and `StoreError` if it cannot be written.
         """
         return self._pool.submit(self._fetch, artifact, url)
 
@@ -85,7 +85,7 @@ class Downloads:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with download_cache.locked_part(part) as stream:
-                if download_cache.is_cached(artifact, self._cache):  # another build was quicker
+                if download_cache.is_cached(artifact, self._cache):  # another build was faster
                     part.unlink()
                     self._advance(artifact.size)
                     return path
@@ -125,14 +125,14 @@ class Downloads:
             raise FetchError(
                 f"{artifact.filename}: {failures} attempts failed, the last one: {error}",
                 remedy="check the network and the index's settings, then run the same command: "
-                "what has arrived is kept",
+                "what was downloaded is kept",
             ) from None
         self._stop.wait(self._policy.delay(failures, error.after))
         if self._stop.is_set():
             raise CancelledError
 
     def _attempt(self, artifact: Artifact, url: str, stream: IO[bytes]) -> str:
-        """One request, from where the part file ends; gives the SHA-256 of the whole file."""
+        """Make one request from where the part file ends; return the SHA-256 of the whole file."""
         digest, have = _hash_so_far(stream, artifact.size)
         self._advance(have)
         counted = have
@@ -155,7 +155,9 @@ class Downloads:
                 raise TransientError(f"{counted} of {artifact.size} bytes arrived")
             if have and digest.hexdigest() != artifact.sha256:
                 stream.truncate(0)
-                raise TransientError("what had arrived earlier was of another file; starting over")
+                raise TransientError(
+                    "the part that was downloaded earlier is of another file; starting over"
+                )
         except BaseException:
             self._advance(-counted)
             raise
@@ -174,8 +176,8 @@ class Downloads:
             if have and response.status_code != 206:
                 stream.seek(0)
                 stream.truncate()
-                raise TransientError("the server does not resume; starting over")
-            # As it is: some servers call a .tar.gz a file with a Content-Encoding.
+                raise TransientError("the server does not support ranges; starting over")
+            # Not decoded: some servers send a .tar.gz with a Content-Encoding.
             yield from response.raw.stream(_CHUNK, decode_content=False)
 
 
@@ -204,11 +206,11 @@ def _hash_so_far(stream: IO[bytes], size: int) -> tuple[hashlib._Hash, int]:
 def _cannot_write(path: Path, error: OSError) -> StoreError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreError(
-            f"{path}: no space left on the disk that holds the download cache",
-            remedy="free some space or choose another place with --cache DIR; "
-            "what has arrived is kept",
+            f"{path}: no space left on the disk of the download cache",
+            remedy="free some space or choose another directory with --cache DIR; "
+            "what was downloaded is kept",
         )
     return StoreError(
         f"{path}: cannot be written: {error}",
-        remedy="choose a place that you may write with --cache DIR",
+        remedy="choose a writable directory with --cache DIR",
     )

@@ -1,7 +1,7 @@
-"""Requests for files of the package index and of the Debian mirror, by the settings that uv has.
+"""Requests for files of the package index and of the Debian mirror, with uv's settings.
 
-A login is for the index that it was given for, and of ~/.netrc for the host that is named there:
-where the files are is the index's word. What a server redirects to gets none.
+A login goes to the index that it was given for, and one of ~/.netrc to the host that is named
+there, since an index may name any host for its files. A redirect's destination gets no login.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 _TIMEOUT = (15.0, 60.0)  # seconds to connect, and between two reads
 _LOGIN = (
-    "give the login in the index's address, in UV_INDEX_<NAME>_USERNAME and _PASSWORD, or in "
-    "~/.netrc: uv's keyring and `uv auth login` are known to uv alone"
+    "put the login into the index's URL, into UV_INDEX_<NAME>_USERNAME and _PASSWORD, or into "
+    "~/.netrc: only uv can read its keyring and the logins of `uv auth login`"
 )
-_NO_TLS = "ask the index by http, or name that host in UV_INSECURE_HOST, if that is meant"
+_NO_TLS = "use an http URL for the index, or name that host in UV_INSECURE_HOST, if intended"
 
 
 class Files:
-    """Asks for files; shared by all threads of a build."""
+    """An HTTP client for files, shared by all threads of a build."""
 
     def __init__(self) -> None:
         self._answered: set[origin.Origin] = set()
@@ -47,19 +47,19 @@ class Files:
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
     def close(self) -> None:
-        """Give the connections up."""
+        """Close the connections."""
         self._session.close()
 
     def has_answered(self, url: str) -> bool:
-        """Whether that server has answered at all; where it did not, it is most likely misspelt."""
+        """Return whether the server of a URL has answered yet; if not, it is probably misspelt."""
         return origin.of(url) in self._answered
 
     @contextmanager
     def get(self, url: str, headers: dict[str, str]) -> Iterator[requests.Response]:
-        """One attempt; the body is read inside the context.
+        """Send one request; the body is read inside the context.
 
         Args:
-            url: where the file is; may hold a login.
+            url: of the file; may contain a login.
             headers: of the request.
 
         Raises:
@@ -87,11 +87,11 @@ class Files:
             raise _raised(failure, bare) from None
 
     def _login(self, url: str) -> tuple[str, str | None]:
-        """The address without its login, and the header that goes to its origin."""
+        """Return the URL without its login, and the Authorization header for its origin."""
         try:
             there = origin.of(url)
         except ValueError:
-            raise FinalError(f"{public_url(url)}: no address of HTTP") from None
+            raise FinalError(f"{public_url(url)}: not an HTTP URL") from None
         bare, login = session.without_login(url)
         if login is None and there.scheme == "https":
             login = index_login.of_netrc(there.host)
@@ -112,13 +112,13 @@ class Files:
             )
         except requests.RequestException:
             raise
-        except OSError as error:  # certificates that are not there
+        except OSError as error:  # a missing file of certificates
             raise FinalError(str(error)) from error
         self._answered.add(origin.of(url))
         return response
 
     def _proxies(self, url: str) -> dict[str, str]:
-        """Those of the environment, and for schemes that it names none for those of uv.toml."""
+        """Return the proxies of the environment, and for schemes without one those of uv.toml."""
         from requests import utils
 
         own = self._network.proxies
@@ -134,14 +134,14 @@ def _checked() -> ssl.SSLContext:
 
 
 def _check(response: requests.Response, url: str, proxies: Mapping[str, str]) -> None:
-    """Raise for what is not the file."""
-    told = f"HTTP {response.status_code} from {public_url(response.url)}"
+    """Raise an error if the response is not the file."""
+    status = f"HTTP {response.status_code} from {public_url(response.url)}"
     if response.status_code in RETRYABLE_STATUSES:
-        raise TransientError(told, retry_after(response.headers.get("Retry-After")))
+        raise TransientError(status, retry_after(response.headers.get("Retry-After")))
     if response.status_code == 407:
         raise _raised(transport_errors.wants_login(url, proxies), url)
     if not succeeded(response):
-        raise FinalError(told, _LOGIN if response.status_code in (401, 403) else None)
+        raise FinalError(status, _LOGIN if response.status_code in (401, 403) else None)
 
 
 def _raised(failure: Failure, url: str) -> Exception:

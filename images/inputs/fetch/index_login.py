@@ -1,9 +1,9 @@
-"""The login of a package index, for its files: uv keeps it to itself when it tells where they are.
+"""Logins of package indexes, for their files: uv locates a file without the login.
 
-Sources: the addresses in uv's environment variables and uv.toml, `UV_INDEX_<NAME>_USERNAME` and
-`_PASSWORD`, and ~/.netrc. A login goes to the very origin that it was given for, as uv and pip have
-it. An index names the hosts of its files: of ~/.netrc these get what is under their own name, and
-over TLS; its `default` is for the hosts of the indexes that somebody here has chosen.
+Sources: the URLs in uv's environment variables and uv.toml, `UV_INDEX_<NAME>_USERNAME` and
+`_PASSWORD`, and ~/.netrc. As with uv and pip, a login goes only to the origin that it was given
+for. The index chooses the hosts of its files: from ~/.netrc these get only what is under their own
+name, over TLS; its `default` is for the hosts of the indexes that the user has chosen.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _NAMED = re.compile(r"([A-Za-z0-9._-]+)=(?=[A-Za-z]+://)")
 
 
 def with_logins(urls: Mapping[Any, str], environ: Mapping[str, str] = os.environ) -> dict[Any, str]:
-    """The same addresses; those of an index with a login get it.
+    """Return URLs, with the login of the index in those that are at its origin.
 
     Args:
-        urls: addresses by anything.
+        urls: URLs, by any key.
         environ: the environment that uv runs with.
     """
     logins = dict(_logins(environ))
@@ -37,7 +37,7 @@ def with_logins(urls: Mapping[Any, str], environ: Mapping[str, str] = os.environ
 
 
 def of_netrc(host: str, environ: Mapping[str, str] = os.environ) -> str | None:
-    """The Authorization header that ~/.netrc has for a host under its own name."""
+    """Return the Authorization header that ~/.netrc has for a host under its own name."""
     found = _netrc(environ).get(host.strip("[]"))
     return session.basic(*found) if found else None
 
@@ -54,7 +54,7 @@ def _with_login(url: str, logins: Mapping[Origin, str]) -> str:
 
 
 def _logins(environ: Mapping[str, str]) -> Iterator[tuple[Origin, str]]:
-    """The logins by where they hold; what comes later counts more, as environment before file."""
+    """Yield logins with their origin; later ones take precedence, as the environment over files."""
     for name, url in [*_in_files(environ), *_in_environment(environ)]:
         prefix = f"UV_INDEX_{re.sub('[^A-Z0-9]', '_', name.upper())}_"
         user, password = (environ.get(f"{prefix}{end}", "") for end in ("USERNAME", "PASSWORD"))
@@ -76,7 +76,7 @@ def _quoted(user: str, password: str) -> str:
 
 
 def _netrc(environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """User names and passwords of ~/.netrc by host; none where it cannot be read, as with uv."""
+    """Return user names and passwords of ~/.netrc by host; none if it cannot be read, as in uv."""
     file = environ.get("NETRC") or Path(environ.get("HOME", "/")) / ".netrc"
     with suppress(OSError, UnicodeError, netrc.NetrcParseError):
         hosts = netrc.netrc(str(file)).hosts

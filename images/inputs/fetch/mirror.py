@@ -1,8 +1,7 @@
-"""Where Debian packages come from: an address that is never written into a lock or an image.
+"""The Debian mirror: URLs that are never written into a lock or an image.
 
-A lock names an archive (`debian` or `debian-security`); this module says where that archive is
-today. The answer comes from the setting, else from the host's own apt sources when the host is
-Debian, else from mmdebstrap's defaults.
+A lock names an archive (`debian` or `debian-security`); its URL is the one of the option, else that
+of the host's own apt sources if the host is Debian, else mmdebstrap's default.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ class Mirror:
     """The roots of Debian's two archives.
 
     Attributes:
-        debian: URL of the directory that holds `dists/bookworm`, without a trailing slash.
-        security: URL of the directory that holds `dists/bookworm-security`.
-        chosen: a person named it. It may then be a snapshot of the past, so the dates in its
-            signed indices are not held against it.
+        debian: URL of the directory that contains `dists/bookworm`, without a trailing slash.
+        security: URL of the directory that contains `dists/bookworm-security`.
+        chosen: whether the user named it. It may then be a snapshot of the past, so its signed
+            indices may have expired.
     """
 
     debian: str
@@ -39,13 +38,13 @@ class Mirror:
     chosen: bool = False
 
     def root(self, archive: str) -> str:
-        """The root URL of `debian` or `debian-security`."""
+        """Return the root URL of `debian` or `debian-security`."""
         return {DEBIAN: self.debian, SECURITY: self.security}[archive]
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One line of apt's sources: the archive's URL, a suite such as `bookworm`, a component."""
+    """A line of apt's sources: the archive's URL, a suite such as `bookworm`, a component."""
 
     url: str
     suite: str
@@ -53,11 +52,11 @@ class Source:
 
 
 def find(setting: str | None = None) -> Mirror:
-    """The mirror to use.
+    """Return the mirror to use.
 
     Args:
-        setting: what a person asked for (`--debian-mirror`): the URL of the `debian` archive when
-            the other one lies beside it, or `debian=URL,debian-security=URL`.
+        setting: the value of `--debian-mirror`: the URL of the `debian` archive if the other one is
+            beside it, or `debian=URL,debian-security=URL`.
 
     Raises:
         UsageError: the setting cannot be understood.
@@ -69,10 +68,10 @@ def find(setting: str | None = None) -> Mirror:
 
 
 def parse(setting: str) -> Mirror:
-    """A mirror from a person's setting.
+    """Return the mirror of a setting.
 
     Raises:
-        UsageError: it is neither of the two forms that `find` tells of.
+        UsageError: it has neither of the two forms that `find` takes.
     """
     if "=" not in setting.partition("://")[0]:
         return Mirror(setting.rstrip("/"), _beside(setting.rstrip("/")), chosen=True)
@@ -83,11 +82,15 @@ def parse(setting: str) -> Mirror:
 
 
 def of_sources(sources: Iterable[Source], codename: str) -> Mirror | None:
-    """The mirror that apt sources of Debian's release `codename` use; None if they have none.
+    """Return the mirror that apt sources of a Debian release use, or None if they have none.
 
     Other vendors publish under the release's name as well, so a URL whose path has a `debian`
-    directory goes before one that has not. A wrong guess cannot do harm: what arrives is checked
-    against the lock, and a lock is made only from signed indices.
+    directory is preferred. A wrong guess does no harm: files are checked against the lock, and a
+    lock is made only from signed indices.
+
+    Args:
+        sources: the lines.
+        codename: the release, e.g. `bookworm`.
     """
     sources = [source for source in sources if source.component == "main"]
     debian = _best((s.url for s in sources if s.suite == codename), DEBIAN)
@@ -101,7 +104,7 @@ def _best(urls: Iterable[str], name: str) -> str | None:
 
 
 def _resolved(url: str) -> str:
-    """A `mirror+file:` list, as Debian's cloud images have it, by the first mirror in it."""
+    """Return the first mirror of a `mirror+file:` list, which Debian's cloud images use."""
     if url.startswith("mirror+file:"):
         try:
             lines = Path(urlsplit(url).path).read_text(encoding="utf-8").split()
@@ -112,7 +115,7 @@ def _resolved(url: str) -> str:
 
 
 def _beside(url: str) -> str:
-    """The security archive next to the archive at `url`: its `debian` directory's sibling."""
+    """Return the URL of the security archive: the sibling of the `debian` directory in `url`."""
     parts = urlsplit(url)
     segments = parts.path.split("/")
     if not _is_url(url) or DEBIAN not in segments:
@@ -133,7 +136,7 @@ def _is_url(text: str) -> bool:
 def _misunderstood(setting: str) -> UsageError:
     return UsageError(
         f"--debian-mirror {session.public_text(setting)}: cannot tell where the two archives are",
-        remedy="give http[s]://HOST/PATH/debian (with debian-security beside it), "
+        remedy="use http[s]://HOST/PATH/debian (with debian-security beside it), "
         "or debian=URL,debian-security=URL",
     )
 
@@ -147,7 +150,7 @@ def _host_codename() -> str:
 
 
 def _host_sources() -> list[Source]:
-    """The host's apt sources, read by apt itself: both file formats, whether updated or not."""
+    """Return the host's apt sources, read by apt itself: it knows both formats of its files."""
     command = [
         "apt-get",
         "indextargets",
@@ -165,7 +168,7 @@ def _host_sources() -> list[Source]:
 
 
 def _default() -> Mirror:
-    """What mmdebstrap would use on this host: it knows Debian's own addresses, we do not."""
+    """Return the mirror that mmdebstrap uses on this host: it knows Debian's own URLs."""
     with tempfile.TemporaryDirectory(prefix="roll-images-") as temporary:
         root = Path(temporary) / "root"
         # Newer versions refuse to simulate chrootless as root, in other modes ordinary users.
@@ -184,7 +187,7 @@ def _default() -> Mirror:
             if error.filename == "mmdebstrap":
                 raise ToolError("mmdebstrap: no such program", remedy=_INSTALL) from None
             raise ToolError(
-                f"mmdebstrap cannot tell its default mirror:\n{done.stderr[-2000:]}",
+                f"mmdebstrap does not report its default mirror:\n{done.stderr[-2000:]}",
                 remedy="name a mirror: --debian-mirror URL",
             ) from error
     found = of_sources(_one_line_sources(text), "bookworm")

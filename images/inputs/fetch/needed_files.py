@@ -1,4 +1,4 @@
-"""The locked files that builds need: which, and where the index and the mirror have them today."""
+"""The locked files that builds need, and the errors for those that are missing."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from images.inputs.lock.deb import Deb
 from images.inputs.lock.distribution import Distribution
 
 Arriving = dict[Artifact, Future[Path]]
-"""Downloads under way, by what they bring."""
+"""Downloads under way, by the file."""
 
 _LONGEST_LIST = 20
 
 
 @dataclass(frozen=True, slots=True)
 class NeededFiles:
-    """Locked files, by whom they are asked of.
+    """Locked files, by their source.
 
     Attributes:
-        distributions: the package index's.
-        debs: the Debian mirror's.
-        base: of an own base; `images.content.custom_base.base_image` brings them, before all
-            others.
+        distributions: those of the package index.
+        debs: those of the Debian mirror.
+        base: those of a custom base, which `images.content.custom_base.base_image` downloads before
+            all others.
     """
 
     distributions: Mapping[Artifact, Distribution]
@@ -36,9 +36,9 @@ class NeededFiles:
 
     @property
     def artifacts(self) -> list[Artifact]:
-        """All files, without repetition: first Debian's, and the heavy ones of each kind first.
+        """All files, without repetition: Debian packages first, then largest first.
 
-        The layers of heavy files take longest, and the base is wanted by all others.
+        Layers of large files take longest, and all other layers need the base.
         """
         every = {**self.debs, **self.distributions}
         ordered = sorted(every, key=lambda file: (file not in self.debs, -file.size, file.filename))
@@ -46,11 +46,11 @@ class NeededFiles:
 
     @property
     def size(self) -> int:
-        """Bytes of all files."""
+        """The total size, in bytes."""
         return sum(file.size for file in self.artifacts)
 
     def only(self, chosen: Iterable[Artifact]) -> NeededFiles:
-        """Those of the files that are among the chosen ones."""
+        """Return those of the files that are among the chosen ones."""
         wanted = set(chosen)
         return NeededFiles(
             {file: item for file, item in self.distributions.items() if file in wanted},
@@ -59,20 +59,20 @@ class NeededFiles:
         )
 
     def absent(self, cache: Path) -> NeededFiles:
-        """Those of the files that the cache does not hold."""
+        """Return those of the files that the cache lacks."""
         return self.only(download_cache.missing(self.artifacts, cache))
 
 
 def not_here(absent: NeededFiles, cache: Path, command: str) -> FetchError:
-    """The error for files that a build without a network lacks; each is named.
+    """Return the error for files that a build without a network lacks; it names each.
 
     Args:
         absent: the files.
         cache: the download cache.
-        command: what brings them.
+        command: the command that fetches them.
 
     Raises:
-        FetchError: own wheels are among them, which no network brings.
+        FetchError: custom wheels are among them, which no network has.
     """
     refuse_custom(absent, cache)
     names = [str(item) for item in absent.debs.values()]
@@ -85,18 +85,24 @@ def not_here(absent: NeededFiles, cache: Path, command: str) -> FetchError:
 
 
 def refuse_custom(absent: NeededFiles, cache: Path) -> None:
-    """Own wheels are brought by a person: the index is not asked for them."""
-    own = [
-        f"{item.own}: {file.filename}" for file, item in absent.distributions.items() if item.own
+    """Raise an error if custom wheels are missing: the user supplies them, not the index.
+
+    Raises:
+        FetchError: they are; it names each.
+    """
+    custom = [
+        f"{item.custom}: {file.filename}"
+        for file, item in absent.distributions.items()
+        if item.custom
     ]
-    if own:
+    if custom:
         from images.inputs.fetch import custom_wheels
 
-        raise custom_wheels.missing(own, cache)
+        raise custom_wheels.missing(custom, cache)
 
 
 def listed(names: Iterable[str]) -> str:
-    """Lines of names for a message; of very many the first ones."""
+    """Return names as lines of a message; if there are very many, the first ones."""
     every = sorted(names)
     shown = every if len(every) <= _LONGEST_LIST else every[:_LONGEST_LIST]
     more = len(every) - len(shown)
@@ -107,7 +113,7 @@ def listed(names: Iterable[str]) -> str:
 
 
 def lost(arriving: Arriving, debs: Mapping[Artifact, Deb], cache: Path) -> BaseException | None:
-    """One error of all failed downloads, after the others have ended: what arrives is kept.
+    """Wait for downloads, so that what arrives is kept, and return one error for all that failed.
 
     Args:
         arriving: the downloads.
@@ -115,15 +121,17 @@ def lost(arriving: Arriving, debs: Mapping[Artifact, Deb], cache: Path) -> BaseE
         cache: the download cache, for the message.
 
     Returns:
-        None when none failed.
+        None if none failed.
     """
     wait(arriving.values())
-    errors = {what: error for what, future in arriving.items() if (error := future.exception())}
+    errors = {file: error for file, future in arriving.items() if (error := future.exception())}
     for error in errors.values():
-        if not isinstance(error, FetchError):  # a full disk, a wrong hash: worse than a lost file
+        if not isinstance(
+            error, FetchError
+        ):  # a full disk or a wrong hash: worse than a missing file
             return error
-    gone = {what: error for what, error in errors.items() if isinstance(error, FetchError)}
-    if packages := [(debs[what], error) for what, error in gone.items() if what in debs]:
+    gone = {file: error for file, error in errors.items() if isinstance(error, FetchError)}
+    if packages := [(debs[file], error) for file, error in gone.items() if file in debs]:
         return deb_files.unavailable(packages, cache)
     return _one(list(gone.values())) if gone else None
 

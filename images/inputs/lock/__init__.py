@@ -1,1 +1,4 @@
-"""Lock files and the two resolvers that write them: uv and apt."""
+"""Locks: their format, the records of locked files, and one module per kind of lock.
+
+Reading a lock needs neither the network nor the resolvers.
+"""

@@ -1,4 +1,4 @@
-"""A file that is known by its hash before it is fetched."""
+"""A locked file, known by its hash before it is fetched."""
 
 from __future__ import annotations
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from images.inputs.lock import deb, sealed_text
+from images.inputs.lock import deb
 from images.inputs.lock.deb import DEBIAN, SECURITY, Deb, Suite
 from images.repository import LOCKS
+from images.util import sha256
 
 PATH = LOCKS / "base-bookworm.txt"
 RENEW = "python build.py lock --base"
@@ -33,7 +34,7 @@ def packages() -> list[str]:
 def inputs_digest() -> str:
     """Return the digest of the lock's inputs, for its seal; hexadecimal SHA-256."""
     suites = [[suite.archive, suite.name, suite.component] for suite in SUITES]
-    return sealed_text.digest_of({"packages": packages(), "suites": suites})
+    return sha256.of_json({"packages": packages(), "suites": suites})
 
 
 def read(path: Path = PATH) -> list[Deb]:

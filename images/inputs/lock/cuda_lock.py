@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from images.errors import LockError
-from images.inputs.compilers import BY_VERSION, Sources
+from images.inputs.compilers import BY_VERSION, CompilerSources
 from images.inputs.lock import base_lock, deb, distribution, sealed_text
 from images.inputs.lock.deb import DEBIAN, Deb, Suite
 from images.inputs.lock.distribution import Distribution
 from images.repository import LOCKS
+from images.util import sha256
 
 RENEW = base_lock.RENEW
 
@@ -34,13 +35,13 @@ class Toolkit:
     wheels: tuple[Distribution, ...]
 
     @property
-    def sources(self) -> Sources:
-        """What this version is put together from."""
+    def sources(self) -> CompilerSources:
+        """The sources of this version, as they are chosen."""
         return BY_VERSION[self.version]
 
     @property
     def header_wheels(self) -> tuple[Distribution, ...]:
-        """Those of `wheels` whose headers are copied, so that no target's may be linked."""
+        """Those of `wheels` whose headers are copied, so that none of a target's may be linked."""
         return tuple(wheel for wheel in self.wheels if wheel.name != self.sources.runtime)
 
 
@@ -53,7 +54,7 @@ def inputs_digest(version: str) -> str:
     """Return the digest of the lock's inputs, for its seal; hexadecimal SHA-256."""
     sources = BY_VERSION[version]
     suites = [[suite.archive, suite.name, suite.component] for suite in SUITES]
-    return sealed_text.digest_of({"suites": suites, "debs": sources.debs, "wheels": sources.wheels})
+    return sha256.of_json({"suites": suites, "debs": sources.debs, "wheels": sources.wheels})
 
 
 def read(version: str, path: Path | None = None) -> Toolkit:

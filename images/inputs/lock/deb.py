@@ -1,7 +1,7 @@
 """Locked Debian packages, and the locks that list them.
 
 A line of a lock: `gcc-12=12.2.0-14+deb12u1 sha256:<hex> <bytes> debian pool/main/…/gcc-12_….deb`.
-It names an archive, never an address: `images.inputs.fetch.mirror` says where that archive is.
+It names an archive, never a URL: `images.inputs.fetch.mirror` locates that archive.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LINE = re.compile(
 
 @dataclass(frozen=True, slots=True, order=True)
 class Deb:
-    """One Debian binary package.
+    """A Debian binary package.
 
     Attributes:
         package: its name, e.g. `gcc-12`.
@@ -49,7 +49,7 @@ class Deb:
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """A part of an archive to choose from, e.g. `debian`, `bookworm-updates`, `main`."""
+    """A component of a suite of an archive, e.g. `main` of `bookworm-updates` of `debian`."""
 
     archive: str
     name: str
@@ -57,16 +57,16 @@ class Suite:
 
 
 def line_of(deb: Deb) -> str:
-    """The line of a lock that stands for `deb`."""
+    """Return the line of a lock for a package."""
     artifact = deb.artifact
     return f"{deb} sha256:{artifact.sha256} {artifact.size} {deb.archive} {deb.path}"
 
 
 def parse_line(line: str) -> Deb:
-    """The package that a line of a lock stands for.
+    """Return the package of a line of a lock.
 
     Raises:
-        ValueError: it is not such a line.
+        ValueError: the line has another form.
     """
     match = _LINE.fullmatch(line)
     if match is None:
@@ -77,16 +77,25 @@ def parse_line(line: str) -> Deb:
 
 
 def seal(debs: Iterable[Deb], inputs: str) -> str:
-    """The text of a lock that lists `debs`, sorted; `inputs` is the digest of what chose them."""
+    """Return the text of a lock that lists packages, sorted.
+
+    Args:
+        debs: the packages.
+        inputs: the digest of the lock's inputs, in hexadecimal.
+    """
     return sealed_text.seal(inputs, [line_of(deb) for deb in sorted(debs)])
 
 
 def read(path: Path, *, inputs: str, remedy: str) -> list[Deb]:
-    """The packages of a lock.
+    """Return the packages of a lock.
+
+    Args:
+        path: the lock.
+        inputs: the digest of the inputs that it must be made from.
+        remedy: the command that renews it, for messages.
 
     Raises:
-        LockError: the lock is missing, edited by hand, or was made from other inputs than those
-            with the digest `inputs`; `remedy` is the command that makes it anew.
+        LockError: the lock is missing, stale, or edited by hand.
     """
     sealed = sealed_text.read(path, remedy=remedy)
     if sealed.inputs != inputs:

@@ -30,14 +30,13 @@ class Distribution:
         name: normalised (PEP 503).
         version: PEP 440.
         artifact: the file.
-        own: where the matrix names it, e.g. `matrix.yaml:70`, if it is a wheel that the package
-            index does not have.
+        custom: of a custom wheel, where the matrix names it, e.g. `matrix.yaml:70`; else "".
     """
 
     name: str
     version: str
     artifact: Artifact
-    own: str = ""
+    custom: str = ""
 
     @property
     def is_wheel(self) -> bool:
@@ -46,7 +45,7 @@ class Distribution:
 
     @property
     def pin(self) -> str:
-        """`name==version`."""
+        """The exact requirement, `name==version`."""
         return f"{self.name}=={self.version}"
 
     @property
@@ -59,13 +58,13 @@ class Distribution:
 
 
 def line_of(distribution: Distribution) -> str:
-    """The line of a lock that stands for a distribution."""
+    """Return the line of a lock for a distribution."""
     file = distribution.artifact
     return f"{distribution.pin} --hash=sha256:{file.sha256}  # {file.filename} {file.size}"
 
 
 def parse_lines(lines: Iterable[str]) -> tuple[Distribution, ...]:
-    """The distributions that a lock's lines stand for.
+    """Return the distributions of lines of a lock.
 
     Raises:
         ValueError: a line has another form.

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from images.inputs.lock import base_lock, deb, sealed_text
+from images.inputs.lock import base_lock, deb
 from images.inputs.lock.deb import Deb
+from images.util import sha256
 
 # Not `lock --base`: newest packages are for those who ask, since they change every image.
 _LOCK = "python build.py lock"
@@ -21,7 +22,7 @@ def inputs_digest(packages: Sequence[str], base_debs: Sequence[Deb]) -> str:
     """
     suites = [[suite.archive, suite.name, suite.component] for suite in base_lock.SUITES]
     base = sorted(package.artifact.sha256 for package in base_debs)
-    return sealed_text.digest_of({"base": base, "packages": sorted(packages), "suites": suites})
+    return sha256.of_json({"base": base, "packages": sorted(packages), "suites": suites})
 
 
 def read(path: Path, packages: Sequence[str], base_debs: Sequence[Deb]) -> list[Deb]:

@@ -10,13 +10,14 @@ from images.errors import LockError
 from images.inputs.lock import base_lock, sealed_text
 from images.inputs.lock.deb import Deb
 from images.repository import LOCKS
+from images.util import sha256
 
 PATH = LOCKS / "python-bookworm.txt"
 RENEW = base_lock.RENEW
 
 _PYTHON = f"python{image_paths.PYTHON}"
 PROGRAM = f"{_PYTHON}-minimal"
-"""The package that holds the program; its version is the interpreter's."""
+"""The package that contains the program; its version is the interpreter's."""
 
 PACKAGES = (
     PROGRAM,
@@ -59,7 +60,7 @@ def inputs_digest(debs: Sequence[Deb]) -> str:
         LockError: the base lacks a package of the interpreter.
     """
     hashes = [deb.artifact.sha256 for deb in packages(debs)]
-    return sealed_text.digest_of({"format": format_numbers.INTERPRETER, "debs": hashes})
+    return sha256.of_json({"format": format_numbers.INTERPRETER, "debs": hashes})
 
 
 def text_of(debs: Sequence[Deb], tree: str) -> str:

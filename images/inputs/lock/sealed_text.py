@@ -1,21 +1,18 @@
-"""The form that every lock shares: a sealed text of one line per artifact.
+"""The format that all locks share: a sealed text with one line per artifact.
 
-The head holds two digests. `inputs` is the digest of what the lock was made from: when it differs
-from what the sources say today, the lock is stale. `content` is the digest of the lines below the
-head: when it differs, somebody edited the lock by hand. Reading a lock needs no network and no uv.
+The head contains two digests. `inputs` is the digest of what the lock was made from: if it differs
+from that of today's inputs, the lock is stale. `content` is the digest of the lines below the head:
+if it differs, somebody edited the lock by hand.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from images.errors import LockError
-from images.util import limits, sha256, untrusted_files
+from images.util import limits, untrusted_files
 
 _TITLE = "# Locked by `build.py lock`. Do not edit: change the inputs and lock again.\n"
 _INPUTS = "# inputs sha256:"
@@ -24,21 +21,20 @@ _CONTENT = "# content sha256:"
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """A lock as it was read: the digest of its inputs and its lines."""
+    """The content of a lock: the digest of its inputs, and its lines."""
 
     path: Path
     inputs: str
     lines: tuple[str, ...]
 
 
-def digest_of(value: Any) -> str:
-    """SHA-256, in hexadecimal, of a JSON-able value in its canonical form."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def seal(inputs: str, lines: list[str]) -> str:
-    """The text of a lock whose inputs have the digest `inputs` (hexadecimal)."""
+    """Return the text of a lock.
+
+    Args:
+        inputs: the digest of its inputs, in hexadecimal.
+        lines: its lines, in order.
+    """
     body = "".join(f"{line}\n" for line in lines)
     content = hashlib.sha256(body.encode()).hexdigest()
     return f"{_TITLE}{_INPUTS}{inputs}\n{_CONTENT}{content}\n{body}"
@@ -47,12 +43,15 @@ def seal(inputs: str, lines: list[str]) -> str:
 def read(path: Path, *, remedy: str) -> Sealed:
     """Read a lock and check its seal.
 
+    Args:
+        path: the lock.
+        remedy: the command that renews it, for messages.
+
     Raises:
-        LockError: the lock is missing, has no head, or was edited by hand; `remedy` is the
-            command that makes it anew.
+        LockError: the lock is missing, has no head, or was edited by hand.
     """
     try:
-        # Not as text: line ends are part of what is sealed.
+        # As bytes: line ends are part of what is sealed.
         text = untrusted_files.whole(path, limits.LIST).decode()
     except FileNotFoundError:
         raise LockError(f"{path}: no such lock", remedy=remedy) from None
@@ -72,19 +71,3 @@ def read(path: Path, *, remedy: str) -> Sealed:
             f"{path}: edited by hand: its lines do not have the digest in its head", remedy=remedy
         )
     return Sealed(path, inputs_line[len(_INPUTS) :], tuple(body.splitlines()))
-
-
-def write(path: Path, text: str) -> None:
-    """Put a lock in its place whole: an interruption leaves the old one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        new.write_text(text, encoding="utf-8")
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
-
-
-def digest_of_file(path: Path) -> str:
-    """SHA-256, in hexadecimal, of a lock that was read before."""
-    return sha256.of_file(path)

@@ -1,4 +1,4 @@
-"""A target's lock: the one file that each distribution of its image installs from.
+"""The lock of a target: which file each distribution of its image is installed from.
 
 `images/locks/<target>.txt` is a requirements file that pip and uv can read, one line a
 distribution:
@@ -6,8 +6,7 @@ distribution:
     torch==2.8.0 --hash=sha256:<hex>  # torch-2.8.0-cp311-cp311-manylinux_2_28_x86_64.whl 888063640
 
 What an sdist's build needs is locked in the same file, in lines that pip and uv take for comments
-(`# build setuptools==…`). No index is named, so the same lock works with any mirror. Reading it
-needs no network and no uv.
+(`# build setuptools==…`).
 """
 
 from __future__ import annotations
@@ -21,9 +20,10 @@ from images.errors import LockError
 from images.inputs.lock import sealed_text
 from images.inputs.lock.distribution import Distribution, line_of, parse_lines
 from images.inputs.matrix.conflict_rules import Rule
+from images.util import sha256
 
 if TYPE_CHECKING:
-    from images.inputs.matrix.matrix import Matrix, Target
+    from images.inputs.matrix.records import Matrix, Target
 
 
 _BUILD = "# build "
@@ -31,16 +31,16 @@ _BUILD = "# build "
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """What a target's lock holds.
+    """The content of a target's lock, with what the matrix adds to it.
 
     Attributes:
         distributions: what is installed in the image, sorted by name.
-        build: what sdists are built with, sorted by name; not in the image for that.
-        misrecorded: names of distributions whose RECORD is known to be wrong. The matrix says so;
-            the file of a lock does not depend on it.
-        added: names of distributions that a flavour adds to its engine's.
-        compiled: names of the sdists that have C sources, as the matrix says.
-        conflicts: who wins where two distributions bring one file, as the matrix says.
+        build: the requirements of building the sdists, sorted by name; not installed in the image.
+        misrecorded: names of distributions whose RECORD is known to be wrong. They come from the
+            matrix; the file of a lock does not depend on them.
+        added: names of distributions that a flavour adds to those of its engine.
+        compiled: names of the sdists that have C sources, from the matrix.
+        conflicts: which distribution wins where two contain the same file, from the matrix.
     """
 
     distributions: tuple[Distribution, ...]
@@ -51,25 +51,23 @@ class Lock:
     conflicts: tuple[Rule, ...] = ()
 
     def of_engine(self) -> tuple[Distribution, ...]:
-        """The distributions of the engine: all of a plain target's."""
+        """Return the distributions of the engine: all of them for a plain target."""
         return tuple(item for item in self.distributions if item.name not in self.added)
 
     def of_flavour(self) -> tuple[Distribution, ...]:
-        """The distributions that a flavour adds."""
+        """Return the distributions that a flavour adds."""
         return tuple(item for item in self.distributions if item.name in self.added)
 
 
 def inputs_of(target: Target, engine: str = "") -> str:
-    """The digest of all that a target's lock is made from.
+    """Return the digest of a lock's inputs, for its seal.
 
     Args:
         target: the target.
-        engine: of a flavour, the digest of what its engine's lock lists.
+        engine: for a flavour, the digest of the lines of its engine's lock.
     """
     on = {"engine": engine} if engine else {}
-    return sealed_text.digest_of(
-        {"format": format_numbers.TARGET_LOCK, **target.resolve_inputs(), **on}
-    )
+    return sha256.of_json({"format": format_numbers.TARGET_LOCK, **target.resolve_inputs(), **on})
 
 
 def text_of(
@@ -78,20 +76,20 @@ def text_of(
     installed: Iterable[Distribution],
     build: Iterable[Distribution],
 ) -> str:
-    """The text of a target's lock.
+    """Return the text of a target's lock.
 
     Args:
         target: the target.
-        engine: of a flavour, its engine's lock.
-        installed: what the image gets, sorted by name.
-        build: what sdists are built with, sorted by name.
+        engine: for a flavour, its engine's lock.
+        installed: the distributions of the image, sorted by name.
+        build: the requirements of building its sdists, sorted by name.
     """
     lines = [line_of(item) for item in installed] + [_BUILD + line_of(item) for item in build]
     return sealed_text.seal(inputs_of(target, _digest(engine)), lines)
 
 
 def is_current(matrix: Matrix, target: Target) -> bool:
-    """Whether a target's lock is there, whole, and made from what the matrix says."""
+    """Return whether a target's lock exists, is intact, and was made from the current matrix."""
     try:
         read(matrix, target)
     except LockError:
@@ -100,11 +98,11 @@ def is_current(matrix: Matrix, target: Target) -> bool:
 
 
 def read(matrix: Matrix, target: Target) -> Lock:
-    """A target's lock.
+    """Return a target's lock.
 
     Raises:
         LockError: the lock is missing, stale or was edited by hand; the error names the command
-            that mends it.
+            that renews it.
     """
     path = matrix.lock_path(target.id)
     remedy = f"python build.py lock --target {target.id}"
@@ -134,10 +132,10 @@ def read(matrix: Matrix, target: Target) -> Lock:
 
 
 def engine_of(matrix: Matrix, target: Target) -> Lock | None:
-    """The lock of a flavour's engine; None of a plain target.
+    """Return the lock of a flavour's engine, or None for a plain target.
 
     Raises:
-        LockError: as `read`; the error names the command that makes both locks.
+        LockError: as `read`; the error names the command that renews both locks.
     """
     if not target.engine:
         return None
@@ -151,15 +149,20 @@ def engine_of(matrix: Matrix, target: Target) -> Lock | None:
 def _with_places(
     distributions: tuple[Distribution, ...], target: Target
 ) -> tuple[Distribution, ...]:
-    """Each own wheel with where the matrix names it; nothing is copied where there is none."""
+    """Return the distributions, with the lines of the matrix that name custom wheels.
+
+    Most targets have no custom wheel: theirs are returned as they are, without a copy.
+    """
     if not target.wheels:
         return distributions
     places = {wheel.sha256: wheel.place for wheel in target.wheels}
-    return tuple(replace(item, own=places.get(item.artifact.sha256, "")) for item in distributions)
+    return tuple(
+        replace(item, custom=places.get(item.artifact.sha256, "")) for item in distributions
+    )
 
 
 def _added(distributions: Iterable[Distribution], engine: Lock | None) -> frozenset[str]:
-    """The names of a flavour's distributions that its engine does not have."""
+    """Return the names of a flavour's distributions that its engine does not have."""
     if engine is None:
         return frozenset()
     names = {item.name for item in engine.distributions}
@@ -167,8 +170,8 @@ def _added(distributions: Iterable[Distribution], engine: Lock | None) -> frozen
 
 
 def _digest(engine: Lock | None) -> str:
-    """The digest of what an engine's lock lists; "" of none."""
+    """Return the digest of the lines of an engine's lock; "" if there is none."""
     if engine is None:
         return ""
     lines = [line_of(item) for item in (*engine.distributions, *engine.build)]
-    return sealed_text.digest_of(lines)
+    return sha256.of_json(lines)

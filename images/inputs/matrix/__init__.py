@@ -1,1 +1,1 @@
-"""matrix.yaml to `Target` records."""
+"""matrix.yaml as `Target` records."""

@@ -1,7 +1,7 @@
-"""Where an own base is: `REGISTRY/REPOSITORY[:TAG]@sha256:…` or `oci:DIRECTORY[:TAG]@sha256:…`.
+"""References of custom bases: `REGISTRY/REPOSITORY[:TAG]@sha256:…`, `oci:DIRECTORY[:TAG]@sha256:…`.
 
-The forms of `FROM` in a Dockerfile and of containers/image's `oci:` transport. The digest is what
-counts: of a manifest, or of an index that has one for linux/amd64. A tag only helps people.
+The forms of `FROM` in a Dockerfile and of containers/image's `oci:` transport. Only the digest is
+used: that of a manifest, or of an index with one for linux/amd64. A tag is for the reader.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _LAYOUT = "oci:"
 
 @dataclass(frozen=True, slots=True)
 class BaseReference:
-    """An image by its digest, and where it is.
+    """An image by its digest, with its location.
 
     Attributes:
-        name: as it was written, without the digest.
+        name: the reference as written, without the digest.
         digest: `sha256:…`.
-        repository: where it is in a registry; None if it is in a layout.
-        layout: the directory of the OCI layout, as it was written; "" if it is in a registry.
+        repository: its repository in a registry; None if it is in an OCI layout.
+        layout: the directory of the OCI layout, as written; "" if it is in a registry.
     """
 
     name: str
@@ -37,20 +37,20 @@ class BaseReference:
         return f"{self.name}@{self.digest}"
 
     def directory(self, matrix: Path) -> Path:
-        """The layout's directory: a relative one starts where the matrix file is."""
+        """Return the layout's directory; a relative one is relative to the matrix file."""
         return matrix.parent / self.layout
 
 
 def parse(text: str) -> BaseReference:
-    """The reference that a text stands for.
+    """Parse a reference.
 
     Raises:
-        UsageError: it is none; the message says what is wrong, and how its digest is found.
+        UsageError: the text is not a reference; the message tells how to find the digest.
     """
     name, at, digest = text.partition("@")
     if not at:
         raise UsageError(
-            f"{text!r} names no digest: what a tag stands for changes, and the image with it",
+            f"{text!r} names no digest: a tag may move to another image",
             remedy=f"write {text}@sha256:…, with the digest that this prints: "
             f"skopeo inspect --format '{{{{.Digest}}}}' {_transport(text)}",
         )
@@ -68,7 +68,7 @@ def parse(text: str) -> BaseReference:
 
 
 def wrong(text: str) -> str | None:
-    """What is wrong with a text that should be a reference, in one line, or None."""
+    """Check a reference; return its fault in one line, or None."""
     try:
         parse(text)
     except UsageError as error:

@@ -1,23 +1,22 @@
-"""Who wins where two distributions bring one file: the entries of `conflicts:` in the matrix."""
+"""The entries of `conflicts:` in the matrix: which of two files at the same path is used."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 THE_IMAGE = "the image"
-"""Who brings the files that are the image's own; no distribution can have that name."""
+"""The owner of the image's own files; no distribution can have that name."""
 
 
 class Rule(NamedTuple):
     """An entry of `conflicts:` in the matrix.
 
     Attributes:
-        path: of the file that does not count, absolute in the image; `*` stands for any
-            characters, `/` among them.
-        winner: the distribution whose file counts, or `THE_IMAGE`.
-        over: the distribution whose file does not.
+        path: of the file, absolute in the image; `*` stands for any characters, including `/`.
+        winner: the distribution whose file is used, or `THE_IMAGE`.
+        over: the distribution whose file is left out.
         why: the reason.
-        place: where the matrix has it, e.g. `matrix.yaml:70`.
+        place: its line in the matrix, e.g. `matrix.yaml:70`.
     """
 
     path: str

@@ -1,4 +1,4 @@
-"""The entries that defaults and rows share, each with its reason and the targets that it is for."""
+"""The entries of defaults, rows and flavours, each with its reason and the rows it applies to."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from images.inputs.matrix import rules as check
+from images.inputs.matrix import rules
 from images.inputs.matrix.yaml_nodes import Node, Scalar
 from images.inputs.matrix.yaml_table import Table
 from images.util.suggest import nearest
@@ -26,9 +26,9 @@ KEYS = (
 )
 
 LOCKED = "locked"
-"""In an override of a flavour, the placeholder of the version that the engine's lock has."""
+"""In an override of a flavour, the placeholder of the version in the engine's lock."""
 
-# What an entry is checked with before any row is known: valid versions give a valid text.
+# The values of placeholders for checks before any row is known: valid versions make valid text.
 _SAMPLE = {"sglang": "0.5.2", "torch": "2.8.0", "cuda": "12.8", "cuda_major": "12"}
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_]+)\}")
 _WHEN = ("sglang", "cuda")
@@ -41,10 +41,11 @@ class Entry(NamedTuple):
         name: of the variable, package or file; of a conflict, the path; "" for a requirement.
         value: the text, with placeholders; of a package's date, the date; of a wheel, its SHA-256;
             of a conflict, the winner.
-        build: for an sdist, what its build sees; for a conflict, whom the winner wins over.
+        build: of an sdist, the requirements of its build; of a conflict, the loser.
         why: the reason.
-        when: a specifier for the row's SGLang version and one for its CUDA version; "" is any.
-        line: where it is.
+        when: a specifier of the row's SGLang version and one of its CUDA version; "" is any.
+        line: its line in the file.
+        compiled: of an sdist, whether it has C sources.
     """
 
     name: str
@@ -55,22 +56,22 @@ class Entry(NamedTuple):
     line: int
     compiled: bool = False
 
-    def holds(self, versions: Mapping[str, str]) -> bool:
-        """Whether the entry is for a row of these versions."""
+    def applies_to(self, versions: Mapping[str, str]) -> bool:
+        """Return whether the entry applies to a row of these versions."""
         if self.when == ("", ""):
             return True
         pairs = zip(self.when, (versions["sglang"], versions["cuda"]), strict=True)
-        return all(not spec or check.matches(spec, version) for spec, version in pairs)
+        return all(not spec or rules.matches(spec, version) for spec, version in pairs)
 
     def filled(self, versions: Mapping[str, str]) -> str:
-        """The value with the row's versions in it; `{locked}` is for the lock to fill in."""
+        """Return the value with a row's versions filled in; `{locked}` stays, for the resolver."""
         if "{" not in self.value:
             return self.value
         return _PLACEHOLDER.sub(lambda found: versions.get(found[1], found[0]), self.value)
 
 
 class Entries(NamedTuple):
-    """All that defaults, one row or one flavour say."""
+    """All entries of the defaults, of one row or of one flavour."""
 
     requirements: tuple[Entry, ...]
     constraints: tuple[Entry, ...]
@@ -107,29 +108,29 @@ def _pin(
     node: Node, what: str, parent: Table, *, plain: bool = False, locked: bool = False
 ) -> Entry:
     if plain and isinstance(node, Scalar) and not node.null:
-        value = _template(node.text, check.requirement, parent, node.line)
+        value = _template(node.text, rules.requirement, parent, node.line)
         return Entry("", value, (), "", ("", ""), node.line)
     table = Table(node, what, ("pin", "why", *_WHEN), parent.faults)
     value = table.text("pin")
     if value:
         sample = {**_SAMPLE, LOCKED: "1.0"} if locked else _SAMPLE
-        value = _template(value, check.requirement, table, table.line_of("pin"), sample)
+        value = _template(value, rules.requirement, table, table.line_of("pin"), sample)
     why = table.text("why", required=not plain)
     return Entry("", value, (), why, _when(table), table.line)
 
 
 def _sdist(name: str, node: Node, parent: Table) -> Entry:
-    if wrong := check.package_name(name):
+    if wrong := rules.package_name(name):
         parent.faults.add(node.line, f"sdists: {wrong}")
     table = Table(node, f"the sdist {name!r}", ("build", "compiled", "why", *_WHEN), parent.faults)
-    build = table.texts("build", check.exact)
+    build = table.texts("build", rules.exact)
     table.get("build")
-    compiled = table.text("compiled", check.flag, required=False) == "true"
+    compiled = table.text("compiled", rules.flag, required=False) == "true"
     return Entry(name, "", build, table.text("why"), _when(table), table.line, compiled)
 
 
 def _named(name: str, node: Node, parent: Table) -> Entry:
-    if wrong := check.package_name(name):
+    if wrong := rules.package_name(name):
         parent.faults.add(node.line, f"misrecorded: {wrong}")
     table = Table(node, f"the misrecorded {name!r}", ("why", *_WHEN), parent.faults)
     return Entry(name, "", (), table.text("why"), _when(table), table.line)
@@ -137,11 +138,11 @@ def _named(name: str, node: Node, parent: Table) -> Entry:
 
 def _env(node: Node, parent: Table) -> Entry:
     table = Table(node, "an env default", ("name", "value", "why", *_WHEN), parent.faults)
-    name = table.text("name", lambda text: check.env(text, ""))
+    name = table.text("name", lambda text: rules.env(text, ""))
     value = table.text("value", empty=True)
     if name and value:
         line = table.line_of("value")
-        value = _template(value, lambda text: check.env(name, text), table, line)
+        value = _template(value, lambda text: rules.env(name, text), table, line)
     return Entry(name, value, (), table.text("why"), _when(table), table.line)
 
 
@@ -150,30 +151,30 @@ def _exclude_newer(parent: Table) -> tuple[str, str]:
     if node is None:
         return "", ""
     table = Table(node, "exclude_newer", ("date", "why"), parent.faults)
-    date = table.text("date", lambda text: check.cut_off(text)[0])
-    return check.cut_off(date)[1], table.text("why")
+    date = table.text("date", lambda text: rules.cut_off(text)[0])
+    return rules.cut_off(date)[1], table.text("why")
 
 
 def _package_date(name: str, node: Node, parent: Table) -> Entry:
-    if wrong := check.package_name(name):
+    if wrong := rules.package_name(name):
         parent.faults.add(node.line, f"exclude_newer_package: {wrong}")
     table = Table(node, f"the date of {name!r}", ("date", "why", *_WHEN), parent.faults)
-    date = check.cut_off(table.text("date", lambda text: check.cut_off(text)[0]))[1]
+    date = rules.cut_off(table.text("date", lambda text: rules.cut_off(text)[0]))[1]
     return Entry(name, date, (), table.text("why"), _when(table), table.line)
 
 
 def _wheel(node: Node, parent: Table) -> Entry:
-    table = Table(node, "an own wheel", ("file", "sha256", "why", *_WHEN), parent.faults)
-    file = table.text("file", check.wheel_file)
-    digest = table.text("sha256", check.sha256)
+    table = Table(node, "a custom wheel", ("file", "sha256", "why", *_WHEN), parent.faults)
+    file = table.text("file", rules.wheel_file)
+    digest = table.text("sha256", rules.sha256)
     return Entry(file, digest, (), table.text("why"), _when(table), table.line)
 
 
 def _conflict(node: Node, parent: Table) -> Entry:
     table = Table(node, "a conflict", ("path", "winner", "over", "why", *_WHEN), parent.faults)
-    path = table.text("path", check.image_path)
-    winner = table.text("winner", check.winner)
-    over = table.text("over", check.package_name)
+    path = table.text("path", rules.image_path)
+    winner = table.text("winner", rules.winner)
+    over = table.text("over", rules.package_name)
     if winner and winner == over:
         table.fault("over", f"{over!r} cannot win over itself")
     return Entry(path, winner, (over,), table.text("why"), _when(table), table.line)
@@ -184,12 +185,12 @@ def _budget(parent: Table) -> tuple[int, str]:
     if node is None:
         return 0, ""
     table = Table(node, "budget", ("size", "why"), parent.faults)
-    size = table.text("size", lambda text: check.budget(text)[0])
-    return check.budget(size)[1], table.text("why")
+    size = table.text("size", lambda text: rules.budget(text)[0])
+    return rules.budget(size)[1], table.text("why")
 
 
 def _when(table: Table) -> tuple[str, str]:
-    sglang, cuda = (table.text(key, check.specifier, required=False) for key in _WHEN)
+    sglang, cuda = (table.text(key, rules.specifier, required=False) for key in _WHEN)
     return sglang, cuda
 
 
@@ -200,7 +201,7 @@ def _template(
     line: int,
     sample: Mapping[str, str] = _SAMPLE,
 ) -> str:
-    """The template when it gives an acceptable text, or "" with the fault noted."""
+    """Return a template if its filled-in text passes the rule, else "" with the fault noted."""
     unknown = [name for name in _PLACEHOLDER.findall(text) if name not in sample]
     for name in unknown:
         message = f"unknown placeholder '{{{name}}}'{nearest(name, sample)}"

@@ -1,16 +1,15 @@
-"""The flavours of matrix.yaml: what `torch280-sglang052-roll` has beyond `torch280-sglang052`.
+"""The flavours of matrix.yaml: the difference of `torch280-sglang052-roll` to `torch280-sglang052`.
 
-A flavour is a second lock above the same engine: it keeps the locked file of every distribution of
-the plain target, except those that its overrides name. Its date is therefore one of its own: it
-decides about what the flavour adds, and about nothing of the engine.
+A flavour is a second lock for the same engine: it keeps the locked file of each distribution of the
+plain target, except those that its overrides name. Its date therefore applies only to what the
+flavour adds.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from images.inputs.matrix import entries
-from images.inputs.matrix import rules as check
+from images.inputs.matrix import entries, rules
 from images.inputs.matrix.entries import Entries
 from images.inputs.matrix.yaml_table import Table
 from images.util.suggest import nearest
@@ -22,7 +21,7 @@ class Flavour(NamedTuple):
     """One entry of `flavours`.
 
     Attributes:
-        name: what the ids of its targets end in.
+        name: the suffix of the ids of its targets.
         own: its entries, which follow those of the defaults and of the row.
         debian: the names of the Debian packages that it adds, sorted.
     """
@@ -33,22 +32,22 @@ class Flavour(NamedTuple):
 
 
 def read(top: Table) -> dict[str, Flavour]:
-    """Read and check the flavours that the file defines, by name."""
+    """Read and check the flavours that the file defines; return them by name."""
     return {name: _flavour(name, top) for name in top.mapping("flavours")}
 
 
 def _flavour(name: str, top: Table) -> Flavour:
     node = top.mapping("flavours")[name]
-    if wrong := check.flavour(name):
+    if wrong := rules.flavour(name):
         top.faults.add(node.line, f"flavours: {wrong}")
-    table = Table(node, f"the flavour {name!r}", _KEYS, top.faults, check.other_platform)
+    table = Table(node, f"the flavour {name!r}", _KEYS, top.faults, rules.other_platform)
     table.text("why")
-    debian = table.texts("debian", check.debian_package)
+    debian = table.texts("debian", rules.debian_package)
     return Flavour(name, entries.read(table, flavour=True), tuple(sorted(set(debian))))
 
 
 def named(table: Table, flavours: dict[str, Flavour]) -> list[Flavour] | None:
-    """The flavours that defaults or a row name; None where they name none at all."""
+    """Return the flavours that defaults or a row name, or None if they have no such key."""
     if "flavours" not in table:
         return None
 

@@ -1,4 +1,4 @@
-"""From the nodes of matrix.yaml to Target records: joins defaults and rows, notes every fault."""
+"""Makes Target records of the nodes of matrix.yaml: merges defaults and rows, notes all faults."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from images.inputs import compilers
-from images.inputs.matrix import base_reference
+from images.inputs.matrix import base_reference, rules, support
 from images.inputs.matrix import entries as matrix_entries
 from images.inputs.matrix import flavours as matrix_flavours
-from images.inputs.matrix import rules as check
 from images.inputs.matrix.conflict_rules import Rule
 from images.inputs.matrix.entries import Entries, Entry
 from images.inputs.matrix.flavours import Flavour
-from images.inputs.matrix.target import (
+from images.inputs.matrix.records import (
     Budget,
+    CustomWheel,
     EnvDefault,
-    OwnWheel,
     PackageDate,
     Pin,
     Sdist,
@@ -35,7 +34,7 @@ _ROW = ("id", "sglang", "torch", "cuda", "base", "flavours", *matrix_entries.KEY
 
 
 class _Row(NamedTuple):
-    """A row before the defaults are joined in; a value with a fault is ""."""
+    """A row before the defaults are merged in; a value with a fault is ""."""
 
     id: str
     sglang: str
@@ -48,7 +47,7 @@ class _Row(NamedTuple):
 
     @property
     def complete(self) -> bool:
-        """Whether all versions are there and valid."""
+        """Whether all versions are present and valid."""
         return bool(self.sglang and self.torch and self.cuda)
 
     @property
@@ -64,24 +63,24 @@ class _Row(NamedTuple):
 
 
 class Document:
-    """A whole matrix file; its values are to be used only when no fault was noted."""
+    """A whole matrix file; its values are valid only if no fault was noted."""
 
     def __init__(self, root: Node, path: Path, runtime_versions: Path, faults: Faults) -> None:
-        top = Table(root, "the file", _TOP, faults, check.other_platform)
+        top = Table(root, "the file", _TOP, faults, rules.other_platform)
         self._faults = faults
         self._name = path.name
-        top.text("platform", check.platform)
+        top.text("platform", rules.platform)
         self.toolkits = _toolkits(top)
         self.python = top.text("python")
         self.suite, self.base = _base(top, required=True)
         self._platform_tag = _platform_tag(top, self.python)
         self.locks = Path(os.path.normpath(path.parent / _locks(top)))
         node = top.get("defaults", required=False) or Mapping({}, {}, top.line)
-        defaults = Table(node, "defaults", _DEFAULTS, faults, check.other_platform)
+        defaults = Table(node, "defaults", _DEFAULTS, faults, rules.other_platform)
         self._shared = matrix_entries.read(defaults)
         self._flavours = matrix_flavours.read(top)
         self._shared_flavours = matrix_flavours.named(defaults, self._flavours) or []
-        self._dependencies = defaults.text("dependencies", check.flag, required=False) != "false"
+        self._dependencies = defaults.text("dependencies", rules.flag, required=False) != "false"
         rows = [self._row(node) for node in top.items("targets")]
         if not rows and top.get("targets") is not None:
             top.fault("targets", "there are none")
@@ -95,13 +94,13 @@ class Document:
         )
 
     def _row(self, node: Node) -> _Row:
-        table = Table(node, "a target", _ROW, self._faults, check.other_platform)
+        table = Table(node, "a target", _ROW, self._faults, rules.other_platform)
         flavours = matrix_flavours.named(table, self._flavours)
         return _Row(
-            id=table.text("id", check.other_platform),
-            sglang=table.text("sglang", check.version),
-            torch=table.text("torch", check.version),
-            cuda=table.text("cuda", check.cuda),
+            id=table.text("id", rules.other_platform),
+            sglang=table.text("sglang", rules.version),
+            torch=table.text("torch", rules.version),
+            cuda=table.text("cuda", rules.cuda),
             own=matrix_entries.read(table),
             base=_base(table, required=False),
             flavours=self._shared_flavours if flavours is None else flavours,
@@ -117,14 +116,14 @@ class Document:
                 first[row.id] = row.table.line_of("id")
             if not (row.id and row.sglang and row.torch):
                 continue
-            expected = check.target_id(row.torch, row.sglang)
+            expected = rules.target_id(row.torch, row.sglang)
             if row.id != expected:
                 versions = f"torch {row.torch} and sglang {row.sglang}"
                 message = f"{row.id!r} does not follow from {versions}: it must be {expected!r}"
                 row.table.fault("id", message)
 
     def _check_runtime(self, rows: list[_Row], table: Path) -> None:
-        wrong, refused = check.runtime_support(table, [row.sglang for row in rows if row.sglang])
+        wrong, refused = support.runtime_support(table, [row.sglang for row in rows if row.sglang])
         if wrong:
             self._faults.add(0, wrong)
         for row in rows:
@@ -133,15 +132,15 @@ class Document:
 
     def _check_cuda(self, row: _Row) -> None:
         # Only the id that follows from the versions may name a file.
-        lock = self.locks / f"{check.target_id(row.torch, row.sglang)}.txt"
-        built, source = check.torch_cuda(row.torch, lock)
+        lock = self.locks / f"{rules.target_id(row.torch, row.sglang)}.txt"
+        built, source = support.torch_cuda(row.torch, lock)
         if built and built != row.cuda:
             message = f"torch {row.torch} is built for CUDA {built} ({source}), not {row.cuda}"
             row.table.fault("cuda", message)
         compiler = self.toolkits.get(row.versions["cuda_major"])
         if compiler is None:
             row.table.fault("cuda", f"no compiler: `toolkit` has none for CUDA {row.cuda}")
-        elif wrong := check.compiler_serves(compiler, row.cuda):
+        elif wrong := support.compiler_serves(compiler, row.cuda):
             row.table.fault("cuda", wrong)
 
     def _target(self, row: _Row, flavour: Flavour | None) -> Target:
@@ -184,7 +183,8 @@ class Document:
             debian=flavour.debian if flavour else (),
             package_dates=tuple(PackageDate(e.name, e.value, e.why) for e in sorted(dates)),
             wheels=tuple(
-                OwnWheel(e.name, e.value, e.why, f"{self._name}:{e.line}") for e in sorted(wheels)
+                CustomWheel(e.name, e.value, e.why, f"{self._name}:{e.line}")
+                for e in sorted(wheels)
             ),
             conflicts=tuple(
                 Rule(e.name, e.value, e.build[0], e.why, f"{self._name}:{e.line}")
@@ -193,7 +193,7 @@ class Document:
         )
 
     def _date(self, row: _Row, flavour: Flavour | None) -> tuple[str, str]:
-        """The cut-off date and its reason: the flavour's, else the row's, else the shared one."""
+        """Return the date and its reason: of the flavour, else the row, else the defaults."""
         if flavour and flavour.own.exclude_newer[0]:
             return flavour.own.exclude_newer
         if "exclude_newer" in row.table:
@@ -203,7 +203,7 @@ class Document:
         return self._shared.exclude_newer
 
     def _budget(self, row: _Row, flavour: Flavour | None) -> Budget | None:
-        """What an image may weigh: a flavour's budget comes on top of its row's."""
+        """Return the budget of an image: that of its row, plus that of its flavour."""
         size, why = row.own.budget if "budget" in row.table else self._shared.budget
         if flavour and size:
             more, its_why = flavour.own.budget
@@ -211,13 +211,13 @@ class Document:
         return Budget(size, why) if size else None
 
     def _pick_by_name(self, row: _Row, *levels: Iterable[Entry]) -> list[Entry]:
-        """The entries for a row, where a later level's replaces an earlier one's of that name."""
+        """Return the entries for a row; a later level's replaces an earlier one's of that name."""
         picked: dict[str, Entry] = {}
         versions = row.versions
         for entries in levels:
             here: dict[str, Entry] = {}
             for entry in entries:
-                if not entry.holds(versions):
+                if not entry.applies_to(versions):
                     continue
                 if entry.name and entry.name in here:
                     first = f"first on line {here[entry.name].line}"
@@ -229,9 +229,9 @@ class Document:
 
 
 def _pick(row: _Row, *levels: Iterable[Entry]) -> list[Entry]:
-    """The entries for a row, of one level after the other."""
+    """Return the entries for a row, one level after the other."""
     versions = row.versions
-    return [entry for entries in levels for entry in entries if entry.holds(versions)]
+    return [entry for entries in levels for entry in entries if entry.applies_to(versions)]
 
 
 def _pins(entries: Iterable[Entry], versions: dict[str, str]) -> tuple[Pin, ...]:
@@ -246,20 +246,20 @@ def _locks(top: Table) -> str:
 
 
 def _toolkits(top: Table) -> dict[str, str]:
-    """The compilers' versions by CUDA major version; one with a fault is ""."""
+    """Return the versions of the compilers by CUDA major version; one with a fault is ""."""
     node = top.get("toolkit")
     if node is None:
         return {}
-    table = Table(node, "toolkit", compilers.majors(), top.faults, check.other_platform)
+    table = Table(node, "toolkit", compilers.majors(), top.faults, rules.other_platform)
     return {
-        major: table.text(major, partial(check.compiler, major))
+        major: table.text(major, partial(rules.compiler, major))
         for major in compilers.majors()
         if major in table
     }
 
 
 def _base(table: Table, *, required: bool) -> tuple[str, str]:
-    """The suite and the own base, of which there is one, that the file or a row asks for."""
+    """Return the suite or the custom base of the file or a row; the other one is ""."""
     node = table.get("base", required=required)
     if node is None:
         return "", ""
@@ -272,14 +272,14 @@ def _base(table: Table, *, required: bool) -> tuple[str, str]:
 
 
 def _suite(text: str) -> str | None:
-    if text in check.SUITES:
+    if text in rules.SUITES:
         return None
-    return f"{text!r} is not one of {', '.join(check.SUITES)}{nearest(text, check.SUITES)}"
+    return f"{text!r} is not one of {', '.join(rules.SUITES)}{nearest(text, rules.SUITES)}"
 
 
 def _platform_tag(top: Table, python: str) -> str:
-    """What wheels are locked for: an own base changes nothing of it, and is held against them."""
-    ((suite, (its_python, platform_tag)),) = check.SUITES.items()
+    """Return the platform that wheels are locked for; a custom base is checked against them."""
+    ((suite, (its_python, platform_tag)),) = rules.SUITES.items()
     if python not in ("", its_python):
         top.fault("python", f"{python!r} is not supported: {suite} has {its_python}")
     return platform_tag

@@ -1,36 +1,22 @@
-"""The rules for values in matrix.yaml: each takes text and returns what is wrong with it, or None.
+"""The rules for values in matrix.yaml: each takes text and returns its fault as a message, or None.
 
-The common forms of versions, requirements and specifiers are known by their shape, as `packaging`'s
-parsers take longer to import than the whole file takes to load; whatever else is written goes to
-`packaging`, which has the last word.
+The common forms of versions, requirements and specifiers are matched here, since `packaging`'s
+parsers take longer to import than the whole file takes to load; any other form goes to `packaging`,
+which decides. (roll_runtime compares versions by itself as well: it may import nothing else.)
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from datetime import datetime, timezone
 from functools import cache
-from pathlib import Path
-from typing import Any
 
 from images.inputs import compilers
 from images.inputs.matrix.conflict_rules import THE_IMAGE
 from images.util import suggest, units
 
-# A Debian suite gives the minor version of Python and, by its glibc, the wheels that fit.
+# A Debian suite determines the minor version of Python and, by its glibc, the wheels that fit.
 SUITES = {"bookworm": ("3.11", "x86_64-manylinux_2_36")}
-
-# The CUDA version of the torch wheels that the public index itself holds, for a row without a lock.
-_TORCH_CUDA = {
-    "2.6.0": "12.4",
-    "2.7.1": "12.6",
-    "2.8.0": "12.8",
-    "2.9.1": "12.8",
-    "2.11.0": "13.0",
-    "2.13.0": "13.0",
-    "2.14.1": "13.0",
-}
 
 _NUMBER = r"(?:0|[1-9][0-9]{0,9})"
 _RELEASE = rf"{_NUMBER}(?:\.{_NUMBER})*"
@@ -67,7 +53,7 @@ _FORBIDDEN_ENV = {
 
 
 def other_platform(text: str) -> str | None:
-    """A refusal, when the text speaks of ROCm or Ascend NPU."""
+    """Refuse text that names ROCm or Ascend NPU."""
     found = _OTHER_PLATFORMS.search(text.lower().replace("_", " "))
     if not found:
         return None
@@ -76,14 +62,14 @@ def other_platform(text: str) -> str | None:
 
 
 def platform(text: str) -> str | None:
-    """What is wrong with the `platform`."""
+    """Check the `platform`."""
     if text == "nvidia-cuda":
         return None
     return other_platform(text) or f"{text!r} is not a platform: the only one is nvidia-cuda"
 
 
 def version(text: str) -> str | None:
-    """What is wrong with a version of torch or SGLang."""
+    """Check a version of torch or SGLang."""
     if _PLAIN_VERSION.fullmatch(text) and len(text) <= _LONGEST:
         return None
     if refusal := other_platform(text):
@@ -100,14 +86,14 @@ def version(text: str) -> str | None:
 
 
 def cuda(text: str) -> str | None:
-    """What is wrong with a CUDA version."""
+    """Check a CUDA version."""
     if _MAJOR_MINOR.fullmatch(text):
         return None
     return other_platform(text) or f"{text!r} is not a CUDA version: write MAJOR.MINOR, as in 12.8"
 
 
 def compiler(major: str, text: str) -> str | None:
-    """What is wrong with the version of the compiler for a CUDA major version."""
+    """Check the version of the compiler for a CUDA major version."""
     if wrong := cuda(text):
         return wrong
     known = compilers.versions(major)
@@ -117,19 +103,8 @@ def compiler(major: str, text: str) -> str | None:
     return f"{text!r} is not a compiler for CUDA {major}: there is {', '.join(known)}{hint}"
 
 
-def compiler_serves(version: str, row_cuda: str) -> str | None:
-    """What is wrong with the compiler for a row's CUDA version, of the same major one.
-
-    A compiler that takes the target's own runtime headers must be of the same minor version.
-    """
-    sources = compilers.BY_VERSION.get(version)
-    if sources and sources.runtime and row_cuda != version:
-        return f"the compiler of toolkit {version} cannot serve CUDA {row_cuda}, only {version}"
-    return None
-
-
 def requirement(text: str) -> str | None:
-    """What is wrong with a requirement."""
+    """Check a requirement."""
     if len(text) > _LONGEST:
         return f"{text[:40]!r}… is not a requirement: longer than {_LONGEST} characters"
     if refusal := other_platform(text):
@@ -142,18 +117,18 @@ def requirement(text: str) -> str | None:
         parsed = Requirement(text)
     except (ValueError, RecursionError) as error:
         return f"{text!r} is not a requirement: {str(error).splitlines()[0]}"
-    return f"{text!r} names a URL: locks name no index and no address" if parsed.url else None
+    return f"{text!r} names a URL: locks contain no URL" if parsed.url else None
 
 
 def exact(text: str) -> str | None:
-    """What is wrong with a build requirement, which must be `name==version`."""
+    """Check a build requirement, which must be `name==version`."""
     if _EXACT.fullmatch(text) and len(text) <= _LONGEST:
         return None
     return f"{text!r} must be exact, as in setuptools==80.9.0: it goes into the bytes of the wheel"
 
 
 def package_name(text: str) -> str | None:
-    """What is wrong with a package's name, which must be in its normal form."""
+    """Check a package's name, which must be normalised (PEP 503)."""
     normal = re.sub(r"[-_.]+", "-", text).lower()
     if re.fullmatch(_NAME, text) and normal == text:
         return None
@@ -162,12 +137,12 @@ def package_name(text: str) -> str | None:
 
 
 def winner(text: str) -> str | None:
-    """What is wrong with the winner of a conflict: a package, or the image itself."""
+    """Check the winner of a conflict: a package, or the image itself."""
     return None if text == THE_IMAGE else package_name(text)
 
 
 def image_path(text: str) -> str | None:
-    """What is wrong with an absolute path of the image, in which `*` may stand for characters."""
+    """Check an absolute path of the image, in which `*` stands for any characters."""
     parts = text.split("/")
     if parts[0] == "" and not {"", ".", ".."} & {*parts[1:]}:
         return None
@@ -175,7 +150,7 @@ def image_path(text: str) -> str | None:
 
 
 def wheel_file(text: str) -> str | None:
-    """What is wrong with the file name of an own wheel, which must fit the image (PEP 427)."""
+    """Check the file name of a custom wheel (PEP 427), which must fit the image."""
     from packaging.utils import InvalidWheelFilename
 
     from images import image_paths
@@ -191,33 +166,33 @@ def wheel_file(text: str) -> str | None:
 
 
 def sha256(text: str) -> str | None:
-    """What is wrong with a SHA-256."""
+    """Check a SHA-256."""
     if re.fullmatch("[0-9a-f]{64}", text):
         return None
     return f"{text[:80]!r} is not a SHA-256: 64 digits of 0-9a-f, as sha256sum prints them"
 
 
 def flag(text: str) -> str | None:
-    """What is wrong with a truth value."""
+    """Check a Boolean."""
     return None if text in ("true", "false") else f"{text!r} is neither true nor false"
 
 
 def flavour(text: str) -> str | None:
-    """What is wrong with the name of a flavour, which ends the ids of its targets."""
+    """Check the name of a flavour, which ends the ids of its targets."""
     if re.fullmatch("[a-z][a-z0-9]{0,19}", text):
         return None
     return f"{text!r} is not a flavour's name: lower-case letters and digits, as in roll"
 
 
 def debian_package(text: str) -> str | None:
-    """What is wrong with the name of a Debian package (Debian Policy, section 5.6.7)."""
+    """Check the name of a Debian package (Debian Policy, section 5.6.7)."""
     if re.fullmatch("[a-z0-9][a-z0-9+.-]+", text):
         return None
     return f"{text!r} is not the name of a Debian package"
 
 
 def specifier(text: str) -> str | None:
-    """What is wrong with a version specifier."""
+    """Check a version specifier."""
     if len(text) <= _LONGEST and all(map(_PLAIN_CLAUSE.fullmatch, _clauses(text))):
         return None
     from packaging.specifiers import SpecifierSet
@@ -233,7 +208,7 @@ def specifier(text: str) -> str | None:
 
 @cache
 def matches(spec: str, candidate: str) -> bool:
-    """Whether a version is in a specifier, pre-releases included; both must be valid."""
+    """Return whether a version is in a specifier, pre-releases included; both must be valid."""
     clauses = [_PLAIN_CLAUSE.fullmatch(clause) for clause in _clauses(spec)]
     if not all(clauses):
         from packaging.specifiers import SpecifierSet
@@ -243,8 +218,8 @@ def matches(spec: str, candidate: str) -> bool:
 
 
 def _in_clause(operator: str, bound: str, candidate: str) -> bool:
-    """One clause of `>=` or `<` whose bound is a final release, as PEP 440 has it."""
-    this, limit = ([int(part) for part in _release(text)] for text in (candidate, bound))
+    """Compare by `>=` or `<` with a bound that is a final release, as PEP 440 defines it."""
+    this, limit = ([int(part) for part in release(text)] for text in (candidate, bound))
     width = max(len(this), len(limit))
     this += [0] * (width - len(this))
     limit += [0] * (width - len(limit))
@@ -254,12 +229,12 @@ def _in_clause(operator: str, bound: str, candidate: str) -> bool:
 
 
 def target_id(torch: str, sglang: str) -> str:
-    """The id that follows from the versions: the digits of both releases."""
-    return f"torch{''.join(_release(torch))}-sglang{''.join(_release(sglang))}"
+    """Return the id of a target, which consists of the digits of both releases."""
+    return f"torch{''.join(release(torch))}-sglang{''.join(release(sglang))}"
 
 
 def cut_off(text: str) -> tuple[str | None, str]:
-    """What is wrong with a date, and the date as RFC 3339 in UTC."""
+    """Check a date; return its fault, and the date as RFC 3339 in UTC."""
     day = re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text)
     full = re.fullmatch(r"([0-9-]{10}T[0-9]{2}:[0-9]{2}:[0-9]{2})(Z|[+-][0-9]{2}:[0-9]{2})", text)
     try:
@@ -276,7 +251,7 @@ def cut_off(text: str) -> tuple[str | None, str]:
 
 
 def budget(text: str) -> tuple[str | None, int]:
-    """What is wrong with the size of a budget, and its bytes. It has a unit: 4300 is of what?"""
+    """Check the size of a budget, which needs a unit; return its fault, and the bytes."""
     unit = text.lstrip("0123456789. ")
     if text != unit and unit and unit.upper() not in units.UNITS:
         near = suggest.nearest(unit, ("kB", "MB", "GB", "KiB", "MiB", "GiB"))
@@ -290,7 +265,7 @@ def budget(text: str) -> tuple[str | None, int]:
 
 
 def env(name: str, value: str) -> str | None:
-    """What is wrong with an environment default."""
+    """Check an environment default."""
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         return f"{name!r} is not the name of an environment variable"
     upper = name.upper()
@@ -303,7 +278,7 @@ def env(name: str, value: str) -> str | None:
     if _INDEX_SETTING.fullmatch(upper):
         return f"{name} must not be set in an image: an index belongs to the place where it runs"
     if _CREDENTIAL_WORD.search(upper):
-        return f"{name} looks like a credential: hand it in at run time, never in an image"
+        return f"{name} looks like a credential: pass it at run time, never in an image"
     if _CREDENTIAL_VALUE.search(value):
         return f"the value of {name} looks like a credential: never in an image"
     if any(ord(char) < 32 for char in value):
@@ -311,67 +286,12 @@ def env(name: str, value: str) -> str | None:
     return None
 
 
-def torch_cuda(torch: str, lock: Path) -> tuple[str | None, str]:
-    """The CUDA version that a torch is built for, if known, and where that is known from.
-
-    The lock counts only when it is for this very torch: after a change of the row it still
-    speaks of the former one.
-    """
-    try:
-        text = lock.read_text(encoding="utf-8", errors="replace")
-    except (OSError, ValueError):
-        text = ""
-    locked = re.search(r"^torch==([^\s;\\+]+)", text, re.MULTILINE)
-    if locked and _release(locked[1]) == _release(torch):
-        runtime = re.search(
-            r"^nvidia-cuda-runtime(?:-cu[0-9]+)?==([0-9]+\.[0-9]+)", text, re.MULTILINE
-        )
-        if runtime:
-            return runtime[1], f"as {lock.name} has it"
-    return _TORCH_CUDA.get(".".join(_release(torch))), "as the index has it"
-
-
-def runtime_support(table: Path, versions: Iterable[str]) -> tuple[str | None, dict[str, str]]:
-    """What is wrong with roll_runtime's table, and which versions it refuses, with the sentence."""
-    try:
-        module = _load(table)
-        listed = ", ".join(module.SUPPORTED)
-        refused = {
-            text: f"SGLang {text} is not supported by roll_runtime: the nearest is "
-            f"{module.nearest(text)}; all: {listed}"
-            for text in versions
-            if not module.is_supported(text)
-        }
-    except Exception as error:  # whatever somebody's code raises
-        what = (f"{type(error).__name__}: {error}".splitlines() or [""])[0]
-        return f"roll_runtime's table of SGLang versions cannot be read: {table}: {what}", {}
-    return None, refused
-
-
-def _load(path: Path) -> Any:
-    """Run one file as a module that nobody can import afterwards."""
-    import importlib.util
-    import sys
-
-    name = "_roll_runtime_versions"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError("not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # a dataclass looks its own module up
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.modules.pop(name, None)
-    return module
-
-
 def _clauses(text: str) -> list[str]:
     return [clause.strip() for clause in text.split(",")]
 
 
-def _release(text: str) -> list[str]:
-    """The numbers of a version's release, three at least: 2.8 is 2.8.0."""
+def release(text: str) -> list[str]:
+    """Return the numbers of a version's release, at least three: those of 2.8 are 2, 8, 0."""
     found = re.match(_RELEASE, text)
     parts = found[0].split(".") if found else []
     return parts + ["0"] * (3 - len(parts))

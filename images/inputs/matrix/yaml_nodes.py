@@ -1,8 +1,8 @@
 """YAML as text with line numbers: no types are guessed, so `torch: 2.10` stays `2.10`.
 
-Only the plain part of YAML is read: mappings, lists and scalars. Anchors, aliases and tags are
-refused, and size and depth are bounded, so that no input can make the reader run away. Every fault
-is noted with its line, and nothing but `MatrixError` is raised.
+Only mappings, lists and scalars are read. Anchors, aliases and tags are refused, and size and depth
+are bounded, so that no input exhausts the reader. Each fault is noted with its line, and only
+`MatrixError` is raised.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NULLS = {"", "~", "null", "Null", "NULL"}
 
 
 class Scalar(NamedTuple):
-    """Text as it is written; `null` when it is empty or one of YAML's words for nothing."""
+    """Text as written; `null` if it is empty or one of YAML's forms of null."""
 
     text: str
     line: int
@@ -37,7 +37,7 @@ class Sequence(NamedTuple):
 
 
 class Mapping(NamedTuple):
-    """A mapping with its keys' own lines; of a repeated key the first value counts."""
+    """A mapping with the lines of its keys; the first value of a repeated key is used."""
 
     entries: dict[str, Any]  # of Node
     key_lines: dict[str, int]
@@ -48,7 +48,7 @@ Node = Scalar | Sequence | Mapping
 
 
 class Faults:
-    """The faults of one file, told all at once and each one once."""
+    """The faults of one file, to be reported together, without repetition."""
 
     def __init__(self, path: Path) -> None:
         self._name = _display(path)
@@ -56,17 +56,17 @@ class Faults:
 
     def add(self, line: int, message: str) -> None:
         """Note a fault on a line; line 0 is the file as a whole."""
-        if len(message) > _LONGEST:  # what is quoted in it
+        if len(message) > _LONGEST:  # because of text that it quotes
             message = f"{message[: _LONGEST // 2]} … {message[-_LONGEST // 2 :]}"
         self._found[line, message] = None
 
     def stop(self) -> None:
-        """Raise MatrixError with every fault, if there are any."""
+        """Raise MatrixError with all faults, if there are any."""
         if self._found:
             raise self._error()
 
     def fail(self, line: int, message: str) -> NoReturn:
-        """Raise MatrixError with every fault so far and this one, after which nothing follows."""
+        """Raise MatrixError with all faults so far and this one; reading cannot go on."""
         self.add(line, message)
         raise self._error()
 
@@ -80,7 +80,7 @@ class Faults:
 
 
 def kind(node: Node) -> str:
-    """What a node is, in a person's words."""
+    """Return the kind of a node, for messages."""
     if isinstance(node, Mapping):
         return "a mapping"
     if isinstance(node, Sequence):
@@ -89,13 +89,13 @@ def kind(node: Node) -> str:
 
 
 def read(path: Path, faults: Faults) -> Node:
-    """The one document of a YAML file.
+    """Read the one document of a YAML file.
 
     Raises:
         MatrixError: there is nothing to read, or it cannot be read to its end.
     """
     text = _read_text(path, faults)
-    import yaml  # 12 ms: nobody else pays for it
+    import yaml  # 12 ms, for those who read a matrix alone
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:

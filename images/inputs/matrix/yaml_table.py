@@ -1,4 +1,4 @@
-"""A mapping of a YAML file, read key by key: what is missing or of the wrong type is noted."""
+"""A mapping of a YAML file, read key by key; missing and wrong values are noted as faults."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ Rule = Callable[[str], "str | None"]
 
 
 class Table:
-    """One mapping whose keys are known.
+    """A mapping with known keys.
 
     Args:
-        node: what the file has there; anything but a mapping is a fault, and then empty.
-        what: how messages name it, e.g. `a target`.
+        node: the node in the file; anything but a mapping is a fault, and treated as empty.
+        what: its name in messages, e.g. `a target`.
         known: the keys that it may have.
-        faults: where faults go.
-        unknown: a rule that may say more of an unknown key than "unknown".
+        faults: the collection that faults are added to.
+        unknown: a rule that may explain more about an unknown key than "unknown".
     """
 
     def __init__(
@@ -38,14 +38,14 @@ class Table:
             faults.add(node.line, f"{what} must be a mapping, not {kind(node)}")
         for key in self._node.entries:
             if key not in known:
-                said = unknown(key) or f"unknown key {key!r} in {what}{nearest(key, known)}"
-                faults.add(self.line_of(key), said)
+                fault = unknown(key) or f"unknown key {key!r} in {what}{nearest(key, known)}"
+                faults.add(self.line_of(key), fault)
 
     def __contains__(self, key: str) -> bool:
         return key in self._node.entries
 
     def line_of(self, key: str) -> int:
-        """The line of a key, or of the mapping when it is not there."""
+        """Return the line of a key, or of the mapping if it lacks the key."""
         return self._node.key_lines.get(key, self.line)
 
     def fault(self, key: str, message: str) -> None:
@@ -53,7 +53,7 @@ class Table:
         self.faults.add(self.line_of(key), f"{key}: {message}")
 
     def get(self, key: str, *, required: bool = True) -> Node | None:
-        """The value of a key, or None; a required one that is not there is noted."""
+        """Return the value of a key, or None; a missing required one is noted."""
         node: Node | None = self._node.entries.get(key)
         if node is None and required and self._usable:
             self.faults.add(self.line, f"{self._what} has no {key!r}")
@@ -62,7 +62,7 @@ class Table:
     def text(
         self, key: str, rule: Rule = lambda _: None, *, required: bool = True, empty: bool = False
     ) -> str:
-        """The text of a key that the rule accepts, or "" with the fault noted."""
+        """Return the text of a key if the rule accepts it, else "" with the fault noted."""
         node = self.get(key, required=required)
         if node is None:
             return ""
@@ -77,7 +77,7 @@ class Table:
         return ""
 
     def items(self, key: str) -> tuple[Node, ...]:
-        """The items of a list; none when the key is not there."""
+        """Return the items of a list; none if the key is missing."""
         node = self.get(key, required=False)
         if isinstance(node, Sequence):
             return node.items
@@ -86,7 +86,7 @@ class Table:
         return ()
 
     def texts(self, key: str, rule: Rule) -> tuple[str, ...]:
-        """The items of a list of texts that the rule accepts; other items are noted."""
+        """Return the items of a list of texts that the rule accepts; others are noted."""
         good = []
         for node in self.items(key):
             if not isinstance(node, Scalar) or node.null:
@@ -98,7 +98,7 @@ class Table:
         return tuple(good)
 
     def mapping(self, key: str) -> dict[str, Node]:
-        """The entries of a mapping; none when the key is not there."""
+        """Return the entries of a mapping; none if the key is missing."""
         node = self.get(key, required=False)
         if isinstance(node, Mapping):
             return node.entries

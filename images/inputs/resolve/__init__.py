@@ -1,4 +1,4 @@
-"""Chooses the files that locks list, by uv and apt, and finds where those are today.
+"""The resolvers: uv and apt choose the files that locks list, and locate them later.
 
 Imports `lock` and `fetch`, which do not import it.
 """

@@ -1,7 +1,7 @@
-"""Choosing Debian packages with apt, in a directory of its own.
+"""apt as the resolver of Debian packages, in a directory of its own.
 
-apt resolves dependencies and checks the archives' signatures; nothing of the host's apt or dpkg
-state takes part. What was chosen is read back from the signed `Packages` indices.
+apt resolves dependencies and checks the archives' signatures, independent of the host's apt and
+dpkg state. The records of the chosen packages are read from the signed `Packages` indices.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 # `Inst libc6 (2.36-9 Debian:12.5/stable [amd64])`, as `apt-get --simulate install` prints it.
 _CHOSEN = re.compile(r"^Inst (\S+) (?:\[\S+\] )?\((\S+) ", re.MULTILINE)
 
-# `Inst libc6 [2.36-9] (2.36-10 …)` and `Remv libc6 [2.36-9]`: what is installed would not stay.
+# `Inst libc6 [2.36-9] (2.36-10 …)` and `Remv libc6 [2.36-9]`: an installed package is replaced.
 _REPLACED = re.compile(r"^(?:Inst|Remv) (\S+) \[(\S+)\](?: \((\S+) )?", re.MULTILINE)
 
-# How a `deb` line of apt's sources marks that apt must not look for other architectures.
+# The options of a `deb` line of apt's sources: without `arch`, apt looks for other architectures.
 _OPTIONS = f"arch={ARCHITECTURE} signed-by={KEYRING}"
 
 
 def closure(suites: Sequence[Suite], packages: Sequence[str], mirror: Mirror) -> list[Deb]:
-    """`packages`, all that is Essential, and what these depend on; no recommended packages.
+    """Return `packages`, all Essential ones, and their dependencies; no recommended packages.
 
     Raises:
-        ToolError: apt or the keyring is missing, or the indices cannot be had or are not signed.
+        ToolError: apt or the keyring is missing, or the indices are unavailable or not signed.
         LockError: the packages do not exist or do not fit together.
     """
     with _private(suites, mirror) as home:
@@ -49,7 +49,7 @@ def closure(suites: Sequence[Suite], packages: Sequence[str], mirror: Mirror) ->
                 remedy="correct the list of packages, or name another mirror: --debian-mirror URL",
             )
         index = _index(suites, mirror, home)
-        return [_found(index, name, version) for name, version in _CHOSEN.findall(done.stdout)]
+        return [_found(index, name, version) for name, version in chosen(done.stdout)]
 
 
 def additions(
@@ -60,19 +60,19 @@ def additions(
     *,
     remedy: str,
 ) -> list[Deb]:
-    """What `packages` need beside what is installed; no recommended packages.
+    """Return what `packages` need beyond the installed packages; no recommended packages.
 
     Args:
-        suites: where to choose from.
+        suites: the suites to choose from.
         packages: names.
-        installed: the control paragraphs of the installed packages, which are to stay as they are.
+        installed: the control paragraphs of the installed packages, which must stay as they are.
         mirror: where the archives are.
-        remedy: the command that makes the installed ones newer.
+        remedy: the command that updates the installed ones.
 
     Raises:
-        ToolError: apt or the keyring is missing, or the indices cannot be had or are not signed.
-        LockError: the packages do not exist or do not fit together, or an installed one would have
-            to go or to be another version.
+        ToolError: apt or the keyring is missing, or the indices are unavailable or not signed.
+        LockError: the packages do not exist or do not fit together, or an installed one would be
+            removed or replaced by another version.
     """
     status = "\n".join(f"{control}Status: install ok installed\n" for control in installed)
     with _private(suites, mirror, status) as home:
@@ -80,27 +80,37 @@ def additions(
         done = _run([*command, *packages], home)
         if done.returncode != 0:
             raise LockError(f"apt cannot choose the packages:\n{_tail(done)}", remedy=remedy)
-        if replaced := _REPLACED.findall(done.stdout):
-            lines = (f"\n  {name}: {old} -> {new or 'removed'}" for name, old, new in replaced)
+        if lost := replaced(done.stdout):
+            lines = (f"\n  {name}: {old} -> {new or 'removed'}" for name, old, new in lost)
             raise LockError(
                 f"{', '.join(packages)}: they need other packages than the base has:"
                 f"{''.join(lines)}",
                 remedy=remedy,
             )
         index = _index(suites, mirror, home)
-        return [_found(index, name, version) for name, version in _CHOSEN.findall(done.stdout)]
+        return [_found(index, name, version) for name, version in chosen(done.stdout)]
 
 
 def exactly(suites: Sequence[Suite], versions: Mapping[str, str], mirror: Mirror) -> list[Deb]:
-    """The named versions of packages, without what they depend on.
+    """Return the named versions of packages, without their dependencies.
 
     Raises:
-        ToolError: apt or the keyring is missing, or the indices cannot be had or are not signed.
+        ToolError: apt or the keyring is missing, or the indices are unavailable or not signed.
         LockError: the archive does not list one of them.
     """
     with _private(suites, mirror) as home:
         index = _index(suites, mirror, home)
         return [_found(index, name, version) for name, version in versions.items()]
+
+
+def chosen(simulation: str) -> list[tuple[str, str]]:
+    """Return the packages that `apt-get --simulate install` installs, by name and version."""
+    return _CHOSEN.findall(simulation)
+
+
+def replaced(simulation: str) -> list[tuple[str, str, str]]:
+    """Return the installed packages that it replaces: name, old version, and new one or ""."""
+    return _REPLACED.findall(simulation)
 
 
 def _found(index: Mapping[tuple[str, str], Deb], name: str, version: str) -> Deb:
@@ -115,23 +125,23 @@ def _found(index: Mapping[tuple[str, str], Deb], name: str, version: str) -> Deb
 
 @contextmanager
 def _private(suites: Sequence[Suite], mirror: Mirror, status: str = "") -> Iterator[Path]:
-    """A directory with apt's configuration, state and updated indices."""
+    """Yield a directory with apt's configuration, state and updated indices."""
     if not KEYRING.is_file():
         raise ToolError(
             f"{KEYRING}: Debian's signing keys are missing",
             remedy="install them: apt-get install debian-archive-keyring",
         )
     with tempfile.TemporaryDirectory(prefix="roll-images-apt-") as temporary:
-        if '"' in temporary:  # nothing can be quoted in apt's settings
+        if '"' in temporary:  # apt's settings have no quoting
             raise ToolError(
                 f"apt takes no directory for temporary files with a double quote in its name: "
                 f"{temporary}",
                 remedy="set TMPDIR to another directory",
             )
         home = Path(temporary)
-        # apt downloads as its own unprivileged user, who has to be able to pass.
+        # apt downloads as its own unprivileged user, who needs to traverse the directory.
         home.chmod(0o755)
-        # What counts as installed. Without any, the closure is that of an empty machine.
+        # The installed packages. If there are none, the closure is that of an empty machine.
         (home / "status").write_text(status, encoding="utf-8")
         _configure(home, suites, mirror)
         done = _run(["apt-get", "update", "--error-on=any"], home)
@@ -149,11 +159,11 @@ def _configure(home: Path, suites: Sequence[Suite], mirror: Mirror) -> None:
         for path in (home / directory, *(home / directory).relative_to(home).parents):
             (home / path).chmod(0o755)
     lines = (f"deb [{_OPTIONS}] {mirror.root(s.archive)} {s.name} {s.component}\n" for s in suites)
-    # apt itself reads it, and none of its helpers: a mirror's address may hold a login.
+    # For apt itself, not for its unprivileged helpers: a mirror's URL may contain a login.
     (home / "sources.list").touch(0o600)
     (home / "sources.list").write_text("".join(lines), encoding="utf-8")
     settings = {
-        # The host's settings, pins and sources must not take part.
+        # The host's settings, pins and sources must have no effect.
         "Dir::Etc::main": "/dev/null",
         "Dir::Etc::parts": "/dev/null",
         "Dir::Etc::preferences": "/dev/null",
@@ -167,7 +177,7 @@ def _configure(home: Path, suites: Sequence[Suite], mirror: Mirror) -> None:
         "APT::Architecture": ARCHITECTURE,
         "APT::Architectures": ARCHITECTURE,
         "APT::Install-Recommends": "false",
-        # Otherwise apt would count itself as essential.
+        # Otherwise apt would treat itself as essential.
         "pkgCacheGen::ForceEssential": ",",
         "Acquire::Languages": "none",
         "Acquire::Check-Valid-Until": "false" if mirror.chosen else "true",
@@ -179,7 +189,7 @@ def _configure(home: Path, suites: Sequence[Suite], mirror: Mirror) -> None:
 
 
 def _index(suites: Sequence[Suite], mirror: Mirror, home: Path) -> dict[tuple[str, str], Deb]:
-    """Every package of the indices that apt has downloaded and checked, by name and version."""
+    """Return the packages of the indices that apt downloaded and checked, by name and version."""
     command = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(FILENAME)"]
     done = _run([*command, "Created-By: Packages"], home)
     archives = {f"{mirror.root(suite.archive)}/": suite.archive for suite in suites}
@@ -187,18 +197,19 @@ def _index(suites: Sequence[Suite], mirror: Mirror, home: Path) -> dict[tuple[st
     for line in done.stdout.splitlines():
         url, _, filename = line.partition(" ")
         for stanza in _plain(Path(filename), home).split("\n\n"):
-            deb = _deb_of(stanza, archives[url])
+            deb = parse_stanza(stanza, archives[url])
             if deb is not None:
                 index.setdefault((deb.package, deb.version), deb)
     return index
 
 
 def _plain(path: Path, home: Path) -> str:
-    """The text of an index, in whatever compression apt keeps it."""
+    """Return the text of an index; apt may keep it compressed."""
     return _run(["/usr/lib/apt/apt-helper", "cat-file", str(path)], home).stdout
 
 
-def _deb_of(stanza: str, archive: str) -> Deb | None:
+def parse_stanza(stanza: str, archive: str) -> Deb | None:
+    """Return the package of a stanza of a `Packages` index, or None if it describes none."""
     fields = dict(
         line.partition(": ")[::2] for line in stanza.splitlines() if not line.startswith(" ")
     )
@@ -211,7 +222,7 @@ def _deb_of(stanza: str, archive: str) -> Deb | None:
 
 
 def _run(command: Sequence[str], home: Path) -> subprocess.CompletedProcess[str]:
-    # Proxy settings are the host's to make; the language is not.
+    # The host's proxy settings apply; its language would change the output that is parsed.
     environment = {**os.environ, "APT_CONFIG": str(home / "apt.conf"), "LC_ALL": "C.UTF-8"}
     try:
         return subprocess.run(

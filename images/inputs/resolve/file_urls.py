@@ -1,4 +1,4 @@
-"""Where the package index and the Debian mirror have locked files today."""
+"""The URLs of locked files today, at the package index and the Debian mirror."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from images.inputs.lock.artifact import Artifact
 
 
 def locate(wanted: NeededFiles, mirror: str | None, cache: Path) -> dict[Artifact, str]:
-    """Where the index and the mirror have the files.
+    """Return the URLs of files at the index and the mirror.
 
     Args:
         wanted: the files.
-        mirror: what a person set as the Debian mirror, if anything.
+        mirror: the value of `--debian-mirror`, if it is set.
         cache: the download cache, for the message.
 
     Raises:
-        FetchError: the index cannot be asked, or no longer has one of them; each is named.
+        FetchError: the index is unreachable, or lacks files; the message names each.
         ToolError: uv or mmdebstrap cannot be run.
     """
     urls: dict[Artifact, str] = {}
@@ -34,8 +34,8 @@ def locate(wanted: NeededFiles, mirror: str | None, cache: Path) -> dict[Artifac
         lines = "".join(f"\n  {item.pin}: {item.artifact.filename}" for item in gone)
         raise FetchError(
             f"the index has no file with the locked hash for:{lines}",
-            remedy="lock again (python build.py lock), use an index that still has them, or bring "
-            f"back the download cache of an earlier build: {cache}",
+            remedy="lock again (python build.py lock), use an index that still has them, or "
+            f"restore the download cache of an earlier build: {cache}",
         )
     if wanted.debs:
         from images.inputs.fetch import mirror as mirrors

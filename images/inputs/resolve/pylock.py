@@ -1,4 +1,4 @@
-"""Reads the packages of a pylock.toml (PEP 751), as uv writes it, and chooses a file of each."""
+"""The packages of a pylock.toml (PEP 751) as uv writes it, and the choice of a file of each."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MARKERS = {
 
 @dataclass(frozen=True, slots=True)
 class Locked:
-    """One file of the index: what is locked of it, and where the index has it now."""
+    """A chosen file of the index: its distribution, its hash, and its URL today."""
 
     name: str
     version: str
@@ -38,7 +38,7 @@ class Locked:
 
 
 def applies(marker: str | None) -> bool:
-    """Return whether a package with this marker is for the image."""
+    """Return whether a package with this marker is installed in the image."""
     return marker is None or Marker(marker).evaluate(dict(_MARKERS))
 
 
@@ -48,19 +48,19 @@ def files(package: dict[str, Any]) -> list[dict[str, Any]]:
     return [*package.get("wheels", []), *([sdist] if sdist else [])]
 
 
-def best(package: dict[str, Any], own: Path | None = None) -> Locked:
+def best(package: dict[str, Any], links: Path | None = None) -> Locked:
     """Return the file that the image installs of a package: the best wheel, or else the sdist.
 
     Args:
         package: as pylock.toml describes it.
-        own: a directory of wheels that are preferred.
+        links: a directory of custom wheels, which are preferred.
 
     Raises:
         LockError: no file fits, or the index states no size or no SHA-256 of it.
     """
     ranked = sorted(
         (
-            (_own_path(file, own) is not None, preference, location(file), file)
+            (_custom_path(file, links) is not None, preference, location(file), file)
             for file in package.get("wheels", [])
             if (preference := wheel_tags.preference(_file_name(file)))
         ),
@@ -73,11 +73,11 @@ def best(package: dict[str, Any], own: Path | None = None) -> Locked:
             f"CPython {image_paths.PYTHON} on {wheel_tags.PLATFORM}, and no sdist"
         )
     sha256, size = file.get("hashes", {}).get("sha256"), file.get("size")
-    if path := _own_path(file, own):
-        size = path.stat().st_size  # uv states none
+    if path := _custom_path(file, links):
+        size = path.stat().st_size  # uv writes none
     if sha256 is None or size is None:
         raise LockError(
-            f"{_file_name(file)}: the index tells no {'size' if sha256 else 'SHA-256'} of it",
+            f"{_file_name(file)}: the index does not state its {'size' if sha256 else 'SHA-256'}",
             remedy="lock with an index that has the JSON API (PEP 691 and PEP 700), such as "
             "PyPI; any index will do to build from the lock",
         )
@@ -85,15 +85,15 @@ def best(package: dict[str, Any], own: Path | None = None) -> Locked:
     return Locked(canonicalize_name(package["name"]), package["version"], artifact, location(file))
 
 
-def _own_path(file: dict[str, Any], own: Path | None) -> Path | None:
-    """The path of a wheel that is among our own ones; None of the index's."""
-    place = urlsplit(location(file))
-    path = Path(unquote(place.path))
-    return path if place.scheme == "file" and own and path.parent == own else None
+def _custom_path(file: dict[str, Any], links: Path | None) -> Path | None:
+    """Return the path of a custom wheel, or None for a file of the index."""
+    url = urlsplit(location(file))
+    path = Path(unquote(url.path))
+    return path if url.scheme == "file" and links and path.parent == links else None
 
 
 def location(file: dict[str, Any]) -> str:
-    """Return the URL of a file."""
+    """Return the URL of a file, which pylock.toml may name by its path."""
     return str(file.get("url") or Path(file["path"]).absolute().as_uri())
 
 

@@ -1,7 +1,7 @@
-"""Resolves where some distributions have an sdist alone, without running any of them.
+"""Resolution where some distributions have only an sdist, without running any of them.
 
-uv is told what an sdist requires; which version it takes is known only afterwards. So it is asked
-again until what it was told is what it took.
+uv needs the requirements of an sdist beforehand, but the version that it chooses is known only
+afterwards. So it runs again until the given requirements are those of the chosen versions.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ _ROUNDS = 10
 
 
 def resolve(request: uv.Request, sdists: Collection[str], cache: Path) -> list[pylock.Locked]:
-    """As `uv.resolve`; a wheel is taken where one fits, also of what may come as an sdist.
+    """Resolve as `uv.resolve`; a wheel that fits is preferred to an allowed sdist.
 
     Args:
-        request: what is to be resolved.
-        sdists: the distributions that may come as an sdist, by name.
-        cache: the download cache, which gets the sdists that are taken.
+        request: the input.
+        sdists: names of the distributions of which an sdist is allowed.
+        cache: the download cache, to which the chosen sdists are added.
 
     Raises:
-        LockError: there is no resolution, or what an sdist requires cannot be read from it.
-        FetchError, IntegrityError, StoreError: an sdist cannot be had.
+        LockError: there is no resolution, or the requirements of an sdist cannot be read from it.
+        FetchError, IntegrityError, StoreError: an sdist is unavailable.
         ToolError: uv cannot be run.
     """
     names, metadata = set(sdists), list[DependencyMetadata]()
@@ -45,14 +45,14 @@ def resolve(request: uv.Request, sdists: Collection[str], cache: Path) -> list[p
         if metadata == before:
             return found
     raise LockError(
-        f"what the sdists of {', '.join(sorted(names))} require changes with their versions, and "
-        "no version was found to stay",
+        f"the requirements of the sdists of {', '.join(sorted(names))} change with their versions, "
+        "and no stable choice of versions was found",
         remedy="pin their versions in matrix.yaml",
     )
 
 
 def _has_wheel(item: pylock.Locked, request: uv.Request) -> bool:
-    """Whether the image can take a wheel of the very version that uv took the sdist of."""
+    """Return whether the version of which uv chose the sdist has a wheel that fits the image."""
     pin = f"{item.name}=={item.version}"
     try:
         uv.resolve(replace(request, requirements=[pin], constraints=(), dependencies=False))

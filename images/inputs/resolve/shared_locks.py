@@ -1,4 +1,4 @@
-"""Makes the locks that targets share: of the base, of compilers, of packages beyond the base."""
+"""Makes the locks that targets share: of the base, the compilers, and packages beyond the base."""
 
 from __future__ import annotations
 

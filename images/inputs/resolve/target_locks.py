@@ -1,4 +1,4 @@
-"""Makes the lock of a target: uv resolves, and what it chose is held against the matrix."""
+"""Makes the lock of a target: uv resolves, and its choice is checked against the matrix."""
 
 from __future__ import annotations
 
@@ -10,34 +10,35 @@ from typing import TYPE_CHECKING
 
 from images.errors import LockError
 from images.inputs.fetch import custom_wheels
-from images.inputs.lock import sealed_text, target_lock
+from images.inputs.lock import target_lock
 from images.inputs.lock.distribution import Distribution
 from images.inputs.lock.target_lock import Lock
 from images.inputs.resolve import pylock, sdists, uv
+from images.util import atomic_file
 
 if TYPE_CHECKING:
-    from images.inputs.matrix.matrix import Matrix, Target
+    from images.inputs.matrix.records import Matrix, Target
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def write(matrix: Matrix, target: Target, cache: Path) -> bool:
-    """Resolve a target and write its lock; gives whether the lock changed.
+    """Resolve a target and write its lock; return whether the lock changed.
 
     Args:
-        matrix: that the target is of.
+        matrix: the matrix of the target.
         target: the target.
-        cache: the download cache, which holds the target's own wheels.
+        cache: the download cache, which has the target's custom wheels.
 
     Raises:
-        LockError: it does not resolve, a distribution has only an sdist that the matrix does not
-            allow for, torch is built for another CUDA than the matrix says, or a flavour would
+        LockError: it does not resolve, a distribution has only an sdist and the matrix does not
+            allow it, torch is built for another CUDA than the matrix says, or a flavour would
             change a version of its engine.
-        FetchError: an own wheel is not in the cache.
+        FetchError: a custom wheel is not in the cache.
     """
     engine = target_lock.engine_of(matrix, target)
-    with TemporaryDirectory(prefix="own-wheels-") as place:
-        links = custom_wheels.linked(target, cache, Path(place))
+    with TemporaryDirectory(prefix="custom-wheels-") as directory:
+        links = custom_wheels.linked(target, cache, Path(directory))
         found = _resolved(target, engine, links, cache)
     locked = _keeping_files(_distributions(found), engine)
     check(target, locked)
@@ -48,7 +49,7 @@ def write(matrix: Matrix, target: Target, cache: Path) -> bool:
     path = matrix.lock_path(target.id)
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return False
-    sealed_text.write(path, text)
+    atomic_file.write_text(path, text)
     return True
 
 
@@ -69,7 +70,8 @@ def _resolved(
     try:
         return sdists.resolve(request, [sdist.name for sdist in target.sdists], cache)
     except LockError as error:
-        if not any(pin in error.message for pin in kept):
+        output = error.output if isinstance(error, uv.UvError) else ""
+        if not any(pin in output for pin in kept):
             raise LockError(f"{target.id}: {error.message}", remedy=error.remedy) from None
         raise LockError(
             f"{target.id}: what the flavour {target.flavour!r} asks for does not fit the versions "
@@ -81,7 +83,7 @@ def _resolved(
 
 
 def _kept(engine: Lock | None, overrides: Sequence[str]) -> list[str]:
-    """The engine's versions as constraints, but for those that an override names."""
+    """Return the engine's versions as constraints, except those that an override names."""
     if engine is None:
         return []
     free = {_name_of(requirement) for requirement in overrides}
@@ -89,7 +91,7 @@ def _kept(engine: Lock | None, overrides: Sequence[str]) -> list[str]:
 
 
 def _filled(override: str, engine: Lock | None) -> str:
-    """An override with the engine's version in the place of `{locked}`.
+    """Return an override with the engine's version in place of `{locked}`.
 
     Raises:
         LockError: the engine does not have the package.
@@ -102,7 +104,7 @@ def _filled(override: str, engine: Lock | None) -> str:
             return override.replace("{locked}", item.version)
     raise LockError(
         f"the override {override!r} keeps the engine's version of {name}, and its lock has none",
-        remedy="take the override out, or restrict it with `sglang:` to the rows that have it",
+        remedy="remove the override, or restrict it with `sglang:` to the rows that have it",
     )
 
 
@@ -118,16 +120,19 @@ def _distributions(found: list[pylock.Locked]) -> tuple[Distribution, ...]:
 def _keeping_files(
     locked: tuple[Distribution, ...], engine: Lock | None
 ) -> tuple[Distribution, ...]:
-    """With the engine's own file where the version is its: a later date may see another one."""
+    """Return distributions, with the engine's file where the version is the engine's.
+
+    The date of a flavour may admit a newer file of the same version.
+    """
     files = {item.pin: item for item in engine.distributions} if engine else {}
     return tuple(files.get(item.pin, item) for item in locked)
 
 
 def check(target: Target, locked: tuple[Distribution, ...]) -> None:
-    """Hold what uv chose against the matrix.
+    """Check uv's choice against the matrix.
 
     Raises:
-        LockError: an sdist that the matrix does not allow, an own wheel that was not chosen, or
+        LockError: an sdist that the matrix does not allow, a custom wheel that was not chosen, or
             torch for another CUDA.
     """
     allowed = {sdist.name for sdist in target.sdists}

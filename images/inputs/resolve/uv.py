@@ -1,7 +1,6 @@
-"""uv as the resolver: the one place that runs it.
+"""uv as the resolver. No other module runs it.
 
-Index addresses, credentials and certificates come from uv's own settings (environment, uv.toml,
-netrc).
+Index URLs, credentials and certificates come from uv's own settings (environment, uv.toml, netrc).
 """
 
 from __future__ import annotations
@@ -45,21 +44,33 @@ _FILTERED = re.compile(r"`(\S+)` was filtered by `exclude-newer`")
 _NO_WHEEL = "building from source is disabled"
 
 
+class UvError(LockError):
+    """uv failed; the message quotes it.
+
+    Attributes:
+        output: uv's own text in one line: uv has no other form for what was wrong.
+    """
+
+    def __init__(self, message: str, output: str, *, remedy: str | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.output = output
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is to be resolved.
+    """The input of a resolution.
 
     Attributes:
         requirements: PEP 508 strings.
         constraints: as in `uv pip compile --constraints`.
         overrides: as in `uv pip compile --overrides`.
-        exclude_newer: RFC 3339 time; files uploaded later are not seen.
-        package_dates: such times of single packages, by name, which count instead.
+        exclude_newer: RFC 3339 time; files uploaded later are ignored.
+        package_dates: such times for single packages, by name; they replace `exclude_newer`.
         dependencies: whether the requirements' own dependencies are resolved too.
         find_links: a directory of wheels that the index does not have; they are preferred.
-        sdists: distributions of which the sdist is taken, by name. Of no other one is it: to learn
-            what an sdist requires, uv would run its build.
-        metadata: what sdists require, which is then not asked of them.
+        sdists: names of distributions of which the sdist is taken. Others are taken as wheels
+            alone: to read the requirements of an sdist, uv would run its build.
+        metadata: the requirements of sdists, which uv then does not read from them.
     """
 
     requirements: Iterable[str]
@@ -73,7 +84,7 @@ class Request:
     metadata: Sequence[DependencyMetadata] = ()
 
     def options(self) -> list[str]:
-        """The options of `uv pip compile`, but for the files of requirements."""
+        """Return the options of `uv pip compile`, except the files of requirements."""
         found = ["--exclude-newer", self.exclude_newer] if self.exclude_newer else []
         for name, date in self.package_dates.items():
             found += ["--exclude-newer-package", f"{name}={date}"]
@@ -85,37 +96,37 @@ class Request:
 
 
 def resolve(request: Request) -> list[Locked]:
-    """The one file that each distribution of a resolution installs from, sorted by name.
+    """Return the file that each distribution of a resolution is installed from, sorted by name.
 
-    A wheel is taken where one fits the image's platform, else the sdist.
+    It is a wheel if one fits the image's platform, else the sdist.
 
     Raises:
-        LockError: there is no resolution; the message is uv's own.
+        UvError: there is no resolution.
         ToolError: uv cannot be run.
     """
     try:
         packages = _compile(request)
-    except LockError as error:
+    except UvError as error:
         raise _explained(error, request) from None
     wanted = (package for package in packages if pylock.applies(package.get("marker")))
-    own = request.find_links
-    return sorted((pylock.best(package, own) for package in wanted), key=lambda locked: locked.name)
+    links = request.find_links
+    return sorted(
+        (pylock.best(package, links) for package in wanted), key=lambda locked: locked.name
+    )
 
 
-def _explained(error: LockError, request: Request) -> LockError:
-    """The error with what helps, where uv's words do not say it."""
-    said = _in_one_line(error.message)
-    filtered = _FILTERED.search(said)
+def _explained(error: UvError, request: Request) -> UvError:
+    """Return the error with a remedy, where uv's text does not have one."""
+    filtered = _FILTERED.search(error.output)
     if filtered and request.exclude_newer and _is_timeless(filtered[1], request):
-        return LockError(
-            f"{error.message}\n\nthe index tells no upload times (PEP 700), so uv takes all that "
-            f"it has of {filtered[1]} for newer than `exclude_newer`",
-            remedy="lock with an index that tells them, such as PyPI; any index will do to build "
+        return error.reworded(
+            f"{error.message}\n\nthe index states no upload times (PEP 700), so uv treats all "
+            f"files of {filtered[1]} as newer than `exclude_newer`",
+            remedy="lock with an index that states them, such as PyPI; any index will do to build "
             "from the lock",
         )
-    if _NO_WHEEL in said:
-        return LockError(
-            error.message,
+    if _NO_WHEEL in error.output:
+        return error.reworded(
             remedy="pin a version that has a wheel, or list the distribution under `sdists:` in "
             "matrix.yaml with what its build needs",
         )
@@ -123,7 +134,7 @@ def _explained(error: LockError, request: Request) -> LockError:
 
 
 def _is_timeless(name: str, request: Request) -> bool:
-    """Whether the index has files of a distribution, and tells of none when it was uploaded."""
+    """Return whether the index has files of a distribution, but no upload time of any."""
     anew = Request([name], dependencies=False, sdists=request.sdists, metadata=request.metadata)
     try:
         packages = _compile(anew)
@@ -134,16 +145,16 @@ def _is_timeless(name: str, request: Request) -> bool:
 
 
 def locate(wanted: dict[str, Artifact]) -> dict[Artifact, str]:
-    """Where the index has files that are locked already.
+    """Return the URLs of locked files.
 
     Args:
         wanted: artifacts by requirement (`name==version`).
 
     Returns:
-        The URL of each artifact that the index offers with the locked hash.
+        The URL of each artifact that the index has with the locked hash.
 
     Raises:
-        FetchError: the index cannot be asked, or does not know a version at all; with uv's words.
+        FetchError: the index is unreachable, or lacks a version; the message is uv's.
         ToolError: uv cannot be run.
     """
     by_hash = {artifact.sha256: artifact for artifact in wanted.values()}
@@ -155,10 +166,10 @@ def locate(wanted: dict[str, Artifact]) -> dict[Artifact, str]:
         ]
     except LockError as error:
         raise FetchError(
-            f"the index does not tell where the locked files are: {error.message}",
+            f"the index does not locate the locked files: {error.message}",
             remedy=error.particular
-            or "check the network and uv's index settings, or bring back a download cache that "
-            "holds the files (--cache DIR)",
+            or "check the network and uv's index settings, or restore a download cache that has "
+            "the files (--cache DIR)",
         ) from None
     return {
         by_hash[sha256]: pylock.location(file)
@@ -169,7 +180,7 @@ def locate(wanted: dict[str, Artifact]) -> dict[Artifact, str]:
 
 
 def _located(pins: Sequence[str], wanted: Mapping[str, Artifact]) -> Request:
-    """Asks for files by name alone: whatever an sdist is there today, nothing of it runs."""
+    """Return a request for files by name alone, so that no sdist of the index is run."""
     sdists = [pin.partition("==")[0] for pin in pins if not wanted[pin].filename.endswith(".whl")]
     return Request(
         pins, dependencies=False, sdists=sdists, metadata=[DependencyMetadata(n) for n in sdists]
@@ -177,9 +188,9 @@ def _located(pins: Sequence[str], wanted: Mapping[str, Artifact]) -> Request:
 
 
 def _without_rivals(pins: Iterable[str]) -> list[list[str]]:
-    """The pins in lists of which none has two versions of one distribution: uv takes no such list.
+    """Return pins in lists, none with two versions of one distribution: uv rejects such a list.
 
-    The compiler's headers come from another nvidia-cuda-runtime than the one that torch brings.
+    The compiler's headers come from another nvidia-cuda-runtime than the one that torch requires.
     """
     versions: dict[str, list[str]] = {}
     for pin in pins:
@@ -188,17 +199,17 @@ def _without_rivals(pins: Iterable[str]) -> list[list[str]]:
 
 
 def _compile(request: Request) -> list[dict[str, Any]]:
-    with tempfile.TemporaryDirectory(prefix="lock-") as directory:
-        place = Path(directory)
+    with tempfile.TemporaryDirectory(prefix="lock-") as temporary:
+        directory = Path(temporary)
         for name in _INPUTS:
             lines = "".join(f"{line}\n" for line in getattr(request, name))
-            (place / name).write_text(lines, encoding="utf-8")
-        env = uv_toml.write(place, request.metadata)
-        output = place / "pylock.toml"
+            (directory / name).write_text(lines, encoding="utf-8")
+        env = uv_toml.write(directory, request.metadata)
+        output = directory / "pylock.toml"
         needed, constraints, overrides = _INPUTS
         inputs = [needed, "--constraints", constraints, "--overrides", overrides]
         options = [*request.options(), "--output-file", output.name]
-        run([*_COMPILE, *interpreter(), *inputs, *options], cwd=place, env=env)
+        run([*_COMPILE, *interpreter(), *inputs, *options], cwd=directory, env=env)
         packages: list[dict[str, Any]] = tomli.loads(output.read_text(encoding="utf-8")).get(
             "packages", []
         )
@@ -210,11 +221,11 @@ def run(arguments: Sequence[str], *, cwd: Path, env: Mapping[str, str] = os.envi
 
     Args:
         arguments: of uv.
-        cwd: where it runs.
-        env: its environment; certificates that are named for the builder count for it as well.
+        cwd: its working directory.
+        env: its environment; certificates that are set for the builder are added.
 
     Raises:
-        LockError: uv says no; the message is its own.
+        UvError: uv failed.
         StoreError: the disk of uv's cache or of temporary files is full.
         ToolError: uv is not installed.
     """
@@ -226,26 +237,26 @@ def run(arguments: Sequence[str], *, cwd: Path, env: Mapping[str, str] = os.envi
     except OSError as error:
         raise ToolError(f"uv cannot be run: {error}", remedy="pip install -e .") from error
     if done.returncode:
-        told = f"uv {' '.join(arguments[:2])} failed:\n{done.stderr.strip()}"
-        said = _in_one_line(done.stderr)
-        if os.strerror(errno.ENOSPC) in said:
+        failure = f"uv {' '.join(arguments[:2])} failed:\n{done.stderr.strip()}"
+        words = _in_one_line(done.stderr)
+        if os.strerror(errno.ENOSPC) in words:
             raise StoreError(
-                f"no space left on a disk that uv writes to: {told}",
-                remedy="free some space, or choose other places with UV_CACHE_DIR and TMPDIR",
+                f"no space left on a disk that uv writes to: {failure}",
+                remedy="free some space, or choose other directories with UV_CACHE_DIR and TMPDIR",
             )
-        raise LockError(told, remedy=_UNTRUSTED if _DISTRUST in said else None)
+        raise UvError(failure, words, remedy=_UNTRUSTED if _DISTRUST in words else None)
 
 
-def _in_one_line(words: str) -> str:
-    """What uv says, to be searched: it breaks lines where a path that it names happens to end."""
-    return " ".join(words.split())
+def _in_one_line(message: str) -> str:
+    """Return a message of uv without its line breaks, which depend on the length of paths."""
+    return " ".join(message.split())
 
 
 def interpreter() -> list[str]:
-    """Ours, for uv: it would look for one in `.venv` of every directory above, and run it.
+    """Return the options that make uv use the builder's Python.
 
-    Above a temporary directory that may be anybody's. The system's own, where ours has a path that
-    is not UTF-8.
+    Otherwise uv runs the one of a `.venv` in any directory above, which may be another user's above
+    a temporary directory. If the path of the builder's Python is not UTF-8, it is the system's.
     """
     try:
         sys.executable.encode()
@@ -256,10 +267,10 @@ def interpreter() -> list[str]:
 
 @cache
 def find() -> str:
-    """The uv that is pinned with the project, wherever it was installed.
+    """Return the path of the uv that the project pins, wherever it is installed.
 
     Raises:
-        ToolError: it is not there, or another program is found in its stead.
+        ToolError: it is not installed, or another program is found in its place.
     """
     from importlib.metadata import files
 
@@ -272,8 +283,7 @@ def find() -> str:
     listed = (Path(str(file.locate())) for file in files("uv") or () if file.name == "uv")
     if not any(path.exists() and path.samefile(found) for path in listed):
         raise ToolError(
-            f"{found}: not the uv of the version that the project pins: another one makes other "
-            "bytes",
+            f"{found}: not the version of uv that the project pins; another one makes other bytes",
             remedy="pip install --force-reinstall .",
         )
     return found

@@ -1,7 +1,7 @@
-"""uv's settings for one run: the user's own, and what sdists require.
+"""The uv.toml of one run of uv: the user's settings, and the requirements of sdists.
 
-uv takes that from its settings file alone (`dependency-metadata`), and otherwise runs the build of
-an sdist to learn it.
+uv takes the latter (`dependency-metadata`) only from its settings file, and otherwise runs the
+build of an sdist to read them.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _NONE, _OTHER = "UV_NO_CONFIG", "UV_CONFIG_FILE"
 
 @dataclass(frozen=True, slots=True)
 class DependencyMetadata:
-    """What a distribution requires, by its own documents.
+    """The requirements of a distribution, as its metadata states them.
 
     Attributes:
         name: normalised.
-        version: None for all that nothing else is stated of.
+        version: None for all versions that have no record of their own.
         requires: PEP 508 strings.
     """
 
@@ -35,23 +35,23 @@ class DependencyMetadata:
 
 
 def write(
-    place: Path, stated: Iterable[DependencyMetadata], environ: Mapping[str, str] = os.environ
+    directory: Path, metadata: Iterable[DependencyMetadata], environ: Mapping[str, str] = os.environ
 ) -> dict[str, str]:
-    """Write the settings for a run in a directory; gives the environment of that run.
+    """Write the settings for a run into a directory, and return the environment of that run.
 
-    A file is written in any case: without one, uv takes that of a directory above, and above a
-    temporary directory it may be anybody's.
+    A file is written in any case: without one, uv reads that of a directory above, which may be
+    another user's above a temporary directory.
 
     Args:
-        place: uv's working directory.
-        stated: what sdists require.
+        directory: uv's working directory.
+        metadata: the requirements of sdists.
         environ: the user's environment.
 
     Raises:
         LockError: the file that `UV_CONFIG_FILE` names cannot be read.
     """
-    path = place / _FILE
-    path.write_text(_of_user(environ) + "".join(map(_table, stated)), encoding="utf-8")
+    path = directory / _FILE
+    path.write_text(_of_user(environ) + "".join(map(_table, metadata)), encoding="utf-8")
     if not (uv_settings.is_without_files(environ) or environ.get(_OTHER)):
         return dict(environ)
     kept = {name: value for name, value in environ.items() if name != _NONE}
@@ -59,7 +59,7 @@ def write(
 
 
 def _of_user(environ: Mapping[str, str]) -> str:
-    """The text of the one file that counts instead of all others, if there is one."""
+    """Return the text of the file that replaces all others, if there is one."""
     if uv_settings.is_without_files(environ) or not (named := environ.get(_OTHER)):
         return ""
     try:

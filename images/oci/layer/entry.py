@@ -1,7 +1,7 @@
-"""One member of a layer, before it becomes a tar member.
+"""Members of a layer, before they become tar members.
 
-Whatever brings files into an image (a wheel, a .deb, the base's tar) gives an iterable of `Entry`;
-`layer.py` alone turns entries into bytes.
+Each source of files of an image (a wheel, a .deb, the base's tar) is an iterable of `Entry`;
+`writer.py` alone turns entries into bytes.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ class Entry:
 
     Attributes:
         path: relative to the image's root, POSIX separators, no leading slash, no `.` or `..`.
-        kind: what it is.
-        mode: permission bits only (for links they are ignored).
+        kind: `file`, `dir`, `symlink` or `hardlink`.
+        mode: permission bits only; ignored for links.
         size: bytes of content; 0 unless `kind` is `file`.
-        open: gives the content as a readable binary stream of exactly `size` bytes.
-        target: where a link points: for a symlink as it is written in the link, for a hard link
-            the `path` of an entry of the same layer.
+        open: opens the content as a readable binary stream of exactly `size` bytes.
+        target: of a symlink, the text in the link; of a hard link, the `path` of an entry of the
+            same layer.
         uid: numeric owner.
         gid: numeric group.
     """
@@ -41,19 +41,19 @@ class Entry:
 
 
 def is_whiteout(path: str) -> bool:
-    """Whether an engine takes a path for an order to remove what a lower layer has.
+    """Return whether a path tells an engine to remove what a lower layer has.
 
-    OCI Image Format 1.1, layer.md, "Whiteouts" and "Opaque Whiteout"; AUFS, from which they come,
-    has more names, all of which begin alike.
+    OCI Image Format 1.1, layer.md, "Whiteouts" and "Opaque Whiteout"; AUFS, where they come from,
+    has more such names, with the same beginning.
     """
     return path.startswith(".wh.") or "/.wh." in path
 
 
 def of_bytes(path: str, content: bytes, mode: int = 0o644) -> Entry:
-    """A file entry whose content is in memory."""
+    """Return a file entry whose content is in memory."""
     return Entry(path, "file", mode, len(content), lambda: io.BytesIO(content))
 
 
 def of_symlink(path: str, target: str) -> Entry:
-    """A symbolic link entry; `target` is written as it is."""
+    """Return a symbolic link entry; `target` is written as given."""
     return Entry(path, "symlink", 0o777, target=target)

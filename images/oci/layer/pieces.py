@@ -1,4 +1,4 @@
-"""Reads a stream that comes in pieces of any size, without putting it together."""
+"""A reader of a stream in pieces of any size, which never joins the whole."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class Reader:
         self._at = 0
 
     def tell(self) -> int:
-        """How many bytes were read."""
+        """Return how many bytes were read."""
         return self._at
 
     def read(self, amount: int) -> bytes:
-        """Exactly `amount` bytes; fewer only at the end."""
+        """Return exactly `amount` bytes; fewer only at the end."""
         return b"".join(self.take(amount))
 
     def take(self, amount: int) -> Iterator[memoryview]:
-        """The same in pieces, none of them copied."""
+        """Yield the same in pieces, none of them copied."""
         while amount > 0 and self._more():
             piece, self._rest = self._rest[:amount], self._rest[amount:]
             amount -= len(piece)
@@ -34,12 +34,12 @@ class Reader:
             yield piece
 
     def skip(self, amount: int) -> None:
-        """Read `amount` bytes and keep none of them."""
+        """Read `amount` bytes and discard them."""
         for _ in self.take(amount):
             pass
 
     def line(self) -> bytes:
-        """Up to and with the next newline; without one at the end, or where a line is too long."""
+        """Return a line with its newline; without one at the end, or if the line is too long."""
         found = bytearray()
         while len(found) < _LONGEST_LINE and self._more():
             head, newline, _ = bytes(self._rest[:_LONGEST_LINE]).partition(b"\n")
@@ -49,10 +49,10 @@ class Reader:
         return bytes(found)
 
     def drain(self) -> None:
-        """Read to the end, so that what is checked there is checked.
+        """Read to the end, so that the checks at the end of the pieces are made.
 
         Raises:
-            IntegrityError: there is no end within the limit of a layer.
+            IntegrityError: the stream is longer than the limit of a layer.
         """
         self._at += len(self._rest)
         self._rest = memoryview(b"")

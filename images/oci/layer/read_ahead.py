@@ -1,4 +1,4 @@
-"""Work on a stream in a thread of its own, a little ahead of who reads it."""
+"""Work on a stream in a thread of its own, a little ahead of its reader."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from queue import Queue
 
 _Piece = TypeVar("_Piece")
-_DEPTH = 8  # pieces that are made before they are asked for
+_DEPTH = 8  # pieces that are made before they are read
 _POLL = 0.05  # seconds
 
 
 def ahead(pieces: Iterator[_Piece]) -> Generator[_Piece, None, None]:
-    """The same pieces, made by a thread; closing it ends the thread and closes `pieces`.
+    """Yield the same pieces, made by a thread; closing ends the thread and closes `pieces`.
 
-    hashlib, zlib, zstd and files let other threads run: a chain of these uses a core a link.
+    hashlib, zlib, zstd and files release the GIL: a chain of these uses one core per link.
     """
     box: Queue[_Piece | BaseException | None] = queue.Queue(_DEPTH)
     stop = threading.Event()

@@ -1,7 +1,7 @@
-"""A tar read once, from front to back, out of pieces.
+"""A reader of a tar in pieces, once and from front to back.
 
-tarfile reads the heads; content goes from the pieces to its place without another copy. What the
-heads say is held against `images.util.limits`: a layer may be somebody else's.
+tarfile reads the headers; content goes from the pieces to its destination without another copy. The
+headers are checked against `images.util.limits`: a layer may come from anybody.
 """
 
 from __future__ import annotations
@@ -15,67 +15,67 @@ from images.util import limits
 
 REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE)
 _MALFORMED = (tarfile.TarError, ValueError, OverflowError, IndexError, KeyError)
-"""What tarfile raises; all but the first of numbers and of the maps of sparse files."""
+"""Exceptions of tarfile; all but the first come from numbers and from maps of sparse files."""
 
 
 class TarStream:
     """A tar as its members, each with its content.
 
     Args:
-        pieces: the tar's bytes; with the last member they are read to their end.
+        pieces: the tar's bytes; after the last member they are read to their end.
     """
 
     def __init__(self, pieces: Iterator[bytes | memoryview]) -> None:
         self._reader = Reader(pieces)
 
     def members(self) -> Iterator[tarfile.TarInfo]:
-        """The members; the content of each can be taken before the next is asked for.
+        """Yield the members; the content of each can be read before the next one.
 
         Raises:
             IntegrityError: the bytes are not a tar, or it is over a limit.
         """
-        reader, heads = self._reader, _Heads(self._reader)
+        reader, headers = self._reader, _Headers(self._reader)
         try:
-            # It reads the first head at once, and needs no more of a file than `read` and `tell`.
-            tar = tarfile.TarFile(fileobj=cast("IO[bytes]", heads), mode="r")
+            # It reads the first header at once, and needs only `read` and `tell` of a file.
+            tar = tarfile.TarFile(fileobj=cast("IO[bytes]", headers), mode="r")
             count = 0
             while True:
                 member = tar.next()
                 if member is None:
                     break
-                tar.members = []  # type: ignore[attr-defined]  # or the heads of all members stay in memory
+                tar.members = []  # type: ignore[attr-defined]  # or the headers of all stay in memory
                 count += 1
                 _check(member, tar, count)
-                heads.left = limits.TAR_HEAD
+                headers.left = limits.TAR_HEAD
                 yield member
                 reader.skip(tar.offset - reader.tell())
                 if reader.tell() != tar.offset:
                     raise tarfile.ReadError("unexpected end of data")
         except _MALFORMED as error:
             raise IntegrityError(f"not a tar: {error}") from error
-        except RecursionError:  # tarfile reads a head that stands before a head by calling itself
-            raise IntegrityError("not a tar: too many heads of one member") from None
+        except RecursionError:  # tarfile reads a header before a header by calling itself
+            raise IntegrityError("not a tar: too many headers of one member") from None
         reader.drain()
 
     def content(self, member: tarfile.TarInfo) -> Iterator[memoryview]:
-        """The content of the member that came last; it can be taken once.
+        """Yield the content of the last member; it can be read once.
 
         Raises:
-            IntegrityError: it is cut off.
+            IntegrityError: it is truncated.
         """
         begin = self._reader.tell()
         yield from self._reader.take(member.size)
         if self._reader.tell() - begin != member.size:
-            raise IntegrityError(f"{member.name}: its content is cut off")
+            raise IntegrityError(f"{member.name}: its content is truncated")
 
     @property
     def position(self) -> int:
-        """Offset in the tar of the byte that comes next."""
+        """Offset in the tar of the next byte."""
         return self._reader.tell()
 
 
-class _Heads:
-    """What tarfile reads heads from: so much for each member and no more.
+class _Headers:
+    """The file from which tarfile reads headers, with a limit for each member.
 
     Attributes:
         left: bytes that may still be read before the next member.
@@ -87,15 +87,15 @@ class _Heads:
         self.tell = reader.tell
 
     def read(self, amount: int) -> bytes:
-        """Exactly `amount` bytes; fewer only at the end."""
+        """Return exactly `amount` bytes; fewer only at the end."""
         self.left -= amount
         if self.left < 0:
-            raise tarfile.ReadError(f"a head of more than {limits.TAR_HEAD} bytes")
+            raise tarfile.ReadError(f"a header of more than {limits.TAR_HEAD} bytes")
         return self._reader.read(amount)
 
 
 def _check(member: tarfile.TarInfo, tar: tarfile.TarFile, count: int) -> None:
-    """Hold a member against the limits."""
+    """Check a member against the limits."""
     limits.check_count("a layer", count, limits.LAYER_FILES, "files")
     limits.check_count("a layer", tar.offset, limits.LAYER_BYTES, "bytes")
     records = len(tar.pax_headers)

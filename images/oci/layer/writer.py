@@ -1,8 +1,8 @@
-"""Entries to one deterministic tar and its compressed blob: the only place that makes layers.
+"""The only writer of layers: entries to one deterministic tar and its compressed blob.
 
 Two builds of the same entries give the same bytes, on any machine, for any user, at any time. What
-a tar could tell of the builder is fixed here: owner names, modification times, the order of
-members, directories that nobody listed, and the compressor's settings.
+a tar could reveal of the builder is fixed here: owner names, modification times, the order of
+members, directories that no entry listed, and the compressor's settings.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from images.oci.layer import tar_header
 from images.oci.layer.entry import Entry, is_whiteout
 
 Effort = Literal["fast", "dense"]
-"""How hard to compress. `dense` is for what is small and goes over the wire at each commit."""
+"""Compression effort. `dense` is for what is small and is sent at each commit."""
 
 
 ZSTANDARD = "0.25.0"
@@ -28,8 +28,8 @@ ZSTANDARD = "0.25.0"
 _ZSTD_LEVELS: dict[Effort, int] = {"fast": 3, "dense": 9}
 _GZIP_LEVELS: dict[Effort, int] = {"fast": 6, "dense": 9}
 _CHUNK = 1 << 18  # stays in a core's second-level cache on its way through hashes and compressor
-_LARGE = 1 << 16  # from here on copying a piece costs more than one call for it alone
-# A gzip member's head without name or time: RFC 1952, section 2.3; OS 255 is "unknown".
+_LARGE = 1 << 16  # from here on copying a piece costs more than a call of its own
+# A gzip member's header without name or time: RFC 1952, section 2.3; OS 255 is "unknown".
 _GZIP_HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 
 
@@ -37,14 +37,14 @@ class Compressor(Protocol):
     """A stream compressor with fixed settings: the same input gives the same bytes."""
 
     def compress(self, data: bytes | bytearray, /) -> bytes:
-        """Take bytes; gives what comes out so far."""
+        """Take bytes; return the output so far."""
 
     def flush(self) -> bytes:
-        """The rest; the compressor takes no more."""
+        """Return the rest; the compressor takes no more."""
 
 
 class _Gzip:
-    """gzip with a fixed head; `gzip.GzipFile` writes the level and the system into it."""
+    """gzip with a fixed header; `gzip.GzipFile` writes the level and the system into it."""
 
     def __init__(self, level: int) -> None:
         self._deflate = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS)
@@ -75,7 +75,7 @@ def _zstd(level: int) -> Compressor:
 
 
 def compressor(compression: Compression, effort: Effort = "fast") -> Compressor:
-    """What layers are compressed with."""
+    """Return a compressor for a layer."""
     if compression == "gzip":
         return _Gzip(_GZIP_LEVELS[effort])
     return _zstd(_ZSTD_LEVELS[effort])
@@ -94,7 +94,7 @@ class _Sink:
         self._media_type = LAYER_TYPE + compression
 
     def write(self, data: bytes) -> None:
-        """Small pieces (tar heads, small files) are gathered: each call costs the same."""
+        """Gather small pieces (tar headers, small files): each call costs the same."""
         if len(data) >= _LARGE:
             self._flush()
             self._push(data)
@@ -138,20 +138,20 @@ def write(
 ) -> Blob:
     """Write a layer's compressed tar to `out`.
 
-    Directories above an entry that no entry before it listed are put in (0755, root): an engine
+    Directories above an entry that no entry before it listed are added (0755, root): an engine
     would otherwise make them with a mode of its own choice.
 
     Args:
-        entries: the members, in the order in which they are to stand.
-        out: takes the compressed bytes.
+        entries: the members, in their order in the tar.
+        out: receives the compressed bytes.
         compression: `zstd` (with checksum) or `gzip`.
-        progress: told of content bytes as they are written.
+        progress: called with content bytes as they are written.
         effort: `fast` (level 3 of zstd, 6 of gzip) or `dense` (9 of either).
 
     Raises:
-        IntegrityError: a path leaves the root, has the name of a whiteout or comes twice (a
-            directory may, as long as both say the same), a hard link's target does not come before
-            it, or content has another size than its entry says.
+        IntegrityError: a path leaves the root, has the name of a whiteout or occurs twice (a
+            directory may, if both are equal), a hard link's target does not precede it, or content
+            has another size than its entry.
     """
     sink = _Sink(out, compression, effort)
     seen: dict[str, _Form] = {}
@@ -166,7 +166,7 @@ def write(
         if entry.path in seen:
             if entry.kind == "dir" and seen[entry.path] == _form(entry):
                 continue
-            raise IntegrityError(f"{entry.path}: comes twice in one layer")
+            raise IntegrityError(f"{entry.path}: occurs twice in one layer")
         if entry.kind == "hardlink" and entry.target not in seen:
             raise IntegrityError(f"{entry.path}: links to {entry.target}, which is not before it")
         seen[entry.path] = _form(entry)
@@ -178,7 +178,7 @@ def write(
 
 
 _Form = tuple[str, int, int, int]
-"""Kind, mode and owner: an entry without its content, which must not stay in memory."""
+"""Kind, mode and owner: an entry without its content, which must not be kept in memory."""
 
 
 def _form(entry: Entry) -> _Form:
@@ -191,8 +191,8 @@ def _parents(path: str) -> Iterable[str]:
         raise IntegrityError(f"{path!r}: not a path inside the image")
     if is_whiteout(path):
         raise IntegrityError(
-            f"{path}: a whiteout's name: an engine would remove a file of a lower layer for it",
-            remedy="what brings it cannot be in an image: lock another version, or leave it out",
+            f"{path}: a whiteout's name: an engine would remove a file of a lower layer",
+            remedy="what contains it cannot be in an image: lock another version, or leave it out",
         )
     return ("/".join(parts[:depth]) for depth in range(1, len(parts)))
 
@@ -210,7 +210,7 @@ def _copy(entry: Entry, sink: _Sink, progress: Callable[[int], None]) -> None:
 
 
 def compressor_id(compression: Compression, effort: Effort = "fast") -> dict[str, str | int]:
-    """What decides the compressed bytes, for a layer's key: level and library version."""
+    """Return what decides the compressed bytes, for a layer's key: level and library version."""
     if compression == "gzip":
         return {"gzip": _GZIP_LEVELS[effort], "zlib": zlib.ZLIB_RUNTIME_VERSION}
     return {"zstd": _ZSTD_LEVELS[effort], "python-zstandard": ZSTANDARD}

@@ -1,8 +1,8 @@
 """Authorization for one registry: Basic, or Bearer tokens that are renewed when they expire.
 
 Specification: RFC 9110, section 11; the token protocol of Distribution (registry token
-authentication, and its OAuth2 form for identity tokens), which every registry with tokens speaks.
-Some token servers lack the OAuth2 form: they are asked in the other one then.
+authentication, and its OAuth2 form for identity tokens), which every registry with tokens supports.
+Some token servers lack the OAuth2 form: they get a request in the other one then.
 """
 
 from __future__ import annotations
@@ -30,36 +30,44 @@ if TYPE_CHECKING:
     from images.oci.registry.credentials import Login
 
 Scopes = tuple[str, ...]
-"""What a token is to allow, e.g. `("repository:team/app:pull,push",)`."""
+"""Permissions of a token, e.g. `("repository:team/app:pull,push",)`."""
 
-_LIFETIME = 60.0  # seconds, where the server does not say: the protocol's own default
-_MARGIN = 10.0  # seconds before its end at which a token is no longer used
+_LIFETIME = 60.0  # seconds, the protocol's default
+_MARGIN = 10.0  # seconds before it expires, from which on a token is not used
 _TIMEOUT = (20.0, 60.0)
 _CLIENT = "roll-sglang-images"
 _NO_OAUTH = frozenset({400, 401, 403, 404, 405, 501})
-"""What token servers without the OAuth2 form answer to it; some take it for a wrong login."""
+"""Returned by token servers without the OAuth2 form; some take it for a wrong login."""
 _TOKEN_USER = "<token>"  # noqa: S105  # a name
-"""The user name of those who have an identity token alone, as Docker's configuration has it."""
+"""User name in Docker's configuration where there is only an identity token."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Token:
+class Token:
+    """A token for the Authorization header.
+
+    Attributes:
+        header: the header's value.
+        until: when it is no longer used, on the monotonic clock.
+    """
+
     header: str
-    until: float  # on the monotonic clock
+    until: float
 
     def is_fresh(self) -> bool:
+        """Return whether the token may still be used."""
         return time.monotonic() < self.until
 
 
 class Authorization:
-    """What goes into the Authorization header; shared by all threads of a push.
+    """The Authorization header for a registry; shared by all threads of a push.
 
     Args:
         registry: `HOST[:PORT]`, as in messages and in Docker's configuration.
         session: for requests to the token server.
-        home: the registry's origin; without TLS, its token server may be asked without it, too.
+        home: the registry's origin; only without TLS, its token server may be without it, too.
         login_for: finds the login; called once, and only when the registry wants one.
-        say: takes a line for people.
+        log: prints a line for the user.
     """
 
     def __init__(
@@ -69,31 +77,31 @@ class Authorization:
         *,
         home: Origin,
         login_for: Callable[[str], Login | None],
-        say: Callable[[str], None] = output.message,
+        log: Callable[[str], None] = output.message,
     ) -> None:
         self._registry = registry
         self._session = session
         self._home = home
         self._login_for = login_for
-        self._say = say
+        self._log = log
         self._login: Login | None = None
-        self._asked = False
+        self._searched = False
         self._lock = threading.Lock()
         self._challenge: Challenge | None = None
-        self._told = False
-        self._tokens: dict[Scopes, _Token] = {}
+        self._reported = False
+        self._tokens: dict[Scopes, Token] = {}
         self._basic: str | None = None
 
     def header(self, scopes: Scopes, *, own: bool = False) -> str | None:
-        """The header's value; None as long as the registry has not asked for one.
+        """Return the header's value; None as long as the registry has not asked for one.
 
         Args:
-            scopes: what it is to allow.
-            own: get a token for this request alone. A shared one may have come to its end through
-                the other threads' requests, which says nothing about the login.
+            scopes: the permissions that are needed.
+            own: get a token for this request alone. A shared one may have expired through the
+                other threads' requests, which does not mean that the login is wrong.
 
         Raises:
-            LoginError: the token server refuses.
+            LoginError: the token server refuses the login.
             TransientError: it cannot be reached now.
         """
         with self._lock:
@@ -102,11 +110,11 @@ class Authorization:
             return self._fetch(scopes).header if own else self._token(scopes)
 
     def answer(self, header: str, rejected: str | None, *, own: bool) -> None:
-        """Take note of a 401.
+        """Process a 401.
 
         Args:
             header: its WWW-Authenticate.
-            rejected: the header's value that it was the answer to.
+            rejected: the Authorization header that it is the response to.
             own: whether that value was made for this very request.
 
         Raises:
@@ -125,7 +133,7 @@ class Authorization:
             if wanted is None:
                 raise RegistryError(
                     f"{self._registry}: wants an authorization that is neither Basic nor Bearer",
-                    remedy="use a registry's address, not that of its web pages",
+                    remedy="use the registry's address, not that of its web pages",
                 )
             if wanted.scheme == "bearer":
                 self._challenge = wanted
@@ -144,34 +152,36 @@ class Authorization:
             found = self._tokens[scopes] = self._fetch(scopes)
         return found.header
 
-    def _fetch(self, scopes: Scopes) -> _Token:
+    def _fetch(self, scopes: Scopes) -> Token:
         from images.oci.registry import realm
 
         parameters = self._challenge.parameters if self._challenge else {}
         where = realm.checked(parameters["realm"], self._home, self._registry)
-        self._tell(where)
+        self._report(where)
         begin = time.monotonic()
         try:
             response = self._ask(where, parameters.get("service", ""), scopes)
         except RedirectError as error:
             raise RegistryError(
                 f"{self._registry}: its token server {public_url(where)}: {error}",
-                remedy="fix the registry's token realm: a login is sent to no other server",
+                remedy="fix the registry's token realm: the login is sent to no other server",
             ) from None
         if response.status_code in RETRYABLE_STATUSES:
             after = retry_after(response.headers.get("Retry-After"))
             raise TransientError(f"HTTP {response.status_code} from {public_url(where)}", after)
         if response.status_code in (400, 401, 403):
             raise self._refused()
-        return _token_of(response, begin, public_url(where))
+        return parse_token(response, begin, public_url(where))
 
-    def _tell(self, where: str) -> None:
-        """Say once where the login goes, if that is not what its registry's name lets expect."""
+    def _report(self, where: str) -> None:
+        """Report once where the login is sent, if that is another domain than the registry's."""
         from images.oci.registry import realm
 
-        if not self._told and realm.is_foreign(where, self._home) and self._known_login():
-            self._say(f"{self._registry}: its login goes to the token server {public_url(where)}")
-        self._told = True
+        if not self._reported and realm.is_foreign(where, self._home) and self._known_login():
+            self._log(
+                f"{self._registry}: its login is sent to the token server {public_url(where)}"
+            )
+        self._reported = True
 
     def _ask(self, where: str, service: str, scopes: Scopes) -> requests.Response:
         login = self._known_login()
@@ -185,14 +195,16 @@ class Authorization:
         query += [("scope", scope) for scope in scopes]
         return self._send("GET", where, _basic(login) if login else None, params=query)
 
-    def _send(self, method: str, where: str, header: str | None, **what: Any) -> requests.Response:
-        """A request to the token server; what it holds is for that server alone."""
+    def _send(
+        self, method: str, where: str, header: str | None, **content: Any
+    ) -> requests.Response:
+        """Make a request to the token server; its content is sent to that server only."""
         import requests
 
-        def send(url: str, ours: bool) -> requests.Response:
-            if not ours:
+        def send(url: str, trusted: bool) -> requests.Response:
+            if not trusted:
                 raise RedirectError(f"it redirects to {public_url(url)}")
-            more = what if url == where else {"data": what.get("data")}
+            more = content if url == where else {"data": content.get("data")}
             return self._session.request(
                 method, url, auth=Header(header), timeout=_TIMEOUT, allow_redirects=False, **more
             )
@@ -209,21 +221,21 @@ class Authorization:
             raise TransientError(reason) from None
 
     def _known_login(self) -> Login | None:
-        if not self._asked:
-            self._login, self._asked = self._login_for(self._registry), True
+        if not self._searched:
+            self._login, self._searched = self._login_for(self._registry), True
         return self._login
 
     def _refused(self) -> LoginError:
-        what = (
-            f"{self._registry} wants a login, and Docker's configuration holds none for it"
+        message = (
+            f"{self._registry} wants a login, and Docker's configuration contains none for it"
             if self._known_login() is None
-            else f"{self._registry} does not take the login in Docker's configuration for this"
+            else f"{self._registry} refuses the login in Docker's configuration for this"
         )
-        return LoginError(what, remedy=login_remedy(self._registry))
+        return LoginError(message, remedy=login_remedy(self._registry))
 
 
 def login_remedy(registry: str) -> str:
-    """How one logs in, with Docker and without."""
+    """Return the command that logs in, with Docker and without."""
     return (
         f"docker login {registry}  # without Docker: "
         f"skopeo login --authfile ~/.docker/config.json {registry}"
@@ -235,13 +247,23 @@ def _basic(login: Login) -> str:
 
 
 def _printable(token: Any) -> str:
-    """The token, if a header can hold it: what cannot be sent would be part of an error's text."""
+    """Return the token if it fits into a header; otherwise an error's text would contain it."""
     if not isinstance(token, str) or not re.fullmatch(r"[!-~]+", token):
         raise ValueError("no token")
     return token
 
 
-def _token_of(response: requests.Response, begin: float, where: str) -> _Token:
+def parse_token(response: requests.Response, begin: float, where: str) -> Token:
+    """Parse the response of a token server.
+
+    Args:
+        response: the response.
+        begin: when the request was made, on the monotonic clock.
+        where: the token server, for messages.
+
+    Raises:
+        RegistryError: it contains no token.
+    """
     try:
         document: dict[str, Any] = untrusted_json.loads(response.content)
         value = _printable(document.get("token") or document["access_token"])
@@ -249,7 +271,7 @@ def _token_of(response: requests.Response, begin: float, where: str) -> _Token:
     except (ValueError, KeyError, TypeError, AttributeError):
         raise RegistryError(
             f"{where}: HTTP {response.status_code} without a token",
-            remedy="mend the registry's token server",
+            remedy="fix the registry's token server",
         ) from None
-    # A token that hardly lives longer than the margin is used for half of its life.
-    return _Token(f"Bearer {value}", begin + max(lifetime - _MARGIN, lifetime / 2))
+    # A token with hardly more lifetime than the margin is used for half of it.
+    return Token(f"Bearer {value}", begin + max(lifetime - _MARGIN, lifetime / 2))

@@ -77,7 +77,7 @@ def _connected(location: Location) -> Registry:
 def _fetch(store: Store, remote: RemoteLayer, registry: Registry, meter: Meter) -> None:
     blob = remote.blob
     with store.layer_keys.making(remote.key):
-        if store.blobs.has(blob.digest, blob.size):  # another process has just brought or made it
+        if store.blobs.has(blob.digest, blob.size):  # another process has just fetched or made it
             meter.advance(blob.size)
             return
         try:

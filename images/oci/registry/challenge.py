@@ -1,8 +1,8 @@
-"""What a 401 asks for: the challenges of WWW-Authenticate.
+"""Parser of WWW-Authenticate: the challenges of a 401.
 
-Specification: RFC 9110, sections 11.2, 11.3 and 11.6.1. The header holds a list of challenges whose
-parameters are a list as well; a scheme may stand alone, and values may be quoted or not. Values
-without quotes that need them (`realm=https://…`) are read all the same: registries send them.
+Specification: RFC 9110, sections 11.2, 11.3 and 11.6.1. The header is a list of challenges whose
+parameters are a list as well; a scheme may have none, and values may be quoted or not. Values
+without the quotes that they need (`realm=https://…`) are accepted: registries send them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _TOKEN68 = re.compile(r"\s+[A-Za-z0-9._~+/-]+=*\s*(?=,|$)")
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """One way to be authorized.
+    """One authorization scheme that a server offers.
 
     Attributes:
         scheme: in lower case, e.g. `bearer`.
@@ -32,10 +32,10 @@ class Challenge:
 
 
 def parse(header: str) -> list[Challenge]:
-    """The challenges of a header, as far as it can be read.
+    """Return the challenges of a header, as far as it can be parsed.
 
     Args:
-        header: of several headers the values, with commas between them.
+        header: its value; several headers are joined by commas.
     """
     found: list[Challenge] = []
     position = 0
@@ -56,7 +56,7 @@ def parse(header: str) -> list[Challenge]:
 
 
 def best(header: str) -> Challenge | None:
-    """The challenge to answer: Bearer, which has to name its realm, before Basic."""
+    """Return the challenge to answer: Bearer, if it names its realm, before Basic."""
     challenges = parse(header)
     bearer = (item for item in challenges if item.scheme == "bearer" and "realm" in item.parameters)
     basic = (item for item in challenges if item.scheme == "basic")

@@ -1,7 +1,7 @@
-"""Logins for registries, from where `docker login` puts them.
+"""Logins for registries, from the configuration that `docker login` writes.
 
 The Docker SDK reads the configuration (`$DOCKER_CONFIG/config.json` or `~/.docker/config.json`:
-auths, credHelpers, credsStore) and runs the credential helpers. No secret is ever printed, nor part
+auths, credHelpers, credsStore) and runs the credential helpers. No secret is ever printed or part
 of an error.
 """
 
@@ -23,7 +23,7 @@ _HUB = {"index.docker.io": "docker.io"}
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """What a registry is told of who pushes.
+    """Credentials for a registry.
 
     Attributes:
         username: empty with an identity token.
@@ -37,12 +37,12 @@ class Login:
 
 
 def login_for(registry: str, name: str = "", *, plain_http: bool = False) -> Login | None:
-    """The login for a registry, if there is one.
+    """Return the login for a registry, if there is one.
 
     Args:
-        registry: `HOST[:PORT]`; an entry counts for the same server, however that is spelled.
-        name: the repository's name: an entry may be for repositories below a path alone.
-        plain_http: whether the registry is asked without TLS.
+        registry: `HOST[:PORT]`; an entry counts for the same server in any spelling.
+        name: the repository's name: an entry may be for the repositories below a path only.
+        plain_http: whether the registry is used without TLS.
 
     Raises:
         LoginError: the configuration cannot be read, or a credential helper is missing or failed.
@@ -58,14 +58,14 @@ def login_for(registry: str, name: str = "", *, plain_http: bool = False) -> Log
         return None
     low = {key.lower(): value for key, value in found.items() if isinstance(value, str)}
     token, user, password = (low.get(k, "") for k in ("identitytoken", "username", "password"))
-    if token and isinstance(entry, dict):  # the SDK leaves out what is beside a token
+    if token and isinstance(entry, dict):  # the SDK drops user name and password beside a token
         user, password = _pair(entry)
     whole = "username" in low and "password" in low
     return Login(user, password, token) if token or whole else None
 
 
 def _entry(auths: Any, home: Origin, name: str) -> Any:
-    """What `auths` holds for a repository: for the longest path that it is below."""
+    """Return the entry of `auths` for a repository: the one of the longest path above it."""
     if not isinstance(auths, dict):
         return auths or None
     found: dict[str, Any] = {}
@@ -79,7 +79,7 @@ def _entry(auths: Any, home: Origin, name: str) -> Any:
 
 
 def _is(host: str, home: Origin) -> bool:
-    """Whether a host of the configuration is that registry."""
+    """Return whether a host of the configuration is that registry."""
     try:
         there = origin.of_registry(_HUB.get(host, host), plain_http=home.scheme == "http")
     except ValueError:
@@ -88,7 +88,7 @@ def _is(host: str, home: Origin) -> bool:
 
 
 def _spelled(registry: str, content: dict[str, Any], plain_http: bool) -> list[str]:
-    """The names under which a credential helper may know a registry."""
+    """Return the names by which a credential helper may know a registry."""
     home = origin.of_registry(registry, plain_http=plain_http)
     helpers = content.get("credHelpers")
     named = [key for key in helpers if _is(key, home)] if isinstance(helpers, dict) else []
@@ -96,7 +96,7 @@ def _spelled(registry: str, content: dict[str, Any], plain_http: bool) -> list[s
 
 
 def _pair(entry: dict[str, Any]) -> tuple[str, str]:
-    """User name and password of an entry."""
+    """Return user name and password of an entry."""
     from docker import auth
 
     try:
@@ -110,7 +110,7 @@ def _config_path() -> Path | None:
     from docker.utils import config
 
     found = config.find_config_file()
-    # The file before Docker 1.7 (.dockercfg) is of no registry that one pushes to today.
+    # The file of Docker before 1.7 (.dockercfg) is of no registry of today.
     return Path(str(found)) if str(found).endswith("config.json") else None
 
 
@@ -119,12 +119,12 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = untrusted_json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        # A JSON error tells line and column; it quotes nothing.
+        # A JSON error has line and column; it quotes nothing.
         raise LoginError(
-            f"{path}: cannot be read: {error}", remedy="mend or remove it, then: docker login"
+            f"{path}: cannot be read: {error}", remedy="fix or remove it, then: docker login"
         ) from None
     if not isinstance(content, dict):
-        raise LoginError(f"{path}: not an object", remedy="mend or remove it, then: docker login")
+        raise LoginError(f"{path}: not an object", remedy="fix or remove it, then: docker login")
     return content
 
 
@@ -142,11 +142,11 @@ def _resolve(
         remedy = f"install docker-credential-{helper} or take it out of {path}; then: {remedy}"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a helper that is missing is told by our own error
+            warnings.simplefilter("ignore")  # a missing helper is reported by our own error
             config = auth.load_config(config_dict={**content, **chosen})
             found: dict[str, Any] | None = auth.resolve_authconfig(config, registry)
     except errors.DockerException:
-        # Not chained, and without the SDK's words: a helper's output could hold anything.
+        # Not chained, and without the SDK's text: a helper's output could contain a secret.
         who = f"the credential helper docker-credential-{helper}" if helper else "its content"
         raise LoginError(f"{path}: no login for {registry}: {who} fails", remedy=remedy) from None
     except (ValueError, TypeError, AttributeError, KeyError):

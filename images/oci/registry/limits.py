@@ -1,4 +1,4 @@
-"""Limits of what is sent to a registry and fetched from one."""
+"""Limits of transfers between a store and a registry."""
 
 TRANSFERS = 4
-"""Blobs that are sent or fetched at a time: enough to fill a line, few enough for one disk."""
+"""Parallel uploads or downloads: enough for the whole bandwidth, few enough for one disk."""

@@ -1,8 +1,8 @@
-"""Where a login goes that a registry wants to have at its token server: the realm of its challenge.
+"""Checks of a challenge's realm: the token server that a registry's login is sent to.
 
-The registry names it, so it is looked at before anything is sent there. A server of another domain
-is common (a company's single sign-on) and is reported; an address that is only of this machine or
-of its network is none that a registry elsewhere has business with.
+The registry names it, so it is checked before anything is sent there. A server of another domain
+is common (a company's single sign-on) and is reported; an address of this machine or its network
+is refused where the registry is elsewhere.
 """
 
 from __future__ import annotations
@@ -21,27 +21,28 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def checked(realm: str, home: Origin, registry: str) -> str:
-    """The address of a token server, as it may be asked.
+    """Return the URL of a token server if a login may be sent there.
 
     Args:
-        realm: what the challenge says.
+        realm: of the challenge.
         home: the registry's origin.
         registry: the registry, for messages.
 
     Raises:
-        RegistryError: it is no address, without TLS, or an address that it must not be.
+        RegistryError: it is no HTTP URL, has no TLS, or is of this machine or its network.
     """
     try:
         url = redirect.resolved(realm, f"{home}/v2/", home)
     except RedirectError:
-        what = f"{registry}: its token server is no address: {public_text(realm)!r}"
+        fault = f"its token server is not an HTTP URL: {public_text(realm)!r}"
         if realm.lower().startswith("http:"):
-            what = f"{registry}: its token server is without TLS: {public_url(realm)}"
+            fault = f"its token server is without TLS: {public_url(realm)}"
         raise RegistryError(
-            what, remedy="fix the registry's token realm, or add --plain-http where that is meant"
+            f"{registry}: {fault}",
+            remedy="fix the registry's token realm, or add --plain-http if that is intended",
         ) from None
     there = origin.of(url)
-    if there.host != home.host and _is_of_no_business(there.host, home.host):
+    if there.host != home.host and _is_off_limits(there.host, home.host):
         raise RegistryError(
             f"{registry}: its token server is an address of this machine or its network: {there}",
             remedy="name the registry by an address of the same kind, or fix its token realm",
@@ -50,22 +51,22 @@ def checked(realm: str, home: Origin, registry: str) -> str:
 
 
 def is_foreign(realm: str, home: Origin) -> bool:
-    """Whether a token server is of another domain than the registry."""
+    """Return whether a token server is of another domain than the registry."""
     return _domain(origin.of(realm).host) != _domain(home.host)
 
 
 def _domain(host: str) -> str:
-    """The part of a name that one owner has, by its form; an address as a whole."""
+    """Return the registrable part of a host name, by its form; an IP address as a whole."""
     if _address(host):
         return host
     labels = host.split(".")
-    # As in example.co.uk: a list of all such suffixes would be more exact, and outdated.
+    # As in example.co.uk: a list of all such suffixes would be more exact, but outdated.
     third = len(labels) > 2 and len(labels[-1]) == 2 and len(labels[-2]) <= 3
     return ".".join(labels[-3 if third else -2 :])
 
 
-def _is_of_no_business(host: str, home: str) -> bool:
-    """Whether it is an address that a registry with another name must not send anybody to."""
+def _is_off_limits(host: str, home: str) -> bool:
+    """Return whether it is an address that a registry with another name must not refer to."""
     address = _address(host)
     if address is None or address.is_global:
         return False
@@ -74,7 +75,7 @@ def _is_of_no_business(host: str, home: str) -> bool:
 
 
 def _is_private(host: str) -> bool:
-    """Whether a registry is on a private network itself, as far as its name can be resolved."""
+    """Return whether a registry is on a private network itself, if its name can be resolved."""
     address = _address(host)
     if address:
         return not address.is_global
@@ -85,7 +86,7 @@ def _is_private(host: str) -> bool:
 
 
 def _address(host: str) -> _Address | None:
-    """The address that a host is, in any spelling that the system's resolver takes."""
+    """Return the IP address that a host is, in any spelling that the system's resolver accepts."""
     if host == "localhost" or host.endswith(".localhost"):
         return ipaddress.IPv4Address("127.0.0.1")
     with suppress(ValueError):

@@ -151,7 +151,7 @@ class Index:
 
 def _not_understood(descriptor: dict[str, Any]) -> str:
     if not reachability.is_sha256(descriptor["digest"]):
-        return "a digest of another algorithm than sha256; its blobs are not looked at"
+        return "a digest of another algorithm than sha256; its blobs are not checked"
     kind = descriptor.get("mediaType")
     return (
         "" if kind in reachability.UNDERSTOOD else f"{kind}: not understood; kept with all it names"

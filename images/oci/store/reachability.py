@@ -1,10 +1,10 @@
-"""What the index of a store reaches: by the specification, for `verify`, and by any way, for `gc`.
+"""Blobs reached from the index of a store: by the specification for `verify`, in any way for `gc`.
 
 Specification: OCI Image Format 1.1, image-index.md ("manifests" may be indexes), manifest.md
 ("subject"), descriptor.md. A store is an OCI layout, and other programs may put into it what this
 builder does not know: indexes of several platforms, signatures, media types to come. So `gc` does
-not ask what a document means: each digest that is written anywhere in one is kept, and what that
-digest names is read in turn. Only a document that cannot be read at all leaves open what it needs.
+not interpret documents: each digest that is written anywhere in one is kept, and the blob of that
+digest is read in turn. Only of a document that cannot be read at all is it unknown what it needs.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ UNDERSTOOD = frozenset(
         "application/vnd.docker.distribution.manifest.list.v2+json",
     }
 )
-DIGEST = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+")
-"""OCI Image Format 1.1, descriptor.md, "Digests": of whatever algorithm."""
+_ANY_DIGEST = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+")
+"""A digest of any algorithm (OCI Image Format 1.1, descriptor.md, "Digests")."""
 
 _NAMED = re.compile(rb"sha256:[0-9a-f]{64}")
 
 Reference = tuple[str, dict[str, Any]]
-"""What something is to whoever refers to it (`manifest`, `config`, `layer`), and its descriptor."""
+"""The role of a referenced blob (`manifest`, `config`, `layer`), and its descriptor."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """What must stay.
+    """Blobs that `gc` must keep.
 
     Attributes:
-        digests: all that is named, whether it is there or not.
-        unread: digests of documents that are missing or damaged: what they need is not known.
+        digests: all that are named, whether they are there or not.
+        unread: digests of documents that are missing or damaged: what they need is unknown.
     """
 
     digests: frozenset[str]
@@ -51,9 +51,9 @@ class Reached:
 
 
 def references(blobs: Blobs, item: dict[str, Any]) -> Iterator[Reference]:
-    """An entry of the index and all that the specification has it refer to, itself first.
+    """Yield an entry of the index and all that it refers to by the specification, itself first.
 
-    Only descriptors of the form that they should have are given.
+    Malformed descriptors are left out.
     """
     todo: list[Reference] = [("manifest", item)]
     seen = set()
@@ -78,12 +78,12 @@ def _in_document(document: dict[str, Any]) -> Iterator[Reference]:
 
 
 def checked(value: dict[str, Any]) -> dict[str, Any]:
-    """A descriptor that has a digest and a size, and types that are text, whatever wrote it.
+    """Return a descriptor from outside if it has a digest, a size, and types that are text.
 
     Raises:
         One of `NOT_A_DOCUMENT`.
     """
-    if not DIGEST.fullmatch(value["digest"]):
+    if not _ANY_DIGEST.fullmatch(value["digest"]):
         raise ValueError(f"{value['digest']!r} is not a digest")
     if type(value["size"]) is not int:
         raise TypeError(f"{value['size']!r} is not a size")
@@ -94,12 +94,12 @@ def checked(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_sha256(digest: str) -> bool:
-    """Whether a digest is of the one algorithm whose blobs are looked at here."""
+    """Return whether a digest is of the one algorithm that is supported here."""
     return digest.startswith("sha256:")
 
 
 def reached(blobs: Blobs, items: Sequence[dict[str, Any]]) -> Reached:
-    """What entries of the index name, and what is named there, and so on.
+    """Return what entries of the index name, what is named there, and so on.
 
     Args:
         blobs: of the store.
@@ -128,7 +128,7 @@ def reached(blobs: Blobs, items: Sequence[dict[str, Any]]) -> Reached:
 
 
 def _content(blobs: Blobs, digest: str, is_manifest: bool) -> bytes | None:
-    """The bytes of a blob that may be a document; b"" if it is none, None if it cannot be read."""
+    """Return a blob that may be a document; b"" if it is none, None if it cannot be read."""
     path = blobs.path(digest)
     try:
         with untrusted_files.open_regular(path) as stream:

@@ -95,9 +95,9 @@ class Store:
             UsageError: there is none.
             StoreError, IntegrityError: its documents are missing or damaged.
         """
-        return self.load_all([ref])[0]
+        return self.load_several([ref])[0]
 
-    def load_all(self, refs: Iterable[str]) -> list[Image]:
+    def load_several(self, refs: Iterable[str]) -> list[Image]:
         """Return several images by name; reads once what the store knows of layers.
 
         Raises:
@@ -112,7 +112,7 @@ class Store:
             found.append(self._image(ref, names[ref], sizes))
         return found
 
-    def load_every(self) -> tuple[list[Image], list[str]]:
+    def load_all(self) -> tuple[list[Image], list[str]]:
         """Return all images that builders made, and the names of what other programs put there.
 
         Raises:

@@ -1,1 +1,1 @@
-"""Where bytes of layers go: an OCI layout, or a directory of files."""
+"""Destinations of layers: an OCI layout, or a directory of files."""

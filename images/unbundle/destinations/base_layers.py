@@ -1,9 +1,9 @@
-"""The layers of an own base as files of a directory: each put on the one before.
+"""The layers of a custom base as files of a directory, each applied to the one below.
 
 Specification: OCI Image Format 1.1, layer.md, "Applying Changesets" and "Whiteouts". Such layers
 come from other tools: they remove files, write through links, and leave directories out. So unlike
-ours (tree.py) they come one at a time, lowest first, and before ours. A layer that was cut off may
-be put on again. Devices are left out: whoever runs the image brings its own.
+our own (layer_tree.py) they are applied one at a time, lowest first, and before our own. A layer
+that was interrupted may be applied again. Devices are left out: a container engine provides them.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from images.unbundle.destinations.member_files import SPARE, Manner, Record, fil
 
 WHITEOUT = ".wh."
 MARK = ".wh..wh."
-"""What the notes of tools begin with (AUFS); all but the next one mean nothing to others."""
+"""Prefix of metadata of AUFS and other tools; only the next one has a meaning here."""
 
 OPAQUE = ".wh..wh..opq"
 MOST_LINKS = 40  # symbolic links followed on one path, as Linux does
 _XATTR = "SCHILY.xattr."
 _CAPABILITY = f"{_XATTR}security.capability"
-DIRECTORY_MODE = 0o755  # of one that no layer lists
+DIRECTORY_MODE = 0o755  # of a directory that no layer lists
 
 
 class Changes:
-    """The directory; nobody else writes there meanwhile.
+    """The directory; no other process writes there meanwhile.
 
     Args:
         root: the directory; it exists.
@@ -48,14 +48,14 @@ class Changes:
         self._record: Record = {}
 
     def apply(self, pieces: Iterator[bytes | memoryview]) -> Record:
-        """Put the next layer on; gives its directories, for `restore`.
+        """Apply the next layer, and return its directories, for `restore`.
 
         Args:
             pieces: its tar; it is read to its end.
 
         Raises:
-            IntegrityError: it is no tar, or holds what nobody could write.
-            OSError: the file system's own word.
+            IntegrityError: it is not a tar, or has a member that cannot be written.
+            OSError: the file system reports an error.
         """
         self._own, self._record = set(), {}
         tar = TarStream(pieces)
@@ -65,11 +65,11 @@ class Changes:
         return self._record
 
     def restore(self, record: Record) -> None:
-        """Take over what an earlier run recorded of a layer; lowest first."""
+        """Restore what an earlier run recorded of a layer; lowest first."""
         self._modes.update((name, mode) for name, (_, mode) in record.items())
 
     def whole(self) -> Record:
-        """All that is there now: what the layers above must know of it."""
+        """Return all entries that are there now, for the layers above."""
         found: Record = {}
         for directory, names, files in os.walk(self._root):
             for name in (*names, *files):
@@ -94,52 +94,52 @@ class Changes:
             return
         path = posixpath.join(parent, name)
         if path == SPARE:
-            raise IntegrityError(f"{member.name!r}: a name that only the unpacker uses")
+            raise IntegrityError(f"{member.name!r}: a name reserved by the unpacker")
         if member.isdir():
             self._make_directory(path, member.mode & 0o7777)
         else:
             self._leaf(path, member, tar)
         self._mark(path)
-        place = self._root / path
+        real = self._root / path
         if self._manner.as_root and (member.isdir() or member.issym()):
-            own(place, member)
+            own(real, member)
         if self._manner.as_root and not member.issym():
-            _set_attributes(place, member, self._manner)
+            _set_attributes(real, member, self._manner)
 
     def _leaf(self, path: str, member: tarfile.TarInfo, tar: TarStream) -> None:
-        place = self._root / path
+        real = self._root / path
         source = self._linked(member) if member.islnk() else None
-        if source == place:
+        if source == real:
             return
-        _remove(place)
+        _remove(real)
         if source is not None:
-            os.link(source, place, follow_symlinks=False)
+            os.link(source, real, follow_symlinks=False)
         elif member.issym():
-            place.symlink_to(member.linkname)
+            real.symlink_to(member.linkname)
         elif member.type in REGULAR and not member.issparse():
-            fill(place, member, tar, self._manner)
+            fill(real, member, tar, self._manner)
         elif member.isfifo():
-            os.mkfifo(place, member.mode & 0o7777)
+            os.mkfifo(real, member.mode & 0o7777)
         elif not member.isdev():
-            raise IntegrityError(f"{member.name}: cannot write this kind ({member.type!r})")
+            raise IntegrityError(f"{member.name}: unsupported type of member ({member.type!r})")
 
     def _linked(self, member: tarfile.TarInfo) -> Path:
-        """The file that a hard link is another name of; it may be a lower layer's."""
+        """Return the target of a hard link; it may be in a lower layer."""
         directory, name = posixpath.split(inside(member.linkname))
-        place = self._root / self._directory(directory, member.name) / name
-        mode = _mode(place)
+        real = self._root / self._directory(directory, member.name) / name
+        mode = _mode(real)
         if mode is None or not name or stat.S_ISDIR(mode):
-            raise IntegrityError(f"{member.name}: a hard link to {member.linkname}, which is none")
-        return place
+            raise IntegrityError(f"{member.name}: a hard link to {member.linkname}, not a file")
+        return real
 
-    def _white_out(self, parent: str, name: str, said: str) -> None:
-        """Remove what lower layers have, never what this layer brings."""
+    def _white_out(self, parent: str, name: str, member: str) -> None:
+        """Remove what lower layers have, never what this layer contains."""
         if name == OPAQUE:
             self._hide_lower(parent)
         elif not name.startswith(MARK):
             gone = name[len(WHITEOUT) :]
             if gone in ("", ".", ".."):
-                raise IntegrityError(f"{said!r}: removes no file of its directory")
+                raise IntegrityError(f"{member!r}: removes no file of its directory")
             self._remove_lower(posixpath.join(parent, gone))
 
     def _hide_lower(self, directory: str) -> None:
@@ -147,19 +147,19 @@ class Changes:
             self._remove_lower(posixpath.join(directory, name))
 
     def _remove_lower(self, path: str) -> None:
-        place = self._root / path
+        real = self._root / path
         if path not in self._own:
-            _remove(place)
-        elif stat.S_ISDIR(_mode(place) or 0):
+            _remove(real)
+        elif stat.S_ISDIR(_mode(real) or 0):
             self._hide_lower(path)
 
     # -- directories -------------------------------------------------------------------------------
 
-    def _directory(self, path: str, said: str) -> str:
-        """The real place of a directory, made where there is none.
+    def _directory(self, path: str, member: str) -> str:
+        """Return the resolved path of a directory, created if it is missing.
 
-        Links on the way are followed as in a container: an absolute one starts at the image's root,
-        and `..` ends there.
+        Links in the path are followed as in a container: an absolute one starts at the image's
+        root, and `..` ends there.
         """
         done: list[str] = []
         todo = path.split("/")[::-1]
@@ -178,7 +178,7 @@ class Changes:
             elif stat.S_ISLNK(mode):
                 links += 1
                 if links > MOST_LINKS:
-                    raise IntegrityError(f"{said}: too many links on its path")
+                    raise IntegrityError(f"{member}: too many links in its path")
                 target = os.readlink(self._root / here)  # as text
                 done = [] if target.startswith("/") else done
                 todo += target.split("/")[::-1]
@@ -189,22 +189,22 @@ class Changes:
         return real
 
     def _make_directory(self, path: str, mode: int) -> None:
-        place = self._root / path
-        if not stat.S_ISDIR(_mode(place) or 0):
-            _remove(place)
-            place.mkdir(0o700)  # until all is there: a read-only one could not be filled
+        real = self._root / path
+        if not stat.S_ISDIR(_mode(real) or 0):
+            _remove(real)
+            real.mkdir(0o700)  # until all layers are there: a read-only one could not be filled
         self._modes[path] = mode
         self._record[path] = ("d", mode)
 
     def _mark(self, path: str) -> None:
-        """Note that this layer brings a path, and with it what it lies in."""
+        """Record that this layer contains a path, and with it the path's parents."""
         while path and path not in self._own:
             self._own.add(path)
             path = posixpath.dirname(path)
 
 
 def inside(path: str) -> str:
-    """A path of a tar, relative to the root, which nothing leads out of."""
+    """Return a path of a tar relative to the root; no `..` leads out of the root."""
     return posixpath.normpath("/" + path).lstrip("/")
 
 
@@ -226,7 +226,7 @@ def _remove(path: Path) -> None:
 
 
 def _set_attributes(path: Path, member: tarfile.TarInfo, manner: Manner) -> None:
-    """File capabilities and the like; not every file system has a place for them."""
+    """Set file capabilities and other attributes, if the file system supports them."""
     for name, value in member.pax_headers.items():
         if name.startswith(_XATTR) and (manner.setuid or name != _CAPABILITY):
             with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Writing to the destination's disk so that a run may be killed at any moment."""
+"""Writes to the destination's disk that are safe when the run is killed at any moment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from images.util import untrusted_files
 
 
 def replace(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Give a file new content, at once or not at all."""
+    """Replace a file's content, at once or not at all."""
     with unfinished(path) as out:
         out.write(content)
         os.fchmod(out.fileno(), mode)
@@ -23,13 +23,13 @@ def replace(path: Path, content: bytes, mode: int = 0o644) -> None:
 
 @contextmanager
 def unfinished(path: Path) -> Iterator[IO[bytes]]:
-    """A file that gets the name `path` when the block ends, and its bytes are on the disk."""
-    # Always the same name: what a killed run left is overwritten, and does not pile up.
+    """Open a file that is synced and renamed to `path` when the block ends."""
+    # Always the same name: the rest of a killed run is overwritten and does not accumulate.
     new = path.with_name(f"{path.name}.new")
     try:
         with suppress(FileNotFoundError):
             new.unlink()
-        # Made by us alone: no link or pipe that somebody put there is written to.
+        # Newly created: nothing is written through a link or into a pipe that somebody put there.
         with new.open("xb") as out:
             yield out
             out.flush()
@@ -42,22 +42,22 @@ def unfinished(path: Path) -> Iterator[IO[bytes]]:
 
 
 def hold(path: Path, busy: str) -> IO[bytes]:
-    """Lock a file for as long as the result lives.
+    """Lock a file for as long as the result is open.
 
     Raises:
-        UsageError: somebody else has it.
+        UsageError: another process has locked it.
     """
     lock = untrusted_files.open_lock(path)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.close()
-        raise UsageError(busy, remedy="wait until it is done") from None
+        raise UsageError(busy, remedy="wait until it has ended") from None
     return lock
 
 
 def flush(path: Path) -> None:
-    """Bring a whole file system to its disk (syncfs, Linux 2.6.39 and glibc 2.14)."""
+    """Sync a whole file system to its disk (syncfs, Linux 2.6.39 and glibc 2.14)."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         if ctypes.CDLL(None, use_errno=True).syncfs(descriptor):
@@ -68,22 +68,22 @@ def flush(path: Path) -> None:
 
 
 def close(pieces: Iterator[object]) -> None:
-    """End a generator and the threads behind it, whether it was read to its end or not."""
+    """Close a generator and end its threads, whether it was read to its end or not."""
     end = getattr(pieces, "close", None)
     if end is not None:
         end()
 
 
-def told(error: OSError, what: str) -> BuildError:
-    """The system's word for a disk that cannot be written as one that names the remedy."""
+def translated(error: OSError, what: str) -> BuildError:
+    """Translate an error of the file system into a StoreError with a remedy."""
     where = f": {error.filename!r}" if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreError(
             f"{what}: no space left on the disk{where}",
-            remedy="make room and run the same command again: it goes on; --remove-parts frees "
-            "each part once it is used",
+            remedy="free some space and run the same command again to resume; --remove-parts frees "
+            "each part after its last use",
         )
     return StoreError(
         f"{what}: {error.strerror or error}{where}",
-        remedy="fix that and run the same command again: it goes on",
+        remedy="correct that and run the same command again to resume",
     )

@@ -1,7 +1,7 @@
-"""How an unpacked image is used: a script that runs a command in it, and other commands.
+"""DIR.enter, a script that runs a command in an unpacked image; and other commands for its use.
 
-The script (enter_script.py) gives a command what a container engine would. It is the one place that
-says what an unpacked image is run with: the image's tests go through it, too.
+The script (enter_script.py) provides what a container engine would. The image's tests use it, too:
+nothing else defines the environment of an unpacked image.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from images.unbundle.document import Bundle
 
 _WORD = re.compile(r"@[A-Z]+@")
 _OWN = ("PATH", "LD_LIBRARY_PATH")
-"""Variables that the script adds the driver's directories to."""
+"""Variables to which the script adds the driver's directories."""
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -24,13 +24,13 @@ _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 def script(
     ref: str, digest: str, env: Mapping[str, str], command: Sequence[str] = ("/bin/sh",)
 ) -> str:
-    """The text of DIR.enter.
+    """Return the text of DIR.enter.
 
     Args:
         ref: the image's name.
         digest: of its manifest.
         env: its environment.
-        command: what is run when nothing is named.
+        command: the default command.
     """
     rest = [f"{name}={value}" for name, value in env.items() if name not in _OWN]
     words = {
@@ -41,18 +41,18 @@ def script(
         "@ENV@": shlex.join(rest),
         "@COMMAND@": shlex.join(command),
     }
-    # All at once: a value may hold what looks like another word.
+    # All in one pass: a value may contain text that looks like another word.
     return _WORD.sub(lambda found: words[found.group()], SCRIPT)
 
 
 def of_bundle(bundle: Bundle) -> str:
-    """The text of DIR.enter for a bundle's image."""
+    """Return the text of DIR.enter for a bundle's image."""
     command = bundle.settings.get("Cmd") or ["/bin/sh"]
     return script(bundle.ref, bundle.manifest_digest, bundle.env, command)
 
 
 def commands(root: Path, bundle: Bundle) -> Sequence[str]:
-    """Commands that use the directory, for people."""
+    """Return commands that use the directory, for people."""
     quoted = shlex.quote(str(root))
     env = " ".join(
         f"--change {shlex.quote(f'ENV {name}={_docker(value)}')}"
@@ -66,6 +66,6 @@ def commands(root: Path, bundle: Bundle) -> Sequence[str]:
 
 
 def _docker(value: str) -> str:
-    """A value as a Dockerfile's ENV takes it."""
+    """Quote a value for ENV of a Dockerfile."""
     escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
     return f'"{escaped}"'

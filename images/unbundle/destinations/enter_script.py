@@ -1,7 +1,7 @@
 """The text of DIR.enter, for any POSIX shell; enter.py fills it in.
 
-Each @WORD@ is replaced once. All mounts are in a mount namespace of the command's own and end with
-it; without --scratch the command may change the unpacked files, as root in a container may.
+Each @WORD@ is replaced once. All mounts are in a mount namespace of the command and end with it;
+without --scratch the command can change the unpacked files, as root in a container can.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ SCRIPT = r"""#!/bin/sh
 #
 #   DIR.enter [OPTION...] [COMMAND [ARGUMENT...]]     without a command, a shell
 #
-#   --scratch             changes of the image's files lie in memory and end with the command
-#   --pid                 processes of its own: it sees no others and ends none (ray stop, pkill)
+#   --scratch             changes of the image's files are in memory and end with the command
+#   --pid                 own process namespace: it sees no others and ends none (ray stop, pkill)
 #   --user USER[:GROUP]   as that user, by the image's names or by numbers; needs root
 #
 # As root or, where the kernel lets users make namespaces, as an ordinary user, who is root inside.
-# The command gets what a container gets: the image's environment and no other, a HOME and /tmp that
-# it can write, the host's NVIDIA driver with nvidia-smi. /dev/shm is the host's if it has 1 GB. The
-# host's files are under /mnt. Other environment: DIR.enter env NAME=VALUE COMMAND.
+# The command gets what a container gets: the image's environment alone, a writable HOME and /tmp,
+# the host's NVIDIA driver with nvidia-smi. /dev/shm is the host's if it has 1 GB. The host's files
+# are under /mnt. Other environment: DIR.enter env NAME=VALUE COMMAND.
 set -eu
 fail() {
     printf 'error: %s\nfix: %s\n' "$1" "$2" >&2
@@ -52,7 +52,7 @@ if [ "${1-}" != --inside-namespace ]; then
         own='--user --map-root-user'
         rights="$rights; or have user namespaces allowed, see sysctl user.max_user_namespaces and"
         rights="$rights kernel.apparmor_restrict_unprivileged_userns"
-        [ -z "$user" ] || fail '--user needs root' 'leave it out: what you write is yours'
+        [ -z "$user" ] || fail '--user needs root' 'leave it out: files that you write are yours'
     fi
     [ -z "$pid" ] || own="$own --pid --fork --kill-child"
     unshare $own --mount true || fail 'namespaces are refused here, see above' "$rights"
@@ -69,12 +69,12 @@ path=@PATH@ libraries=@LIBRARIES@
 if [ -n "$scratch" ]; then
     mount -t tmpfs -o mode=0755 tmpfs mnt
     mkdir mnt/upper mnt/work mnt/root
-    # Relative: a path may hold what separates the options.
+    # Relative: an absolute path may contain a separator of mount options.
     layers=lowerdir=.,upperdir=mnt/upper,workdir=mnt/work
     mount -t overlay overlay -o "$layers" mnt/root 2>/dev/null ||
         mount -t overlay overlay -o "$layers,userxattr" mnt/root ||
         fail 'an overlay is refused here, see above' \
-            'leave out --scratch, or use a kernel that offers overlays (gVisor does not)'
+            'leave out --scratch, or use a kernel with overlayfs (gVisor has none)'
     cd mnt/root
 fi
 mount --rbind / mnt
@@ -85,7 +85,7 @@ kilobytes=$(df -Pk dev/shm 2>/dev/null | awk 'NR == 2 { print $2 }')
 if [ -d dev/shm ] && [ "${kilobytes:-0}" -lt 1000000 ]; then
     mount -t tmpfs -o mode=1777 tmpfs dev/shm
 fi
-# In memory, for the unpacked files are to stay as they are.
+# In memory: the unpacked files must not change.
 mount -t tmpfs -o mode=0755 tmpfs run
 mkdir -m 1777 run/lock
 
@@ -98,7 +98,7 @@ known=$(awk -F: -v "user=${user%%:*}" '
 [ -n "$known" ] || known=0:/root
 case "$user" in '' | *:*) ;; *) user=$user:${known%%:*} ;; esac
 home=${known#*:}
-can_write() { # By doing it: a file system may refuse what modes allow.
+can_write() { # By writing: a file system may refuse what modes allow.
     as_user sh -c '[ -d "$1" ] && mkdir "$1/$2" && rmdir "$1/$2"' sh "$1" ".enter-$$" 2>/dev/null
 }
 if ! can_write "$home"; then
@@ -112,7 +112,7 @@ host=$(uname -n)
 if ! awk -v "host=$host" '
     { for (i = 2; i <= NF && $i !~ /^#/; i++) if ($i == host) found = 1 } END { exit !found }
 ' /etc/hosts 2>/dev/null; then
-    # The host knows its own name by DNS or by a module of its libc, which the image may lack.
+    # The host resolves its own name by DNS or by a libc module that the image may lack.
     address=$(getent ahostsv4 "$host" 2>/dev/null | awk 'NR == 1 { print $1 }' || true)
     cat /etc/hosts > run/hosts 2>/dev/null || echo 127.0.0.1 localhost > run/hosts
     printf '%s\t%s\n' "${address:-127.0.0.1}" "$host" >> run/hosts
@@ -126,28 +126,28 @@ for file in etc/resolv.conf etc/hosts; do
 done
 
 # -- the NVIDIA driver -----------------------------------------------------------------------------
-# What NVIDIA's container runtime gives for `compute,utility`, from where the host's linker finds it
-# or, if it does not: LD_LIBRARY_PATH, and the places of GKE, Debian, Red Hat, WSL and Colab.
-places=/usr/local/nvidia/lib64:/usr/lib/x86_64-linux-gnu:/usr/lib64:/usr/lib/wsl/lib
-places=${LD_LIBRARY_PATH-}:$places:/usr/lib64-nvidia
+# What NVIDIA's container runtime mounts for `compute,utility`, from where the host's linker finds
+# it; otherwise from LD_LIBRARY_PATH and the directories of GKE, Debian, Red Hat, WSL and Colab.
+directories=/usr/local/nvidia/lib64:/usr/lib/x86_64-linux-gnu:/usr/lib64:/usr/lib/wsl/lib
+directories=${LD_LIBRARY_PATH-}:$directories:/usr/lib64-nvidia
 programs=$PATH:/usr/local/nvidia/bin:/usr/bin:/usr/sbin:/usr/lib/wsl/lib:/opt/bin
 cached() {
     (ldconfig -p || /sbin/ldconfig -p) 2>/dev/null |
         sed -n 's/^[[:space:]]*lib\(cuda\|cudadebugger\|nvidia-[^ ]*\)\.so[^ ]* .*x86-64.* => //p'
 }
-lying() (
+listed() (
     IFS=:
-    for place in $places; do
-        case "$place" in /*) ;; *) continue ;; esac
-        for file in "$place"/libcuda.so* "$place"/libcudadebugger.so* "$place"/libnvidia-*.so*; do
-            # Of 64 bits and for x86-64, by the header's bytes 4 and 18 (ELF).
+    for at in $directories; do
+        case "$at" in /*) ;; *) continue ;; esac
+        for file in "$at"/libcuda.so* "$at"/libcudadebugger.so* "$at"/libnvidia-*.so*; do
+            # 64-bit and x86-64, by bytes 4 and 18 of the ELF header.
             case "$(od -An -tx1 -j4 -N15 "$file" 2>/dev/null)" in
                 ' 02 '*' 3e') printf '%s\n' "$file" ;;
             esac
         done
     done
 )
-bring() { # FILE DIRECTORY
+bind_file() { # FILE DIRECTORY
     inside=$2/${1##*/}
     if [ -e "$1" ] && [ ! -e "$inside" ]; then
         : > "$inside"
@@ -155,33 +155,33 @@ bring() { # FILE DIRECTORY
     fi
 }
 mkdir run/driver run/driver/lib run/driver/bin
-{ cached; lying; } > run/driver/found
+{ cached; listed; } > run/driver/found
 while read -r file; do
-    bring "$file" run/driver/lib
+    bind_file "$file" run/driver/lib
 done < run/driver/found
 rm run/driver/found
 for program in nvidia-smi nvidia-debugdump nvidia-persistenced \
     nvidia-cuda-mps-control nvidia-cuda-mps-server; do
     file=$(PATH=$programs; command -v "$program") || continue
-    bring "$file" run/driver/bin
+    bind_file "$file" run/driver/bin
 done
 for daemon in nvidia-persistenced nvidia-fabricmanager; do
     [ -S "/run/$daemon/socket" ] || continue
     mkdir "run/$daemon"
-    bring "/run/$daemon/socket" "run/$daemon"
+    bind_file "/run/$daemon/socket" "run/$daemon"
 done
 if [ -e run/driver/lib/libcuda.so.1 ]; then
     path=$path:/run/driver/bin
     libraries=/run/driver/lib${libraries:+:$libraries}
 elif [ -e /dev/nvidiactl ]; then
-    echo 'warning: the libcuda.so.1 of the NVIDIA driver is not found' >&2
+    echo 'warning: libcuda.so.1 of the NVIDIA driver is not found' >&2
     echo 'fix: name its directory in LD_LIBRARY_PATH' >&2
 fi
 
 # -- the command -----------------------------------------------------------------------------------
 [ "$#" -gt 0 ] || set -- @COMMAND@
-# The command is looked for in the image's PATH; chroot itself is the host's. The first process of
-# its own namespace is this shell: it reaps orphans, and ends with its parent whoever the user is.
+# The command is found by the image's PATH; chroot itself is the host's. With --pid this shell is
+# the first process of the namespace: it reaps orphans, and ends with its parent, whatever the user.
 [ -n "$pid" ] && exec= || exec=exec
 $exec env -i HOME="$home" TERM="${TERM-dumb}" PATH="$path" \
     ${libraries:+"LD_LIBRARY_PATH=$libraries"} \

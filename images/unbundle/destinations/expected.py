@@ -1,7 +1,8 @@
-"""What layers make of a directory, without writing it: an unpacked image is held against that.
+"""The files that layers result in, without writing them: an unpacked image is compared with them.
 
-Specification: OCI Image Format 1.1, layer.md, "Applying Changesets" and "Whiteouts"; the rules are
-those of changes.py, under which layers of ours, which remove nothing, come out as tree.py has them.
+Specification: OCI Image Format 1.1, layer.md, "Applying Changesets" and "Whiteouts". The rules are
+those of base_layers.py, implemented a second time on purpose: a check by the code that wrote the
+files would repeat its errors. Our own layers, which remove nothing, follow the same rules.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ _FROM_ENTER = ("etc/hosts", "etc/resolv.conf")
 
 @dataclass(frozen=True)
 class Node:
-    """What is at a path.
+    """The entry at a path.
 
     Attributes:
         kind: `file`, `dir`, `link`, or `other` for devices and pipes.
-        mode: permission bits; 0 of a link.
+        mode: permission bits; 0 for a link.
         uid, gid: of the owner.
         size: bytes of a file.
-        content: SHA-256 of a file if it was asked for; where a link points.
+        content: SHA-256 of a file if contents are hashed; the target of a link.
     """
 
     kind: str
@@ -46,7 +47,7 @@ class Node:
 
 
 class Expected:
-    """The files of an image by its layers.
+    """The files of an image, according to its layers.
 
     Args:
         hashed: whether files' contents are hashed.
@@ -62,14 +63,14 @@ class Expected:
 
     @property
     def as_root(self) -> bool:
-        """Whether owners are those of the layers."""
+        """True if owners are those of the layers."""
         return self._manner.as_root
 
     def apply(self, pieces: Iterator[bytes | memoryview]) -> None:
-        """Put the next layer on.
+        """Apply the next layer.
 
         Raises:
-            IntegrityError: it is no tar.
+            IntegrityError: it is not a tar.
         """
         self._own = set()
         tar = TarStream(pieces)
@@ -116,7 +117,7 @@ class Expected:
             path = posixpath.dirname(path)
 
     def _directory(self, path: str) -> str:
-        """The real place of a directory, made where there is none; links on it are followed."""
+        """Return the resolved path of a directory, created if it is missing; links are followed."""
         done = ""
         todo, links = path.split("/")[::-1], 0
         while todo:
@@ -165,7 +166,7 @@ class Expected:
 
 
 def missing(root: Path, expected: Expected) -> list[str]:
-    """The paths that a directory lacks, or has something else in their place; sorted."""
+    """Return the paths that a directory lacks or has as another kind; sorted."""
     return [
         path
         for path, node in sorted(expected.nodes.items())
@@ -174,11 +175,11 @@ def missing(root: Path, expected: Expected) -> list[str]:
 
 
 def differences(root: Path, expected: Expected) -> Iterator[str]:
-    """All that a directory has otherwise than its layers say, a line each: `changed: etc/passwd`.
+    """Yield a line for each difference between a directory and its layers: `changed: etc/passwd`.
 
     Args:
         root: the directory.
-        expected: with hashed contents.
+        expected: its files, with hashed contents.
     """
     as_root = expected.as_root
     lacking = set(missing(root, expected))
@@ -191,18 +192,18 @@ def differences(root: Path, expected: Expected) -> Iterator[str]:
     yield from (f"added: {path}" for path in _added(root, expected))
 
 
-def _difference(place: Path, node: Node, as_root: bool) -> str:
-    found = place.lstat()
+def _difference(path: Path, node: Node, as_root: bool) -> str:
+    found = path.lstat()
     there = replace(node, mode=0 if node.kind == "link" else stat.S_IMODE(found.st_mode))
     if as_root:
         there = replace(there, uid=found.st_uid, gid=found.st_gid)
     if there != node:
         return "other mode or owner"
     if node.kind == "link":
-        return "" if os.readlink(place) == node.content else "changed"
+        return "" if os.readlink(path) == node.content else "changed"
     if node.kind == "dir":
         return ""
-    same = found.st_size == node.size and inventory.sha256(str(place)) == node.content
+    same = found.st_size == node.size and inventory.sha256(str(path)) == node.content
     return "" if same else "changed"
 
 
@@ -210,13 +211,13 @@ def _added(root: Path, expected: Expected) -> Iterator[str]:
     for directory, names, files in os.walk(root):
         names.sort()
         for name in sorted([*names, *files]):
-            place = Path(directory, name)
-            path = str(place.relative_to(root))
+            found = Path(directory, name)
+            path = str(found.relative_to(root))
             node = expected.nodes.get(path)
-            if node is None and not (path in _FROM_ENTER and place.lstat().st_size == 0):
+            if node is None and not (path in _FROM_ENTER and found.lstat().st_size == 0):
                 yield path
                 if name in names:
-                    names.remove(name)  # what is in it says no more
+                    names.remove(name)  # not listed again for each path in it
 
 
 def _kind(path: Path) -> str:

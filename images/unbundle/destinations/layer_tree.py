@@ -1,9 +1,9 @@
-"""Layers as files of a directory: what a container of the image would see.
+"""The project's own layers as files of a directory: what a container of the image would see.
 
-Layers may come in any order and several at a time; what a higher layer says wins, as if they had
-come lowest first. Only what our own layers hold is supported; the rest is refused by name, and so
-is a member that would be written outside of the directory. Layers of an own base come before
-(changes.py).
+Layers may be applied in any order and several at a time; the highest wins, as if they were applied
+lowest first. Only types of members that our own layers have are supported; others are refused by
+name, and so is a member that would be written outside of the directory. Layers of a custom base are
+applied before (base_layers.py).
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ _KINDS.update(dict.fromkeys(REGULAR, "f"))
 
 
 class Tree:
-    """The directory, and what was put into it; nobody else writes there meanwhile.
+    """The directory and the layers applied to it; no other process writes there meanwhile.
 
     Args:
         root: the directory; it exists.
-        resumed: whether an earlier run may have left files of layers that it did not finish.
+        resumed: whether an earlier run may have left files of unfinished layers.
         setuid: whether set-uid and set-gid bits of files are kept. The directory is its owner's
             alone then: see `Manner`.
     """
 
     def __init__(self, root: Path, *, resumed: bool = False, setuid: bool = False) -> None:
         self.root, self.resumed = root, resumed
-        # For files that a higher layer covers while their own layer may still link to them.
+        # For files that a higher layer replaced while their own layer may still link to them.
         self._spare = root / SPARE
         self.writers: dict[int, _Writer] = {}
         self.manner = Manner(os.geteuid() == 0, setuid)
         if setuid:
             root.chmod(0o700)
         self.lock = threading.Lock()
-        # For each path the highest layer that has it, and what it is there.
+        # For each path the highest layer that has it, and its kind there.
         self.owners: dict[str, tuple[int, str]] = {"": (-1, "d")}
         self._modes: dict[str, tuple[int, int]] = {}
 
@@ -60,13 +60,13 @@ class Tree:
         """Write the files of layer `number`, counted from the lowest.
 
         Args:
-            number: its place; lower ones do not overwrite what it brings.
+            number: its position; lower layers do not overwrite its files.
             pieces: its tar.
 
         Raises:
-            IntegrityError: it is no tar, holds something that ours never hold, or would write
-                outside of the directory.
-            OSError: the file system's own word.
+            IntegrityError: it is not a tar, has a member that our own layers never have, or would
+                write outside of the directory.
+            OSError: the file system reports an error.
         """
         writer = self.writers[number] = _Writer(self, number)
         tar = TarStream(pieces)
@@ -81,7 +81,7 @@ class Tree:
         return writer.record
 
     def restore(self, number: int, record: Record) -> None:
-        """Take over what an earlier run recorded of a layer that it finished."""
+        """Restore what an earlier run recorded of a finished layer."""
         for name, (kind, mode) in record.items():
             if self.owners.get(name, (-1, kind))[0] <= number:
                 self.owners[name] = (number, kind)
@@ -89,14 +89,14 @@ class Tree:
                 self.set_mode(name, number, mode)
 
     def set_mode(self, name: str, number: int, mode: int) -> bool:
-        """Note a directory's mode; gives whether a higher layer has not said otherwise."""
+        """Set a directory's mode unless a higher layer has set it; return whether it was set."""
         if self._modes.get(name, (-1, 0))[0] > number:
             return False
         self._modes[name] = (number, mode)
         return True
 
     def covered(self, writer: _Writer, name: str) -> Path:
-        """A new place for a file that `writer` has or makes at `name`, out of the image's sight."""
+        """Return a path, outside of the image's files, for a file of `writer` that is replaced."""
         with suppress(FileExistsError):
             self._spare.mkdir(mode=0o700)
         if not stat.S_ISDIR(self._spare.lstat().st_mode):
@@ -108,17 +108,17 @@ class Tree:
         return path
 
     def finish(self) -> None:
-        """Give directories their modes; a read-only one could not be filled before."""
+        """Set the modes of directories; a read-only one could not be filled before."""
         if self._spare.exists():
             shutil.rmtree(self._spare)
         for name in sorted(self._modes, reverse=True):
             (self.root / name).chmod(self._modes[name][1])
-        # No layer lists the root itself, and no umask may lock users of the image out.
+        # No layer lists the root itself, and a umask must not lock users of the image out.
         self.root.chmod(0o700 if self.manner.setuid else 0o755)
 
 
 class _Writer:
-    """Writes the members of one layer."""
+    """A layer whose members are written."""
 
     def __init__(self, tree: Tree, number: int) -> None:
         self._tree, self.number = tree, number
@@ -129,10 +129,9 @@ class _Writer:
         name = _checked(member.name, member.name)
         kind = _KINDS.get(member.type)
         if name.rpartition("/")[2].startswith(".wh."):
-            raise IntegrityError(f"{member.name}: layers of ours never remove files")
+            raise IntegrityError(f"{member.name}: a whiteout, which only custom bases may have")
         if kind is None or member.issparse():
-            said = f"{member.name}: layers of ours hold no such member ({member.type!r})"
-            raise IntegrityError(said)
+            raise IntegrityError(f"{member.name}: unsupported type of member ({member.type!r})")
         if kind == "d":
             self._directory(name, member)
         elif member.type == tarfile.SYMTYPE:
@@ -144,7 +143,7 @@ class _Writer:
         self.record[name] = (kind, member.mode & 0o7777)
 
     def drop_covered(self) -> None:
-        """Remove what was kept only so that hard links could be made to it."""
+        """Remove files that were kept only as targets of hard links."""
         for path in self.covered.values():
             with suppress(FileNotFoundError):
                 path.unlink()
@@ -171,57 +170,57 @@ class _Writer:
 
     def _file(self, name: str, member: tarfile.TarInfo, tar: TarStream) -> None:
         with self._tree.lock:
-            path = self._place(name, "f", member.name)
+            path = self._free(name, "f", member.name)
             descriptor = create(path)
         finish(descriptor, member, tar, self._tree.manner)
 
     def _symlink(self, name: str, member: tarfile.TarInfo) -> None:
         with self._tree.lock:
-            path = self._place(name, "l", member.name)
+            path = self._free(name, "l", member.name)
             path.symlink_to(member.linkname)
             self._own(path, member)
 
     def _link(self, name: str, member: tarfile.TarInfo) -> None:
         target = _checked(member.linkname, member.name)
-        # Of this layer: another one's file may not be there yet, or be another by now.
+        # In this layer: the file of another may not be there yet, or may be replaced already.
         if self.record.get(target, ("", 0))[0] != "f":
             raise IntegrityError(
                 f"{member.name}: a hard link to {target}, which is not a file of its layer"
             )
         with self._tree.lock:
             source = self.covered.get(target, self._tree.root / target)
-            os.link(source, self._place(name, "f", member.name), follow_symlinks=False)
+            os.link(source, self._free(name, "f", member.name), follow_symlinks=False)
 
-    def _place(self, name: str, kind: str, said: str) -> Path:
-        """Where a file or link is to be made; what was there before is away."""
+    def _free(self, name: str, kind: str, member: str) -> Path:
+        """Return the path at which to create a file or link, and remove what is there."""
         tree = self._tree
-        owner = self._allowed(name, kind, said)
+        owner = self._allowed(name, kind, member)
         path = tree.root / name
         if owner is not None and owner > self.number:
             return tree.covered(self, name)
         below = tree.writers.get(-1 if owner is None else owner)
         with suppress(FileNotFoundError):
             if below is not None and below is not self:
-                # Its layer is still at work and may want to link to it.
+                # Its layer is still being written and may link to it.
                 path.replace(tree.covered(below, name))
             elif owner is not None or tree.resumed:
                 path.unlink()
         tree.owners[name] = (self.number, kind)
         return path
 
-    def _allowed(self, name: str, kind: str, said: str) -> int | None:
-        """The layer that has this path now, if any; no link above it is ever followed."""
+    def _allowed(self, name: str, kind: str, member: str) -> int | None:
+        """Return the layer that has this path now, if any; no link above it is ever followed."""
         owners = self._tree.owners
         parent = name.rpartition("/")[0]
         if parent not in owners:
-            raise IntegrityError(f"{said}: its directory is in no layer")
+            raise IntegrityError(f"{member}: its directory is in no layer")
         if owners[parent][1] != "d":
-            raise IntegrityError(f"{said}: {parent} is not a directory")
+            raise IntegrityError(f"{member}: {parent} is not a directory")
         if name not in owners:
             return None
         number, found = owners[name]
         if (found == "d") != (kind == "d"):
-            raise IntegrityError(f"{said}: a directory in one layer or place, and not in another")
+            raise IntegrityError(f"{member}: a directory in one layer and not in another")
         return number
 
     def _own(self, path: Path, member: tarfile.TarInfo) -> None:
@@ -229,11 +228,11 @@ class _Writer:
             own(path, member)
 
 
-def _checked(path: str, said: str) -> str:
-    """A path of a tar, relative to the root; refused if it leads out of what is the image's."""
+def _checked(path: str, member: str) -> str:
+    """Return a path of a tar relative to the root; refuse one that leads out of the image."""
     parts = [part for part in path.split("/") if part != "."]
     if parts and not parts[-1]:
         parts.pop()  # a directory may end in a slash
     if any(part in ("", "..") for part in parts) or not parts or parts[0] == SPARE:
-        raise IntegrityError(f"{said!r}: leads out of the image")
+        raise IntegrityError(f"{member!r}: leads out of the image")
     return "/".join(parts)

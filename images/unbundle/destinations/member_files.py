@@ -1,4 +1,4 @@
-"""Single files of layers, as all who write them do it."""
+"""Writing single files of layers, for all destinations that are directories."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ from images.errors import IntegrityError
 from images.oci.layer.tar_stream import TarStream
 
 Record = Dict[str, Tuple[str, int]]
-"""What a layer put into a tree: for each path its kind (d, f or l) and its mode."""
+"""The paths of a layer, each with its kind (d, f or l) and mode."""
 
 SPARE = ".unpack-covered"
-"""A name in the image's root that only the unpacker uses."""
+"""A name in the image's root that is reserved by the unpacker."""
 
 SET_ID = stat.S_ISUID | stat.S_ISGID
 
 
 @dataclass(frozen=True)
 class Manner:
-    """How files are written.
+    """Owners and modes of written files.
 
     Attributes:
         as_root: whether owners are kept.
-        setuid: whether set-uid and set-gid bits of files are kept. A directory on a host is no
-            container: its programs would give whoever can reach them their owner's rights there, by
-            the host's libraries and long after the host's own copies were mended. Nothing that an
-            unpacked image is used for needs the bits.
+        setuid: whether set-uid and set-gid bits of files are kept. A directory on a host is not a
+            container: its programs would give their owner's rights to every user of the host, and
+            would not get the security updates of the host's own copies. No use of an unpacked image
+            needs the bits.
     """
 
     as_root: bool
     setuid: bool
 
     def mode(self, member: tarfile.TarInfo) -> int:
-        """The permission bits that a file gets."""
+        """Return the permission bits that a file gets."""
         return member.mode & (0o7777 if self.setuid else 0o7777 & ~SET_ID)
 
 
 @contextmanager
 def writable(member: tarfile.TarInfo) -> Iterator[None]:
-    """Refuse a member whose name or numbers the system has no place for: a NUL, a time of infinity.
+    """Refuse a member with a name or number that the system cannot store, as a NUL or infinity.
 
     Raises:
-        IntegrityError: it is such a one.
+        IntegrityError: it has one.
     """
     try:
         yield
@@ -56,17 +56,17 @@ def writable(member: tarfile.TarInfo) -> Iterator[None]:
 
 
 def create(path: Path) -> int:
-    """Make a file that was not there, and follow no link; gives its descriptor."""
+    """Create a new file without following a link; return its descriptor."""
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
 
 
 def fill(path: Path, member: tarfile.TarInfo, tar: TarStream, manner: Manner) -> None:
-    """Make a file with the content of the member that came last."""
+    """Create a file with the content of the tar's current member."""
     finish(create(path), member, tar, manner)
 
 
 def finish(descriptor: int, member: tarfile.TarInfo, tar: TarStream, manner: Manner) -> None:
-    """Write a file's content, its owner if we may, its mode and its time; it is closed then."""
+    """Write a file's content, owner (as root), mode and time, and close it."""
     try:
         for piece in tar.content(member):
             _write(descriptor, piece)
@@ -79,7 +79,7 @@ def finish(descriptor: int, member: tarfile.TarInfo, tar: TarStream, manner: Man
 
 
 def own(path: Path, member: tarfile.TarInfo) -> None:
-    """Give a directory or a link its owner."""
+    """Set the owner of a directory or a link."""
     os.chown(path, member.uid, member.gid, follow_symlinks=False)
 
 

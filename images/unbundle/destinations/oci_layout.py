@@ -1,7 +1,7 @@
 """The image as a standard OCI layout directory.
 
 Specification: OCI image layout 1.0 (image-layout.md), OCI image manifest 1.1. skopeo, podman and
-umoci open it as `oci:DIR:REF`. It becomes a layout, or names the image, when all is there.
+umoci open it as `oci:DIR:REF`. The index names the image only when all of it is there.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any, Sequence
 from images.errors import UsageError
 from images.unbundle.destinations import disk
 from images.unbundle.document import Bundle, Layer, digest
-from images.unbundle.sources.layer_source import Source
+from images.unbundle.sources.layer_source import LayerSource
 from images.util import limits, untrusted_files
 
 ORIGINAL = "roll.bundle.manifest"
-"""Annotation of a manifest of tar layers: the digest of the manifest that it stands for."""
+"""Annotation of a manifest of uncompressed layers: the digest of the original manifest."""
 
 _REF = "org.opencontainers.image.ref.name"
 _TAR = "application/vnd.oci.image.layer.v1.tar"
@@ -26,15 +26,15 @@ _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
 class Layout:
-    """A destination: blobs, each under its digest once it is whole.
+    """A destination: blobs, each named by its digest once it is complete.
 
     Args:
         path: a new or empty directory, or a layout that the image is added to.
         bundle: the bundle.
-        layers: false for the manifest and the config alone, for who wants to know of the image.
+        layers: false for the manifest and the config alone.
 
     Raises:
-        UsageError: the directory holds something else, or another run is at work on it.
+        UsageError: the directory has other content, or another run is writing there.
     """
 
     def __init__(self, path: Path, bundle: Bundle, *, layers: bool = True) -> None:
@@ -47,21 +47,21 @@ class Layout:
             raise UsageError(f"{self.path}: not an OCI layout", remedy="name another directory")
         self._blobs = self.path / "blobs" / "sha256"
         self._blobs.mkdir(parents=True, exist_ok=True)
-        busy = f"{self.path}: another run is at work on it"
+        busy = f"{self.path}: another run is writing there"
         self._lock = self.path / ".unpack-lock"
-        self._held = disk.hold(self._lock, busy)
+        self._locked = disk.hold(self._lock, busy)
         self._manifest: str | None = None
 
     def has(self, layer: Layer) -> bool:
-        """Whether a layer's blob or tar is there."""
+        """Return whether a layer's blob or tar is there."""
         return not self._layers or self._found(layer) is not None
 
     def ready(self, layer: Layer) -> bool:
-        """Always: a blob needs no other."""
+        """Return true: a blob needs no other."""
         return True
 
-    def take(self, layer: Layer, source: Source) -> None:
-        """Write a layer: its blob, or where that cannot be had, its tar."""
+    def take(self, layer: Layer, source: LayerSource) -> None:
+        """Write a layer: its blob or, if that is not available, its tar."""
         pieces = source.tar() if source.blob is None else source.blob()
         name = layer.diff_id if source.blob is None else layer.digest
         try:
@@ -72,7 +72,7 @@ class Layout:
             disk.close(pieces)
 
     def finish(self) -> None:
-        """All layers are there: write manifest and config, and name the image in the index."""
+        """Write manifest and config, and name the image in the index; all layers are there."""
         for content in (self._bundle.manifest, self._bundle.config):
             self._put(content.encode())
         manifest = self._bundle.manifest.encode()
@@ -96,14 +96,14 @@ class Layout:
             left.unlink()
 
     def rebuilt(self) -> list[Layer]:
-        """The layers that are here as tars, since their blobs were not in the bundle."""
+        """Return the layers that are here as tars, since their blobs were not in the bundle."""
         return [layer for layer in self._bundle.layers if self._found(layer) == layer.diff_id]
 
     def flush(self) -> None:
-        """Nothing: every blob was brought to the disk before it got its name."""
+        """Do nothing: every blob was synced before it was named."""
 
     def how_to(self) -> Sequence[str]:
-        """Commands that use it, for people."""
+        """Return commands that use it, for people."""
         if not self._layers:
             return (f"{self.path}: manifest and config only",)
         ref, name = self._bundle.ref, f"roll-sglang:{self._bundle.ref}"
@@ -116,9 +116,9 @@ class Layout:
         rebuilt = self.rebuilt()
         if rebuilt:
             lines.append(
-                f"note: {len(rebuilt)} layers were put together from files of this machine and lie "
-                f"here as tars; so the manifest is {self._manifest}, and the image id the same: "
-                f"{self._bundle.config_digest}"
+                f"note: {len(rebuilt)} layers were rebuilt from files of this machine and are "
+                f"uncompressed here; so the manifest is {self._manifest}; the image id is the "
+                f"same: {self._bundle.config_digest}"
             )
         return lines
 

@@ -1,10 +1,10 @@
-"""The image as a directory, made over as many runs as it takes for the parts to arrive.
+"""The image as a directory, unpacked in as many runs as its parts take to arrive.
 
-Beside DIR: `DIR.json` says what DIR is, and `complete` in it whether it is whole; `DIR.unpack`
-holds what was done so far and goes when all is; `DIR.enter` runs a command in it (enter.py).
+Beside DIR: `DIR.json` is its record, with `complete`; `DIR.unpack` has the state of unfinished work
+and is removed at the end; `DIR.enter` runs a command in it (enter.py).
 
-These are believed only where nobody else has put them there, and `complete` only as far as it can
-be seen: see `Rootfs.faults`.
+Record and state are trusted only if no other user can have written them, and `complete` only as far
+as it can be checked: see `Rootfs.faults`.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from images.unbundle.destinations.expected import Expected
 from images.unbundle.destinations.layer_tree import Tree
 from images.unbundle.destinations.member_files import Record
 from images.unbundle.document import Bundle, Layer
-from images.unbundle.sources.layer_source import Pieces, Source, Sources
+from images.unbundle.sources.layer_source import LayerSource, LayerSources, Pieces
 from images.util import limits, untrusted_files
 
 
 class Rootfs:
-    """A destination: files in a directory. As root, owners are kept; else all are the user's.
+    """A destination: files in a directory. As root, owners are kept; otherwise all are the user's.
 
     Args:
-        path: the directory; new, empty, or this image's from an earlier run.
+        path: the directory; new, empty, or with this image from an earlier run.
         bundle: the bundle.
         setuid: whether set-uid and set-gid bits of files are kept: see `Manner`.
 
     Raises:
-        UsageError: it holds something else, is somebody else's, or another run is at work on it.
+        UsageError: it has other content, belongs to another user, or another run writes there.
     """
 
     def __init__(self, path: Path, bundle: Bundle, *, setuid: bool = False) -> None:
@@ -49,7 +49,7 @@ class Rootfs:
         if self.complete:
             return
         self._work.mkdir(parents=True, exist_ok=True)
-        self._held = disk.hold(self._work / "lock", f"{self.path}: another run is at work on it")
+        self._locked = disk.hold(self._work / "lock", f"{self.path}: another run is writing there")
         self._write_record(complete=False)
         self.path.mkdir(exist_ok=True)
         resumed = any(self.path.iterdir())
@@ -60,16 +60,16 @@ class Rootfs:
             self._restore(layer)
 
     def has(self, layer: Layer) -> bool:
-        """Whether all files of a layer are in place."""
+        """Return whether all files of a layer are there."""
         return self.complete or layer.number in self._done
 
     def ready(self, layer: Layer) -> bool:
-        """Whether a layer may come now: those of an own base lowest first, before all others."""
+        """Return whether a layer can be taken now: a custom base first, its lowest layer first."""
         below = range(min(layer.number, self._bundle.base))
         return self.complete or all(number in self._done for number in below)
 
-    def take(self, layer: Layer, source: Source) -> None:
-        """Write the files of a layer, and then that it was done."""
+    def take(self, layer: Layer, source: LayerSource) -> None:
+        """Write the files of a layer, and record it."""
         pieces = source.tar()
         try:
             record = self._apply(layer, pieces)
@@ -89,7 +89,7 @@ class Rootfs:
         return record
 
     def finish(self) -> None:
-        """All layers are there: directories get their modes, and DIR its record."""
+        """Set the modes of directories, and record that DIR is complete; all layers are there."""
         if self.complete:
             return
         self._tree.finish()
@@ -99,17 +99,17 @@ class Rootfs:
         self.complete = True
         shutil.rmtree(self._work)
 
-    def faults(self, sources: Sources, *, thorough: bool) -> list[str]:
-        """What is not as the layers say; each of them is read again.
+    def faults(self, sources: LayerSources, *, thorough: bool) -> list[str]:
+        """Return the differences from the layers, each of which is read again.
 
         Args:
             sources: where the layers are.
-            thorough: whether contents, modes, owners and what was added count as well, and not
-                only what is missing.
+            thorough: whether contents, modes, owners and added files are compared as well;
+                otherwise only what is missing.
 
         Raises:
-            IncompleteError: a layer cannot be had any more.
-            IntegrityError: it is damaged.
+            IncompleteError: a layer is not available any more.
+            IntegrityError: a layer is damaged.
         """
         wanted = Expected(hashed=thorough, setuid=self._setuid)
         found = [(layer, sources.find(layer)) for layer in self._bundle.layers]
@@ -124,18 +124,18 @@ class Rootfs:
         return [f"missing: {path}" for path in expected.missing(self.path, wanted)]
 
     def flush(self) -> None:
-        """Wait until what was written is on the disk: parts that it came from may then go."""
+        """Sync what was written to disk; then parts may be removed."""
         disk.flush(self.path)
 
     def how_to(self) -> Sequence[str]:
-        """Commands that use it, for people."""
+        """Return commands that use it, for people."""
         return enter.commands(self.path, self._bundle)
 
     def _opened(self) -> bool:
-        """Whether it is whole already, as far as its record says."""
+        """Return whether it is complete already, according to its record."""
         record: dict[str, Any] = {}
-        for place in (self.path, self._record_path, self._work):
-            self._refuse_link(place)
+        for path in (self.path, self._record_path, self._work):
+            self._refuse_link(path)
         try:
             record = json.loads(untrusted_files.whole(self._record_path, limits.LIST))
             found = record["manifest_digest"]
@@ -152,33 +152,33 @@ class Rootfs:
             ) from error
         if found != self._bundle.manifest_digest:
             raise UsageError(
-                f"{self.path}: holds or awaits another image: {record.get('ref')} {found}",
+                f"{self.path}: has another image, or a part of one: {record.get('ref')} {found}",
                 remedy=f"name another directory, or remove {self.path} and {self._record_path}",
             )
-        for place in (self.path, self._record_path, self._work):
-            self._refuse_strangers(place)
+        for path in (self.path, self._record_path, self._work):
+            self._refuse_others(path)
         if record.get("complete") is True:
             self._setuid = record.get("setuid", True) is True  # earlier unpackers kept the bits
             shutil.rmtree(self._work, ignore_errors=True)
             return True
         return False
 
-    def _refuse_link(self, place: Path) -> None:
-        if place.is_symlink():
+    def _refuse_link(self, path: Path) -> None:
+        if path.is_symlink():
             raise UsageError(
-                f"{place}: a symbolic link",
-                remedy="name the directory that it leads to, or another",
+                f"{path}: a symbolic link",
+                remedy="name its target, or another directory",
             )
 
-    def _refuse_strangers(self, place: Path) -> None:
-        """Who may write beside DIR could say that DIR is whole, or have other files replaced."""
+    def _refuse_others(self, path: Path) -> None:
+        """Refuse a path that another user can write: record and state could be faked."""
         try:
-            found = place.lstat()
+            found = path.lstat()
         except FileNotFoundError:
             return
         if found.st_uid not in (0, os.geteuid()) or found.st_mode & stat.S_IWOTH:
             raise UsageError(
-                f"{place}: belongs to user {found.st_uid} or can be written by all: not believed",
+                f"{path}: not trusted: belongs to user {found.st_uid} or is writable by everyone",
                 remedy=f"name another directory, or remove {self.path}, {self._record_path} and "
                 f"{self._work}",
             )

@@ -1,1 +1,1 @@
-"""Where bytes of layers come from: the parts of a bundle, and files that the destination has."""
+"""Sources of layers: the parts of a bundle, and files that the destination has."""

@@ -1,6 +1,6 @@
-"""What the destination has already: found where an inventory saw it, or in other directories.
+"""Files that the destination has already: at their path in an inventory, or in other directories.
 
-Nothing is believed: a file is hashed before it is used.
+Nothing is trusted: a file is hashed before it is used.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ class Holdings:
     """Files by content.
 
     Args:
-        directories: where to look for what is not where it was seen; unpacked images, OCI layouts,
-            or anything else.
+        directories: where to look for files that are not at their path; unpacked images, OCI
+            layouts, or any others.
     """
 
     def __init__(self, directories: Sequence[Path]) -> None:
@@ -28,34 +28,32 @@ class Holdings:
         self._hashes: dict[str, str | None] = {}
 
     def file(self, sha256: str, size: int, path: str) -> Path:
-        """A file of that content.
+        """Return a file of some content.
 
         Args:
             sha256: hexadecimal.
             size: bytes.
-            path: where it was seen; may be empty.
+            path: its path in an inventory; may be empty.
 
         Raises:
             IncompleteError: there is none.
         """
-        found = self.look(sha256, size, path)
+        found = self.find(sha256, size, path)
         if found is None:
-            seen = (
-                f"the file that the inventory saw at {path}" if path else f"a file sha256:{sha256}"
-            )
+            seen = f"{path}, listed in the inventory," if path else f"a file sha256:{sha256}"
             raise IncompleteError(
-                f"{seen} is gone or has changed ({size} bytes)",
+                f"{seen} is missing or has changed ({size} bytes)",
                 remedy="name a directory that has it with --from DIR, or take a new inventory and "
                 "make the bundle again",
             )
         return found
 
-    def look(self, sha256: str, size: int, path: str) -> Path | None:
-        """The same, None where there is none. A size of 0: not known, found by its name only."""
+    def find(self, sha256: str, size: int, path: str) -> Path | None:
+        """Return the same, or None. A size of 0 is unknown: the file is found by its name only."""
         if path and self._is(path, sha256):
             return Path(path)
         for directory in self._directories:
-            # As an OCI layout names it, when the layout or its directory of blobs was named.
+            # By an OCI layout's naming; the directory is the layout or its directory of blobs.
             for named in (directory / "blobs" / "sha256" / sha256, directory / sha256):
                 if named.is_file() and self._is(str(named), sha256):
                     return named

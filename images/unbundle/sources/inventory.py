@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 """List the files of a machine by content, so that a bundle for it can leave them out.
 
-Run it where the bundle will arrive, on what is likely to hold the same files: the site-packages
-of its Python, an unpacked image, the blobs of an OCI layout.
+Run it at the bundle's destination, on directories that are likely to have the same files: the
+site-packages of its Python, an unpacked image, the blobs of an OCI layout.
 
     python3 inventory.py DIR... > FILE
 
 It stands alone: Python 3.8's standard library and no other file.
 
 Format: a line of JSON for each regular file, `[sha256, bytes, absolute path]`, and a last line
-`{"files": COUNT}`, by which a list that was cut off is known.
+`{"files": COUNT}`, which a truncated list lacks.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ Item = Tuple[str, int, str]
 
 
 def files(directories: Iterable[Path], min_size: int = MIN_SIZE) -> Iterator[tuple[str, int]]:
-    """Path and size of every regular file below; links are not followed, hard ones come once."""
+    """Yield path and size of regular files; no symbolic links, and each hard-linked file once."""
     seen: set[tuple[int, int]] = set()
     for directory in directories:
-        for place, inner, names in os.walk(directory.absolute()):
+        for folder, inner, names in os.walk(directory.absolute()):
             inner.sort()
             for name in sorted(names):
-                path = os.path.join(place, name)  # noqa: PTH118  # a Path each would double the time
+                path = os.path.join(folder, name)  # noqa: PTH118  # a Path each would double the time
                 try:
                     found = os.lstat(path)
                 except OSError:
@@ -53,10 +53,10 @@ def files(directories: Iterable[Path], min_size: int = MIN_SIZE) -> Iterator[tup
 
 
 def sha256(path: str) -> str | None:
-    """The hash of a file, or None where it cannot be read or is not a regular file."""
+    """Return the hash of a file, or None if it cannot be read or is not a regular file."""
     found = hashlib.sha256()
     try:
-        # A pipe opens without a writer then; neither it nor a device is read.
+        # Non-blocking: a pipe without a writer opens as well. Neither it nor a device is read.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as stream:  # noqa: PTH123
             if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
                 raise OSError(errno.EINVAL, "not a regular file", path)
@@ -71,7 +71,7 @@ def sha256(path: str) -> str | None:
 
 
 def take(directories: Sequence[Path], jobs: int, min_size: int = MIN_SIZE) -> Iterator[Item]:
-    """The inventory of some directories; hashing lets other threads run."""
+    """Yield the inventory of some directories; hashing releases the interpreter lock."""
     found: list[tuple[str, int]] = list(files(directories, min_size))
     with ThreadPoolExecutor(jobs) as pool:
         hashes = pool.map(sha256, (path for path, _ in found))
@@ -81,7 +81,7 @@ def take(directories: Sequence[Path], jobs: int, min_size: int = MIN_SIZE) -> It
 
 
 def write(items: Iterable[Item], out: IO[str]) -> tuple[int, int]:
-    """Write an inventory; gives how many files and bytes it lists."""
+    """Write an inventory; return the number of its files and their bytes."""
     count = total = 0
     for item in items:
         out.write(json.dumps(item) + "\n")
@@ -91,20 +91,20 @@ def write(items: Iterable[Item], out: IO[str]) -> tuple[int, int]:
 
 
 def open_closed() -> None:
-    """Put something in the place of standard streams that are closed.
+    """Open closed standard streams.
 
-    `print` would write messages among the results, and files that are opened would get the streams'
-    numbers.
+    Otherwise `print` would write messages among the results, and files that are opened would get
+    the streams' descriptors.
     """
     if sys.stdout is None:
-        # Not to be written to: a result that nobody gets is an error, as on a full disk.
+        # Read-only: a result that is not delivered is an error, as on a full disk.
         sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w")
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of `main`."""
+    """Add the options of `main` to a parser."""
     cores = len(os.sched_getaffinity(0))
     parser.add_argument("directories", nargs="+", type=Path, metavar="DIR", help="what to list")
     parser.add_argument("--jobs", type=int, default=cores, help="files at a time (%(default)s)")
@@ -122,7 +122,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def main() -> int:
-    """Run the command line; gives the exit code."""
+    """Run the command line and return the exit code."""
     open_closed()
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add_options(parser)
@@ -130,9 +130,9 @@ def main() -> int:
         code = run(parser.parse_args())
         sys.stdout.flush()
     except OSError as error:
-        # Of a pipe, its reader went away.
+        # A full disk, or a pipe whose reader has closed it.
         print(f"error: the inventory is not written in full: {error}", file=sys.stderr)
-        # Python would complain once more when it exits.
+        # Python would report the same error again when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 7
     return code

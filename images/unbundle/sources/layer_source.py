@@ -1,4 +1,4 @@
-"""A layer's bytes, wherever they come from, checked against their digests as they pass."""
+"""A layer's bytes from any source, checked against their digests while they are read."""
 
 from __future__ import annotations
 
@@ -32,27 +32,28 @@ class PartsMissingError(IncompleteError):
 
 
 @dataclass(frozen=True)
-class Source:
-    """A layer that can be had.
+class LayerSource:
+    """An available layer.
 
     Attributes:
-        tar: gives the layer's tar; IntegrityError at its end unless it has the layer's diff_id.
-        blob: gives the blob as the registry has it, checked in the same way; None where only the
-            tar can be had.
+        tar: returns the layer's tar; raises IntegrityError at its end if its digest is not the
+            layer's diff_id.
+        blob: returns the compressed blob, checked in the same way; None if only the tar is
+            available.
     """
 
     tar: Callable[[], Pieces]
     blob: Callable[[], Iterator[bytes]] | None
 
 
-class Sources:
-    """Finds layers in the parts and on the destination."""
+class LayerSources:
+    """Layers in the parts and on the destination."""
 
     def __init__(self, parts: Parts, holdings: Holdings, zstd: Callable[[], Decompress]) -> None:
         self._parts, self._holdings, self._zstd = parts, holdings, zstd
 
-    def find(self, layer: Layer) -> Source:
-        """Where a layer can be had.
+    def find(self, layer: Layer) -> LayerSource:
+        """Find a layer.
 
         Raises:
             PartsMissingError: parts of it have not arrived.
@@ -63,14 +64,14 @@ class Sources:
             if layer.travels == BLOB:
                 return self._of_blob(layer, lambda: self._parts.read(layer))
             return self._of_recipe(layer)
-        blob = self._holdings.look(layer.digest[7:], layer.size, layer.path)
+        blob = self._holdings.find(layer.digest[7:], layer.size, layer.path)
         if blob is not None:
             found = blob
             return self._of_blob(layer, lambda: _content(found))
-        tar = self._holdings.look(layer.diff_id[7:], 0, layer.path)
+        tar = self._holdings.find(layer.diff_id[7:], 0, layer.path)
         if tar is not None:
             plain = tar
-            return Source(lambda: _verified(_content(plain), layer.diff_id), None)
+            return LayerSource(lambda: _verified(_content(plain), layer.diff_id), None)
         if missing:
             raise PartsMissingError(missing)
         raise IncompleteError(
@@ -78,10 +79,10 @@ class Sources:
             + (f" at {layer.path}" if layer.path else "")
             + f" ({layer.digest}); it is not here",
             remedy="name the layout of an earlier bundle with --from DIR, or make the bundle again "
-            "without leaving it out",
+            "with this layer",
         )
 
-    def _of_blob(self, layer: Layer, read: Callable[[], Iterator[bytes]]) -> Source:
+    def _of_blob(self, layer: Layer, read: Callable[[], Iterator[bytes]]) -> LayerSource:
         def blob() -> Iterator[bytes]:
             return _verified(read(), layer.digest)
 
@@ -89,29 +90,29 @@ class Sources:
             plain = self._decompress(layer)(ahead(blob()))
             return ahead(_verified(plain, layer.diff_id))
 
-        return Source(tar, blob)
+        return LayerSource(tar, blob)
 
-    def _of_recipe(self, layer: Layer) -> Source:
+    def _of_recipe(self, layer: Layer) -> LayerSource:
         def tar() -> Pieces:
             plain = self._decompress(layer)(ahead(self._parts.read(layer)))
             made = recipe.read(plain, self._holdings.file)
             return ahead(_verified(made, layer.diff_id))
 
-        return Source(tar, None)
+        return LayerSource(tar, None)
 
     def _decompress(self, layer: Layer) -> Decompress:
         if layer.media_type.endswith("zstd"):
             return self._zstd()
         if layer.media_type.endswith("gzip"):
-            return _gunzip
-        raise IntegrityError(f"no known compression: {layer.media_type}")
+            return gunzip
+        raise IntegrityError(f"unknown compression: {layer.media_type}")
 
 
 def _verified(pieces: Pieces, digest: str) -> Iterator[bytes]:
     found = hashlib.sha256()
     for piece in pieces:
         found.update(piece)
-        yield piece  # type: ignore[misc]  # a memoryview is as good as bytes to all who read it
+        yield piece  # type: ignore[misc]  # all readers accept a memoryview
     if f"sha256:{found.hexdigest()}" != digest:
         raise IntegrityError(
             f"its bytes have the digest sha256:{found.hexdigest()} instead of {digest}",
@@ -119,8 +120,8 @@ def _verified(pieces: Pieces, digest: str) -> Iterator[bytes]:
         )
 
 
-def _gunzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Gzip of one member or several: parallel compressors and indexed layers have many."""
+def gunzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Decompress gzip of any number of members: parallel compressors write many."""
     inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)
     try:
         for packed in _small(pieces):
@@ -131,13 +132,13 @@ def _gunzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
                 yield inflater.decompress(piece, _CHUNK)
                 piece = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
     except zlib.error as error:
-        raise IntegrityError(f"not whole gzip: {error}") from error
+        raise IntegrityError(f"damaged gzip: {error}") from error
     if not inflater.eof:
-        raise IntegrityError("not whole gzip: its end is missing")
+        raise IntegrityError("damaged gzip: its end is missing")
 
 
 def _small(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """The same bytes, few at a time: what is left behind a small member is copied for each."""
+    """Split pieces: the rest of a piece is copied once for each small gzip member in it."""
     for piece in pieces:
         for at in range(0, len(piece), _PACKED):
             yield piece[at : at + _PACKED]

@@ -1,6 +1,6 @@
-"""The parts of a bundle that have arrived, and the stream that they are cut from.
+"""The parts of a bundle that have arrived, and the stream that they are pieces of.
 
-No byte of a part is used before all of that part has been found to be right.
+No byte of a part is used before the digest of the whole part has been checked.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _CHUNK = 1 << 20
 
 
 class DamagedPartError(IntegrityError):
-    """A part does not have the bytes that it should."""
+    """A part does not have its digest."""
 
     def __init__(self, fault: str) -> None:
         super().__init__(fault, remedy=f"send {fault.partition(':')[0]} again")
 
 
 class Parts:
-    """The directory that parts arrive in."""
+    """The directory with the parts that have arrived."""
 
     def __init__(self, directory: Path, bundle: Bundle) -> None:
         self._directory, self._bundle = directory, bundle
@@ -34,14 +34,14 @@ class Parts:
         self._checked: dict[int, str] = {}
 
     def spanned(self, layer: Layer) -> range:
-        """Numbers of the parts that hold a layer."""
+        """Return the numbers of the parts that contain a layer."""
         if not layer.length:
             return range(0)
         size = self._bundle.part_size
         return range(layer.offset // size, (layer.offset + layer.length - 1) // size + 1)
 
     def lacking(self, layer: Layer) -> list[str]:
-        """Names of a layer's parts that are not there in their full size; of a file the size."""
+        """Return the names of a layer's missing parts; with its size, a part that is too short."""
         found = []
         for number in self.spanned(layer):
             part = self._bundle.parts[number]
@@ -53,7 +53,7 @@ class Parts:
         return found
 
     def read(self, layer: Layer) -> Iterator[bytes]:
-        """The bytes of a layer.
+        """Return the bytes of a layer, in pieces.
 
         Raises:
             DamagedPartError: a part is damaged.
@@ -76,18 +76,18 @@ class Parts:
                     yield piece
 
     def fault(self, number: int) -> str:
-        """What is wrong with a part that is there, in a line; empty for a right one."""
+        """Return a line about what is wrong with a part; empty for an intact one."""
         with self._locks[number]:
             if number not in self._checked:
-                self._checked[number] = self._look(number)
+                self._checked[number] = self._check(number)
             return self._checked[number]
 
     def arrived(self, number: int) -> bool:
-        """Whether the file is there, however long."""
+        """Return whether the file is there, whatever its size."""
         return self._size(self._name(number)) is not None
 
-    def strangers(self) -> list[tuple[str, str]]:
-        """Files that look like parts and are not of this bundle: what each is, and what to do."""
+    def unknown_files(self) -> list[tuple[str, str]]:
+        """Return the files that are named as parts and are not of this bundle, with remedies."""
         numbers = {part.name: number for number, part in enumerate(self._bundle.parts)}
         found = []
         for path in sorted(self._directory.iterdir()):
@@ -99,11 +99,11 @@ class Parts:
                 remedy = f"remove {path.name}"
                 if not self.arrived(numbers[of]):
                     remedy = f"rename it: mv '{path.name}' {of}"
-                found.append((f"{path.name}: the bytes of {of} under another name", remedy))
+                found.append((f"{path.name}: has the bytes of {of}", remedy))
         return found
 
     def remove_unneeded(self, todo: Sequence[Layer]) -> int:
-        """Remove the parts that no layer of `todo` needs; gives how many went."""
+        """Remove the parts that no layer of `todo` needs; return how many were removed."""
         needed = {number for layer in todo for number in self.spanned(layer)}
         gone = 0
         for number, part in enumerate(self._bundle.parts):
@@ -112,7 +112,7 @@ class Parts:
                 gone += 1
         return gone
 
-    def _look(self, number: int) -> str:
+    def _check(self, number: int) -> str:
         part = self._bundle.parts[number]
         size = self._size(part.name)
         if size != part.size:
@@ -122,7 +122,7 @@ class Parts:
             return ""
         of = self._names.get(found)
         if of:
-            return f"{part.name}: holds the bytes of {of}"
+            return f"{part.name}: has the bytes of {of}"
         return f"{part.name}: damaged: sha256 {found} instead of {part.sha256}"
 
     def _name(self, number: int) -> str:

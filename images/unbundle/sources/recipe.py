@@ -1,7 +1,7 @@
-"""A layer's tar as stretches of it and files that the destination has: written and read here.
+"""Recipes: a layer's tar as ranges of its bytes and files that the destination has.
 
 Format: lines of JSON. `[N]` is followed by N bytes of the tar; `[SHA256, N, PATH]` stands for the
-N bytes of a file with that hash, which an inventory saw at PATH. The whole is compressed as the
+N bytes of a file with that hash, which an inventory lists at PATH. The whole is compressed as the
 layer was.
 """
 
@@ -19,26 +19,26 @@ _CHUNK = 1 << 20
 
 
 def stretch(length: int) -> bytes:
-    """The line before `length` bytes of the tar."""
+    """Return the line before `length` bytes of the tar."""
     return json.dumps([length]).encode() + b"\n"
 
 
 def copy(sha256: str, size: int, path: str) -> bytes:
-    """The line for a file that the destination has."""
+    """Return the line for a file that the destination has."""
     return json.dumps([sha256, size, path]).encode() + b"\n"
 
 
 def read(
     pieces: Iterator[bytes | memoryview], find: Callable[[str, int, str], Path]
 ) -> Iterator[bytes | memoryview]:
-    """The tar of a recipe.
+    """Return the tar of a recipe, in pieces.
 
     Args:
         pieces: the recipe, decompressed.
-        find: gives a file of a hash, a size and perhaps at a path.
+        find: returns a file by its hash, size and possible path.
 
     Raises:
-        IntegrityError: it is no recipe, or a file changed while it was read.
+        IntegrityError: it is not a recipe, or a file changed while it was read.
     """
     reader = Reader(pieces)
     while True:
@@ -58,7 +58,7 @@ def read(
             wanted -= len(piece)
             yield piece
         if wanted:
-            raise IntegrityError(f"a recipe's bytes do not fit: {line[:200]!r}")
+            raise IntegrityError(f"wrong number of bytes in a recipe: {line[:200]!r}")
 
 
 def _content(path: Path) -> Iterator[memoryview]:

@@ -1,4 +1,4 @@
-"""zstd with what a machine has: Python itself, a libzstd, the bundle's own libzstd, or a program.
+"""zstd by what a machine has: Python itself, a libzstd, the bundle's own libzstd, or a program.
 
 The library's interface is the stable streaming one of zstd 1.0 and later (zstd.h,
 `ZSTD_decompressStream`); ctypes lets other threads run during its calls.
@@ -17,35 +17,35 @@ from typing import Callable, Iterator
 from images.errors import IntegrityError, ToolError
 
 Decompress = Callable[[Iterator[bytes]], Iterator["bytes | memoryview"]]
-"""Compressed pieces to pieces of what they hold; raises IntegrityError where they are damaged."""
+"""Compressed pieces to decompressed ones; raises IntegrityError if they are damaged."""
 
 WAYS = ("python", "host", "carried", "program")
 _CHUNK = 1 << 20
 
 
 class _Buffer(ctypes.Structure):
-    """`ZSTD_inBuffer` and `ZSTD_outBuffer`: where, how many bytes, how many are done."""
+    """`ZSTD_inBuffer` and `ZSTD_outBuffer`: address, size, and bytes that are done."""
 
     _fields_ = (("at", ctypes.c_void_p), ("size", ctypes.c_size_t), ("done", ctypes.c_size_t))
 
 
 def find(carried: Path | None, carried_needs: str, only: str | None = None) -> Decompress:
-    """The first way that works here.
+    """Return the first decompressor that works here.
 
     Args:
-        carried: the bundle's libzstd, if it has one whose bytes are as they should be.
+        carried: the bundle's libzstd, if it has one and it is intact.
         carried_needs: what that needs of the machine, for people.
         only: one of WAYS, to try no other.
 
     Raises:
-        ToolError: none works; the message tells what was tried.
+        ToolError: none works; the message lists what was tried.
     """
     tried = []
     ways: dict[str, Callable[[], Decompress | None]] = {
-        "python": _of_python,
-        "host": _of_host,
-        "carried": lambda: _of_library(str(carried)) if carried else None,
-        "program": _of_program,
+        "python": of_python,
+        "host": of_host,
+        "carried": lambda: of_library(str(carried)) if carried else None,
+        "program": of_program,
     }
     for name in WAYS if only is None else (only,):
         try:
@@ -55,15 +55,16 @@ def find(carried: Path | None, carried_needs: str, only: str | None = None) -> D
             continue
         if found is not None:
             return found
-        tried.append(f"{name}: not there")
+        tried.append(f"{name}: not found")
     raise ToolError(
-        "nothing here can read zstd; tried:\n" + "\n".join(f"  {line}" for line in tried),
+        "this machine cannot read zstd; tried:\n" + "\n".join(f"  {line}" for line in tried),
         remedy="install libzstd (Debian libzstd1, Fedora libzstd) or the program zstd, or use "
         f"Python 3.14; the libzstd.so.1 of a bundle needs {carried_needs}",
     )
 
 
-def _of_python() -> Decompress | None:
+def of_python() -> Decompress | None:
+    """Return the decompressor of Python 3.14 or later."""
     from compression import zstd  # type: ignore[import-not-found,unused-ignore]  # 3.14 or later
 
     def decompress(pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -85,13 +86,15 @@ def _of_python() -> Decompress | None:
     return decompress
 
 
-def _of_host() -> Decompress | None:
-    # find_library needs ldconfig or a compiler: where they are missing the usual name may still do.
+def of_host() -> Decompress | None:
+    """Return the decompressor of this machine's libzstd."""
+    # find_library needs ldconfig or a compiler: without them the usual name may still work.
     name = ctypes.util.find_library("zstd") or "libzstd.so.1"
-    return _of_library(name)
+    return of_library(name)
 
 
-def _of_library(name: str) -> Decompress:
+def of_library(name: str) -> Decompress:
+    """Return the decompressor of a libzstd, by its name or path."""
     library = ctypes.CDLL(name)
     buffer = ctypes.POINTER(_Buffer)
     library.ZSTD_createDStream.restype = ctypes.c_void_p
@@ -110,11 +113,11 @@ def _of_library(name: str) -> Decompress:
         try:
             for piece in pieces:
                 given = _Buffer(ctypes.cast(ctypes.c_char_p(piece), ctypes.c_void_p), len(piece), 0)
-                # The library keeps a frame's last byte back until all of its output was taken.
+                # The library does not consume a frame's last byte before all output is taken.
                 while given.done < given.size:
                     room = bytearray(_CHUNK)
-                    held = (ctypes.c_char * _CHUNK).from_buffer(room)
-                    made = _Buffer(ctypes.addressof(held), _CHUNK, 0)
+                    memory = (ctypes.c_char * _CHUNK).from_buffer(room)
+                    made = _Buffer(ctypes.addressof(memory), _CHUNK, 0)
                     left = library.ZSTD_decompressStream(stream, made, given)
                     if library.ZSTD_isError(left):
                         raise _damaged(library.ZSTD_getErrorName(left).decode())
@@ -128,7 +131,8 @@ def _of_library(name: str) -> Decompress:
     return decompress
 
 
-def _of_program() -> Decompress | None:
+def of_program() -> Decompress | None:
+    """Return the decompressor of the program `zstd`; None if there is none."""
     program = shutil.which("zstd")
     if program is None:
         return None
@@ -153,17 +157,17 @@ def _of_program() -> Decompress | None:
                 raise
             finally:
                 feeder.join()
-            said = running.stderr.read().decode(errors="replace") if running.stderr else ""
+            message = running.stderr.read().decode(errors="replace") if running.stderr else ""
             if feeder.error is not None:
                 raise feeder.error
             if running.wait():
-                raise _damaged(said.strip())
+                raise _damaged(message.strip())
 
     return decompress
 
 
 class _Feeder(threading.Thread):
-    """Writes pieces to a program; a pipe takes only so much while nobody reads."""
+    """A thread that writes to a program, whose output must be read meanwhile: pipes are small."""
 
     def __init__(self, running: subprocess.Popen[bytes], pieces: Iterator[bytes]) -> None:
         super().__init__(daemon=True)
@@ -177,10 +181,10 @@ class _Feeder(threading.Thread):
                     for piece in self._pieces:
                         stdin.write(piece)
         except BrokenPipeError:
-            pass  # the program says why it ended
+            pass  # the program reports why it ended
         except BaseException as error:
             self.error = error
 
 
 def _damaged(why: object) -> IntegrityError:
-    return IntegrityError(f"not whole zstd: {why}")
+    return IntegrityError(f"damaged zstd: {why}")

@@ -1,4 +1,4 @@
-"""An image to push to a real registry, and what is there afterwards."""
+"""An image to push to a real registry, and helpers to check the registry afterwards."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def make(layout: Store) -> Make:
 
 
 class Shown(Progress):
-    """Progress that nobody sees; adds up what is told."""
+    """Progress without output; adds up the bytes."""
 
     def __init__(self) -> None:
         super().__init__(Path(os.devnull).open("w"))  # noqa: SIM115
@@ -116,7 +116,7 @@ def states(done: Pushed) -> list[str]:
 
 
 def digest_in(address: str, name: str = "team/app:v1") -> str | None:
-    """What skopeo finds there, or None."""
+    """Return the digest that skopeo finds there, or None."""
     need("skopeo")
     command = ["skopeo", "inspect", "--tls-verify=false", f"docker://{address}/{name}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

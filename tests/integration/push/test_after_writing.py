@@ -75,7 +75,7 @@ def test_manifest_that_shows_later_is_waited_for(layout: Store, make: Make, faul
     assert faulty.count("PUT", "/manifests/") == 2, "asked again, not put again"
 
 
-def test_manifest_that_was_taken_and_never_shows_counts(
+def test_manifest_that_was_accepted_and_never_shows_counts(
     layout: Store, make: Make, faulty: Proxy
 ) -> None:
     Late(faulty, None)
@@ -85,7 +85,7 @@ def test_manifest_that_was_taken_and_never_shows_counts(
 
 
 @pytest.mark.parametrize("times", [3, 999])
-def test_stale_tag_is_waited_for_and_then_told(
+def test_stale_tag_is_waited_for_and_then_reported(
     layout: Store, make: Make, faulty: Proxy, times: int
 ) -> None:
     before = make()
@@ -100,7 +100,7 @@ def test_stale_tag_is_waited_for_and_then_told(
         assert before.manifest_digest in done.notes[0]
 
 
-def test_tag_that_is_promoted_must_show(layout: Store, make: Make, faulty: Proxy) -> None:
+def test_promoted_tag_must_be_shown(layout: Store, make: Make, faulty: Proxy) -> None:
     """What is moved after a proof is not left to whoever comes last."""
     before, image = make(), make(top="2")
     pushed(layout, image, faulty.address, tag="new")
@@ -114,7 +114,7 @@ def test_tag_that_is_promoted_must_show(layout: Store, make: Make, faulty: Proxy
         promote.promote(Candidate("t", image.manifest_digest, "proven"), connected, "v1")
 
 
-def test_manifest_without_a_digest_is_asked_for(layout: Store, make: Make, faulty: Proxy) -> None:
+def test_manifest_without_a_digest_is_read_back(layout: Store, make: Make, faulty: Proxy) -> None:
     Late(faulty, None, times=3)
     without_digest(faulty)
     image = make()
@@ -133,7 +133,7 @@ def test_manifest_without_a_digest_that_never_shows_is_an_error(
         pushed(layout, image, faulty.address)
 
 
-def test_registry_that_says_that_it_altered_the_manifest(
+def test_registry_that_reports_an_altered_manifest(
     layout: Store, make: Make, faulty: Proxy
 ) -> None:
     image = make()

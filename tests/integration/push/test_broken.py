@@ -56,7 +56,7 @@ def test_connections_that_break_at_random_bytes(
     whole_in(faulty.address, tmp_path / "back")
 
 
-def test_torn_blob_goes_on_where_the_registry_has_it(
+def test_interrupted_upload_resumes_where_the_registry_got_to(
     layout: Store, make: Make, faulty: Proxy, tmp_path: Path
 ) -> None:
     chance = random.Random(5)
@@ -76,8 +76,8 @@ def test_torn_blob_goes_on_where_the_registry_has_it(
     whole_in(faulty.address, tmp_path / "back")
 
 
-def test_progress_keeps_a_shaky_line_alive(layout: Store, make: Make, faulty: Proxy) -> None:
-    """More failures than the policy allows, but each attempt brought something."""
+def test_progress_resets_the_attempts(layout: Store, make: Make, faulty: Proxy) -> None:
+    """More failures than the policy allows, but each attempt made progress."""
     faulty.faults += [Fault("kept", "PATCH", after=MIB) for _ in range(9)]
     pushed(
         layout,
@@ -87,7 +87,7 @@ def test_progress_keeps_a_shaky_line_alive(layout: Store, make: Make, faulty: Pr
     )
 
 
-def test_torn_blob_begins_anew_where_the_registry_forgot_it(
+def test_interrupted_upload_begins_anew_where_the_registry_forgot_it(
     layout: Store, make: Make, faulty: Proxy, tmp_path: Path
 ) -> None:
     """What Distribution 2.8 does with an upload whose PATCH was torn."""
@@ -106,7 +106,7 @@ def test_torn_blob_begins_anew_where_the_registry_forgot_it(
         (416, b'{"errors":[{"code":"X","message":"the request body is too large"}]}'),
     ],
 )
-def test_small_body_limit_makes_chunks(
+def test_small_body_limit_leads_to_chunks(
     layout: Store, make: Make, faulty: Proxy, tmp_path: Path, answer: tuple[int, bytes]
 ) -> None:
     faulty.largest, faulty.too_large = 5 * MIB, answer
@@ -118,7 +118,7 @@ def test_small_body_limit_makes_chunks(
     whole_in(faulty.address, tmp_path / "back")
 
 
-def test_chunk_that_is_lost_before_the_registry_is_sent_again_alone(
+def test_only_the_lost_chunk_is_sent_again(
     layout: Store, make: Make, faulty: Proxy, tmp_path: Path
 ) -> None:
     """A proxy that gathers a request before it passes it on: the chunks before stay."""
@@ -132,7 +132,7 @@ def test_chunk_that_is_lost_before_the_registry_is_sent_again_alone(
     whole_in(faulty.address, tmp_path / "back")
 
 
-def test_limit_below_every_chunk_is_told(layout: Store, make: Make, faulty: Proxy) -> None:
+def test_limit_below_every_chunk_is_reported(layout: Store, make: Make, faulty: Proxy) -> None:
     faulty.largest = 2 * MIB
     with pytest.raises(RegistryError, match="413"):
         pushed(layout, make(), faulty.address)
@@ -140,7 +140,7 @@ def test_limit_below_every_chunk_is_told(layout: Store, make: Make, faulty: Prox
 
 
 @pytest.mark.parametrize("status", [404, 416])
-def test_upload_that_the_registry_lost_begins_anew(
+def test_expired_upload_begins_anew(
     layout: Store, make: Make, faulty: Proxy, tmp_path: Path, status: int
 ) -> None:
     faulty.faults.append(Fault("status", "PATCH", status=status, times=2))
@@ -151,7 +151,7 @@ def test_upload_that_the_registry_lost_begins_anew(
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
 @pytest.mark.parametrize("method", ["HEAD", "POST", "PATCH", "PUT"])
-def test_passing_statuses_are_waited_out(
+def test_retryable_statuses_are_retried(
     layout: Store, make: Make, faulty: Proxy, status: int, method: str
 ) -> None:
     image = make()
@@ -161,7 +161,7 @@ def test_passing_statuses_are_waited_out(
 
 
 @pytest.mark.parametrize("method", ["HEAD", "POST", "PATCH", "PUT"])
-def test_retry_after_is_heeded(layout: Store, make: Make, faulty: Proxy, method: str) -> None:
+def test_retry_after_is_respected(layout: Store, make: Make, faulty: Proxy, method: str) -> None:
     headers = {"Retry-After": "1"}
     faulty.faults.append(Fault("status", method, status=429, headers=headers))
     pushed(layout, make(), faulty.address, jobs=1)
@@ -175,7 +175,7 @@ def test_slow_answers_are_waited_for(layout: Store, make: Make, faulty: Proxy) -
     pushed(layout, make(), faulty.address)
 
 
-def test_registry_that_stays_down_ends_it(layout: Store, make: Make, faulty: Proxy) -> None:
+def test_registry_that_stays_down_ends_the_push(layout: Store, make: Make, faulty: Proxy) -> None:
     faulty.faults.append(Fault("status", "PATCH", status=503, times=99))
     shown = Shown()
     with pytest.raises(RegistryError, match="6 attempts failed, the last one: HTTP 503") as error:
@@ -185,7 +185,7 @@ def test_registry_that_stays_down_ends_it(layout: Store, make: Make, faulty: Pro
     assert digest_in(faulty.address) is None
 
 
-def test_manifest_that_is_refused_leaves_the_tag(layout: Store, make: Make, faulty: Proxy) -> None:
+def test_refused_manifest_leaves_the_tag(layout: Store, make: Make, faulty: Proxy) -> None:
     before = make()
     pushed(layout, before, faulty.address)
     faulty.faults.append(Fault("status", "PUT", "manifests/sha256", status=400, times=99))
@@ -194,18 +194,18 @@ def test_manifest_that_is_refused_leaves_the_tag(layout: Store, make: Make, faul
     assert digest_in(faulty.address) == before.manifest_digest
 
 
-def test_registry_that_alters_the_manifest_is_found_out(
+def test_registry_that_alters_the_manifest_is_detected(
     layout: Store, make: Make, faulty: Proxy
 ) -> None:
     image = make()
 
-    def lie(request: Any) -> bool:
+    def falsify(request: Any) -> bool:
         if request.command == "HEAD" and "manifests/sha256" in request.path:
             request.answer(200, {"Docker-Content-Digest": "sha256:" + "0" * 64}, b"")
             return True
         return False
 
-    faulty.guard = lie
+    faulty.guard = falsify
     with pytest.raises(RegistryError, match=f"instead of {image.manifest_digest}"):
         pushed(layout, image, faulty.address)
     faulty.guard = None

@@ -39,18 +39,18 @@ def test_json_and_summary(layout: Store, make: Make, server: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("to", "told"),
+    ("to", "message"),
     [
         ("roll-sglang", "names no registry"),
         ("team/app:v1", "names no registry"),
         ("https://registry.example.com/app", "no scheme"),
     ],
 )
-def test_a_registry_must_be_named(layout: Store, make: Make, to: str, told: str) -> None:
+def test_a_registry_must_be_named(layout: Store, make: Make, to: str, message: str) -> None:
     make()
     done = Cli(layout.path).run("push", "--target", TARGET, "--to", to)
     assert done.returncode == UsageError.exit_code
-    assert told in done.stderr
+    assert message in done.stderr
 
 
 def test_image_that_was_not_built(layout: Store, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Logins, tokens and their helpers; no secret is told."""
+"""Logins, tokens and credential helpers; no secret is printed."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_login_of_a_credential_helper(
 
 @pytest.mark.parametrize("scheme", ["basic", "token"])
 @pytest.mark.parametrize("login", [None, "wrong-s3cr3t"])
-def test_wrong_login_is_told_without_its_secret(
+def test_wrong_login_is_reported_without_its_secret(
     layout: Store,
     make: Make,
     basic: str,
@@ -81,15 +81,15 @@ def test_wrong_login_is_told_without_its_secret(
     done = subprocess.run(run, capture_output=True, text=True, check=False)
     assert done.returncode == 12
     assert f"docker login {address}" in done.stderr
-    told = "does not take the login" if login else "holds none for it"
-    assert told in done.stderr
+    message = "refuses the login" if login else "contains none for it"
+    assert message in done.stderr
     secret = base64.b64encode(f"user:{login}".encode()).decode()
     assert "s3cr3t" not in done.stderr
     assert secret not in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_login_that_may_not_push_is_told(layout: Store, make: Make, faulty: Proxy) -> None:
+def test_login_that_may_not_push_is_reported(layout: Store, make: Make, faulty: Proxy) -> None:
     faulty.faults.append(Fault("status", "POST", status=403, times=99))
     with pytest.raises(LoginError, match="an upload to team/app: HTTP 403") as error:
         pushed(layout, make(), faulty.address)
@@ -97,7 +97,7 @@ def test_login_that_may_not_push_is_told(layout: Store, make: Make, faulty: Prox
 
 
 @pytest.mark.parametrize("uses", [3, 5])
-def test_token_that_expires_in_the_middle_is_renewed(
+def test_token_that_expires_during_a_push_is_renewed(
     layout: Store,
     make: Make,
     faulty: Proxy,
@@ -115,7 +115,7 @@ def test_token_that_expires_in_the_middle_is_renewed(
     whole_in(faulty.address, tmp_path / "back")
 
 
-def test_tokens_that_other_threads_use_up_are_renewed(
+def test_tokens_that_expire_through_other_threads_are_renewed(
     layout: Store, make: Make, faulty: Proxy, own_config: Path
 ) -> None:
     log_in(own_config, faulty.address)
@@ -123,11 +123,11 @@ def test_tokens_that_other_threads_use_up_are_renewed(
     assert states(pushed(layout, make(), faulty.address, jobs=8)) == ["sent"] * 4
 
 
-def test_token_near_its_end_is_renewed_before_it_is_used(
+def test_token_about_to_expire_is_renewed_before_it_is_used(
     layout: Store, make: Make, faulty: Proxy, own_config: Path
 ) -> None:
     log_in(own_config, faulty.address)
-    tokens = TokenServer(faulty, lifetime=0)  # tells 0: the protocol's 60 s
+    tokens = TokenServer(faulty, lifetime=0)  # reports 0: the protocol's 60 s
     pushed(layout, make(), faulty.address)
     assert len(tokens.issued) == 1
     assert faulty.count("GET", "/token") == 1
@@ -161,17 +161,17 @@ def test_token_server_that_is_down_for_a_moment(
     assert states(pushed(layout, make(), faulty.address)) == ["sent"] * 4
 
 
-def test_manifest_that_another_brings_at_the_same_moment(
+def test_manifest_that_another_client_pushes_at_the_same_time(
     layout: Store, make: Make, faulty: Proxy
 ) -> None:
-    """Distribution 2.8 tells one of two clients that what both bring has another digest."""
-    said = {"errors": [{"code": "DIGEST_INVALID", "message": "provided digest did not match"}]}
+    """Distribution 2.8 tells one of two clients that the manifest of both has another digest."""
+    errors = {"errors": [{"code": "DIGEST_INVALID", "message": "provided digest did not match"}]}
     left = [1]
 
     def guard(request: Any) -> bool:
         if request.command == "PUT" and "/manifests/" in request.path and left[0]:
             left[0] -= 1
-            request.answer(400, {"Content-Type": "application/json"}, json.dumps(said).encode())
+            request.answer(400, {"Content-Type": "application/json"}, json.dumps(errors).encode())
             return True
         return False
 
@@ -181,7 +181,7 @@ def test_manifest_that_another_brings_at_the_same_moment(
     assert left == [0]
 
 
-def test_netrc_is_not_for_registries(
+def test_netrc_is_not_used_for_registries(
     layout: Store, make: Make, faulty: Proxy, own_config: Path
 ) -> None:
     (own_config.parent / ".netrc").write_text("machine 127.0.0.1 login user password s3cr3t\n")

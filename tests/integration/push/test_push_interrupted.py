@@ -18,7 +18,7 @@ from tests.integration.registries import Fault, Proxy
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_interrupted_push_leaves_no_tag_and_goes_on(
+def test_interrupted_push_leaves_no_tag_and_resumes(
     layout: Store, make: Make, faulty: Proxy, tmp_path: Path, how: signal.Signals
 ) -> None:
     """The large layer hangs; the small ones are there when the process ends."""
@@ -30,9 +30,9 @@ def test_interrupted_push_leaves_no_tag_and_goes_on(
             time.sleep(0.05)
         time.sleep(0.5)  # the answers
         child.send_signal(how)
-        _, said = child.communicate(timeout=30)
+        _, stderr = child.communicate(timeout=30)
     assert child.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL)
-    assert b"Traceback" not in said
+    assert b"Traceback" not in stderr
     assert digest_in(faulty.address) is None
     faulty.seen.clear()
     done = pushed(layout, image, faulty.address)
@@ -40,9 +40,7 @@ def test_interrupted_push_leaves_no_tag_and_goes_on(
     whole_in(faulty.address, tmp_path / "back")
 
 
-def test_failure_of_one_blob_breaks_the_others_off(
-    layout: Store, make: Make, faulty: Proxy
-) -> None:
+def test_failure_of_one_blob_cancels_the_others(layout: Store, make: Make, faulty: Proxy) -> None:
     faulty.faults.append(Fault("stalled", "PATCH", times=1))
     faulty.faults.append(Fault("status", "PUT", "uploads", status=403, times=99))
     with pytest.raises(LoginError, match="HTTP 403"):
@@ -52,7 +50,7 @@ def test_failure_of_one_blob_breaks_the_others_off(
 
 @pytest.mark.parametrize("number", [0, 1], ids=["large", "small"])
 @pytest.mark.parametrize("damage", ["flipped", "cut off", "missing"])
-def test_damaged_blob_is_named_and_refused(
+def test_damaged_blob_is_reported_and_refused(
     layout: Store, make: Make, faulty: Proxy, number: int, damage: str
 ) -> None:
     image = make()

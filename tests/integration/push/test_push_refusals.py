@@ -18,8 +18,8 @@ from tests.integration.registries import Fault, Proxy
 ZSTD = "application/vnd.oci.image.layer.v1.tar+zstd"
 
 
-def refuse(request: Any, status: int, code: str, words: str) -> bool:
-    body = json.dumps({"errors": [{"code": code, "message": words}]}).encode()
+def refuse(request: Any, status: int, code: str, text: str) -> bool:
+    body = json.dumps({"errors": [{"code": code, "message": text}]}).encode()
     request.answer(status, {"Content-Type": "application/json"}, body)
     return True
 
@@ -43,9 +43,7 @@ def without_zstd(faulty: Proxy) -> None:
     faulty.guard = guard
 
 
-def test_zstd_that_is_refused_names_the_other_compression(
-    layout: Store, make: Make, faulty: Proxy
-) -> None:
+def test_refused_zstd_suggests_gzip(layout: Store, make: Make, faulty: Proxy) -> None:
     without_zstd(faulty)
     with pytest.raises(RegistryError, match="not supported") as error:
         pushed(layout, make(), faulty.address)
@@ -53,7 +51,7 @@ def test_zstd_that_is_refused_names_the_other_compression(
     assert states(pushed(layout, make(compression="gzip"), faulty.address))
 
 
-def test_zstd_that_is_refused_is_found_out_before_much_is_sent(
+def test_refused_zstd_is_detected_before_much_is_sent(
     layout: Store, make: Make, faulty: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(zstd_probe, "MIN_BYTES", 1000)
@@ -65,7 +63,7 @@ def test_zstd_that_is_refused_is_found_out_before_much_is_sent(
 
 
 @pytest.mark.parametrize("answer", ["the real one", "taken", "refused", "broken"])
-def test_question_for_zstd_is_asked_once_and_never_in_the_way(
+def test_zstd_probe_is_made_once_and_never_stops_a_push(
     layout: Store,
     make: Make,
     faulty: Proxy,
@@ -87,7 +85,7 @@ def test_question_for_zstd_is_asked_once_and_never_in_the_way(
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "words"),
+    ("status", "code", "text"),
     [
         (400, "TAG_INVALID", "The image tag 'v1' already exists and cannot be overwritten because "
          "the tag is immutable."),
@@ -96,15 +94,15 @@ def test_question_for_zstd_is_asked_once_and_never_in_the_way(
         (403, "DENIED", "protected tag: immutable"),
     ],
 )  # fmt: skip
-def test_tag_that_cannot_be_moved_names_another(
-    layout: Store, make: Make, faulty: Proxy, status: int, code: str, words: str
+def test_immutable_tag_suggests_another(
+    layout: Store, make: Make, faulty: Proxy, status: int, code: str, text: str
 ) -> None:
     before = make()
     pushed(layout, before, faulty.address)
     faulty.guard = lambda request: (
         request.command == "PUT"
         and request.path.endswith("/manifests/v1")
-        and refuse(request, status, code, words)
+        and refuse(request, status, code, text)
     )
     with pytest.raises(RegistryError, match="immutable") as error:
         pushed(layout, make(top="2"), faulty.address)
@@ -113,7 +111,7 @@ def test_tag_that_cannot_be_moved_names_another(
     assert digest_in(faulty.upstream) == before.manifest_digest
 
 
-def test_tag_is_not_moved_where_that_is_asked_for(layout: Store, make: Make, faulty: Proxy) -> None:
+def test_tag_is_not_moved_with_never_move(layout: Store, make: Make, faulty: Proxy) -> None:
     before = make()
     done = pushed(layout, before, faulty.address, never_move=True)
     assert done.before is None
@@ -128,7 +126,7 @@ def test_tag_is_not_moved_where_that_is_asked_for(layout: Store, make: Make, fau
     assert digest_in(faulty.upstream) == before.manifest_digest
 
 
-def test_tag_that_somebody_sets_meanwhile_is_not_moved(
+def test_tag_that_another_client_sets_meanwhile_is_not_moved(
     layout: Store, make: Make, faulty: Proxy
 ) -> None:
     """The second look: just before the tag is set."""
@@ -146,7 +144,7 @@ def test_tag_that_somebody_sets_meanwhile_is_not_moved(
     assert digest_in(faulty.upstream) == theirs.manifest_digest
 
 
-def test_tag_that_is_moved_is_told(layout: Store, make: Make, server: str) -> None:
+def test_moved_tag_is_reported(layout: Store, make: Make, server: str) -> None:
     before = make()
     pushed(layout, before, server)
     make(top="2")

@@ -69,7 +69,7 @@ ODD: dict[str, tuple[int, dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("answer", ODD.values(), ids=ODD.keys())
-def test_mounts_that_are_answered_oddly_are_sent(
+def test_mounts_with_unexpected_responses_are_sent(
     layout: Store, make: Make, faulty: Proxy, tmp_path: Path, answer: tuple[int, dict[str, str]]
 ) -> None:
     image = make()
@@ -93,7 +93,7 @@ def test_mounts_that_break_are_sent(
     whole_in(faulty.address, tmp_path / "back")
 
 
-def test_mounts_that_fail_are_soon_given_up(layout: Store, make: Make, faulty: Proxy) -> None:
+def test_failing_mounts_are_soon_given_up(layout: Store, make: Make, faulty: Proxy) -> None:
     image = make()
     for name in ("one", "two", "three", "four"):
         pushed(layout, image, faulty.address, f"team/{name}", mount_sources=NO_MOUNTS)
@@ -103,9 +103,7 @@ def test_mounts_that_fail_are_soon_given_up(layout: Store, make: Make, faulty: P
     assert faulty.count("POST", "mount=") < 4 * 4 * 3, "not each blob of each, three times"
 
 
-def test_no_repository_is_mounted_from_unasked_where_that_is_turned_off(
-    layout: Store, make: Make, faulty: Proxy
-) -> None:
+def test_no_mounts_where_they_are_turned_off(layout: Store, make: Make, faulty: Proxy) -> None:
     image = make()
     pushed(layout, image, faulty.address, "team/first")
     pushed(layout, image, faulty.address, "team/second")
@@ -120,24 +118,24 @@ def test_no_repository_is_mounted_from_unasked_where_that_is_turned_off(
 
 
 @pytest.mark.parametrize("status", [200, 400, 403, 503])
-def test_blobs_that_cannot_be_asked_for_are_sent(
+def test_blobs_without_existence_check_are_sent(
     layout: Store, make: Make, faulty: Proxy, tmp_path: Path, status: int
 ) -> None:
-    """Also where the registry says of each that it is there, and it is not."""
+    """Also where the registry reports each as present, and it is not."""
     faulty.guard = answering(heads, status, {})
     done = pushed(layout, make(), faulty.address)
     assert states(done) == ["sent"] * 4
     whole_in(faulty.upstream, tmp_path / "back")
 
 
-def test_blobs_that_are_there_by_a_lie_are_sent_once(
+def test_blobs_falsely_reported_as_present_are_sent_once(
     layout: Store, make: Make, faulty: Proxy, tmp_path: Path
 ) -> None:
     image = make()
     sizes = {image.config_digest: len(image.config)}
     sizes |= {item.blob.digest: item.blob.size for item in image.layers}
 
-    def lie(request: Any) -> bool:
+    def falsify(request: Any) -> bool:
         if heads(request):
             size = sizes[request.path.rpartition("/")[2]]
             request.send_response(200)
@@ -146,16 +144,14 @@ def test_blobs_that_are_there_by_a_lie_are_sent_once(
             return True
         return False
 
-    faulty.guard = lie
+    faulty.guard = falsify
     assert states(pushed(layout, image, faulty.address)) == ["sent"] * 4
     assert faulty.count("PUT", "/uploads/") == 4
     whole_in(faulty.upstream, tmp_path / "back")
 
 
 @pytest.mark.parametrize("status", [403, 405, 500])
-def test_tag_that_cannot_be_asked_for_is_set(
-    layout: Store, make: Make, faulty: Proxy, status: int
-) -> None:
+def test_unreadable_tag_is_set(layout: Store, make: Make, faulty: Proxy, status: int) -> None:
     image = make()
     faulty.guard = answering(lambda it: reads(it) and "/manifests/" in it.path, status, {})
     pushed(layout, image, faulty.address)
@@ -175,7 +171,7 @@ def test_login_that_may_push_and_not_read(
     whole_in(faulty.upstream, tmp_path / "back")
 
 
-def test_token_that_is_good_for_pushing_alone(
+def test_token_for_pushing_only(
     layout: Store, make: Make, faulty: Proxy, own_config: Path, tmp_path: Path
 ) -> None:
     log_in(own_config, faulty.address)
@@ -193,7 +189,7 @@ def test_token_that_is_good_for_pushing_alone(
     whole_in(faulty.upstream, tmp_path / "back")
 
 
-def test_wrong_password_is_given_only_a_few_times(
+def test_wrong_password_is_sent_only_a_few_times(
     layout: Store, make: Make, faulty: Proxy, own_config: Path
 ) -> None:
     """Who types it wrong must not be locked out by a push."""
@@ -204,7 +200,7 @@ def test_wrong_password_is_given_only_a_few_times(
     assert len(faulty.seen) <= 4
 
 
-def test_memory_that_cannot_be_read_or_written_is_no_hindrance(
+def test_history_that_cannot_be_read_or_written_does_not_stop_a_push(
     layout: Store, make: Make, server: str
 ) -> None:
     place = layout.path / ".roll" / "pushed"
@@ -232,9 +228,7 @@ class Gone(Shown):
         raise BrokenPipeError(32, "Broken pipe")
 
 
-def test_progress_that_nobody_can_see_is_no_broken_connection(
-    layout: Store, make: Make, faulty: Proxy
-) -> None:
+def test_closed_terminal_is_no_broken_connection(layout: Store, make: Make, faulty: Proxy) -> None:
     image = make()
     assert states(pushed(layout, image, faulty.address, progress=Gone())) == ["sent"] * 4
     assert faulty.count("PATCH") == 1

@@ -43,7 +43,7 @@ def test_podman_pulls_what_was_pushed(
         assert node.pull("--tls-verify=false", done.reference) == image.config_digest
 
 
-def test_unchanged_image_costs_one_question(layout: Store, make: Make, faulty: Proxy) -> None:
+def test_unchanged_image_costs_one_request(layout: Store, make: Make, faulty: Proxy) -> None:
     image = make()
     pushed(layout, image, faulty.address)
     faulty.seen.clear()
@@ -78,9 +78,7 @@ def test_only_the_changed_layer_is_sent(layout: Store, make: Make, faulty: Proxy
     assert digest_in(faulty.address, f"team/app:{tag}") == image.manifest_digest
 
 
-def test_store_that_forgot_its_pushes_asks_for_each_blob(
-    layout: Store, make: Make, faulty: Proxy
-) -> None:
+def test_store_without_history_checks_each_blob(layout: Store, make: Make, faulty: Proxy) -> None:
     pushed(layout, make(), faulty.address)
     for memory in (layout.path / ".roll" / "pushed").iterdir():
         memory.unlink()
@@ -89,7 +87,7 @@ def test_store_that_forgot_its_pushes_asks_for_each_blob(
     assert len(faulty.requests("HEAD", "/blobs/")) == 4
 
 
-def test_last_image_that_is_gone_is_no_hindrance(
+def test_last_image_that_is_gone_does_not_stop_a_push(
     layout: Store, make: Make, server: str, tmp_path: Path
 ) -> None:
     image = make()
@@ -101,7 +99,7 @@ def test_last_image_that_is_gone_is_no_hindrance(
 
 
 @pytest.mark.parametrize("tag", ["v1", "v2"])
-def test_blob_that_the_last_image_has_lost_is_sent(
+def test_blob_that_the_last_image_lacks_is_sent(
     layout: Store, make: Make, server: str, tmp_path: Path, tag: str
 ) -> None:
     pushed(layout, make(), server)
@@ -118,9 +116,7 @@ def test_blob_that_the_last_image_has_lost_is_sent(
     assert found == {"back": image.manifest_digest}
 
 
-def test_tag_of_something_else_is_no_help_and_no_hindrance(
-    layout: Store, make: Make, server: str
-) -> None:
+def test_tag_of_something_else_is_ignored(layout: Store, make: Make, server: str) -> None:
     """An index has no blobs of its own."""
     image = make()
     index = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": []}
@@ -132,7 +128,7 @@ def test_tag_of_something_else_is_no_help_and_no_hindrance(
     assert digest_in(server) == image.manifest_digest
 
 
-def test_layer_that_only_the_registry_has_is_no_hindrance(
+def test_layer_that_only_the_registry_has_is_not_fetched(
     layout: Store, make: Make, server: str
 ) -> None:
     pushed(layout, make(), server)
@@ -155,7 +151,7 @@ def test_tag_comes_last(layout: Store, make: Make, faulty: Proxy) -> None:
 @pytest.mark.parametrize(
     "statuses",
     [{201: 200}, {201: 202}, {201: 204, 202: 200}, {200: 203, 202: 201}],
-    ids=lambda item: " ".join(f"{own}-{told}" for own, told in item.items()),
+    ids=lambda item: " ".join(f"{own}-{sent}" for own, sent in item.items()),
 )
 def test_any_success_counts(
     layout: Store, make: Make, faulty: Proxy, tmp_path: Path, statuses: dict[int, int]

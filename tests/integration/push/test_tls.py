@@ -32,7 +32,7 @@ def secure(tmp_path: Path) -> Iterator[tuple[str, Path]]:
 
 
 @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"])
-def test_tls_with_a_certificate_of_ones_own(
+def test_tls_with_a_private_certificate(
     layout: Store,
     make: Make,
     secure: tuple[str, Path],

@@ -73,7 +73,7 @@ def refusing(
 def test_manifest_whose_blobs_are_unknown_for_a_moment(
     layout: Store, make: Make, faulty: Proxy, status: int, codes: list[str], path: str
 ) -> None:
-    """Distribution says so while another client writes the very same."""
+    """Distribution returns that while another client writes the same one."""
     refusing(faulty, "PUT", path, 3, status, codes)
     image = make()
     done = pushed(layout, image, faulty.address)
@@ -83,7 +83,7 @@ def test_manifest_whose_blobs_are_unknown_for_a_moment(
 
 
 @pytest.mark.parametrize("status", [404, 409])
-def test_manifest_that_is_in_the_way_of_another_for_a_moment(
+def test_manifest_refused_while_another_client_writes_it(
     layout: Store, make: Make, faulty: Proxy, status: int
 ) -> None:
     refusing(faulty, "PUT", "/manifests/", 3, status, ["CONFLICT"])
@@ -95,7 +95,7 @@ def test_manifest_that_is_in_the_way_of_another_for_a_moment(
 @pytest.mark.parametrize(
     ("method", "status"), [("PATCH", 409), ("PATCH", 400), ("PUT", 404), ("PUT", 409), ("PUT", 416)]
 )
-def test_upload_that_is_in_the_way_of_another_begins_anew(
+def test_upload_refused_while_another_client_writes_begins_anew(
     layout: Store, make: Make, faulty: Proxy, tmp_path: Path, status: int, method: str
 ) -> None:
     refusing(faulty, method, "/uploads/", 3, status, ["BLOB_UPLOAD_UNKNOWN", INVALID])
@@ -103,12 +103,14 @@ def test_upload_that_is_in_the_way_of_another_begins_anew(
     whole_in(faulty.upstream, tmp_path / "back")
 
 
-def test_repository_that_two_begin_at_once(layout: Store, make: Make, faulty: Proxy) -> None:
+def test_repository_that_two_pushes_create_at_once(
+    layout: Store, make: Make, faulty: Proxy
+) -> None:
     refusing(faulty, "POST", "/uploads/", 5, 409, ["CONFLICT"])
     assert states(pushed(layout, make(), faulty.address)) == ["sent"] * 4
 
 
-def test_blob_that_stays_unknown_is_sent_once_more_and_then_it_is_over(
+def test_blob_that_stays_unknown_is_sent_once_more_only(
     layout: Store, make: Make, faulty: Proxy
 ) -> None:
     refusing(faulty, "PUT", "/manifests/", 999, 400, [INVALID, UNKNOWN])
@@ -119,10 +121,10 @@ def test_blob_that_stays_unknown_is_sent_once_more_and_then_it_is_over(
 
 
 @pytest.mark.parametrize("status", [400])
-def test_only_the_blobs_that_are_named_are_sent_again(
+def test_only_the_named_blobs_are_sent_again(
     layout: Store, make: Make, faulty: Proxy, status: int
 ) -> None:
-    """The registry says of one that it is there, and of the same that it is unknown."""
+    """The registry reports one blob as present, and the same one as unknown."""
     pushed(layout, make(), faulty.address)
     image = make(top="2")
     lost = image.layers[1].blob.digest

@@ -38,7 +38,7 @@ class Session:
 
 
 def main() -> int:
-    """Run the session; gives the exit code."""
+    """Run the session and return the exit code."""
     where = prepare("http")
     steps = Steps(where.out)
     steps.run("http_modules_are_imported", check_imports, limit=240, vital=True)

@@ -172,7 +172,7 @@ def _one(metrics: Mapping[str, Any], name: str) -> float:
 
 
 def main() -> int:
-    """Run the session; gives the exit code."""
+    """Run the session and return the exit code."""
     where = prepare("job")
     steps = Steps(where.out)
     job = Job(where, steps)

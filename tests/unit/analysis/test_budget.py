@@ -9,9 +9,9 @@ import pytest
 
 from images.analysis import budget, growth, summary
 from images.errors import BudgetError
-from images.inputs.matrix.matrix import Budget, Target
+from images.inputs.matrix.records import Budget, Target
 from images.oci.image import Image
-from tests.unit.outlines import Workplace, wheel
+from tests.unit.workplaces import Workplace, wheel
 
 TORCH = wheel("torch", 9_000_000)
 NAME = "torch280-sglang052"

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from images.analysis import sharing
 from images.analysis.sharing import Share
-from images.analysis.summary import Part
+from images.analysis.summary import LayerSummary
 from images.build import grouping, titles
 from images.build.titles import Kind
 from images.inputs.lock.artifact import Artifact
 from images.oci.descriptor import Blob
-from tests.unit.outlines import Workplace, wheel
+from tests.unit.workplaces import Workplace, wheel
 
 TORCH = wheel("torch", 900_000_000)
 SMALL = [wheel("attrs", 600_000), wheel("idna", 300_000)]
@@ -57,9 +57,9 @@ def test_images_are_counted_by_their_layers(work: Workplace) -> None:
     ]
     assert [row.alone for row in found.rows] == [*kernels, 0]
     assert [row.image is not None for row in found.rows] == [True, True, False]
-    sizes = [common.part.size for common in found.largest]
+    sizes = [common.layer.size for common in found.largest]
     assert sizes == sorted(sizes, reverse=True)
-    assert (found.largest[0].part.title, found.largest[0].images) == ("torch 1.0", 2)
+    assert (found.largest[0].layer.title, found.largest[0].images) == ("torch 1.0", 2)
     assert len(found.largest) == len(different)
 
 
@@ -80,7 +80,7 @@ def test_bucket_that_differs_in_one_wheel_costs_the_others_again(tmp_path: Path)
     work.build("052", "gzip")
     work.build("054", "gzip")
     found = sharing.measure(work.matrix, work.store)
-    bucket = min(c.part.size for c in found.largest if c.part.name.kind is Kind.BUCKET)
+    bucket = min(c.layer.size for c in found.largest if c.layer.name.kind is Kind.BUCKET)
     lost = found.images.union - found.whole_wheels
     assert lost == pytest.approx(bucket * 900_000 / 990_000, rel=0.02)
     assert found.over == pytest.approx(found.images.union / found.whole_wheels - 1)
@@ -111,13 +111,13 @@ def test_image_of_older_locks_counts_by_its_layers(work: Workplace) -> None:
     )
 )
 def test_whole_wheels_never_come_to_more_than_the_layers(
-    layers: list[list[tuple[str, int]]],
+    content: list[list[tuple[str, int]]],
 ) -> None:
-    parts, files = [], {}
-    for number, wheels in enumerate(layers):
+    layers, files = [], {}
+    for number, wheels in enumerate(content):
         held = {name: Artifact(name, name, size) for name, size in wheels}
         blob = Blob(f"sha256:{number}", "", 1000 * (number + 1), 1, "t")
-        parts.append(Part(titles.parse("t"), "", blob))
+        layers.append(LayerSummary(titles.parse("t"), "", blob))
         files[blob.digest] = tuple(held.values())
-    assert sharing.whole_wheels(parts, files) <= sum(part.size for part in parts) + 1
-    assert sharing.whole_wheels(parts, {}) == sum(part.size for part in parts)
+    assert sharing.whole_wheels(layers, files) <= sum(layer.size for layer in layers) + 1
+    assert sharing.whole_wheels(layers, {}) == sum(layer.size for layer in layers)

@@ -25,7 +25,7 @@ def image(store: Store) -> Image:
 
 
 def complete(store: Store, image: Image) -> list[Referrer]:
-    """What lies beside the image after a build."""
+    """What is attached to the image after a build."""
     attach.complete(store, image, MATERIALS, build_of(store.path.parent))
     return store.attached(image.manifest_digest)
 
@@ -54,7 +54,7 @@ def test_first_build_makes_both_and_the_next_changes_nothing(store: Store, image
 def test_they_are_found_by_their_image(store: Store, image: Image) -> None:
     other = image_in(store, content=b"other", ref="two")
     complete(store, image)
-    with pytest.raises(UsageError, match="holds no SBOM") as error:
+    with pytest.raises(UsageError, match="no SBOM of this image") as error:
         attach.find(store, other, attach.SBOM)
     assert error.value.remedy is not None
     assert "--target two" in error.value.remedy
@@ -90,7 +90,7 @@ def test_they_go_with_their_image(store: Store, image: Image) -> None:
 @pytest.mark.parametrize("part", ["manifest", "content"])
 @pytest.mark.parametrize("fault", ["damaged", "missing"])
 @pytest.mark.parametrize("which", [attach.SBOM, attach.PROVENANCE])
-def test_the_next_build_mends_one_that_is_damaged(
+def test_the_next_build_replaces_a_damaged_one(
     store: Store, image: Image, part: str, fault: str, which: str
 ) -> None:
     made = {item.artifact_type: item for item in complete(store, image)}

@@ -1,4 +1,4 @@
-"""Evidence of GPU runs: what is kept, what counts, and what never counts as proof."""
+"""Evidence of GPU runs: its files, and how results of several runs and machines are merged."""
 
 from __future__ import annotations
 
@@ -9,45 +9,26 @@ from pathlib import Path
 import pytest
 
 from images.attest import evidence
-from images.attest.evidence import Evidence, Gpu, ImageId, Machine, Outcome, Proof, RollRun, Run
-from images.attest.verdict import judge
+from images.attest.evidence import Evidence, Outcome, Proof, RollRun, Run
 from images.errors import EvidenceError
-
-TARGET = "torch280-sglang052"
-DIGEST, OTHER = f"sha256:{'1' * 64}", f"sha256:{'2' * 64}"
-H100 = Gpu("NVIDIA H100 80GB HBM3", 79.2, "9.0")
-H200 = Gpu("NVIDIA H200", 139.8, "9.0")
-MACHINE = Machine((H100,), "580.159.04", "13.0", "6.18.44")
-IMAGE = ImageId(TARGET, DIGEST, f"sha256:{'3' * 64}", f"sha256:{'4' * 64}", "0.1.0")
-PASSED, FAILED = Outcome("passed", 1.5), Outcome("failed", 2.0)
-SKIPPED = Outcome("skipped", 0.0, "two GPUs are needed")
-NOT_RUN = Outcome("not run")
-PROOF = Proof(
+from tests.unit.proofs import (
+    COMMIT,
+    DIGEST,
+    ELSEWHERE,
+    FAILED,
+    H100,
+    IMAGE,
     MACHINE,
-    "rootfs",
-    "2026-11-24T21:36:58Z",
-    {"test_a.py::test_one": PASSED, "test_a.py::test_two": SKIPPED},
-    {
-        "off the main thread": Run(
-            {"import": 7.1, "start": 20.5},
-            {"running": 3000},
-            {"triton": {"count": 2, "names": ["a", "b"]}},
-        )
-    },
+    NOT_RUN,
+    OTHER,
+    PASSED,
+    PROOF,
+    ROLL,
+    SKIPPED,
+    WHOLE,
+    outcomes,
+    with_roll,
 )
-ELSEWHERE = replace(
-    PROOF, machine=replace(MACHINE, gpus=(H200,)), date="2026-11-26T03:00:00Z", runs={}
-)
-WHOLE = Evidence(IMAGE, (PROOF,))
-
-
-def outcomes(**found: Outcome) -> dict[str, Outcome]:
-    return {f"test_a.py::test_{name}": outcome for name, outcome in found.items()}
-
-
-def with_tests(**found: Outcome) -> Evidence:
-    return Evidence(IMAGE, (replace(PROOF, tests=outcomes(**found)),))
-
 
 # -- files -----------------------------------------------------------------------------------------
 
@@ -92,7 +73,7 @@ def test_no_file_is_no_evidence(tmp_path: Path) -> None:
         lambda text: text.replace(f'"{H100.name}"', "null"),
     ],
 )
-def test_anything_else_is_told_with_what_to_do(tmp_path: Path, spoil: object) -> None:
+def test_anything_else_is_reported_with_the_fix(tmp_path: Path, spoil: object) -> None:
     path = tmp_path / "x.json"
     evidence.write(path, WHOLE)
     assert callable(spoil)
@@ -103,7 +84,7 @@ def test_anything_else_is_told_with_what_to_do(tmp_path: Path, spoil: object) ->
     assert "--gpu" in (raised.value.remedy or "")
 
 
-def test_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_path_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(EvidenceError, match="cannot be written"):
         evidence.write(tmp_path / "file" / "x.json", WHOLE)
@@ -175,72 +156,7 @@ def test_what_was_not_run_is_counted_and_what_is_gone_is_dropped() -> None:
     }
 
 
-# -- judgement -------------------------------------------------------------------------------------
-
-
-def verdict(found: Evidence | None, built: str | None = DIGEST) -> tuple[bool, str]:
-    told = judge(found, TARGET, built)
-    return told.proven, told.text
-
-
-def test_same_digest_and_nothing_against_it_is_proven() -> None:
-    assert verdict(WHOLE) == (True, "H100 80GB HBM3, 2026-11-24")
-
-
-def test_several_gpus_are_counted() -> None:
-    two = replace(PROOF, machine=replace(MACHINE, gpus=(H100, H100)))
-    assert verdict(Evidence(IMAGE, (two,)))[1] == "2 x H100 80GB HBM3, 2026-11-24"
-
-
-def test_all_kinds_of_gpus_are_named() -> None:
-    assert verdict(Evidence(IMAGE, (PROOF, ELSEWHERE)))[1] == "H100 80GB HBM3, H200, 2026-11-26"
-
-
-def test_a_failure_on_one_kind_of_gpu_counts_for_all() -> None:
-    bad = replace(ELSEWHERE, tests=outcomes(one=FAILED))
-    assert verdict(Evidence(IMAGE, (PROOF, bad))) == (False, "no (1 failed on H200)")
-
-
-def test_an_unfinished_run_elsewhere_takes_nothing_away() -> None:
-    begun = replace(ELSEWHERE, tests=outcomes(one=PASSED, two=Outcome("not run")))
-    assert verdict(Evidence(IMAGE, (PROOF, begun))) == (True, "H100 80GB HBM3, 2026-11-24")
-
-
-@pytest.mark.parametrize(
-    ("found", "text"),
-    [
-        (None, "no"),
-        (Evidence(IMAGE, ()), "no (nothing passed)"),
-        (with_tests(one=PASSED, two=FAILED, three=FAILED), "no (2 failed on H100 80GB HBM3)"),
-        (with_tests(one=PASSED, two=Outcome("not run")), "no (1 not run)"),
-        (with_tests(one=SKIPPED), "no (nothing passed)"),
-        (with_tests(), "no (nothing passed)"),
-        (replace(WHOLE, image=replace(IMAGE, target="x")), "no (of another target)"),
-    ],
-)
-@pytest.mark.parametrize("built", [DIGEST, None])
-def test_what_is_not_proven(found: Evidence | None, text: str, built: str | None) -> None:
-    assert verdict(found, built) == (False, text)
-
-
-def test_another_digest_is_never_proven() -> None:
-    assert verdict(WHOLE, OTHER) == (False, "no (another digest)")
-
-
-def test_image_that_is_not_built_is_not_proven_but_the_evidence_is_named() -> None:
-    proven, text = verdict(WHOLE, None)
-    assert not proven
-    assert text == f"{DIGEST[:19]}: H100 80GB HBM3, 2026-11-24"
-
-
 # -- ROLL's own code -------------------------------------------------------------------------------
-
-COMMIT = "8eb27cc2" + "0" * 32
-ROLL = RollRun(COMMIT, False, "2026-11-28T10:00:00Z", outcomes(one=PASSED, two=SKIPPED))
-
-
-def with_roll(roll: RollRun) -> Evidence:
-    return Evidence(IMAGE, (replace(PROOF, roll=roll),))
 
 
 def test_rolls_commit_is_written_and_read_again(tmp_path: Path) -> None:
@@ -250,30 +166,6 @@ def test_rolls_commit_is_written_and_read_again(tmp_path: Path) -> None:
     document = json.loads(path.read_text())["proofs"][0]["roll"]
     assert document["commit"] == COMMIT
     assert document["dirty"] is True
-
-
-def test_rolls_commit_stands_beside_the_proof() -> None:
-    assert verdict(with_roll(ROLL)) == (True, "H100 80GB HBM3, 2026-11-24 with ROLL 8eb27cc2")
-    assert judge(with_roll(ROLL), TARGET, DIGEST).roll == ROLL
-    assert verdict(with_roll(replace(ROLL, dirty=True)))[1].endswith(" with ROLL 8eb27cc2, changed")
-
-
-def test_a_failure_of_rolls_code_unproves_the_image() -> None:
-    bad = replace(ROLL, tests=outcomes(one=PASSED, two=FAILED))
-    text = "no (ROLL 8eb27cc2: 1 failed on H100 80GB HBM3)"
-    assert verdict(with_roll(bad)) == (False, text)
-
-
-def test_a_part_of_rolls_tests_is_named_as_such() -> None:
-    part = replace(ROLL, tests=outcomes(one=PASSED, two=Outcome("not run")))
-    assert verdict(with_roll(part))[1].endswith(" with ROLL 8eb27cc2 (1 not run)")
-
-
-def test_roll_alone_proves_nothing() -> None:
-    suite = set(outcomes(one=PASSED, two=PASSED))
-    alone = replace(PROOF, tests={}, runs={}, roll=ROLL)
-    found = evidence.add(None, IMAGE, alone, suite, set(ROLL.tests))
-    assert verdict(found) == (False, "no (2 not run)")
 
 
 def test_a_run_of_roll_leaves_the_other_tests_and_their_date() -> None:

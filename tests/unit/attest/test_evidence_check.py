@@ -10,7 +10,7 @@ import pytest
 from images.attest import evidence, evidence_check
 from images.attest.evidence import Evidence, Gpu, ImageId, Machine, Outcome, Proof, RollRun
 from images.attest.verdict import Verdict
-from images.inputs.matrix import matrix
+from images.inputs.matrix.load import load
 from images.repository import ROOT
 
 ROLL_TARGET = "torch280-sglang052-roll"
@@ -109,7 +109,7 @@ def test_image_for_roll_with_rolls_run_is_proven() -> None:
 
 
 def test_committed_evidence_is_believed() -> None:
-    rows = matrix.load(ROOT / "matrix.yaml").targets
+    rows = load(ROOT / "matrix.yaml").targets
     for row in rows:
         found = evidence.read(evidence.path_of(ROOT / "matrix.yaml", row.id))
         if found is not None:

@@ -1,4 +1,4 @@
-"""The provenance: an in-toto statement that says who made what from what, and no more."""
+"""The provenance: an in-toto statement of inputs, builder and time, and no more."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_parameters_are_what_a_person_chose(image: Image, tmp_path: Path) -> Non
     assert found["internalParameters"] == {}
 
 
-def test_local_build_says_that_it_is_one(image: Image, tmp_path: Path) -> None:
+def test_local_build_has_the_local_builder_id(image: Image, tmp_path: Path) -> None:
     first, second = (details(image, build_of(tmp_path)) for _ in range(2))
     assert first["builder"] == {"id": provenance.LOCAL_BUILDER}
     assert first["metadata"]["startedOn"] == "2026-11-24T08:00:00Z"
@@ -162,7 +162,7 @@ def test_commit_is_that_of_the_checkout(image: Image, checkout: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["tracked.txt", "new.txt"])
-def test_files_that_differ_from_the_commit_are_told(
+def test_files_that_differ_from_the_commit_are_reported(
     image: Image, checkout: Path, change: str
 ) -> None:
     (checkout / change).write_text("not in the commit")

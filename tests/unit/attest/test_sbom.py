@@ -19,7 +19,7 @@ from images.attest import sbom
 from images.attest.materials import Materials
 from images.content import runtime_wheel
 from images.inputs.lock import base_lock, cuda_lock, target_lock
-from images.inputs.matrix import matrix
+from images.inputs.matrix.load import load
 from images.oci.image import Image
 from images.oci.store.store import open_store
 from images.repository import ROOT
@@ -32,7 +32,7 @@ def image(tmp_path: Path) -> Image:
 
 
 def parsed(image: Image, made_from: Materials = MATERIALS) -> dict[str, Any]:
-    """The SBOM, held against CycloneDX's own schema."""
+    """The SBOM, validated against CycloneDX's own schema."""
     content = sbom.document(image, made_from)
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(content.decode()) is None
     document: dict[str, Any] = json.loads(content)
@@ -113,7 +113,7 @@ def test_what_only_builds_an_sdist_is_not_in_the_image(image: Image) -> None:
     assert "setuptools" not in by_name(parsed(image))
 
 
-def test_what_is_more_than_a_wheel_s_files_is_said(image: Image) -> None:
+def test_components_that_are_not_plain_wheels_are_annotated(image: Image) -> None:
     found = by_name(parsed(image))
     assert notes(found["torch"]) == {"roll:file": "torch-2.8.0-py3-none-any.whl"}
     assert notes(found[SDIST.name])["roll:built"] == "from its sdist"
@@ -147,7 +147,7 @@ def test_debian_package_is_named_with_its_release_and_source(
 
 @pytest.mark.parametrize("target", ["torch280-sglang052", "torch2110-sglang0512"])
 def test_real_locks_give_a_valid_sbom(image: Image, target: str) -> None:
-    table = matrix.load(ROOT / "matrix.yaml")
+    table = load(ROOT / "matrix.yaml")
     row = table.target(target)
     made_from = Materials(
         target_lock.read(table, row), base_lock.read(), cuda_lock.read(row.toolkit)

@@ -9,7 +9,8 @@ from images.build.assemble import assemble
 from images.content.custom_base.base_image import BaseImage
 from images.inputs.lock.artifact import Artifact
 from images.inputs.matrix.base_reference import parse
-from images.inputs.matrix.matrix import Target, load
+from images.inputs.matrix.load import load
+from images.inputs.matrix.records import Target
 from images.repository import ROOT
 
 TARGETS = load(ROOT / "matrix.yaml").targets
@@ -17,7 +18,7 @@ HOPPER = ["sm_80", "sm_86", "sm_89", "sm_90"]
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: str(target.id))
-def test_labels_tell_what_the_image_runs_on(target: Target) -> None:
+def test_labels_say_what_the_image_runs_on(target: Target) -> None:
     labels = assemble(target, "0" * 64, []).labels
     architectures = labels["roll.cuda.architectures"].split()
     cuda_12 = target.cuda.startswith("12.")
@@ -26,7 +27,7 @@ def test_labels_tell_what_the_image_runs_on(target: Target) -> None:
     assert labels["roll.cuda.driver.min"] == ("525.60.13" if cuda_12 else "580.65.06")
 
 
-def test_labels_and_environment_of_an_own_base() -> None:
+def test_labels_and_environment_of_a_custom_base() -> None:
     reference = parse(f"reg.example.com/base:1@sha256:{'a' * 64}")
     documents: tuple[Artifact, ...] = ()
     env = {"PATH": "/a:/usr/bin", "CUDA_HOME": "/b", "THEIRS": "1"}

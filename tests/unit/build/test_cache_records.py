@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from images.build import cache_records
-from images.errors import UsageError
 from images.oci.descriptor import COMPRESSIONS, Blob, Compression
 from images.oci.layer import writer
 from images.oci.reference import Repository, parse
@@ -100,13 +99,3 @@ def test_remote_layers_come_back_as_they_were_noted() -> None:
     remotes = [RemoteLayer(str(number) * 64, BLOB, place) for number, place in enumerate(places)]
     assert remote_layers.parse(remote_layers.dump(remotes)) == remotes
     assert remote_layers.dump(reversed(remotes)) == remote_layers.dump(remotes)
-
-
-def test_a_cache_is_a_repository_without_a_tag() -> None:
-    from images.build import layer_cache
-
-    place = layer_cache.place("localhost:5000/a/b", plain_http=True)
-    assert place == Location(Repository("localhost:5000", "a/b"), True)
-    with pytest.raises(UsageError, match="has no tag") as error:
-        layer_cache.place("localhost:5000/a/b:v1", plain_http=True)
-    assert "localhost:5000/a/b" in str(error.value.remedy)

@@ -14,7 +14,7 @@ from images.build.titles import Kind
 from images.inputs.lock import sealed_text
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.distribution import Distribution, parse_lines
-from images.inputs.matrix.matrix import load
+from images.inputs.matrix.load import load
 from images.oci.image import MAX_LAYERS
 from images.repository import ROOT
 
@@ -111,7 +111,7 @@ def test_targets_on_one_torch_begin_alike(torch: str) -> None:
 
 
 def test_releases_of_torch_begin_alike() -> None:
-    """What torch 2.8 and 2.9 have in common lies lowest: 2.5 GB that a node keeps once."""
+    """What torch 2.8 and 2.9 have in common is lowest: 2.5 GB that a node keeps once."""
     stacks = [
         grouping.groups(locked(path))
         for path in LOCKS

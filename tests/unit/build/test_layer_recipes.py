@@ -109,7 +109,7 @@ def test_links_are_there_without_a_large_wheel_of_torchs() -> None:
     assert [recipe.title for recipe in recipes(small)].count("CUDA links") == 1
 
 
-def test_links_stay_in_place_when_a_shelf_begins_with_a_wheel_of_nvidias() -> None:
+def test_links_stay_in_place_when_a_bucket_begins_with_a_wheel_of_nvidias() -> None:
     items = [
         Distribution(name, "1.0", Artifact(f"{name}-1.0-py3-none-any.whl", digit * 64, size))
         for name, digit, size in (

@@ -12,6 +12,7 @@ from images.build import prefetch
 from images.build.prefetch import Outcome
 from images.errors import FetchError
 from images.http.retry import Policy
+from images.inputs.build_options import FetchOptions
 from images.inputs.fetch import download_cache, downloads, needed_files
 from images.inputs.fetch.needed_files import NeededFiles
 from images.inputs.lock.artifact import Artifact
@@ -28,6 +29,7 @@ class Shop:
 
     def __init__(self, server: Faulty, cache: Path) -> None:
         self.server, self.cache = server, cache
+        self.options = FetchOptions(cache=cache, matrix=cache.with_name("matrix.yaml"), jobs=2)
         self.out = io.StringIO()
         self.wheels: dict[Artifact, Distribution] = {}
         self.debs: dict[Artifact, Deb] = {}
@@ -50,11 +52,11 @@ class Shop:
     def wanted(self) -> NeededFiles:
         return NeededFiles(self.wheels, self.debs)
 
-    def look(self) -> Outcome:
-        return prefetch.look(self.wanted, self.cache, 2, Progress(self.out))
+    def check(self) -> Outcome:
+        return prefetch.check(self.wanted, self.options, Progress(self.out))
 
-    def fill(self) -> Outcome:
-        return prefetch.fill(self.wanted, self.cache, None, 2, Progress(self.out))
+    def fetch(self) -> Outcome:
+        return prefetch.fetch(self.wanted, self.options, Progress(self.out))
 
 
 @pytest.fixture
@@ -69,10 +71,10 @@ def shop(server: Faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sho
 
 def test_everything_arrives_and_is_there_the_next_time(shop: Shop) -> None:
     files = {shop.wheel("a"), shop.wheel("b"), shop.deb("c")}
-    first = shop.fill()
+    first = shop.fetch()
     assert (set(first.fetched), first.present, first.lacking) == (files, (), ())
     shop.server.seen.clear()
-    second = shop.fill()
+    second = shop.fetch()
     assert (set(second.present), second.fetched, second.lacking) == (files, (), ())
     assert shop.server.seen == []
     assert prefetch.failure({"t": second}, "") is None
@@ -81,7 +83,7 @@ def test_everything_arrives_and_is_there_the_next_time(shop: Shop) -> None:
 
 def test_look_fetches_nothing_and_names_missing_and_damaged(shop: Shop) -> None:
     good, rotten = shop.wheel("good"), shop.wheel("rotten")
-    shop.fill()
+    shop.fetch()
     path = download_cache.cached(rotten, shop.cache)
     path.unlink()
     path.write_bytes(bytes(rotten.size))
@@ -90,7 +92,7 @@ def test_look_fetches_nothing_and_names_missing_and_damaged(shop: Shop) -> None:
     download_cache.cached(cut, shop.cache).parent.mkdir()
     download_cache.cached(cut, shop.cache).write_bytes(b"short")
     shop.server.seen.clear()
-    found = shop.look()
+    found = shop.check()
     assert found.present == (good,)
     assert (set(found.missing), found.damaged) == ({absent, cut}, (rotten,))
     assert shop.server.seen == []
@@ -103,11 +105,11 @@ def test_look_fetches_nothing_and_names_missing_and_damaged(shop: Shop) -> None:
 
 def test_damaged_file_is_fetched_anew(shop: Shop) -> None:
     file = shop.wheel("rotten")
-    shop.fill()
+    shop.fetch()
     path = download_cache.cached(file, shop.cache)
     path.unlink()
     path.write_bytes(bytes(file.size))
-    outcome = shop.fill()
+    outcome = shop.fetch()
     assert outcome.fetched == (file,)
     assert sha256.of_file(path) == file.sha256
 
@@ -115,7 +117,7 @@ def test_damaged_file_is_fetched_anew(shop: Shop) -> None:
 def test_what_is_gone_does_not_keep_the_rest_away(shop: Shop) -> None:
     gone, kept = shop.deb("gone"), shop.wheel("kept")
     del shop.server.files["/gone.deb"]
-    outcome = shop.fill()
+    outcome = shop.fetch()
     assert (outcome.fetched, outcome.missing) == ((kept,), (gone,))
     error = prefetch.failure({"t": outcome}, "")
     assert isinstance(error, FetchError)
@@ -126,13 +128,13 @@ def test_what_is_gone_does_not_keep_the_rest_away(shop: Shop) -> None:
 def test_interrupted_fetch_goes_on(shop: Shop) -> None:
     file = shop.wheel("a")
     shop.server.faults["/a.whl"] = ["drop", *[404] * 1]
-    assert shop.fill().missing == (file,)
+    assert shop.fetch().missing == (file,)
     shop.server.seen.clear()
-    assert shop.fill().fetched == (file,)
+    assert shop.fetch().fetched == (file,)
     assert shop.server.seen[-1][1] is not None
 
 
-def test_very_many_names_are_not_all_told() -> None:
+def test_very_many_names_are_not_all_listed() -> None:
     told = needed_files.listed(f"file{number:03}" for number in range(100))
     assert "file019" in told
     assert "file020" not in told

@@ -15,7 +15,7 @@ from images.build.recipe import Recipe
 from images.build.titles import Kind
 from images.commands import options
 from images.errors import StoreError, ToolError
-from images.inputs.matrix import matrix
+from images.inputs.matrix.load import load
 from images.repository import ROOT
 from tests.faults.disks import disk, remount
 
@@ -24,7 +24,7 @@ GIB = 1 << 30
 
 
 def recipes() -> list[Recipe]:
-    found = matrix.load(ROOT / "matrix.yaml")
+    found = load(ROOT / "matrix.yaml")
     target = found.target(TARGET)
     return prepare.inputs_of(found, target).recipes()
 

@@ -14,7 +14,7 @@ from images.oci.layer.writer import write
 from images.oci.store.store import Store, open_store
 from images.repository import ROOT
 from tests.unit.command_line import TARGET
-from tests.unit.outlines import Workplace, wheel
+from tests.unit.workplaces import Workplace, wheel
 
 
 @pytest.fixture

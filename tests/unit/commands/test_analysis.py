@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.unit.command_line import TARGET, cli, failed
-from tests.unit.outlines import Workplace
+from tests.unit.workplaces import Workplace
 
 
 def run(work: Workplace, command: str, *arguments: object) -> str:

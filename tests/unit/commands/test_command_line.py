@@ -11,7 +11,7 @@ import pytest
 from images.oci.store.store import Store
 from images.repository import ROOT
 from tests.unit.command_line import TARGET, change, cli, failed
-from tests.unit.outlines import Workplace, wheel
+from tests.unit.workplaces import Workplace, wheel
 
 
 def test_build_without_a_network_reads_no_registry(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from images.export.push.transfer import PushedBlob
 from images.oci.reference import Repository
 from images.oci.registry.referrers import Attached
 from images.repository import ROOT
-from tests.unit.outlines import Workplace, wheel
+from tests.unit.workplaces import Workplace, wheel
 
 RECORDED = Path(__file__).with_name("interface.json")
 TARGET = "torch280-sglang052"

@@ -245,7 +245,7 @@ def test_wheel_whose_record_is_right_is_not_to_be_listed_as_wrong(rich: Path) ->
     assert "misrecorded" in str(caught.value.remedy)
 
 
-def test_size_that_the_zip_lies_about_is_refused(make_wheel: MakeWheel) -> None:
+def test_size_that_the_zip_misstates_is_refused(make_wheel: MakeWheel) -> None:
     path = make_wheel({"demo.py": b"x = 1\n" * 100})
     raw = bytearray(path.read_bytes())
     with zipfile.ZipFile(path) as archive:
@@ -426,7 +426,7 @@ def test_a_script_that_an_entry_point_replaces_is_left_out_as_by_installers(
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [("[console_scripts]\nx = demo\n", "'x = demo'"),
      ("[console_scripts]\nok = demo:x\nx = os;import sys:y\n", "'x = os;import sys:y'"),
      ("[gui_scripts]\nx = demo:main()\n", "'x = demo:main()'"),
@@ -438,13 +438,13 @@ def test_a_script_that_an_entry_point_replaces_is_left_out_as_by_installers(
      ("[console_scripts]\nx = a:b\n[gui_scripts]\nx = c:d\n", "'x' is a:b and c:d")],
 )  # fmt: skip
 def test_malformed_entry_points_are_refused_with_the_line_and_a_remedy(
-    make_wheel: MakeWheel, text: str, said: str
+    make_wheel: MakeWheel, text: str, message: str
 ) -> None:
     path = make_wheel({f"{INFO}/entry_points.txt": text.encode()})
     with pytest.raises(IntegrityError) as caught:
         installed(path)
     assert caught.value.message.startswith(f"{path.name}: its entry_points.txt is malformed: ")
-    assert said in caught.value.message
+    assert message in caught.value.message
     assert "another version" in str(caught.value.remedy)
 
 

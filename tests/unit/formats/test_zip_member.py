@@ -1,4 +1,4 @@
-"""Members of a zip: the same bytes as zipfile gives, and every damage told."""
+"""Members of a zip: the same bytes as zipfile reads, and every damage reported."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def damaged(path: Path, offset: int, new: bytes) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("offset", "new", "told"),
+    ("offset", "new", "fault"),
     [
         (0, b"XX", "its header is damaged"),
         (6, struct.pack("<H", 1), "it is encrypted"),
@@ -94,12 +94,12 @@ def damaged(path: Path, offset: int, new: bytes) -> Path:
         (30, b"tExt", "its header has another name"),
     ],
 )
-def test_local_header_that_disagrees(archive: Path, offset: int, new: bytes, told: str) -> None:
-    with pytest.raises(zipfile.BadZipFile, match=f"text: {told}"):
+def test_local_header_that_disagrees(archive: Path, offset: int, new: bytes, fault: str) -> None:
+    with pytest.raises(zipfile.BadZipFile, match=f"text: {fault}"):
         Member(damaged(archive, offset, new), info(archive, "text"))
 
 
-def test_every_flipped_byte_of_the_content_is_told(archive: Path) -> None:
+def test_every_flipped_byte_of_the_content_is_reported(archive: Path) -> None:
     size = info(archive, "text").compress_size
     for offset in range(0, size, max(1, size // 40)):
         place = 34 + offset

@@ -16,7 +16,7 @@ from images.http import origin
         ("https://[::1]:443/", "https://[0:0:0:0:0:0:0:1]/"),
     ],
 )
-def test_same_origin_in_other_words(one: str, other: str) -> None:
+def test_same_origin_in_other_spellings(one: str, other: str) -> None:
     assert origin.of(one) == origin.of(other)
 
 
@@ -42,7 +42,7 @@ def test_other_origins(other: str) -> None:
      "https://[host.example]/", "https://[fe80::1%25eth0]/", "https://[::1%x]/",
      "https://host.example:99999/", "https://host%2eexample/", "https://h\u00f6st.example/"],
 )  # fmt: skip
-def test_what_is_no_address_of_http(text: str) -> None:
+def test_not_an_http_url(text: str) -> None:
     with pytest.raises(ValueError, match=r".*"):
         origin.of(text)
 
@@ -74,6 +74,6 @@ def test_servers_that_differ_by_tls_alone(one: str, other: str, beside: bool) ->
     assert origin.of(one).is_beside(origin.of(other)) is beside
 
 
-def test_registry_is_known_by_the_way_in_which_it_is_asked() -> None:
+def test_origin_of_a_registry() -> None:
     assert str(origin.of_registry("Host.example:80", plain_http=True)) == "http://host.example"
     assert str(origin.of_registry("host.example:80", plain_http=False)) == "https://host.example:80"

@@ -21,7 +21,7 @@ LARGE = 256 * MB
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers what `case` says, in more bytes than anybody needs."""
+    """Sends the response of `case`, with too many bytes."""
 
     case = ""
 
@@ -72,7 +72,7 @@ def serve() -> Iterator[Callable[[str], Registry]]:
 
 
 @pytest.mark.parametrize("case", ["error", "packed", "token", "list"])
-def test_no_answer_is_read_beyond_the_limit(serve: Callable[[str], Registry], case: str) -> None:
+def test_no_response_is_read_beyond_the_limit(serve: Callable[[str], Registry], case: str) -> None:
     registry = serve(case)
 
     def ask() -> object:
@@ -89,7 +89,7 @@ def test_no_answer_is_read_beyond_the_limit(serve: Callable[[str], Registry], ca
         tracemalloc.stop()
 
 
-def test_what_was_asked_for_has_no_limit_whatever_success_is_called(
+def test_streamed_success_has_no_limit_whatever_its_status(
     serve: Callable[[str], Registry],
 ) -> None:
     total = 0

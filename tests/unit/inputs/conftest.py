@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from images.inputs.matrix.matrix import Matrix, Target, load
+from images.inputs.matrix.load import load
+from images.inputs.matrix.records import Matrix, Target
 from images.repository import ROOT
 
 

@@ -35,14 +35,14 @@ VALUE = Image(
 )
 
 
-def test_documents_have_the_digests_that_they_always_had() -> None:
+def test_documents_have_the_digests_that_are_in_registries() -> None:
     assert (VALUE.config_digest, VALUE.manifest_digest) == (
         "sha256:4ec68e8fba5767eb67c52052923f42f22987db4e9c3afd2d166414ae62a25b6f",
         "sha256:996bc2523a81526a62e121f2ba848b8a32c1dffd088b82fc9f1a7d1498aa6454",
     )
 
 
-def test_config_is_what_the_specification_asks_for() -> None:
+def test_config_is_what_the_specification_requires() -> None:
     config = json.loads(VALUE.config)
     assert (config["architecture"], config["os"]) == ("amd64", "linux")
     assert config["rootfs"] == {"type": "layers", "diff_ids": [blob(1).diff_id, blob(2).diff_id]}
@@ -53,7 +53,7 @@ def test_config_is_what_the_specification_asks_for() -> None:
     assert "Entrypoint" not in config["config"]
 
 
-def test_manifest_is_what_the_specification_asks_for() -> None:
+def test_manifest_is_what_the_specification_requires() -> None:
     manifest = json.loads(VALUE.manifest)
     assert manifest["schemaVersion"] == 2
     assert manifest["mediaType"] == "application/vnd.oci.image.manifest.v1+json"
@@ -109,7 +109,7 @@ def test_what_was_written_is_read_back(
     assert image.parse("ref", value.manifest, value.config) == value
 
 
-def test_history_of_an_own_base_comes_first_and_its_layers_have_no_titles() -> None:
+def test_history_of_a_custom_base_comes_first_and_its_layers_have_no_titles() -> None:
     inherited = ({"created_by": "FROM x"}, {"created_by": "ENV", "empty_layer": True})
     layers = (Layer("", blob(1)), Layer("ours", blob(2)))
     value = dataclasses.replace(VALUE, layers=layers, inherited=inherited)
@@ -121,7 +121,7 @@ def test_history_of_an_own_base_comes_first_and_its_layers_have_no_titles() -> N
     assert image.parse(value.ref, value.manifest, value.config) == value
 
 
-def test_unpacked_sizes_are_taken_over_where_they_are_known() -> None:
+def test_known_unpacked_sizes_are_kept() -> None:
     found = image.parse("ref", VALUE.manifest, VALUE.config, [7, 8])
     assert [layer.blob.unpacked for layer in found.layers] == [7, 8]
 
@@ -137,7 +137,7 @@ def test_documents_of_other_tools_may_leave_out_or_empty_what_is_optional() -> N
 
 
 @pytest.mark.parametrize("entry", ["text", 5, None, [], {"created_by": "\ud800"}])
-def test_history_that_is_none_is_refused(entry: object) -> None:
+def test_malformed_history_is_refused(entry: object) -> None:
     config = {**json.loads(VALUE.config), "history": [entry] * 3}
     with pytest.raises((TypeError, ValueError)):
         image.parse("ref", VALUE.manifest, json.dumps(config).encode())

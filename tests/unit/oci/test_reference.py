@@ -1,4 +1,4 @@
-"""Names of images in registries: a host is required, and each fault is told."""
+"""Names of images in registries: a host is required, and each fault is reported."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_parts_of_a_reference(text: str, registry: str, name: str, tag: str | No
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reason"),
     [
         ("", "names no registry"),
         ("app", "names no registry"),
@@ -45,28 +45,28 @@ def test_parts_of_a_reference(text: str, registry: str, name: str, tag: str | No
         ("user:pass@host.example/app", "a digest cannot be chosen"),
         ("https://host.example/app", "no scheme"),
         (f"host.example/app@{DIGEST}", "a digest cannot be chosen"),
-        ("host.example/", "is no repository's name"),
-        ("host.example/App", "is no repository's name"),
-        ("host.example/a//b", "is no repository's name"),
-        ("host.example/a/", "is no repository's name"),
-        ("host.example/../b", "is no repository's name"),
-        ("host.example/a?b", "is no repository's name"),
-        ("host.example/a:", "is no tag"),
-        ("host.example/a:.x", "is no tag"),
-        ("host.example/a:x y", "is no tag"),
-        ("host.example/a:b:c", "is no tag"),
-        ("host.example/a:" + "x" * 129, "is no tag"),
+        ("host.example/", "is not a repository name"),
+        ("host.example/App", "is not a repository name"),
+        ("host.example/a//b", "is not a repository name"),
+        ("host.example/a/", "is not a repository name"),
+        ("host.example/../b", "is not a repository name"),
+        ("host.example/a?b", "is not a repository name"),
+        ("host.example/a:", "is not a tag"),
+        ("host.example/a:.x", "is not a tag"),
+        ("host.example/a:x y", "is not a tag"),
+        ("host.example/a:b:c", "is not a tag"),
+        ("host.example/a:" + "x" * 129, "is not a tag"),
         ("host.example/" + "a" * 250, "longer than 255"),
     ],
 )
-def test_wrong_references_are_told_with_a_remedy(text: str, told: str) -> None:
+def test_wrong_references_are_reported_with_a_fix(text: str, reason: str) -> None:
     with pytest.raises(UsageError) as error:
         reference.parse(text)
-    assert told in error.value.message
+    assert reason in error.value.message
     assert error.value.remedy
 
 
-def test_a_missing_host_is_told_with_an_example() -> None:
+def test_a_missing_host_is_reported_with_an_example() -> None:
     with pytest.raises(UsageError) as error:
         reference.parse("team/app")
     assert "registry.example.com/team/" in (error.value.remedy or "")
@@ -118,14 +118,14 @@ def test_registry_has_one_canonical_spelling(
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reason"),
     [
         ("other.example/base", "another registry"),
-        ("Base", "is no repository's name"),
-        ("base:1", "is no repository's name"),
-        ("host.example/", "is no repository's name"),
+        ("Base", "is not a repository name"),
+        ("base:1", "is not a repository name"),
+        ("host.example/", "is not a repository name"),
     ],
 )
-def test_wrong_repository_to_mount_from(text: str, told: str) -> None:
-    with pytest.raises(UsageError, match=told):
+def test_wrong_repository_to_mount_from(text: str, reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
         reference.repository_name(text, "host.example")

@@ -10,7 +10,9 @@ import pytest
 
 import build
 from images.inputs.lock import target_lock
-from images.inputs.matrix import entries, matrix
+from images.inputs.matrix import entries
+from images.inputs.matrix.load import load
+from images.inputs.matrix.records import Matrix, Target
 from images.repository import ROOT
 from images.unbundle import cli
 from images.unbundle.destinations import enter_script
@@ -108,7 +110,7 @@ def test_marked_commands_are_read_by_ci() -> None:
 
 
 def test_rows_of_the_readme_are_those_of_the_matrix() -> None:
-    loaded = matrix.load(ROOT / "matrix.yaml")
+    loaded = load(ROOT / "matrix.yaml")
     rows = {
         name: [cell.strip() for cell in cells.split("|")]
         for name, cells in _ROW.findall(README.read_text(encoding="utf-8"))
@@ -124,7 +126,7 @@ def test_rows_of_the_readme_are_those_of_the_matrix() -> None:
         assert added == str(len(locked_sizes(loaded, f"{name}-roll")))
 
 
-def locked_sizes(loaded: matrix.Matrix, target: str) -> list[int]:
+def locked_sizes(loaded: Matrix, target: str) -> list[int]:
     """Return the sizes of the files that the distributions of a target install from."""
     lock = target_lock.read(loaded, loaded.target(target))
     return [distribution.artifact.size for distribution in lock.distributions]
@@ -181,14 +183,14 @@ def test_variables_of_the_project_are_read_somewhere() -> None:
 # -- parts of matrix.yaml that users paste ---------------------------------------------------------
 
 
-def pasted(folder: Path, flavours: str, *, named: str = "roll") -> dict[str, matrix.Target]:
+def pasted(folder: Path, flavours: str, *, named: str = "roll") -> dict[str, Target]:
     """Return the targets of matrix.yaml with more lines at the top of `flavours`."""
     text = (ROOT / "matrix.yaml").read_text(encoding="utf-8")
     text = text.replace("\nflavours:\n", f"\nflavours:\n{flavours}", 1)
     text = text.replace("\n  flavours: [roll]\n", f"\n  flavours: [{named}]\n", 1)
     path = folder / "matrix.yaml"
     path.write_text(text, encoding="utf-8")
-    return {target.id: target for target in matrix.load(path).targets}
+    return {target.id: target for target in load(path).targets}
 
 
 def test_every_key_is_in_matrix_md() -> None:

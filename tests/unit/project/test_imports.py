@@ -26,7 +26,7 @@ images.oci.descriptor images.oci.layer.writer images.oci.image images.oci.store.
 images.oci.layer.entry images.errors
 """
 NO_CHANGE = """
-images.build.layer_recipes images.build.builder images.build.assemble images.inputs.matrix.matrix
+images.build.layer_recipes images.build.builder images.build.assemble images.inputs.matrix.load
 images.inputs.lock.target_lock images.inputs.lock.sealed_text images.content.debian.rootfs
 images.content.cuda.toolkit images.oci.store.store images.commands.report.images
 images.attest.attach

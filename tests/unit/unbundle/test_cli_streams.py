@@ -1,4 +1,4 @@
-"""What the unpacker and the inventory say, on streams that are full or of another encoding."""
+"""Output of the unpacker and the inventory on streams that are full or of another encoding."""
 
 from __future__ import annotations
 

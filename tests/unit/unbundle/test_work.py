@@ -1,4 +1,4 @@
-"""Unpacking that is killed, interrupted, or finds no room: the same command goes on."""
+"""Unpacking that is killed, interrupted, or has no space: the same command resumes."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def killed_soon(command: list[str], after: float) -> int:
 
 
 @pytest.mark.parametrize("more", [(), ("--remove-parts",), ("--layout", "layout")])
-def test_killed_at_any_moment_it_goes_on(
+def test_killed_at_any_moment_it_resumes(
     small: tuple[Store, Image], tmp_path: Path, more: tuple[str, ...]
 ) -> None:
     """Kills are spread over the time that a whole run takes, whatever the machine."""
     layout, _ = small
     many = [of_bytes(f"many/{number}", bundles.noise(30_000, number)) for number in range(400)]
     links = [Entry(f"links/{number}", "hardlink", target="many/0") for number in range(50)]
-    blobs = [bundles.add(layout, [*many[:200], *links[:0]]), bundles.add(layout, [*many, *links])]
+    blobs = [bundles.add(layout, many[:200]), bundles.add(layout, [*many, *links])]
     blobs.append(bundles.add(layout, [of_bytes("many/0", b"the last word")]))
     image = bundles.save(layout, "many", *blobs)
     with Path(os.devnull).open("w") as silent:
@@ -79,8 +79,8 @@ import os, runpy, signal, sys
 calls, place, sys.argv = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
 def audit(event, arguments):
     global calls
-    ours = arguments and str(arguments[0]).startswith(place)
-    if ours and event in ("open", "os.rename", "os.mkdir", "os.remove", "os.chmod"):
+    at_place = arguments and str(arguments[0]).startswith(place)
+    if at_place and event in ("open", "os.rename", "os.mkdir", "os.remove", "os.chmod"):
         calls -= 1
         if calls == 0:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -89,7 +89,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def test_killed_at_every_file_it_goes_on(out: Path, tmp_path: Path, expected: object) -> None:
+def test_killed_at_every_file_it_resumes(out: Path, tmp_path: Path, expected: object) -> None:
     """Each time one step further on, into the same destination; and each time into a new one."""
     there = tmp_path / "there"
     arguments = ["--rootfs", str(there / "root"), "--layout", str(there / "layout")]
@@ -114,7 +114,7 @@ def test_killed_at_every_file_it_goes_on(out: Path, tmp_path: Path, expected: ob
     assert verify(store.open_store(tmp_path / "there/layout", create=False)) == []
 
 
-def test_interrupted_by_a_person(out: Path, tmp_path: Path) -> None:
+def test_interrupted_by_the_user(out: Path, tmp_path: Path) -> None:
     with at_work(out, "--rootfs", tmp_path / "root") as running:
         running.send_signal(signal.SIGINT)
         _, said = running.communicate()
@@ -126,7 +126,7 @@ def test_interrupted_by_a_person(out: Path, tmp_path: Path) -> None:
 
 @contextmanager
 def at_work(out: Path, option: str, place: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A run that is in the middle of its first layers, for as long as it is left alone."""
+    """A run that stays in the middle of its first layers until the block ends."""
     command = [bundles.PYTHON, "-c", WAITS, str(out / "unpack.py"), option, str(place)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
         try:
@@ -141,11 +141,12 @@ WAITS = """
 import os, sys, time
 sys.argv = sys.argv[1:]
 sys.path.insert(0, sys.argv[0])
-from images.unbundle import cli, work
-def bring(self, layer):
-    os.write(1, b"at work\\n")  # at once: layers are brought by several threads
+from images.unbundle import cli
+from images.unbundle.sources import layer_source
+def find(self, layer):
+    os.write(1, b"at work\\n")  # unbuffered: several threads take layers
     time.sleep(1000)
-work.Work._bring = bring
+layer_source.LayerSources.find = find
 sys.exit(cli.main())
 """
 
@@ -155,11 +156,11 @@ def test_two_runs_at_once_do_not_meet(out: Path, tmp_path: Path, option: str) ->
     with at_work(out, option, tmp_path / "place"):
         done = run(out, option, tmp_path / "place")
     assert done.code == 2
-    assert "another run is at work" in done.said
+    assert "another run is writing there" in done.said
     assert run(out, option, tmp_path / "place").code == 0
 
 
-def test_full_disk_is_told_and_the_same_command_goes_on(
+def test_full_disk_is_reported_and_the_same_command_resumes(
     out: Path, tiny_disk: Path, expected: object
 ) -> None:
     for option, too_small in (("--rootfs", "1m"), ("--layout", "600k")):
@@ -192,7 +193,7 @@ def test_a_destination_of_something_else_is_refused(out: Path, tmp_path: Path, o
     assert run(out).code == 2
 
 
-def test_a_record_that_is_not_ours_is_refused(out: Path, tmp_path: Path) -> None:
+def test_a_record_of_another_program_is_refused(out: Path, tmp_path: Path) -> None:
     (tmp_path / "root.json").write_text("[]")
     done = run(out, "--rootfs", tmp_path / "root")
     assert done.code == 2

@@ -60,7 +60,7 @@ def buffered(**more: str) -> dict[str, str]:
 
 
 def messages(said: str) -> list[str]:
-    """What was said, without the progress of `verify`."""
+    """Return the messages, without the progress of `verify`."""
     return [line for line in said.splitlines() if not line.startswith("verify: ")]
 
 
@@ -92,7 +92,7 @@ def test_closed_standard_output_is_an_error(filled: Store) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["list"], ["inspect", "--target", "none"], ["nonsense"]])
-def test_message_that_nobody_can_read_changes_no_exit_code(
+def test_message_that_cannot_be_written_changes_no_exit_code(
     arguments: list[str], filled: Store
 ) -> None:
     whole = subprocess.run(command(arguments, filled), capture_output=True, check=False)
@@ -203,7 +203,7 @@ def test_no_stream_is_no_place_for_a_result(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_output_has_one_place() -> None:
-    """What runs in another process, or where a bundle arrives, has streams of its own."""
+    """Code of other processes and of a bundle's destination has streams of its own."""
     own = {"unbundle", "bytecode_worker.py", "output.py", "progress.py", "interrupts.py"}
     own.add("requirements.py")  # it speaks before any other module is loaded
     found = [

@@ -33,7 +33,7 @@ def test_log_has_a_line_at_the_end_of_a_stage() -> None:
     shown = Progress(out)
     with shown.stage("layers", 3000) as meter:
         meter.advance(1000)
-        meter.say("made one")
+        meter.log("made one")
         meter.advance(2000)
     lines = out.getvalue().splitlines()
     assert lines[0] == "made one"
@@ -47,7 +47,7 @@ def test_line_is_written_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.StringIO()
     monkeypatch.setattr(out, "write", pieces.append)
     with Progress(out).stage("layers", 1000) as meter:
-        meter.say("made one")
+        meter.log("made one")
     assert [piece[-1] for piece in pieces] == ["\n", "\n"], pieces
 
 
@@ -137,7 +137,7 @@ def test_terminal_shows_stages_that_overlap_in_one_display(terminal: Terminal) -
     shown = Progress(terminal.stream)
     with shown.stage("fetch", 2000) as fetch, shown.stage("layers", 3000) as layers:
         fetch.advance(2000)
-        layers.say("made [one]")
+        layers.log("made [one]")
         fetch.end()
         layers.advance(3000)
     text = terminal.text()
@@ -164,7 +164,7 @@ def test_stages_one_after_the_other_each_have_a_display(terminal: Terminal) -> N
     assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 2
 
 
-# -- what bytes do not tell ------------------------------------------------------------------------
+# -- activities without bytes ----------------------------------------------------------------------
 
 
 def test_terminal_shows_what_is_done_while_no_byte_comes(terminal: Terminal) -> None:
@@ -177,7 +177,7 @@ def test_terminal_shows_what_is_done_while_no_byte_comes(terminal: Terminal) -> 
     assert "writing" not in shown.rstrip().rpartition("layers")[2]
 
 
-def test_log_says_what_is_done_behind_the_last_byte() -> None:
+def test_log_reports_activity_after_the_last_byte() -> None:
     out = io.StringIO()
     with Progress(out).stage("docker load", 3000) as meter:
         with meter.busy("not worth a line"):
@@ -201,20 +201,20 @@ def test_terminal_that_moves_no_cursor_gets_lines(
 ) -> None:
     monkeypatch.setenv("TERM", "dumb")
     with Progress(terminal.stream).stage("layers", 4000) as meter:
-        meter.say("made one")
+        meter.log("made one")
         meter.advance(4000)
     text = terminal.text()
     assert "\x1b" not in text
     assert [line.split(" in ")[0] for line in text.splitlines()] == ["made one", "layers: 4 kB"]
 
 
-def test_progress_goes_on_where_nobody_sees_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_works_without_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", None)
     shown = Progress()
     with shown.stage("one", 1) as meter:
-        meter.say("made one")
+        meter.log("made one")
         meter.advance(1)
     with Path("/dev/full").open("w") as full, Progress(full).stage("one", 1) as meter:
-        meter.say("made one")
+        meter.log("made one")
         os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())  # its buffer must go somewhere
     assert shown.seconds.keys() == {"one"}

@@ -1,4 +1,4 @@
-"""Files that somebody else may have put there, and text that he may have written."""
+"""Untrusted files, and untrusted text."""
 
 from __future__ import annotations
 

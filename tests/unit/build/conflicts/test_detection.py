@@ -21,8 +21,8 @@ from images.build.conflicts.detection import Conflict, InstalledFiles, Tree
 from images.inputs.lock import target_lock
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.distribution import Distribution
-from images.inputs.matrix import matrix
 from images.inputs.matrix.conflict_rules import THE_IMAGE, Rule
+from images.inputs.matrix.load import load
 from images.repository import ROOT
 from tests.unit.wheels import write_wheel
 
@@ -30,8 +30,8 @@ ORDER = (THE_IMAGE, "low", "middle", "high")
 SITE = "opt/venv/lib/python3.11/site-packages"
 
 
-def brought(owner: str, files: Mapping[str, str] | list[str]) -> InstalledFiles:
-    """What an owner brings, by path and hash; a list has its own content everywhere."""
+def files_of(owner: str, files: Mapping[str, str] | list[str]) -> InstalledFiles:
+    """An owner's files, by path and hash; a list has the owner's content everywhere."""
     hashes = files if isinstance(files, Mapping) else dict.fromkeys(files, owner)
     return InstalledFiles(
         owner, tuple(hashes), lambda paths: {path: hashes[path] for path in paths}
@@ -50,20 +50,20 @@ def rule(path: str = "/*", winner: str = "high", over: str = "low") -> Rule:
 def test_other_content_at_one_path_is_a_conflict_and_the_same_is_none() -> None:
     same = {"a/__init__.py": "", "a/data": "1"}
     found = compared(
-        brought("low", {**same, "a/__init__.py": "empty"}),
-        brought("high", {"a/__init__.py": "empty", "a/data": "2"}),
+        files_of("low", {**same, "a/__init__.py": "empty"}),
+        files_of("high", {"a/__init__.py": "empty", "a/data": "2"}),
     )
     assert found == [Conflict("a/data", "a/data", "low", "high", "other content")]
 
 
 def test_the_order_of_layers_decides_who_is_above_not_that_of_arrival() -> None:
     for first, second in (("low", "high"), ("high", "low")):
-        (found,) = compared(brought(first, ["x"]), brought(second, ["x"]))
+        (found,) = compared(files_of(first, ["x"]), files_of(second, ["x"]))
         assert (found.lower, found.upper) == ("low", "high")
 
 
 def test_each_two_of_three_are_a_conflict() -> None:
-    found = compared(*(brought(owner, ["x"]) for owner in ORDER[1:]))
+    found = compared(*(files_of(owner, ["x"]) for owner in ORDER[1:]))
     assert {(one.lower, one.upper) for one in found} == {
         ("low", "middle"), ("low", "high"), ("middle", "high"),
     }  # fmt: skip
@@ -78,14 +78,14 @@ def test_each_two_of_three_are_a_conflict() -> None:
 def test_a_file_where_another_needs_a_directory_is_a_conflict(
     first: list[str], second: list[str]
 ) -> None:
-    (found,) = compared(brought("low", first), brought("high", second))
+    (found,) = compared(files_of("low", first), files_of("high", second))
     assert "directory" in found.what
 
 
 def test_names_that_differ_in_case_alone_are_a_conflict() -> None:
-    (found,) = compared(brought("low", ["A/Tool.py"]), brought("high", ["a/tool.py"]))
+    (found,) = compared(files_of("low", ["A/Tool.py"]), files_of("high", ["a/tool.py"]))
     assert {found.path, found.other} == {"A/Tool.py", "a/tool.py"}
-    assert compared(brought("low", ["A/one"]), brought("high", ["a/two"])) == []
+    assert compared(files_of("low", ["A/one"]), files_of("high", ["a/two"])) == []
 
 
 def test_wheels_that_many_targets_have_in_common_are_read_once(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_wheels_that_many_targets_have_in_common_are_read_once(tmp_path: Path) -
 
 
 def test_targets_of_the_same_files_are_compared_once(tmp_path: Path) -> None:
-    rows = matrix.load(ROOT / "matrix.yaml")
+    rows = load(ROOT / "matrix.yaml")
     plain, roll = (row for row in rows.targets if row.id.startswith("torch280-sglang052"))
     passed: set[object] = set()
     for target, number in ((plain, 1), (replace(plain, id="another"), 1), (roll, 2)):
@@ -115,7 +115,7 @@ def test_targets_of_the_same_files_are_compared_once(tmp_path: Path) -> None:
         assert len(passed) == number
 
 
-def test_what_is_the_images_own_is_nobody_elses() -> None:
+def test_the_images_own_files_conflict_with_any_others() -> None:
     own, hidden = image_files.of("12.4"), image_files.hidden("12.4")
     for path in (
         "opt/venv/bin/python", "opt/venv/bin/python3.11", "opt/venv/pyvenv.cfg",
@@ -124,13 +124,13 @@ def test_what_is_the_images_own_is_nobody_elses() -> None:
     ):  # fmt: skip
         tree = Tree(ORDER, hidden)
         tree.add(InstalledFiles(THE_IMAGE, own))
-        (found,) = tree.add(brought("high", [path]))
+        (found,) = tree.add(files_of("high", [path]))
         assert (found.lower, found.upper) == (THE_IMAGE, "high"), path
     assert hidden["opt/venv/bin/nvcc"] == "usr/local/cuda/bin/nvcc"
 
 
 def test_a_rule_settles_its_two_distributions_and_its_paths_alone() -> None:
-    found = compared(brought("low", ["a/x", "b/x"]), brought("high", ["a/x", "b/x"]))
+    found = compared(files_of("low", ["a/x", "b/x"]), files_of("high", ["a/x", "b/x"]))
     left = detection.unsettled(found, [rule("/a/*")])
     assert [one.path for one in left] == ["b/x"]
     assert detection.unsettled(found, [rule("/a/*", "low", "high"), rule("/b/x")]) == []
@@ -138,7 +138,7 @@ def test_a_rule_settles_its_two_distributions_and_its_paths_alone() -> None:
 
 
 def test_a_rule_that_settles_nothing_is_found_once_both_were_compared() -> None:
-    found = compared(brought("low", ["a/x"]), brought("high", ["a/x"]))
+    found = compared(files_of("low", ["a/x"]), files_of("high", ["a/x"]))
     idle = rule("/b/*")
     assert detection.unused(found, [rule("/a/*"), idle], ["low", "high"]) == [idle]
     assert detection.unused(found, [idle], ["low"]) == []
@@ -148,7 +148,7 @@ def test_a_rule_that_settles_nothing_is_found_once_both_were_compared() -> None:
 
 def test_the_error_names_paths_both_distributions_and_what_to_write() -> None:
     paths = [f"a/{number}" for number in range(9)]
-    found = compared(brought("low", paths), brought("high", paths))
+    found = compared(files_of("low", paths), files_of("high", paths))
     error = messages.of_conflicts("target", found, 3)
     assert "low and high" in error.message
     assert "/a/0" in error.message
@@ -167,10 +167,10 @@ def test_the_error_names_paths_both_distributions_and_what_to_write() -> None:
 def test_what_a_loser_leaves_out_is_what_it_loses(
     winner: dict[str, str], loser: dict[str, str], gone: set[str]
 ) -> None:
-    lost = detection.lost(rule("/*"), brought("high", winner), brought("low", loser))
+    lost = detection.lost(rule("/*"), files_of("high", winner), files_of("low", loser))
     assert lost == gone
     other = rule("/elsewhere/*")
-    assert not detection.lost(other, brought("high", winner), brought("low", loser))
+    assert not detection.lost(other, files_of("high", winner), files_of("low", loser))
 
 
 def items() -> Iterator[Distribution]:

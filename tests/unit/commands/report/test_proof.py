@@ -7,10 +7,10 @@ from pathlib import Path
 from images.attest import evidence, evidence_check
 from images.attest.evidence import Evidence, Gpu, ImageId, Machine, Outcome, Proof
 from images.commands.report import proof
-from images.inputs.matrix import matrix
+from images.inputs.matrix.load import load
 from images.repository import ROOT
 
-HERE = next(row for row in matrix.load(ROOT / "matrix.yaml").targets if not row.flavour)
+HERE = next(row for row in load(ROOT / "matrix.yaml").targets if not row.flavour)
 NAME = f"evidence/{HERE.id}.json"
 DIGEST = f"sha256:{'1' * 64}"
 

@@ -28,9 +28,9 @@ def test_key_follows_base_packages_and_recipe(
     assert extra_packages.key(BASE[::-1], [GIT]) == whole
     assert extra_packages.key(BASE[1:], [GIT]) != whole
     assert extra_packages.key(BASE, []) != whole
-    for path in extra_packages._RECIPE.iterdir():
+    for path in extra_packages.RECIPE.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    monkeypatch.setattr(extra_packages, "_RECIPE", tmp_path)
+    monkeypatch.setattr(extra_packages, "RECIPE", tmp_path)
     assert extra_packages.key(BASE, [GIT]) == whole
     (tmp_path / "tidy.sh").write_text("true")
     assert extra_packages.key(BASE, [GIT]) != whole

@@ -73,10 +73,10 @@ def test_a_failure_shows_the_end_of_the_log(
     assert "uidmap" in (caught.value.remedy or "")
 
 
-def test_packages_that_dpkg_refuses_are_named_with_what_they_said(
+def test_packages_that_dpkg_refuses_are_named_with_their_output(
     tmp_path: Path, workdir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """mmdebstrap's own end of the log is the text of its hook, which tells nothing."""
+    """mmdebstrap's own end of the log is the text of its hook, which has no reason."""
     report = r"Setting up git\nno git today\nErrors were encountered while processing:\n git\n"
     late = r" /packages/less.deb\nE: command failed:\n"
     stand_in(tmp_path, monkeypatch, f"printf '{report}{late}'; seq 100; exit 25")
@@ -100,7 +100,7 @@ def test_hooks_run_after_the_bases_own_and_no_root_is_kept(
     assert arguments.index("etc/apt/sources.list") < arguments.index("download /x ")
 
 
-def test_a_missing_program_says_how_to_get_it(
+def test_a_missing_program_is_reported_with_the_command_that_installs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -301,7 +301,7 @@ def test_no_size_of_sources_or_of_the_pipe_stops_it(
         found = list(bytecode.compiled(many(sizes), compiler))
     assert [entry.path for entry in found[::2]] == [entry.path for entry in many(sizes)]
     for source, code in zip(found[::2], found[1::2], strict=True):
-        assert code.path == bytecode._code_path(source.path)
+        assert code.path == bytecode.code_path(source.path)
         assert int.from_bytes(code.open().read()[12:16], "little") == source.size
 
 
@@ -309,7 +309,7 @@ def test_process_has_work_before_its_answers_are_taken_but_not_all_of_it() -> No
     """What waits is held in memory."""
     taken: list[str] = []
 
-    def told(entries: Iterable[Entry]) -> Iterator[Entry]:
+    def noted(entries: Iterable[Entry]) -> Iterator[Entry]:
         for entry in entries:
             taken.append(entry.path)
             yield entry
@@ -320,7 +320,7 @@ def test_process_has_work_before_its_answers_are_taken_but_not_all_of_it() -> No
     ):
         taken.clear()
         with Compiler(COMMAND, {}) as compiler:
-            found = bytecode.compiled(told(entries), compiler)
+            found = bytecode.compiled(noted(entries), compiler)
             assert next(found).path == entries[0].path
             assert next(found).path.endswith("m0.cpython-311.pyc")
             assert 10 < len(taken) < 1000

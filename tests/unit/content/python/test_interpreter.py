@@ -79,7 +79,7 @@ def test_only_what_is_needed_is_extracted(tmp_path: Path) -> None:
     assert interpreter.missing(debs, tmp_path) == []
 
 
-def test_it_is_isolated_and_brings_its_whole_environment(
+def test_it_is_isolated_and_has_its_whole_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", "/somewhere")

@@ -258,8 +258,8 @@ def found_without_namespaces(users: int) -> subprocess.CompletedProcess[str]:
             pytest.skip("the kernel lets no user namespace be made")
         for kind in ("uid_map", "gid_map"):
             Path(f"/proc/{started.pid}/{kind}").write_text(f"0 0 {users}\n")
-        out, told = started.communicate("mapped\n")
-    return subprocess.CompletedProcess(command, started.returncode, out, told)
+        out, stderr = started.communicate("mapped\n")
+    return subprocess.CompletedProcess(command, started.returncode, out, stderr)
 
 
 def entered(pid: int) -> bool:

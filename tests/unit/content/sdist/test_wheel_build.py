@@ -1,4 +1,4 @@
-"""Sdists: built without isolation, the same bytes each time, and every failure with its words."""
+"""Sdists: built without isolation, the same bytes each time, every failure with its output."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def build_wheel(directory, config_settings=None, metadata_directory=None):
         for name_ in names:
             path = os.path.join(where, name_)
             files[os.path.relpath(path, "src")] = (open(path, "rb").read(), os.stat(path).st_mode)
-    told = {
+    seen = {
         "order": list({"one", "two", "three", "four", "five"}),
         "epoch": os.environ["SOURCE_DATE_EPOCH"],
         "zone": time.tzname,
         "environment": sorted(os.environ),
         "host": [path for path in sys.path if "site-packages" in path],
     }
-    files["demo/told.json"] = (json.dumps(told).encode(), 0o100644)
+    files["demo/seen.json"] = (json.dumps(seen).encode(), 0o100644)
     with zipfile.ZipFile(os.path.join(directory, name), "w") as archive:
         info = "demo-1.0.dist-info"
         files[info + "/METADATA"] = (b"Metadata-Version: 2.1\\nName: demo\\nVersion: 1.0\\n", 0o644)
@@ -152,12 +152,12 @@ def test_build_sees_nothing_of_the_host(
     monkeypatch.setenv("SECRET_TOKEN", "s3cr3t")
     monkeypatch.setenv("PYTHONPATH", "/host/site-packages")
     wheel = built(packed(tmp_path / "demo-1.0.tar.gz", SOURCE), [backend], tmp_path / "work")
-    told = read(wheel, "demo/told.json")
-    assert b"SECRET" not in told
-    assert b"PYTHONPATH" not in told
-    assert b'"host": []' in told
-    assert b'"epoch": "315532800"' in told
-    assert b'"UTC"' in told
+    seen = read(wheel, "demo/seen.json")
+    assert b"SECRET" not in seen
+    assert b"PYTHONPATH" not in seen
+    assert b'"host": []' in seen
+    assert b'"epoch": "315532800"' in seen
+    assert b'"UTC"' in seen
 
 
 def test_backend_in_the_source_is_used(tmp_path: Path) -> None:

@@ -100,8 +100,8 @@ plan = planning.plan(layout, layout.load("small"), delta.read_inventories([]))
 calls = int(sys.argv[3])
 def audit(event, arguments):
     global calls
-    ours = arguments and str(arguments[0]).startswith(sys.argv[2])
-    if ours and event in ("open", "os.rename", "os.remove"):
+    at_place = arguments and str(arguments[0]).startswith(sys.argv[2])
+    if at_place and event in ("open", "os.rename", "os.remove"):
         calls -= 1
         if calls == 0:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -153,7 +153,7 @@ def test_a_damaged_or_missing_layer_stops_it(small: tuple[Store, Image], tmp_pat
         bundles.make(layout, image, tmp_path / "out")
 
 
-def test_full_disk_is_told_and_leaves_no_bundle(
+def test_full_disk_is_reported_and_leaves_no_bundle(
     small: tuple[Store, Image], tiny_disk: Path
 ) -> None:
     with pytest.raises(StoreError, match="No space left"):
@@ -167,7 +167,7 @@ def test_too_many_parts_are_refused(small: tuple[Store, Image], tmp_path: Path) 
     assert not (tmp_path / "out").exists()
 
 
-def test_the_unpacker_holds_what_it_needs_and_is_readable() -> None:
+def test_the_unpacker_contains_its_modules_and_is_readable() -> None:
     content = unpacker.files()
     assert content == unpacker.files()
     assert content["unpack.py"].startswith(b"#!/usr/bin/env python3\n")
@@ -218,7 +218,7 @@ def test_inventory_lists_regular_files_once(tmp_path: Path) -> None:
         lambda text: "[1, 2, 3]\n",
     ],
 )
-def test_an_inventory_that_was_cut_off_is_refused(tmp_path: Path, spoil: object) -> None:
+def test_a_truncated_inventory_is_refused(tmp_path: Path, spoil: object) -> None:
     for name in "ab":
         (tmp_path / name).write_bytes(name.encode() * 20_000)
     listed = write_inventory(tmp_path / "inventory", tmp_path)
@@ -337,7 +337,7 @@ def test_any_changed_byte_of_the_document_is_found(
 def test_a_document_that_contradicts_itself_is_refused(
     small: tuple[Store, Image], tmp_path: Path, field: str, value: object
 ) -> None:
-    """With a sum that is right: whoever made it, it cannot be followed."""
+    """Its sum is right."""
     made = bundles.make(*small, tmp_path / "out").bundle
     spoilt = replace(made, **{field: value})  # type: ignore[arg-type]
     with pytest.raises(IntegrityError):
@@ -360,7 +360,7 @@ def test_names_of_parts_lead_nowhere_else(small: tuple[Store, Image], tmp_path: 
 
 
 @pytest.mark.parametrize("field", ["offset", "length", "digest", "diff_id", "travels", "size"])
-def test_layers_are_held_against_manifest_and_config(
+def test_layers_are_checked_against_manifest_and_config(
     small: tuple[Store, Image], tmp_path: Path, field: str
 ) -> None:
     made = bundles.make(*small, tmp_path / "out").bundle
@@ -375,7 +375,7 @@ def test_layers_are_held_against_manifest_and_config(
 # -- the command -----------------------------------------------------------------------------------
 
 
-def test_command_writes_one_document_and_tells_the_next_step(
+def test_command_writes_one_document_and_prints_the_next_step(
     small: tuple[Store, Image], tmp_path: Path
 ) -> None:
     layout, image = small
@@ -383,11 +383,11 @@ def test_command_writes_one_document_and_tells_the_next_step(
     options = ("--store", layout.path, "--out", out, "--part-size", "200kB")
     done = cli("bundle", "--target", "small", *options, "--json")
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["manifest_digest"] == image.manifest_digest
-    assert [part["name"] for part in told["parts"]] == [path.name for path in bundles.parts(out)]
-    assert told["bytes"] == image.size
-    assert (told["target"], told["left_out"], told["out"]) == ("small", 0, str(out))
+    printed = json.loads(done.stdout)
+    assert printed["manifest_digest"] == image.manifest_digest
+    assert [part["name"] for part in printed["parts"]] == [path.name for path in bundles.parts(out)]
+    assert printed["bytes"] == image.size
+    assert (printed["target"], printed["left_out"], printed["out"]) == ("small", 0, str(out))
     assert "python3 unpack.py --rootfs DIR" in done.stderr
     plain = cli("bundle", "--target", "small", *options)
     assert plain.stdout == ""
@@ -402,10 +402,10 @@ def test_command_since_leaves_out_the_layers_of_another_image(
     options = ("--target", "newer", "--store", layout.path, "--out", tmp_path / "out", "--json")
     for since in ("small", image.manifest_digest):
         done = cli("bundle", *options, "--since", since)
-        told = json.loads(done.stdout)
-        assert told["left_out_layers"] == ["layer 0", "layer 1", "layer 2"]
-        assert told["bytes"] == more.size
-        assert told["manifest_digest"] == newer.manifest_digest
+        printed = json.loads(done.stdout)
+        assert printed["left_out_layers"] == ["layer 0", "layer 1", "layer 2"]
+        assert printed["bytes"] == more.size
+        assert printed["manifest_digest"] == newer.manifest_digest
     for unknown in ("smaller", f"sha256:{'1' * 64}", "sha256:short"):
         assert cli("bundle", *options, "--since", unknown).returncode in (2, 7)
 

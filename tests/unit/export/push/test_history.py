@@ -22,7 +22,7 @@ def test_each_repository_of_a_registry_is_remembered(store: Store) -> None:
     assert history.known(store, "nowhere.example") == {}
 
 
-def test_digests_add_up_until_the_store_has_them_no_more(store: Store) -> None:
+def test_digests_add_up_until_the_store_no_longer_has_them(store: Store) -> None:
     one, two, three = (store.blobs.put(content) for content in (b"1", b"2", b"3"))
     history.note(store, APP, [one, two])
     store.blobs.path(one).unlink()
@@ -57,7 +57,7 @@ def test_nothing_new_writes_nothing(store: Store) -> None:
     ["", "{", "[]", "{}", '{"registry": "host.example", "repository": "team/app", "blobs": 1}',
      '{"registry": "host.example", "repository": "team/app", "blobs": ["../x"]}'],
 )  # fmt: skip
-def test_damaged_memory_is_only_forgotten(store: Store, content: str) -> None:
+def test_damaged_record_is_ignored(store: Store, content: str) -> None:
     digest = store.blobs.put(b"1")
     history.note(store, APP, [digest])
     (path,) = (store.path / ".roll" / "pushed").iterdir()
@@ -66,9 +66,7 @@ def test_damaged_memory_is_only_forgotten(store: Store, content: str) -> None:
     assert history.known(store, "host.example") == {"team/app": {digest}}
 
 
-def test_store_that_cannot_be_written_only_forgets(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_read_only_store_keeps_no_record(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise StoreError("no space left")
 
@@ -77,7 +75,7 @@ def test_store_that_cannot_be_written_only_forgets(
     assert history.known(store, "host.example") == {}
 
 
-def test_upkeep_leaves_it_alone(store: Store) -> None:
+def test_gc_and_verify_leave_it_alone(store: Store) -> None:
     history.note(store, APP, [store.blobs.put(b"1")])
     gc(store)
     assert verify(store) == []

@@ -1,4 +1,4 @@
-"""Wheels that the package index does not have: brought from a directory, found in the cache."""
+"""Wheels that the package index does not have: copied from a directory, found in the cache."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from images.inputs.fetch.needed_files import NeededFiles
 from images.inputs.lock import target_lock
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.distribution import Distribution
-from images.inputs.matrix.matrix import Matrix, OwnWheel, Target
+from images.inputs.matrix.records import CustomWheel, Matrix, Target
 from images.inputs.resolve import file_urls, target_locks
 from tests.unit.wheels import write_wheel
 
@@ -42,21 +42,21 @@ def owner(target: Target, wheel: Path) -> Target:
         target,
         requirements=(SIX,),
         exclude_newer="2025-01-01T00:00:00Z",
-        wheels=(OwnWheel(wheel.name, digest, "not on the index", "my.yaml:70"),),
+        wheels=(CustomWheel(wheel.name, digest, "not on the index", "my.yaml:70"),),
     )
 
 
-def test_own_wheel_is_locked_with_what_it_depends_on(
+def test_custom_wheel_is_locked_with_what_it_depends_on(
     matrix: Matrix,
     owner: Target,
     wheel: Path,
     tmp_path: Path,
 ) -> None:
     cache = tmp_path / "cache"
-    custom_wheels.bring([owner], wheel.parent, cache)
+    custom_wheels.add([owner], wheel.parent, cache)
     assert target_locks.write(matrix, owner, cache)
     found = target_lock.read(matrix, owner).distributions
-    assert [(item.pin, item.own) for item in found] == [
+    assert [(item.pin, item.custom) for item in found] == [
         ("roll-demo-kernel==1.0+cu12", "my.yaml:70"),
         (SIX, ""),
     ]
@@ -66,7 +66,7 @@ def test_own_wheel_is_locked_with_what_it_depends_on(
     assert not target_locks.write(matrix, owner, cache)
 
 
-def test_missing_own_wheel_is_reported_with_its_line_and_makes_no_lock(
+def test_missing_custom_wheel_is_reported_with_its_line_and_makes_no_lock(
     matrix: Matrix,
     owner: Target,
     tmp_path: Path,
@@ -82,7 +82,7 @@ def test_file_with_another_hash_is_refused_and_not_kept(
 ) -> None:
     wheel.write_bytes(b"something else")
     with pytest.raises(IntegrityError, match=r"SHA256 mismatch .*my\.yaml:70"):
-        custom_wheels.bring([owner], wheel.parent, tmp_path / "cache")
+        custom_wheels.add([owner], wheel.parent, tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
 
 
@@ -95,26 +95,26 @@ def test_truncated_file_is_refused_before_anything_resolves(
     (named,) = owner.wheels
     truncated = dataclasses.replace(owner, wheels=(named._replace(sha256=digest),))
     with pytest.raises(IntegrityError, match=r"my\.yaml:70: roll_demo.*not a valid wheel") as error:
-        custom_wheels.bring([truncated], wheel.parent, tmp_path / "cache")
+        custom_wheels.add([truncated], wheel.parent, tmp_path / "cache")
     assert "whole file" in (error.value.remedy or "")
     assert not (tmp_path / "cache").exists()
 
 
-def test_damaged_own_wheel_in_the_cache_is_not_used_and_is_replaced(
+def test_damaged_custom_wheel_in_the_cache_is_not_used_and_is_replaced(
     matrix: Matrix, owner: Target, wheel: Path, tmp_path: Path
 ) -> None:
     cache = tmp_path / "cache"
-    custom_wheels.bring([owner], wheel.parent, cache)
+    custom_wheels.add([owner], wheel.parent, cache)
     (kept,) = cache.glob(f"*/{wheel.name}")
     kept.write_bytes(bytes(kept.stat().st_size))
     with pytest.raises(FetchError, match="damaged") as error:
         target_locks.write(matrix, owner, cache)
     assert "--wheels DIR" in (error.value.remedy or "")
-    custom_wheels.bring([owner], wheel.parent, cache)
+    custom_wheels.add([owner], wheel.parent, cache)
     assert kept.read_bytes() == wheel.read_bytes()
 
 
-def test_own_wheel_whose_record_is_wrong_is_taken_by_the_word_for_it(
+def test_custom_wheel_whose_record_is_wrong_is_taken_if_the_matrix_says_so(
     owner: Target, wheel: Path, tmp_path: Path
 ) -> None:
     write_wheel(wheel.parent, {"x.py": b""}, name="roll_demo_kernel", version="1.0+cu12", record="")
@@ -122,20 +122,18 @@ def test_own_wheel_whose_record_is_wrong_is_taken_by_the_word_for_it(
     (named,) = owner.wheels
     wrong = dataclasses.replace(owner, wheels=(named._replace(sha256=digest),))
     with pytest.raises(IntegrityError, match="not in RECORD") as error:
-        custom_wheels.bring([wrong], wheel.parent, tmp_path / "cache")
+        custom_wheels.add([wrong], wheel.parent, tmp_path / "cache")
     assert "`misrecorded:`" in (error.value.remedy or "")
     allowed = dataclasses.replace(wrong, misrecorded=frozenset({"roll-demo-kernel"}))
-    custom_wheels.bring([allowed], wheel.parent, tmp_path / "cache")
+    custom_wheels.add([allowed], wheel.parent, tmp_path / "cache")
     assert list((tmp_path / "cache").glob(f"*/{wheel.name}"))
 
 
 @pytest.mark.parametrize(("name", "said"), [("none", "no such"), ("file", "not a")])
-def test_directory_that_is_none_is_reported(
-    owner: Target, tmp_path: Path, name: str, said: str
-) -> None:
+def test_not_a_directory_is_reported(owner: Target, tmp_path: Path, name: str, said: str) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match=f"--wheels .*/{name}: {said} directory"):
-        custom_wheels.bring([owner], tmp_path / name, tmp_path / "cache")
+        custom_wheels.add([owner], tmp_path / name, tmp_path / "cache")
 
 
 def test_wheel_that_the_resolution_does_not_take_is_refused(owner: Target) -> None:
@@ -144,7 +142,7 @@ def test_wheel_that_the_resolution_does_not_take_is_refused(owner: Target) -> No
         custom_wheels.check(owner, [other])
 
 
-def test_no_index_is_asked_for_an_own_wheel(owner: Target, tmp_path: Path) -> None:
+def test_no_index_is_asked_for_a_custom_wheel(owner: Target, tmp_path: Path) -> None:
     (named,) = owner.wheels
     file = Artifact(named.filename, named.sha256, 1)
     item = Distribution("roll-demo-kernel", "1.0+cu12", file, "my.yaml:70")

@@ -70,7 +70,7 @@ def test_packages_arrive_in_the_cache(tmp_path: Path) -> None:
     assert "hello" in deb_file.control(cache / package.artifact.sha256 / package.artifact.filename)
 
 
-def test_what_the_mirror_dropped_is_named_with_the_ways_out(tmp_path: Path) -> None:
+def test_packages_that_the_mirror_dropped_are_named_with_the_ways_out(tmp_path: Path) -> None:
     package = published(tmp_path, "hello")
     with served(tmp_path / "www") as address:
         where = mirror.parse(f"{address}/debian")

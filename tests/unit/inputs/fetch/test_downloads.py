@@ -44,7 +44,7 @@ def artifact_of(content: bytes, name: str = "demo-1.0-py3-none-any.whl") -> Arti
 
 
 class Meter:
-    """Adds up what is told, and whether it ever went out of bounds."""
+    """Adds up the reported bytes, and records whether the sum ever went out of bounds."""
 
     def __init__(self) -> None:
         self.total = self.most = self.least = 0
@@ -94,7 +94,7 @@ def test_empty_file_arrives(cache: Path, server: Faulty) -> None:
 
 @pytest.mark.parametrize("faults", [["drop"], [500], [503, "drop", 429], ["drop"] * 4,
                                     [408, 425, 502, 504]])  # fmt: skip
-def test_passing_faults_are_overcome_and_counted_out(
+def test_transient_faults_are_overcome_and_counted_out(
     cache: Path, server: Faulty, published: tuple[Artifact, str], faults: list[int | str]
 ) -> None:
     server.faults["/demo"] = faults.copy()
@@ -115,7 +115,7 @@ def test_dropped_download_goes_on_where_it_ended(
     assert int(second.removeprefix("bytes=").rstrip("-")) >= MIB
 
 
-def test_connection_that_drops_often_but_brings_something_each_time_is_enough(
+def test_connection_that_drops_often_but_delivers_something_each_time_is_enough(
     cache: Path, server: Faulty
 ) -> None:
     body = os.urandom(9 * MIB)
@@ -282,7 +282,7 @@ def test_refusal_is_final(cache: Path, server: Faulty, status: int) -> None:
     assert len(server.seen) == 1
 
 
-def test_fault_that_does_not_pass_ends_and_keeps_what_arrived(
+def test_permanent_fault_ends_and_keeps_what_arrived(
     cache: Path, server: Faulty, published: tuple[Artifact, str]
 ) -> None:
     server.faults["/demo"] = ["drop", *[503] * 20]
@@ -290,7 +290,7 @@ def test_fault_that_does_not_pass_ends_and_keeps_what_arrived(
     assert isinstance(error, FetchError)
     assert "6 attempts" in error.message
     assert "HTTP 503" in error.message
-    assert "what has arrived is kept" in (error.remedy or "")
+    assert "what was downloaded is kept" in (error.remedy or "")
     path = download_cache.cached(published[0], cache)
     assert path.with_name(path.name + ".part").stat().st_size >= MIB
     server.faults.clear()
@@ -298,7 +298,7 @@ def test_fault_that_does_not_pass_ends_and_keeps_what_arrived(
     assert server.seen[-1][1]
 
 
-def test_host_that_never_answers_is_given_up_sooner(cache: Path) -> None:
+def test_unreachable_host_is_given_up_sooner(cache: Path) -> None:
     error = error_of(cache, artifact_of(BODY), f"http://127.0.0.1:{closed_port()}/demo")
     assert "3 attempts" in error.message
 
@@ -327,7 +327,7 @@ def closed_port() -> int:
 
 @pytest.mark.parametrize("reason", ["refused", "404", "503", "mismatch", "scheme", "port",
                                     "redirect"])  # fmt: skip
-def test_credentials_are_never_told(cache: Path, server: Faulty, reason: str) -> None:
+def test_credentials_are_never_shown(cache: Path, server: Faulty, reason: str) -> None:
     login = "user:s3cr3t@"
     server.files |= {"/mismatch": bytes(len(BODY)), "/redirect": b""}
     server.faults |= {"/503": [503] * 9, "/redirect": [302] * 9}

@@ -1,4 +1,4 @@
-"""Downloads go by uv's network settings, and a login goes to nobody but whom it is for."""
+"""Downloads use uv's network settings, and a login reaches only the host that it is for."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def secure(tls: Identity) -> Iterator[Server]:
 # -- certificates ----------------------------------------------------------------------------------
 
 
-def test_certificate_that_nobody_signed_is_refused_with_the_setting(secure: Server) -> None:
+def test_unsigned_certificate_is_refused_with_the_setting(secure: Server) -> None:
     with pytest.raises(FinalError, match="certificate is not trusted") as error:
         got(secure.url)
     assert "SSL_CERT_FILE" in (error.value.remedy or "")
@@ -127,7 +127,7 @@ def test_certificates_that_are_not_there_are_named(
 
 
 @pytest.mark.parametrize("how", ["host", "host:port", "url", "uv.toml"])
-def test_host_whose_certificate_nobody_is_to_look_at(
+def test_host_whose_certificate_is_not_verified(
     secure: Server, home: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     given = {"host": "LOCALHOST", "host:port": secure.host, "url": f"{secure.url}/simple"}
@@ -192,7 +192,7 @@ def test_default_of_netrc_is_for_no_host_that_an_index_names(home: Path) -> None
 
 
 @pytest.mark.parametrize("entry", ["default", "machine 127.0.0.1"])
-def test_netrc_is_for_an_index_that_somebody_has_chosen(
+def test_netrc_is_for_an_index_that_the_user_has_chosen(
     home: Path, monkeypatch: pytest.MonkeyPatch, entry: str
 ) -> None:
     (home / ".netrc").write_text(f"{entry} login netrc-user password netrc-s3cr3t\n")
@@ -253,8 +253,8 @@ def proxied(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("url", ["http://host.invalid/a.whl", "https://host.invalid/a.whl"])
 def test_proxy_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("ALL_PROXY", "http://me:s3cr3t@127.0.0.1:9")
-    told = r"the proxy http://127\.0\.0\.1:9 \(ALL_PROXY\) cannot be reached"
-    with pytest.raises(TransientError, match=told) as error:
+    reason = r"the proxy http://127\.0\.0\.1:9 \(ALL_PROXY\) cannot be reached"
+    with pytest.raises(TransientError, match=reason) as error:
         got(url)
     assert "s3cr3t" not in str(error.value)
 
@@ -276,7 +276,7 @@ def test_proxy_that_wants_a_login_is_named_and_not_asked_again(
 
 @pytest.mark.usefixtures("proxied")
 @pytest.mark.parametrize("proxy", ["http://", "gopher://127.0.0.1:1", "http://127.0.0.1:99999"])
-def test_proxy_that_is_no_address_is_told_at_once(
+def test_proxy_that_is_no_url_is_reported_at_once(
     monkeypatch: pytest.MonkeyPatch, proxy: str
 ) -> None:
     monkeypatch.setenv("http_proxy", proxy)

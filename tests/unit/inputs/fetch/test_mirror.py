@@ -9,7 +9,7 @@ from images.inputs.fetch import mirror
 from images.inputs.fetch.mirror import Mirror, Source
 
 
-def test_the_security_archive_lies_beside_the_one_that_was_named() -> None:
+def test_the_security_archive_is_beside_the_one_that_was_named() -> None:
     found = mirror.parse("https://mirror.example/archive/debian/20250520T000000Z/")
     assert found.debian == "https://mirror.example/archive/debian/20250520T000000Z"
     assert found.security == "https://mirror.example/archive/debian-security/20250520T000000Z"
@@ -31,12 +31,12 @@ def test_both_archives_can_be_named() -> None:
     "setting",
     ["mirror.example/debian", "https://mirror.example/d", "debian=http://a.example/d", "a=b"],
 )
-def test_a_setting_that_says_too_little_is_refused(setting: str) -> None:
+def test_an_incomplete_setting_is_refused(setting: str) -> None:
     with pytest.raises(UsageError, match="cannot tell where"):
         mirror.parse(setting)
 
 
-def test_the_hosts_sources_are_told_from_other_vendors() -> None:
+def test_the_hosts_sources_are_distinguished_from_other_vendors() -> None:
     sources = [
         Source("https://vendor.example/", "bookworm", "main"),
         Source("http://m.example/debian/", "bookworm", "main"),

@@ -7,7 +7,7 @@ import pytest
 from images.errors import LockError
 from images.inputs.compilers import BY_VERSION
 from images.inputs.lock import cuda_lock
-from images.inputs.matrix.matrix import load
+from images.inputs.matrix.load import load
 from images.repository import ROOT
 
 

@@ -6,10 +6,11 @@ import pytest
 
 from images.errors import LockError
 from images.inputs.fetch.mirror import Mirror
-from images.inputs.lock import base_lock, extra_lock, sealed_text
+from images.inputs.lock import base_lock, extra_lock
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.deb import Deb, seal
 from images.inputs.resolve import shared_locks
+from images.util import atomic_file
 
 NOWHERE = Mirror("http://127.0.0.1:9/debian", "http://127.0.0.1:9/debian-security")
 BASE = base_lock.read()
@@ -22,7 +23,7 @@ PACKAGES = ["git", "rsync"]
 @pytest.fixture
 def lock(tmp_path: Path) -> Path:
     path = tmp_path / "extra.txt"
-    sealed_text.write(path, seal([GIT], extra_lock.inputs_digest(PACKAGES, BASE)))
+    atomic_file.write_text(path, seal([GIT], extra_lock.inputs_digest(PACKAGES, BASE)))
     return path
 
 
@@ -51,6 +52,6 @@ def test_edited_and_missing_locks_are_refused(lock: Path) -> None:
         extra_lock.read(lock, PACKAGES, BASE)
 
 
-def test_what_the_base_has_is_asked_of_nobody(tmp_path: Path) -> None:
+def test_packages_of_the_base_need_no_mirror(tmp_path: Path) -> None:
     text = shared_locks.of_packages(["iproute2", "curl"], BASE, NOWHERE, tmp_path)
     assert [line for line in text.splitlines() if not line.startswith("#")] == []

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from images.errors import MatrixError
-from images.inputs.matrix.matrix import Matrix, load
+from images.inputs.matrix.load import load
+from images.inputs.matrix.records import Matrix
 from images.repository import ROOT
 
 REAL = ROOT / "matrix.yaml"

@@ -64,7 +64,7 @@ def test_a_flavour_has_a_date_an_environment_and_a_budget_of_its_own(read: Reade
     assert (plain.budget.size, roll.budget.size) == (4_000_000_000, 4_600_000_000)
 
 
-def test_dates_of_packages_and_own_wheels_change_what_is_locked_of_their_target_alone(
+def test_dates_of_packages_and_custom_wheels_change_what_is_locked_of_their_target_alone(
     read: Reader,
 ) -> None:
     plain, roll = read(FLAVOURED).targets[1:]
@@ -104,7 +104,7 @@ def test_defaults_name_flavours_for_all_rows_and_a_row_may_refuse_them(read: Rea
         (WHEEL, WHEEL.replace("311", "312"), "- {file", "is not for CPython 3.11"),
         (WHEEL, "flash_attn.whl", "- {file", "is not the file name of a wheel"),
         (WHEEL, f"dir/{WHEEL}", "- {file", "is not the file name of a wheel"),
-        (", why: not on the index", "", "- {file", "an own wheel has no 'why'"),
+        (", why: not on the index", "", "- {file", "a custom wheel has no 'why'"),
         ('compiled: "true"', 'compiled: "yes"', "pycosat", "neither true nor false"),
         ("date: 2026-09-01", "date: soon", "ray: {date", "is not a date"),
         ("      ray: {", "      Ray_x: {", "Ray_x", "write ray-x"),

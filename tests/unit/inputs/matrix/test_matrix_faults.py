@@ -1,4 +1,4 @@
-"""Each fault of a matrix, told with its line."""
+"""Each fault of a matrix is reported with its line."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from tests.unit.inputs.matrix.conftest import SMALL, Reader, line_of
         ('">=0.5.2"', '">==0.5.2"', ">==0.5.2", "not a version specifier"),
         ("=={sglang}", "=={sgland}", "{sgland}", "did you mean 'sglang'?"),
         ("[numpy]", "['numpy[']", "numpy[", "not a requirement"),
-        ("[numpy]", "['n @ https://h/n.whl']", "https", "locks name no index"),
+        ("[numpy]", "['n @ https://h/n.whl']", "https", "locks contain no URL"),
         ("setuptools==80.9.0", "setuptools>=80", "setuptools>", "must be exact"),
         ("build: [setuptools==80.9.0], ", "", "flashinfer-python:", "has no 'build'"),
         ("flashinfer-python:", "FlashInfer_python:", "FlashInfer", "write flashinfer-python"),
@@ -69,7 +69,7 @@ from tests.unit.inputs.matrix.conftest import SMALL, Reader, line_of
         ("defaults:", "defaults:\n  budget: {size: -1GB, why: x}", "budget", "is not a size"),
     ],
 )  # fmt: skip
-def test_a_fault_is_told_with_its_line(
+def test_a_fault_is_reported_with_its_line(
     read: Reader, old: str, new: str, at: str, said: str
 ) -> None:
     text = SMALL.replace(old, new, 1)

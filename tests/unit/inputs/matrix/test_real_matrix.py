@@ -7,7 +7,7 @@ import sys
 
 from packaging.version import Version
 
-from images.inputs.matrix.matrix import load
+from images.inputs.matrix.load import load
 from images.repository import ROOT
 from tests.unit.inputs.matrix.conftest import REAL
 
@@ -73,7 +73,7 @@ def test_every_real_target_holds_the_contract() -> None:
 def test_loading_imports_no_slow_parser() -> None:
     slow = "{'packaging', 'difflib', 'requests', 'rich', 'docker', 'subprocess'}"
     code = (
-        "import sys; from pathlib import Path; from images.inputs.matrix.matrix import load;"
+        "import sys; from pathlib import Path; from images.inputs.matrix.load import load;"
         f"load(Path('matrix.yaml')); sys.exit(', '.join({slow} & set(sys.modules)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

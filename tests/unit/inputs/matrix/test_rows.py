@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from images.errors import UsageError
-from images.inputs.lock.sealed_text import digest_of
-from images.inputs.matrix.matrix import Budget, EnvDefault, Pin, Sdist
+from images.inputs.matrix.records import Budget, EnvDefault, Pin, Sdist
+from images.util import sha256
 from tests.unit.inputs.matrix.conftest import SMALL, Reader, line_of
 
 
@@ -73,7 +73,7 @@ def test_resolve_inputs_follow_the_lock_alone(read: Reader) -> None:
     inputs = read().targets[1].resolve_inputs()
     assert json.loads(json.dumps(inputs)) == inputs
     other_words = SMALL.replace("drifts", "changed").replace("value: 1", "value: 2")
-    assert digest_of(read(other_words).targets[1].resolve_inputs()) == digest_of(inputs)
+    assert sha256.of_json(read(other_words).targets[1].resolve_inputs()) == sha256.of_json(inputs)
     for change in (
         SMALL.replace("cuda-python<13", "cuda-python<12"),
         SMALL.replace("+02:00", "+01:00"),
@@ -82,7 +82,7 @@ def test_resolve_inputs_follow_the_lock_alone(read: Reader) -> None:
         SMALL.replace("[numpy]", "[scipy]"),
         SMALL.replace("defaults:\n", "defaults:\n  dependencies: false\n"),
     ):
-        assert digest_of(read(change).targets[1].resolve_inputs()) != digest_of(inputs)
+        assert sha256.of_json(read(change).targets[1].resolve_inputs()) != sha256.of_json(inputs)
 
 
 def test_a_budget_is_the_rows_own_or_the_defaults_or_none(read: Reader) -> None:
@@ -125,7 +125,7 @@ def test_an_unknown_target_is_answered_with_the_list(read: Reader, word: str, hi
 OWN = f"reg.example.com/base@sha256:{'a' * 64}"
 
 
-def test_own_base_of_all_or_of_one_row(read: Reader) -> None:
+def test_custom_base_of_all_or_of_one_row(read: Reader) -> None:
     every = read(SMALL.replace("suite: bookworm", f"image: {OWN}"))
     assert (every.base.suite, every.base.image) == ("", OWN)
     assert [target.base for target in every.targets] == [OWN, OWN]
@@ -137,7 +137,7 @@ def test_own_base_of_all_or_of_one_row(read: Reader) -> None:
     assert [target.base for target in read(back).targets] == [OWN, ""]
 
 
-def test_own_base_makes_no_lock_stale(read: Reader) -> None:
+def test_custom_base_makes_no_lock_stale(read: Reader) -> None:
     before = [target.resolve_inputs() for target in read().targets]
     after = read(SMALL.replace("suite: bookworm", f"image: {OWN}")).targets
     assert [target.resolve_inputs() for target in after] == before

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from images.errors import MatrixError
 from images.inputs.matrix import yaml_nodes
-from images.inputs.matrix.matrix import load
+from images.inputs.matrix.load import load
 from tests.unit.inputs.matrix.conftest import SMALL, Reader
 
 

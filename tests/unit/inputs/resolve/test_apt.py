@@ -66,7 +66,7 @@ def test_packages_that_apt_would_replace_or_remove_are_read_from_its_simulation(
         "Inst perl (5.36.0-7+deb12u4 Debian:12.14/oldstable [amd64])\n"
         "Conf perl-base (5.36.0-7+deb12u4 Debian:12.14/oldstable [amd64])\n"
     )
-    assert apt._REPLACED.findall(text) == [
+    assert apt.replaced(text) == [
         ("usrmerge", "35", ""),
         ("perl-base", "5.36.0-7", "5.36.0-7+deb12u4"),
     ]
@@ -90,8 +90,8 @@ def test_a_stanza_of_the_index_becomes_a_record() -> None:
         "Package: gcc-12\nVersion: 12.2.0-14+deb12u1\nDescription: C compiler\n Filename: no\n"
         f"Filename: {GCC.path}\nSize: 123\nSHA256: {'ab' * 32}"
     )
-    assert apt._deb_of(stanza, "debian") == GCC
-    assert apt._deb_of("", "debian") is None
+    assert apt.parse_stanza(stanza, "debian") == GCC
+    assert apt.parse_stanza("", "debian") is None
 
 
 def test_apts_choice_is_read_from_its_simulation() -> None:
@@ -101,7 +101,7 @@ def test_apts_choice_is_read_from_its_simulation() -> None:
         "Inst tzdata (2026f-0+deb12u1 Debian-Security:12/oldstable-security [all]) []\n"
         "Conf libc6 (2.36-9+deb12u14 Debian:12.14/oldstable [amd64])\n"
     )
-    assert apt._CHOSEN.findall(text) == [
+    assert apt.chosen(text) == [
         ("libc6", "2.36-9+deb12u14"),
         ("tzdata", "2026f-0+deb12u1"),
     ]

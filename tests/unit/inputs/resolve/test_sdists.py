@@ -91,7 +91,7 @@ def test_wheel_is_taken_of_what_may_come_as_an_sdist(index: Index, tmp_path: Pat
     assert names(found) == ["both whl"]
 
 
-def test_sdist_that_nobody_allowed_is_refused_and_does_not_run(
+def test_sdist_that_is_not_allowed_is_refused_and_does_not_run(
     index: Index, tmp_path: Path
 ) -> None:
     sdist(index, tmp_path / "ran", "stranger", "")
@@ -164,7 +164,7 @@ def test_index_without_upload_times_is_named_and_what_helps(index: Index, tmp_pa
     for file in page["files"]:
         del file["upload-time"]
     index.pages["one"] = json.dumps(page).encode()
-    with pytest.raises(LockError, match=r"tells no upload times \(PEP 700\)") as error:
+    with pytest.raises(LockError, match=r"states no upload times \(PEP 700\)") as error:
         uv.resolve(uv.Request(["one"], exclude_newer="2025-01-01T00:00:00Z"))
     assert "build from the lock" in (error.value.remedy or "")
 

@@ -1,4 +1,4 @@
-"""uv as the resolver: the file that pip would take, and uv's own words when it says no."""
+"""uv as the resolver: the files of a resolution, and uv's own words when it fails."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import packaging._manylinux
 import pytest
-from packaging.tags import sys_tags
 
 from images.errors import FetchError, LockError, StoreError, ToolError
-from images.inputs import wheel_tags
 from images.inputs.lock.artifact import Artifact
-from images.inputs.resolve import pylock, uv
+from images.inputs.resolve import uv
 from tests.unit.faulty_server import Faulty
 from tests.unit.servers import identity, serving
 from tests.unit.wheels import write_wheel
@@ -92,66 +89,9 @@ def index(server: Faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> In
     return Index(server, tmp_path / "published")
 
 
-# -- which file ------------------------------------------------------------------------------------
-
-
-@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="compares with Python 3.11's own tags")
-def test_tags_are_ranked_as_pip_ranks_them_in_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    packaging._manylinux._get_glibc_version.cache_clear()
-    monkeypatch.setattr(packaging._manylinux, "_get_glibc_version", lambda: (2, 36))
-    ranks = wheel_tags.ranks()
-    # No index has wheels for plain linux, which packaging ranked last before 26.3 and first since.
-    own = [tag for tag in sorted(ranks, key=ranks.__getitem__) if tag.platform != "linux_x86_64"]
-    theirs = dict.fromkeys(tag for tag in sys_tags() if tag.platform != "linux_x86_64")
-    assert own == list(theirs)
-
-
-WHEELS = [
-    "demo-1.0-cp311-cp311-linux_x86_64.whl",
-    "demo-1.0-cp311-cp311-manylinux_2_28_x86_64.whl",
-    "demo-1.0-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
-    "demo-1.0-cp311-abi3-manylinux_2_28_x86_64.whl",
-    "demo-1.0-cp38-abi3-manylinux_2_5_x86_64.manylinux1_x86_64.whl",
-    "demo-1.0-py3-none-manylinux_2_17_x86_64.whl",
-    "demo-1.0-cp311-none-any.whl",
-    "demo-1.0-7-py3-none-any.whl",
-    "demo-1.0-py3-none-any.whl",
-]
-UNFIT = [
-    "demo-1.0-cp310-cp310-manylinux_2_17_x86_64.whl",
-    "demo-1.0-cp312-cp312-manylinux_2_17_x86_64.whl",
-    "demo-1.0-cp311-cp311-manylinux_2_39_x86_64.whl",
-    "demo-1.0-cp311-cp311-musllinux_1_2_x86_64.whl",
-    "demo-1.0-cp311-cp311-manylinux_2_28_aarch64.whl",
-    "demo-1.0-cp311-cp311-win_amd64.whl",
-    "demo-1.0-cp312-abi3-manylinux_2_17_x86_64.whl",
-    "demo-1.0-py2-none-any.whl",
-]
-
-
-@pytest.mark.parametrize("best", range(len(WHEELS)))
-def test_best_wheel_that_fits_is_taken_whatever_the_order(best: int) -> None:
-    offered = [*WHEELS[best:], *UNFIT]
-    for names in (offered, offered[::-1]):
-        files = [
-            {"url": f"https://h/{name}", "hashes": {"sha256": "0" * 64}, "size": 1}
-            for name in names
-        ]
-        found = pylock.best({"name": "Demo", "version": "1.0", "wheels": files, "sdist": files[0]})
-        assert found.artifact.filename == WHEELS[best]
-        assert found.name == "demo"
-
-
-def test_highest_build_is_taken_of_wheels_with_one_tag() -> None:
-    names = [f"demo-1.0{build}-py3-none-any.whl" for build in ("", "-2", "-10", "-9")]
-    files = [{"url": f"https://h/{n}", "hashes": {"sha256": "0"}, "size": 1} for n in names]
-    found = pylock.best({"name": "demo", "version": "1.0", "wheels": files})
-    assert found.artifact.filename == "demo-1.0-10-py3-none-any.whl"
-
-
 def test_resolution_locks_name_version_hash_size_and_place(index: Index) -> None:
-    index.add(UNFIT[0])
-    wheel = index.add(WHEELS[0], requires="Needed.Thing>=2")
+    index.add("demo-1.0-cp310-cp310-manylinux_2_17_x86_64.whl")
+    wheel = index.add("demo-1.0-cp311-cp311-linux_x86_64.whl", requires="Needed.Thing>=2")
     needed = index.add("needed_thing-2.0-py3-none-any.whl")
     index.server.files["/simple/needed-thing/"] = index.server.files["/simple/needed_thing/"]
     index.server.headers["/simple/needed-thing/"] = {"Content-Type": JSON}
@@ -228,20 +168,20 @@ def test_constraints_overrides_and_date_bend_the_resolution(index: Index) -> Non
 # -- when uv says no -------------------------------------------------------------------------------
 
 
-def test_no_solution_is_told_in_uvs_words(index: Index) -> None:
+def test_no_solution_is_reported_in_uvs_words(index: Index) -> None:
     index.add("demo-1.0-py3-none-any.whl")
     with pytest.raises(LockError, match=r"uv pip compile failed:\n(.|\n)*demo>=2"):
         uv.resolve(uv.Request(["demo>=2"]))
 
 
-def test_distribution_that_is_not_there_is_told_without_credentials(index: Index) -> None:
+def test_missing_distribution_is_reported_without_credentials(index: Index) -> None:
     with pytest.raises(LockError, match="nowhere") as error:
         uv.resolve(uv.Request(["nowhere"]))
     assert "s3cr3t" not in error.value.message
 
 
 @pytest.mark.parametrize("status", [401, 403, 500])
-def test_index_that_refuses_is_told_without_credentials(index: Index, status: int) -> None:
+def test_index_that_refuses_is_reported_without_credentials(index: Index, status: int) -> None:
     index.server.faults["/simple/demo/"] = [status] * 20
     with pytest.raises(LockError, match="uv pip compile failed") as error:
         uv.resolve(uv.Request(["demo"]))
@@ -257,7 +197,7 @@ def test_index_without_hashes_is_no_obstacle_as_uv_makes_them(index: Index) -> N
 def test_index_without_sizes_is_refused_in_words(index: Index) -> None:
     index.add("demo-1.0-py3-none-any.whl")
     index.publish(html=True)
-    with pytest.raises(LockError, match=r"demo-1\.0-py3-none-any\.whl: .* no size") as error:
+    with pytest.raises(LockError, match=r"demo-1\.0-py3-none-any\.whl: .* state its size") as error:
         uv.resolve(uv.Request(["demo"]))
     assert "PEP 700" in (error.value.remedy or "")
 
@@ -279,7 +219,8 @@ def test_uv_is_the_pinned_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("html", [False, True])
 def test_locked_files_are_found_by_hash_on_any_kind_of_index(index: Index, html: bool) -> None:
-    best, locked = index.add(WHEELS[0]), index.add(WHEELS[3])
+    best = index.add("demo-1.0-cp311-cp311-linux_x86_64.whl")
+    locked = index.add("demo-1.0-cp311-abi3-manylinux_2_28_x86_64.whl")
     other = index.add("other-1.0-py3-none-any.whl")
     index.publish(html=html)
     found = uv.locate({"demo==1.0": locked, "other==1.0": other})
@@ -328,5 +269,5 @@ def test_version_that_is_gone_is_a_fetch_error_without_credentials(index: Index)
 def test_a_uv_that_is_not_that_of_the_package_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("uv.find_uv_bin", lambda: "/bin/true")
     uv.find.cache_clear()
-    with pytest.raises(ToolError, match="/bin/true: not the uv"):
+    with pytest.raises(ToolError, match="/bin/true: not the version of uv"):
         uv.find()

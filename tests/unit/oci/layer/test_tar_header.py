@@ -1,4 +1,4 @@
-"""Heads of tar members: the very bytes of `tarfile`."""
+"""Headers of tar members: the very bytes of `tarfile`."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ ENTRIES = st.builds(
 @example(Entry("d" * 99, "dir"))
 @example(Entry("d" * 100, "dir"))  # with its slash it is one byte too long
 @example(Entry("f", mode=0o100644))
-def test_head_is_that_of_tarfile(entry: Entry) -> None:
+def test_header_is_that_of_tarfile(entry: Entry) -> None:
     assert tar_header.of(entry) == by_tarfile(entry)
 
 
-def test_every_length_gives_the_head_of_tarfile() -> None:
+def test_every_length_gives_the_header_of_tarfile() -> None:
     for length in range(1, 1100):
         for entry in (Entry("n" * length), Entry("f", "symlink", target="n" * length)):
             assert tar_header.of(entry) == by_tarfile(entry)
@@ -70,7 +70,7 @@ def test_every_length_gives_the_head_of_tarfile() -> None:
 
 def test_usual_entries_are_not_left_to_tarfile(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would be right, and slow."""
-    monkeypatch.delattr(tar_header, "_by_tarfile")
+    monkeypatch.delattr(tar_header, "by_tarfile")
     for entry in (
         Entry("opt/venv/lib", "dir", 0o755),
         Entry("opt/venv/bin/python", "symlink", target="/usr/bin/python3.11"),

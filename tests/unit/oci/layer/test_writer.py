@@ -231,7 +231,7 @@ def test_missing_parents_come_once_and_before_their_children() -> None:
     assert {(item.mode, item.uid, item.gid) for item in directories} == {(0o755, 0, 0)}
 
 
-def test_directory_that_says_the_same_again_is_left_out() -> None:
+def test_equal_directory_is_written_once() -> None:
     found = members([of_bytes("a/f", b""), Entry("a", "dir", 0o755), Entry("a", "dir", 0o755)])
     assert [item.name for item in found] == ["a", "a/f"]
 
@@ -268,7 +268,7 @@ def test_no_entries_make_an_empty_tar() -> None:
     assert blob.unpacked == 1024
 
 
-def test_gzip_head_names_no_file_no_time_and_no_system() -> None:
+def test_gzip_header_names_no_file_no_time_and_no_system() -> None:
     _, content = written(FIXED, "gzip")
     assert content[:10] == b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
     crc, size = struct.unpack("<II", content[-8:])
@@ -281,14 +281,17 @@ def test_zstd_frame_has_a_checksum() -> None:
     assert zstandard.get_frame_parameters(content).has_checksum
 
 
-def test_progress_tells_each_byte_of_content_once() -> None:
-    told: list[int] = []
+def test_progress_reports_each_byte_of_content_once() -> None:
+    written_bytes: list[int] = []
     contents = [b"", b"x", bytes(3 * MIB + 1)]
     writer.write(
-        [of_bytes(str(n), c) for n, c in enumerate(contents)], io.BytesIO(), "gzip", told.append
+        [of_bytes(str(n), c) for n, c in enumerate(contents)],
+        io.BytesIO(),
+        "gzip",
+        written_bytes.append,
     )
-    assert sum(told) == 3 * MIB + 2
-    assert all(step > 0 for step in told)
+    assert sum(written_bytes) == 3 * MIB + 2
+    assert all(step > 0 for step in written_bytes)
 
 
 # -- what is refused -------------------------------------------------------------------------------
@@ -306,22 +309,22 @@ def test_path_that_is_not_inside_the_image_is_refused(path: str, kind: Kind) -> 
 
 
 @pytest.mark.parametrize("second", ["file", "symlink", "hardlink", "dir"])
-def test_path_that_comes_twice_is_refused(second: Kind) -> None:
-    with pytest.raises(IntegrityError, match="a/f: comes twice"):
+def test_path_that_occurs_twice_is_refused(second: Kind) -> None:
+    with pytest.raises(IntegrityError, match="a/f: occurs twice"):
         written([of_bytes("a/f", b"1"), Entry("a/f", second, target="a/f")])
 
 
 @pytest.mark.parametrize("second", ["file", "symlink", "hardlink"])
 def test_file_in_place_of_a_directory_is_refused(second: Kind) -> None:
-    with pytest.raises(IntegrityError, match="a: comes twice"):
+    with pytest.raises(IntegrityError, match="a: occurs twice"):
         written([of_bytes("a/f", b"1"), Entry("a", second, target="a/f")])
 
 
 @pytest.mark.parametrize(
     "again", [Entry("a", "dir", 0o700), Entry("a", "dir", 0o755, uid=1), Entry("a", "dir", gid=1)]
 )
-def test_directory_that_says_something_else_the_second_time_is_refused(again: Entry) -> None:
-    with pytest.raises(IntegrityError, match="a: comes twice"):
+def test_directory_with_another_mode_or_owner_is_refused(again: Entry) -> None:
+    with pytest.raises(IntegrityError, match="a: occurs twice"):
         written([of_bytes("a/f", b""), again])
 
 
@@ -332,17 +335,18 @@ def test_file_used_as_a_directory_is_refused(kind: Kind) -> None:
         written(entries)
 
 
-def test_hard_link_whose_target_does_not_come_before_it_is_refused() -> None:
+def test_hard_link_before_its_target_is_refused() -> None:
     with pytest.raises(IntegrityError, match="links to f, which is not before it"):
         written([Entry("l", "hardlink", target="f"), of_bytes("f", b"")])
 
 
 @pytest.mark.parametrize(
-    ("lie", "message"), [(-1, "1 bytes over"), (1, "1 bytes short"), (MIB, "1048576 bytes short")]
+    ("excess", "message"),
+    [(-1, "1 bytes over"), (1, "1 bytes short"), (MIB, "1048576 bytes short")],
 )
 @pytest.mark.parametrize("size", [1, 512, MIB, MIB + 1])
-def test_content_of_another_size_is_refused(size: int, lie: int, message: str) -> None:
-    entry = dataclasses.replace(of_bytes("f", bytes(size)), size=size + lie)
+def test_content_of_another_size_is_refused(size: int, excess: int, message: str) -> None:
+    entry = dataclasses.replace(of_bytes("f", bytes(size)), size=size + excess)
     with pytest.raises(IntegrityError, match=f"f: {message}"):
         written([entry])
 
@@ -371,6 +375,6 @@ def test_stream_is_closed_after_use_and_after_failure() -> None:
      Entry("opt/.wh..wh.plnk", "dir", 0o700)],
     ids=lambda entry: entry.path,
 )  # fmt: skip
-def test_no_source_of_entries_can_bring_a_whiteout(entry: Entry) -> None:
+def test_no_source_of_entries_can_add_a_whiteout(entry: Entry) -> None:
     with pytest.raises(IntegrityError, match="whiteout"):
         written([entry])

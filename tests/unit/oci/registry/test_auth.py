@@ -17,18 +17,18 @@ from tests.unit.servers import serving
 
 
 def authorization(
-    login: Login | None, home: str = "https://host.example", said: list[str] | None = None
+    login: Login | None, home: str = "https://host.example", lines: list[str] | None = None
 ) -> Authorization:
     return Authorization(
         home.partition("://")[2],
         session.session(),
         home=origin.of(home),
         login_for=lambda _: login,
-        say=(said if said is not None else []).append,
+        log=(lines if lines is not None else []).append,
     )
 
 
-def test_nothing_is_said_before_it_is_asked_for() -> None:
+def test_no_header_before_the_registry_wants_one() -> None:
     assert authorization(Login("user", "pass")).header(("scope",)) is None
 
 
@@ -36,12 +36,12 @@ def test_basic_is_answered_once() -> None:
     tried = authorization(Login("user", "pass"))
     tried.answer('Basic realm="x"', None, own=False)
     assert tried.header(()) == "Basic dXNlcjpwYXNz"
-    with pytest.raises(LoginError, match="does not take the login"):
+    with pytest.raises(LoginError, match="refuses the login"):
         tried.answer('Basic realm="x"', tried.header(()), own=False)
 
 
-def test_no_login_is_told_with_the_command_that_makes_one() -> None:
-    with pytest.raises(LoginError, match="holds none for it") as error:
+def test_missing_login_is_reported_with_the_command_that_makes_one() -> None:
+    with pytest.raises(LoginError, match="contains none for it") as error:
         authorization(None).answer('Basic realm="x"', None, own=False)
     assert "docker login host.example" in (error.value.remedy or "")
 
@@ -78,7 +78,7 @@ def token_of(tried: Authorization, realm: str) -> str | None:
         (Login(identity_token="identity"), "Basic PHRva2VuPjppZGVudGl0eQ=="),
     ],
 )
-def test_token_server_without_oauth_is_asked_in_the_other_form(
+def test_token_server_without_oauth_gets_the_other_form(
     status: int, login: Login, header: str
 ) -> None:
     with serving(lambda asked: TOKEN if asked.method == "GET" else (status, {}, b"")) as server:
@@ -93,13 +93,13 @@ def test_token_server_without_oauth_is_asked_in_the_other_form(
 def test_identity_token_that_is_refused_in_both_forms_is_a_login_error() -> None:
     with serving(lambda _: (401, {}, b"")) as server:
         tried = authorization(Login(identity_token="s3cr3t"), server.url)
-        with pytest.raises(LoginError, match="does not take the login"):
+        with pytest.raises(LoginError, match="refuses the login"):
             token_of(tried, f"{server.url}/token")
     assert len(server.seen) == 2
 
 
 @pytest.mark.parametrize("login", [Login("user", "pass"), Login(identity_token="s3cr3t"), None])
-def test_token_server_that_sends_on_to_another_one(login: Login | None) -> None:
+def test_token_server_that_redirects_to_another_server(login: Login | None) -> None:
     with serving(lambda _: TOKEN) as other, serving(lambda _: TOKEN) as server:
         server.answer = lambda _: (307, {"Location": f"{other.url}/x?t=s3cr3t"}, b"")
         with pytest.raises(RegistryError, match=f"redirects to {other.url}/x$") as error:
@@ -108,7 +108,7 @@ def test_token_server_that_sends_on_to_another_one(login: Login | None) -> None:
     assert "s3cr3t" not in f"{error.value.message}{error.value.remedy}"
 
 
-def test_token_server_may_send_on_to_another_path_of_its_own() -> None:
+def test_token_server_may_redirect_to_its_own_paths() -> None:
     with serving(lambda _: TOKEN) as server:
         server.answer = lambda asked: (
             TOKEN if asked.path.startswith("/two") else (307, {"Location": "/two?x=1"}, b"")
@@ -118,33 +118,33 @@ def test_token_server_may_send_on_to_another_path_of_its_own() -> None:
     assert server.logins == [BASIC, BASIC]
 
 
-def test_login_that_goes_to_another_domain_is_reported_once(
+def test_login_for_another_domain_is_reported_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    said: list[str] = []
+    lines: list[str] = []
     realm = "http://auth.elsewhere.example/token"
     with serving(lambda _: TOKEN) as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)
         monkeypatch.setenv("no_proxy", "")
-        tried = authorization(Login("user", "pass"), "http://registry.example.com", said)
+        tried = authorization(Login("user", "pass"), "http://registry.example.com", lines)
         assert token_of(tried, realm) == "Bearer t"
         assert tried.header(("another scope",)) == "Bearer t"
-    assert said == [f"registry.example.com: its login goes to the token server {realm}"]
+    assert lines == [f"registry.example.com: its login is sent to the token server {realm}"]
 
 
-def test_nothing_is_reported_where_no_login_goes() -> None:
-    said: list[str] = []
+def test_nothing_is_reported_where_no_login_is_sent() -> None:
+    lines: list[str] = []
     with serving(lambda _: TOKEN) as server:
-        assert token_of(authorization(None, server.url, said), f"{server.url}/token")
-        tried = authorization(Login("user", "pass"), server.url, said)
+        assert token_of(authorization(None, server.url, lines), f"{server.url}/token")
+        tried = authorization(Login("user", "pass"), server.url, lines)
         assert token_of(tried, f"{server.url}/token")
-    assert said == []
+    assert lines == []
 
 
 @pytest.mark.parametrize("realm", ["file:///etc/passwd", "gopher://x/", "http://127.0.0.1.:x/"])
-def test_realm_that_cannot_be_asked_is_told_at_once(realm: str) -> None:
+def test_unusable_realm_is_an_error_at_once(realm: str) -> None:
     tried = authorization(Login("user", "pass"), "http://127.0.0.1:5000")
-    with pytest.raises(RegistryError, match=r"no address|without TLS"):
+    with pytest.raises(RegistryError, match=r"not an HTTP URL|without TLS"):
         token_of(tried, realm)
 
 
@@ -160,10 +160,10 @@ def test_realm_that_cannot_be_asked_is_told_at_once(realm: str) -> None:
         ({"token": "t", "access_token": "other", "expires_in": None}, 50),
     ],
 )
-def test_tokens_are_used_until_shortly_before_their_end(
+def test_tokens_are_used_until_shortly_before_they_expire(
     body: dict[str, object], fresh: float
 ) -> None:
-    found = auth._token_of(answer(body), 1000.0, "https://a/t")
+    found = auth.parse_token(answer(body), 1000.0, "https://a/t")
     assert (found.header, found.until) == ("Bearer t", 1000.0 + fresh)
     assert found.is_fresh() is (time.monotonic() < found.until)
 
@@ -180,9 +180,9 @@ def test_tokens_are_used_until_shortly_before_their_end(
         {"token": "é"},
     ],
 )
-def test_answers_without_a_token(body: object) -> None:
+def test_responses_without_a_token(body: object) -> None:
     with pytest.raises(RegistryError, match="without a token") as error:
-        auth._token_of(answer(body), 0.0, "https://a/t")
+        auth.parse_token(answer(body), 0.0, "https://a/t")
     assert "s3cr3t" not in error.value.message
 
 

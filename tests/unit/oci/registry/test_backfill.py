@@ -1,4 +1,4 @@
-"""Layers that a cache gives: what ends soon when the work is broken off."""
+"""Download of remote layers: cancellation."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def layer(content: bytes) -> Blob:
 
 @pytest.fixture
 def server() -> Iterator[tuple[str, Blob]]:
-    """A registry that has one blob, and takes a while to say that it has no other."""
+    """A registry that has one blob, and is slow to answer that it has no other."""
     content = packed()
     blob = layer(content)
 
@@ -60,7 +60,7 @@ def server() -> Iterator[tuple[str, Blob]]:
         yield f"127.0.0.1:{port}", blob
 
 
-def test_a_large_tar_is_not_checked_to_its_end_after_a_failure(
+def test_check_of_a_large_tar_ends_after_a_failure(
     tmp_path: Path, server: tuple[str, Blob]
 ) -> None:
     address, large = server

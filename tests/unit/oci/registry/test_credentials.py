@@ -31,7 +31,7 @@ def helper(place: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     monkeypatch.setenv("PATH", f"{place}:/usr/bin:/bin")
 
 
-def test_no_configuration(config: Path) -> None:
+def test_login_without_configuration(config: Path) -> None:
     assert credentials.login_for(HOST) is None
 
 
@@ -87,7 +87,7 @@ def test_identity_token_beside_which_nothing_can_be_read(config: Path, entry: ob
         ("not a host", "host.example", False, False),
     ],
 )
-def test_entry_counts_for_the_same_server_alone(
+def test_entry_counts_for_the_same_server_only(
     config: Path, key: str, asked: str, plain_http: bool, found: bool
 ) -> None:
     config.write_text(json.dumps({"auths": {key: {"auth": AUTH}}}))
@@ -99,7 +99,7 @@ def test_entry_counts_for_the_same_server_alone(
     ("name", "user"),
     [("team/app", "team"), ("team/app/x", "app"), ("team", "team"), ("teamster/app", "all")],
 )
-def test_entry_may_be_for_some_repositories_alone(config: Path, name: str, user: str) -> None:
+def test_entry_may_be_for_some_repositories_only(config: Path, name: str, user: str) -> None:
     """As skopeo and podman write them."""
     keys = {"": "all", "/team": "team", "/team/app/x": "app", "/other": "other"}
     auths = {
@@ -112,13 +112,13 @@ def test_entry_may_be_for_some_repositories_alone(config: Path, name: str, user:
     assert credentials.login_for(HOST, name) is None
 
 
-def test_malformed_entry_of_another_registry_does_no_harm(config: Path) -> None:
+def test_malformed_entry_of_another_registry_is_ignored(config: Path) -> None:
     auths = {"other.example": {"auth": "s3cr3t"}, HOST: {"auth": AUTH}}
     config.write_text(json.dumps({"auths": auths}))
     assert credentials.login_for(HOST) == Login("user", "s3cr3t")
 
 
-def test_helper_is_asked_by_the_name_that_the_configuration_has(
+def test_helper_gets_the_name_in_the_configuration(
     config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret = json.dumps({"Username": "user", "Secret": "s3cr3t", "ServerURL": HOST})
@@ -184,7 +184,7 @@ def test_helper_that_fails(
         '{"auths": ["s3cr3t"]}',
     ],
 )
-def test_malformed_configuration_is_named(config: Path, content: str) -> None:
+def test_malformed_configuration_is_reported(config: Path, content: str) -> None:
     config.write_text(content)
     with pytest.raises(LoginError) as error:
         credentials.login_for(HOST)

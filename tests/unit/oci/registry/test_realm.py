@@ -22,7 +22,7 @@ HOME = origin.of("https://registry.example.com")
         ("https://1.1.1.1/token", "https://1.1.1.1/token"),
     ],
 )
-def test_realm_as_it_is_asked(text: str, url: str) -> None:
+def test_accepted_realms(text: str, url: str) -> None:
     assert realm.checked(text, HOME, "registry.example.com") == url
 
 
@@ -30,9 +30,9 @@ def test_realm_as_it_is_asked(text: str, url: str) -> None:
     "text",
     ["file:///etc/passwd", "ftp://auth.example.com/", "gopher://x/", "https://a\\@b.example/"],
 )
-def test_realm_that_is_no_address(text: str) -> None:
+def test_realm_that_is_no_url(text: str) -> None:
     for home in (HOME, origin.of("http://localhost:5000")):
-        with pytest.raises(RegistryError, match="no address"):
+        with pytest.raises(RegistryError, match="not an HTTP URL"):
             realm.checked(text, home, "registry.example.com")
 
 
@@ -43,9 +43,7 @@ def test_realm_that_is_no_address(text: str) -> None:
      "[fd00::1]", "100.64.0.1"],
 )  # fmt: skip
 @pytest.mark.parametrize("home", ["https://1.1.1.1", "http://1.1.1.1"])
-def test_address_of_ones_own_network_is_nothing_for_a_registry_outside(
-    host: str, home: str
-) -> None:
+def test_registry_outside_must_not_name_an_address_of_this_network(host: str, home: str) -> None:
     with pytest.raises(RegistryError, match="of this machine or its network"):
         realm.checked(f"{home.partition(':')[0]}://{host}/t", origin.of(home), "1.1.1.1")
 
@@ -72,7 +70,7 @@ def test_registry_on_the_same_network_may_name_an_address(home: str, text: str) 
         ("http://10.0.0.5:5000", "http://169.254.169.254/token"),
     ],
 )
-def test_services_of_this_machine_are_named_by_nobody_else(home: str, text: str) -> None:
+def test_registry_elsewhere_must_not_name_this_machine(home: str, text: str) -> None:
     with pytest.raises(RegistryError, match="of this machine"):
         realm.checked(text, origin.of(home), "registry")
 

@@ -69,7 +69,7 @@ def storage(answer: Answer = (200, {}, BLOB)) -> Iterator[Server]:
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_blob_comes_from_where_it_is_and_the_login_stays(home: Path, status: int) -> None:
+def test_redirected_blob_is_fetched_without_the_login(home: Path, status: int) -> None:
     with storage() as there, serving(lambda _: (500, {}, b"")) as front:
         front.answer = lambda asked: basic(asked, to(f"{there.url}/blob?signed=1", status))
         log_in(home, front)
@@ -95,7 +95,7 @@ def test_challenge_of_a_storage_is_not_answered(home: Path, more: dict[str, str]
     assert "docker login" not in (error.value.remedy or "")
 
 
-def test_registry_that_is_come_back_to_gets_no_login(home: Path) -> None:
+def test_registry_after_another_server_gets_no_login(home: Path) -> None:
     """Whoever is redirected to could have our login read what he likes."""
     with storage() as there, serving(lambda _: (500, {}, b"")) as front:
         front.answer = lambda asked: basic(asked, to(f"{there.url}/x"))
@@ -125,7 +125,7 @@ def test_login_in_a_location_is_not_used(login: str) -> None:
     assert there.logins == []
 
 
-def test_cookies_stay_where_they_came_from() -> None:
+def test_cookies_are_not_kept() -> None:
     """They are for all ports of a host; a registry's client keeps none."""
     with storage() as there, serving(lambda _: (500, {}, b"")) as front:
         front.answer = lambda _: (307, {"Location": there.url, "Set-Cookie": "sid=s3cr3t"}, b"")
@@ -135,16 +135,16 @@ def test_cookies_stay_where_they_came_from() -> None:
 
 @pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://host.example/x", "https://[/x",
                                       "https://host.example\\@evil.example/x"])  # fmt: skip
-def test_location_that_is_no_address_of_http(location: str) -> None:
+def test_location_that_is_no_http_url(location: str) -> None:
     with (
         serving(lambda _: to(location)) as front,
-        pytest.raises(RegistryError, match="no address"),
+        pytest.raises(RegistryError, match="no HTTP URL"),
     ):
         fetch(front)
     assert len(front.seen) == 1
 
 
-def test_circle_ends() -> None:
+def test_redirect_loop_ends() -> None:
     with (
         serving(lambda asked: to(asked.path)) as front,
         pytest.raises(RegistryError, match="more than 10 times"),
@@ -163,7 +163,7 @@ def tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Identity:
     return made
 
 
-def test_what_was_asked_with_tls_does_not_go_on_without(tls: Identity) -> None:
+def test_request_with_tls_is_not_redirected_to_a_url_without(tls: Identity) -> None:
     with (
         storage() as there,
         serving(lambda _: to(there.url), tls=tls.context()) as front,
@@ -173,7 +173,7 @@ def test_what_was_asked_with_tls_does_not_go_on_without(tls: Identity) -> None:
     assert there.seen == []
 
 
-def test_registry_that_names_itself_without_tls_is_asked_with_it(tls: Identity, home: Path) -> None:
+def test_registry_that_names_itself_without_tls_is_used_with_it(tls: Identity, home: Path) -> None:
     with serving(lambda _: (500, {}, b""), tls=tls.context()) as front:
         moved = front.url.replace("https:", "http:") + "/moved"
         front.answer = lambda asked: basic(
@@ -183,8 +183,8 @@ def test_registry_that_names_itself_without_tls_is_asked_with_it(tls: Identity, 
         assert fetch(front) == BLOB
 
 
-def test_login_does_not_go_along_from_http_to_https(tls: Identity, home: Path) -> None:
-    """It is another origin; the message says by which way the registry wants to be asked."""
+def test_login_is_not_sent_along_from_http_to_https(tls: Identity, home: Path) -> None:
+    """It is another origin; the message names the scheme that the registry wants."""
     with (
         serving(lambda asked: basic(asked, (200, {}, BLOB)), tls=tls.context()) as secure,
         serving(lambda asked: basic(asked, to(f"{secure.url}{asked.path}"))) as front,
@@ -196,7 +196,7 @@ def test_login_does_not_go_along_from_http_to_https(tls: Identity, home: Path) -
     assert "--plain-http" in (error.value.remedy or "")
 
 
-def test_certificate_of_a_storage_that_is_not_trusted_is_told_at_once(
+def test_untrusted_certificate_of_a_storage_is_an_error_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"):
@@ -204,8 +204,8 @@ def test_certificate_of_a_storage_that_is_not_trusted_is_told_at_once(
     stranger = identity(tmp_path).context()
     with serving(lambda _: (200, {}, BLOB), tls=stranger) as there:
         with serving(lambda _: to(there.url)) as front:
-            told = f"{there.url}: its certificate is not trusted"
-            with pytest.raises(RegistryError, match=told) as error:
+            message = f"{there.url}: its certificate is not trusted"
+            with pytest.raises(RegistryError, match=message) as error:
                 fetch(front)
         assert len(front.seen) == 1
     assert "SSL_CERT_FILE" in (error.value.remedy or "")
@@ -215,7 +215,7 @@ def test_certificate_of_a_storage_that_is_not_trusted_is_told_at_once(
 
 
 @pytest.mark.parametrize("status", [400, 403, 405, 501])
-def test_blob_whose_storage_takes_no_head_is_there(status: int) -> None:
+def test_blob_whose_storage_accepts_no_head_is_there(status: int) -> None:
     with (
         storage((status, {}, b"")) as there,
         serving(lambda _: to(f"{there.url}/x")) as front,
@@ -228,7 +228,7 @@ def test_blob_whose_storage_takes_no_head_is_there(status: int) -> None:
         assert not connected.has_blob(DIGEST, len(BLOB))
 
 
-def test_manifest_whose_storage_takes_no_head_is_known_by_its_bytes() -> None:
+def test_manifest_whose_storage_accepts_no_head_is_hashed() -> None:
     with (
         storage() as there,
         serving(lambda _: to(f"{there.url}/x")) as front,
@@ -263,7 +263,7 @@ def test_post_does_not_become_a_get(status: int) -> None:
     assert "s3cr3t" not in f"{error.value.message}{error.value.remedy}"
 
 
-def test_upload_is_sent_on_to_another_server_without_the_login(home: Path) -> None:
+def test_upload_is_redirected_to_another_server_without_the_login(home: Path) -> None:
     with serving(lambda _: (201, {}, b"")) as there, serving(lambda _: to(there.url)) as front:
         log_in(home, front)
         transport = Transport(front.host, plain_http=True, policy=QUICK)

@@ -28,7 +28,7 @@ def transport(registry: str = "host.example", *, plain_http: bool = False) -> Tr
         ("https://storage.example/x?signature=1", "https://storage.example/x?signature=1"),
     ],
 )
-def test_location_of_an_upload(location: str, url: str) -> None:
+def test_upload_locations(location: str, url: str) -> None:
     assert transport().resolved(location, BASE) == url
 
 

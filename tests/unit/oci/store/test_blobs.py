@@ -1,4 +1,4 @@
-"""Blobs and layer keys: there whole, under their names, or not at all."""
+"""Blobs: whole under their digests, or not there at all."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from contextlib import suppress
 import pytest
 
 from images.errors import IntegrityError, StoreError
-from images.oci.descriptor import digest_of
-from images.oci.store.maintenance import gc
-from images.oci.store.store import Store, open_store
-from tests.unit.oci.store.conftest import add, unfinished
+from images.oci.descriptor import (
+    digest_of,
+)
+from images.oci.store.store import Store
+from tests.unit.stores import unfinished
 
 
 def test_blob_is_there_under_its_digest_with_its_size(store: Store) -> None:
@@ -42,7 +43,7 @@ def test_blob_is_not_visible_before_it_is_whole(store: Store) -> None:
     assert store.blobs.has(digest_of(b"half"), 4)
 
 
-def test_read_tells_of_a_damaged_and_of_a_missing_blob(store: Store) -> None:
+def test_damaged_and_missing_blobs_are_reported(store: Store) -> None:
     store.blobs.path(store.blobs.put(b"small")).write_bytes(b"smale")
     with pytest.raises(IntegrityError, match="does not match its digest") as damaged:
         store.blobs.read(digest_of(b"small"))
@@ -54,27 +55,15 @@ def test_read_tells_of_a_damaged_and_of_a_missing_blob(store: Store) -> None:
 @pytest.mark.parametrize(
     "name", ["", "sha256:", "sha256:../../etc/passwd", "sha512:" + "0" * 64, "sha256:" + "A" * 64]
 )
-def test_what_is_not_a_digest_names_no_file(store: Store, name: str) -> None:
+def test_malformed_digest_names_no_file(store: Store, name: str) -> None:
     with pytest.raises(StoreError, match="not a sha256 digest"):
         store.blobs.path(name)
 
 
-def test_key_is_known_while_its_blob_is_there(store: Store) -> None:
-    blob = add(store, b"layer")
-    assert store.layer_keys.known("key") is None
-    store.layer_keys.remember("key", blob)
-    assert open_store(store.path).layer_keys.known("key") == blob
-    store.blobs.path(blob.digest).write_bytes(b"laye")
-    assert store.layer_keys.known("key") is None
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"{", b"[]", b"null", b"5", b"{}", b'{"digest": 1}', b"\xff\xfe",
-     b'{"digest": 5, "diff_id": "", "size": 1, "unpacked": 1, "media_type": ""}',
-     b'{"digest": "sha256:zz", "diff_id": "", "size": 1, "unpacked": 1, "media_type": ""}'],
-)  # fmt: skip
-def test_broken_key_is_an_unknown_key(store: Store, content: bytes) -> None:
-    (store.path / ".roll/layers/key").write_bytes(content)
-    assert store.layer_keys.known("key") is None
-    assert gc(store).keys == 1
+def test_document_above_the_limit_is_not_read(full: Store) -> None:
+    path = full.blobs.path(f"sha256:{'1' * 64}")
+    with path.open("wb") as out:
+        out.truncate(1 << 40)
+    with pytest.raises((StoreError, IntegrityError), match="larger than the limit"):
+        full.blobs.read(f"sha256:{'1' * 64}")
+    path.unlink()

@@ -1,109 +1,20 @@
-"""Where a store may be, and how a place that will not do is told."""
+"""Files of a store: disks without room or permission, locks, and private files."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from images.errors import StoreError, UsageError
-from images.oci.descriptor import digest_of
+from images.errors import BuildError, StoreError
 from images.oci.store.maintenance import gc, verify
 from images.oci.store.store import Store, open_store
-from tests.unit.oci.store.conftest import add, files, finish, image_of, process, unfinished
-
-
-@pytest.mark.parametrize("name", ["with space", "ünïcødé 文件", "-dash", "new\nline", "quote'\""])
-def test_any_path_will_do(tmp_path: Path, name: str) -> None:
-    store = open_store(tmp_path / name / "deep")
-    store.save(image_of("one", add(store, b"1")))
-    assert open_store(tmp_path / name / "deep", create=False).load("one")
-    assert verify(store) == []
-
-
-def test_relative_path_keeps_its_meaning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    store = open_store(Path("here"))
-    monkeypatch.chdir("/")
-    store.blobs.put(b"x")
-    assert (tmp_path / "here/blobs/sha256" / digest_of(b"x")[7:]).exists()
-
-
-def foreign_directory(path: Path) -> None:
-    path.mkdir()
-    (path / "notes.txt").write_text("mine")
-
-
-def foreign_index(path: Path) -> None:
-    path.mkdir()
-    (path / "index.json").write_text('{"a web site": "of somebody"}')
-
-
-def foreign_file(path: Path) -> None:
-    path.write_text("mine")
-
-
-def foreign_blobs(path: Path) -> None:
-    (path / "blobs").mkdir(parents=True)
-    (path / "blobs" / "photo.raw").write_text("mine")
-
-
-@pytest.mark.parametrize("make", [foreign_directory, foreign_index, foreign_file, foreign_blobs])
-def test_what_belongs_to_somebody_else_is_refused_and_left_alone(
-    tmp_path: Path, make: Callable[[Path], None]
-) -> None:
-    place = tmp_path / "place"
-    make(place)
-    before = files(tmp_path)
-    with pytest.raises(StoreError, match="not an OCI image layout") as error:
-        open_store(place)
-    assert "--store" in (error.value.remedy or "")
-    assert files(tmp_path) == before
-
-
-def test_store_whose_making_was_cut_short_is_made_whole(tmp_path: Path) -> None:
-    whole = open_store(tmp_path / "whole").path
-    steps = ["oci-layout", "index.json", "blobs", ".roll/tmp", ".roll/locks", ".roll/layers"]
-    for count in range(1, len(steps) + 1):
-        part = tmp_path / f"part{count}"
-        shutil.copytree(whole, part)
-        for step in steps[:count]:
-            path = part / step
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        assert verify(open_store(part)) == []
-        assert files(part).keys() >= files(whole).keys() - {".roll/index-lock"}
-
-
-def test_store_that_is_not_there_is_not_made_by_looking(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no store there"):
-        open_store(tmp_path / "none", create=False)
-    assert not (tmp_path / "none").exists()
-
-
-def test_layout_of_another_tool_is_taken(tmp_path: Path) -> None:
-    (tmp_path / "blobs/sha256").mkdir(parents=True)
-    (tmp_path / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
-    (tmp_path / "index.json").write_text('{"schemaVersion":2,"manifests":[]}')
-    store = open_store(tmp_path)
-    store.save(image_of("one", add(store, b"1")))
-    assert verify(store) == []
-
-
-def test_place_below_a_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match="cannot be used") as error:
-        open_store(tmp_path / "file" / "store")
-    assert "--store" in (error.value.remedy or "")
-
-
-def test_name_that_is_too_long_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="cannot be used"):
-        open_store(tmp_path / ("n" * 300))
+from tests.unit.stores import add, finish, image_of, process, unfinished
 
 
 @pytest.fixture
@@ -139,23 +50,23 @@ def as_nobody(path: Path, how: str) -> str:
     return finish(process(TRY, path, how))
 
 
-def test_directory_that_may_not_be_written_is_refused_with_a_remedy(public: Path) -> None:
+def test_directory_without_write_permission_is_refused_with_a_fix(public: Path) -> None:
     store = open_store(public / "store")
     store.blobs.put(b"x")
     for path in (public / "store", public / "new", public / "a" / "b" / "c"):
-        said = as_nobody(path, "create")
-        assert said.startswith(f"StoreError {path}: the store cannot be used"), said
-        assert "Permission denied" in said
-        assert "--store DIR" in said
+        output = as_nobody(path, "create")
+        assert output.startswith(f"StoreError {path}: the store cannot be used"), output
+        assert "Permission denied" in output
+        assert "--store DIR" in output
 
 
-def test_directory_that_may_not_be_written_can_be_read(public: Path) -> None:
+def test_directory_without_write_permission_can_be_read(public: Path) -> None:
     store = open_store(public / "store")
     store.blobs.put(b"x")
     assert as_nobody(store.path, "read") == "b'x' [] {}\n"
 
 
-def test_full_disk_is_an_error_with_a_remedy_and_keeps_what_was_finished(tiny_disk: Path) -> None:
+def test_full_disk_is_reported_with_a_fix_and_finished_blobs_are_kept(tiny_disk: Path) -> None:
     store = open_store(tiny_disk / "store")
     kept = add(store, bytes(400_000))
     store.save(image_of("one", kept))
@@ -169,9 +80,7 @@ def test_full_disk_is_an_error_with_a_remedy_and_keeps_what_was_finished(tiny_di
     add(store, os.urandom(500_000))
 
 
-def test_full_disk_that_is_not_the_stores_is_not_blamed_on_it(
-    store: Store, tiny_disk: Path
-) -> None:
+def test_another_full_disk_is_not_reported_as_the_stores(store: Store, tiny_disk: Path) -> None:
     big = store.path.with_name("big")
     big.write_bytes(bytes(2 << 20))
     with pytest.raises(OSError, match="No space left") as error, store.building():
@@ -179,9 +88,7 @@ def test_full_disk_that_is_not_the_stores_is_not_blamed_on_it(
     assert not isinstance(error.value, StoreError)
 
 
-def test_full_disk_under_a_copy_from_elsewhere_is_the_stores(
-    tmp_path: Path, tiny_disk: Path
-) -> None:
+def test_disk_that_a_copy_into_the_store_fills_is_reported(tmp_path: Path, tiny_disk: Path) -> None:
     big = tmp_path / "big"
     big.write_bytes(bytes(2 << 20))
     store = open_store(tiny_disk / "store")
@@ -197,8 +104,38 @@ def test_store_on_a_disk_without_any_room_is_refused(tiny_disk: Path) -> None:
         open_store(tiny_disk / "store")
 
 
-def test_paths_of_a_store_name_no_user_and_no_process(store: Store) -> None:
-    """What is kept must not tell of the builder."""
-    store.save(image_of("one", add(store, b"1")))
-    told = b"".join(files(store.path).values())
-    assert str(store.path).encode() not in told
+@pytest.mark.parametrize("lock", ["in-use", "index-lock", "locks/key"])
+def test_lock_that_is_a_pipe_or_a_link_is_refused(full: Store, tmp_path: Path, lock: str) -> None:
+    path = full.path / ".roll" / lock
+    path.unlink(missing_ok=True)
+
+    def use() -> None:
+        with full.building(), full.layer_keys.making("key"):
+            full.save(image_of("third", add(full, b"3")))
+
+    for planted in ("pipe", "link"):
+        if planted == "pipe":
+            os.mkfifo(path)
+        else:
+            path.symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(BuildError):
+            use()
+        path.unlink()
+    assert not (tmp_path / "elsewhere").exists()
+    use()
+
+
+def test_private_files_are_kept_whole(store: Store) -> None:
+    assert store.files.read("notes/a.json") is None
+    assert store.files.names("notes") == []
+    store.files.write("notes/b.json", b"2")
+    store.files.write("notes/a.json", b"1")
+    store.files.write("notes/a.json", b"3")
+    assert store.files.names("notes") == ["notes/a.json", "notes/b.json"]
+    assert store.files.read("notes/a.json") == b"3"
+    assert unfinished(store) == []
+
+
+def test_private_file_that_is_a_pipe_is_not_read(store: Store) -> None:
+    os.mkfifo(store.files.private / "note")
+    assert store.files.read("note") is None

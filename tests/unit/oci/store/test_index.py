@@ -1,4 +1,4 @@
-"""An index, manifests and configs with other bytes: told, never a traceback."""
+"""Damaged indexes, manifests and configs: reported, never a traceback."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from images.errors import IntegrityError, StoreError
-from images.oci.descriptor import digest_of
+from images.oci.descriptor import (
+    digest_of,
+)
 from images.oci.store.maintenance import gc, verify
-from images.oci.store.store import Store
+from images.oci.store.store import Store, open_store
 from tests.damage import flip
 
 
@@ -86,3 +88,27 @@ def test_foreign_documents_under_a_true_digest_break_nothing(store: Store, manif
     assert store.blobs.read(digest_of(content)) == content
     with pytest.raises((IntegrityError, StoreError)):
         store.load("foreign")
+
+
+def test_damaged_index_is_reported_with_a_fix_that_works(full: Store) -> None:
+    first = full.load("first")
+    path = full.path / "index.json"
+    path.write_bytes(path.read_bytes()[:-40])
+    for use in (full.images, lambda: gc(full), lambda: full.save(first)):
+        with pytest.raises(StoreError, match=r"not an OCI image index: .*line \d+") as error:
+            use()
+    assert (error.value.remedy or "").startswith(f"mv {path} {path}.damaged")
+    path.rename(f"{path}.damaged")
+    with pytest.raises(StoreError):
+        gc(open_store(full.path, create=False))  # nothing is removed for want of an index
+    again = open_store(full.path)
+    again.save(first)
+    assert again.images() == {"first": first.manifest_digest}
+    assert verify(again) == []
+
+
+def test_index_without_end_is_refused(full: Store) -> None:
+    (full.path / "index.json").unlink()
+    (full.path / "index.json").symlink_to("/dev/zero")
+    with pytest.raises(StoreError, match="not a regular file"):
+        full.images()

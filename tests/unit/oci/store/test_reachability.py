@@ -1,15 +1,12 @@
-"""What other programs put into a store, which is an OCI layout: kept, followed, and reported."""
+"""Documents of other programs in a store, which is an OCI layout: kept, followed, and reported."""
 
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from images.errors import BuildError, IntegrityError, StoreError
 from images.oci.descriptor import (
     INDEX_TYPE,
     MANIFEST_TYPE,
@@ -19,16 +16,16 @@ from images.oci.descriptor import (
 )
 from images.oci.referrer import Referrer
 from images.oci.store.maintenance import gc, verify
-from images.oci.store.store import ForeignError, Store, open_store
+from images.oci.store.store import ForeignError, Store
 from tests.damage import flip
-from tests.unit.oci.store.conftest import add, image_of, unfinished
+from tests.unit.stores import add, image_of
 
 NAME = "org.opencontainers.image.ref.name"
 CONFIG = b'{"os":"linux"}'
 
 
 def put(store: Store, kind: str, value: Any) -> dict[str, Any]:
-    """A document in the store; gives its descriptor."""
+    """Put a document into the store; returns its descriptor."""
     content = value if isinstance(value, bytes) else canonical_json(value)
     store.blobs.put(content)
     return descriptor_of(kind, content)
@@ -53,7 +50,7 @@ def index(store: Store, *manifests: dict[str, Any]) -> dict[str, Any]:
 
 
 def name(store: Store, *items: dict[str, Any], ref: str = "theirs") -> None:
-    """Enter others' documents in the index, beside what is there; the last one has a name."""
+    """Add documents of other programs to the index; the last one has a name."""
     path = store.path / "index.json"
     document = json.loads(path.read_bytes())
     document["manifests"] += [*items[:-1], {**items[-1], "annotations": {NAME: ref}}]
@@ -75,7 +72,7 @@ def signature(store: Store) -> list[dict[str, Any]]:
 
 
 def to_come(store: Store) -> list[dict[str, Any]]:
-    """A media type that nobody knows yet, which names a document of another one."""
+    """A media type that does not exist yet, which names a document of another one."""
     inner = put(store, "application/new.inner", {"parts": [{"is": digest_of(b"a part")}]})
     store.blobs.put(b"a part")
     return [put(store, "application/new", {"chapters": {"first": {"at": inner["digest"]}}})]
@@ -132,9 +129,9 @@ def test_what_is_not_understood_is_reported(full: Store) -> None:
 
 
 @pytest.mark.parametrize("others", [two_platforms, noted, to_come])
-def test_others_images_are_named_and_not_taken_for_ours(full: Store, others: Any) -> None:
+def test_images_of_other_programs_are_listed_and_not_loaded(full: Store, others: Any) -> None:
     name(full, *others(full))
-    found, names = full.load_every()
+    found, names = full.load_all()
     assert [image.ref for image in found] == ["first", "second"]
     assert names == ["theirs"]
     with pytest.raises(ForeignError, match="theirs: not an image of this builder") as error:
@@ -148,8 +145,8 @@ def test_a_nested_manifest_that_is_damaged_keeps_all(full: Store) -> None:
     add(full, b"loose")
     before = blobs(full)
     flip(full.blobs.path(inner["digest"]))
-    swept = gc(full)
-    assert (swept.blobs, swept.unread) == (0, (inner["digest"],))
+    removed = gc(full)
+    assert (removed.blobs, removed.unread) == (0, (inner["digest"],))
     assert blobs(full) == before
 
 
@@ -162,90 +159,10 @@ def test_an_index_may_leave_platforms_out(full: Store) -> None:
     assert not full.blobs.has(loose.digest, loose.size)
 
 
-def test_documents_of_ours_about_an_image_in_an_index_stay(store: Store) -> None:
+def test_our_documents_about_an_image_in_an_index_stay(store: Store) -> None:
     inner = manifest(store, b"inner")
     name(store, index(store, inner))
     sbom = Referrer("application/vnd.cyclonedx+json", "x", b"{}", inner, {})
     store.attach([sbom])
     store.save(image_of("one", add(store, b"1")))
     assert store.attached(inner["digest"]) == [sbom]
-
-
-# -- the index itself ------------------------------------------------------------------------------
-
-
-def test_a_damaged_index_says_why_and_its_remedy_works(full: Store) -> None:
-    first = full.load("first")
-    path = full.path / "index.json"
-    path.write_bytes(path.read_bytes()[:-40])
-    for use in (full.images, lambda: gc(full), lambda: full.save(first)):
-        with pytest.raises(StoreError, match=r"not an OCI image index: .*line \d+") as error:
-            use()
-    assert (error.value.remedy or "").startswith(f"mv {path} {path}.damaged")
-    path.rename(f"{path}.damaged")
-    with pytest.raises(StoreError):
-        gc(open_store(full.path, create=False))  # nothing is removed for want of an index
-    again = open_store(full.path)
-    again.save(first)
-    assert again.images() == {"first": first.manifest_digest}
-    assert verify(again) == []
-
-
-def test_an_index_without_end_is_refused(full: Store) -> None:
-    (full.path / "index.json").unlink()
-    (full.path / "index.json").symlink_to("/dev/zero")
-    with pytest.raises(StoreError, match="not a regular file"):
-        full.images()
-
-
-# -- pipes, links and directories where files should be --------------------------------------------
-
-
-def test_pipes_in_a_store_stop_nobody(full: Store, tmp_path: Path) -> None:
-    blob = add(full, b"layer")
-    full.layer_keys.remember("key", blob)
-    places = ("blobs/sha256/" + "0" * 64, ".roll/layers/pipe", ".roll/tmp/pipe")
-    for place in places:
-        os.mkfifo(full.path / place)
-    (tmp_path / "outside").mkdir()
-    (full.path / ".roll/tmp/link").symlink_to(tmp_path / "outside")
-    (full.path / "blobs/sha256/directory").mkdir()
-    assert sum("not a regular file" in fault for fault in verify(full)) == 2
-    with full.building():
-        pass
-    assert unfinished(full) == []
-    assert full.layer_keys.known("pipe") is None
-    gc(full, damaged=True)
-    assert full.layer_keys.known("key") is None or full.blobs.has(blob.digest, blob.size)
-    assert (tmp_path / "outside").is_dir()
-    assert full.load("first")
-
-
-@pytest.mark.parametrize("lock", ["in-use", "index-lock", "locks/key"])
-def test_a_lock_that_is_a_pipe_or_a_link_is_refused(full: Store, tmp_path: Path, lock: str) -> None:
-    path = full.path / ".roll" / lock
-    path.unlink(missing_ok=True)
-
-    def use() -> None:
-        with full.building(), full.layer_keys.making("key"):
-            full.save(image_of("third", add(full, b"3")))
-
-    for planted in ("pipe", "link"):
-        if planted == "pipe":
-            os.mkfifo(path)
-        else:
-            path.symlink_to(tmp_path / "elsewhere")
-        with pytest.raises(BuildError):
-            use()
-        path.unlink()
-    assert not (tmp_path / "elsewhere").exists()
-    use()
-
-
-def test_a_document_that_is_larger_than_any_is_not_read(full: Store) -> None:
-    path = full.blobs.path(f"sha256:{'1' * 64}")
-    with path.open("wb") as out:
-        out.truncate(1 << 40)
-    with pytest.raises((StoreError, IntegrityError), match="larger than the limit"):
-        full.blobs.read(f"sha256:{'1' * 64}")
-    path.unlink()

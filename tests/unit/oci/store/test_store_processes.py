@@ -11,7 +11,7 @@ from pathlib import Path
 from images.oci.descriptor import digest_of
 from images.oci.store.maintenance import verify
 from images.oci.store.store import Store, open_store
-from tests.unit.oci.store.conftest import HOLD_A_FILE, finish, process, unfinished, wait_for_line
+from tests.unit.stores import HOLD_A_FILE, finish, process, unfinished, wait_for_line
 
 WRITE_WITHOUT_END = """
 store = open_store(Path(sys.argv[1]))
@@ -46,7 +46,7 @@ def test_killed_at_any_moment_the_store_stays_valid(store: Store) -> None:
     assert left_behind, "no process was killed while it wrote: the test proves nothing"
 
 
-def test_file_of_a_living_writer_is_left_alone(store: Store) -> None:
+def test_file_of_a_running_writer_is_left_alone(store: Store) -> None:
     child = process(HOLD_A_FILE, store.path)
     wait_for_line(child)
     dead = store.path / ".roll/tmp/dead"
@@ -70,7 +70,7 @@ with store.building(), store.workdir() as place:
 """
 
 
-def test_work_of_a_living_build_is_left_alone_and_goes_with_it(store: Store) -> None:
+def test_work_of_a_running_build_is_left_alone_and_goes_with_it(store: Store) -> None:
     child = process(WORK, store.path)
     wait_for_line(child)
     with store.building():
@@ -101,7 +101,7 @@ with store.building():
 """
 
 
-def test_build_that_begins_takes_nothing_from_one_at_work(store: Store) -> None:
+def test_build_that_begins_removes_nothing_of_a_running_one(store: Store) -> None:
     child = process(WRITE_SMALL, store.path)
     while child.poll() is None:
         with store.building():

@@ -1,4 +1,4 @@
-"""Layers of own bases as files: whiteouts, links, and what only other tools write."""
+"""Layers of custom bases as files: whiteouts, links, and what only other tools write."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from tests.unit.layers import LOWER, Member, cut_off, directory, hard, link, pie
 
 
 def applied(root: Path, *layers: Sequence[Member]) -> dict[str, object]:
-    """What the layers leave: of a file its content, of a link its target, of a directory None."""
+    """Return what the layers leave: content of files, target of links, None for directories."""
     root.mkdir(exist_ok=True)
     changes = Changes(root)
     for members in layers:
         changes.apply(pieces(tar(members)))
-    return told(root)
+    return contents(root)
 
 
-def told(root: Path) -> dict[str, object]:
+def contents(root: Path) -> dict[str, object]:
     found: dict[str, object] = {}
     for path in root.rglob("*"):
         name = path.relative_to(root).as_posix()
@@ -55,7 +55,7 @@ def test_whiteout_of_what_is_not_there_is_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_opaque_directory_keeps_what_its_own_layer_brings(tmp_path: Path, first: bool) -> None:
+def test_opaque_directory_keeps_files_of_its_own_layer(tmp_path: Path, first: bool) -> None:
     """Wherever in the tar the marker is."""
     own = [directory("d/sub"), Member("d/sub/new", b"n"), Member("d/file", b"high")]
     marker = [Member("d/.wh..wh..opq")]
@@ -64,7 +64,7 @@ def test_opaque_directory_keeps_what_its_own_layer_brings(tmp_path: Path, first:
     assert found == {**new, "l": "d", "abs": "/d/sub"}
 
 
-def test_whiteout_never_removes_what_its_own_layer_brings(tmp_path: Path) -> None:
+def test_whiteout_never_removes_files_of_its_own_layer(tmp_path: Path) -> None:
     found = applied(tmp_path / "r", LOWER, [Member("d/file", b"high"), Member("d/.wh.file")])
     assert found["d/file"] == b"high"
 
@@ -153,7 +153,7 @@ def test_nothing_leads_out_of_the_root(tmp_path: Path, members: list[Member]) ->
     except IntegrityError as error:
         assert members[-1].name in error.message  # noqa: PT017  # some are refused, some are tame
     assert {path.name for path in tmp_path.iterdir()} == {"outside", "r"}
-    assert told(outside) == {"kept": b"kept"}
+    assert contents(outside) == {"kept": b"kept"}
 
 
 @pytest.mark.parametrize("setuid", [False, True])
@@ -185,11 +185,11 @@ def test_our_layers_stand_on_what_is_left(tmp_path: Path) -> None:
     changes.apply(pieces(tar([*LOWER, directory("closed", 0o500), Member("closed/f", b"c")])))
     changes.apply(pieces(tar([Member(".wh.l"), directory("d/sub", 0o711)])))
     tree.restore(1, changes.whole())
-    ours = [of_bytes("l", b"a file now"), Entry("d", "dir", 0o750), of_bytes("d/file", b"high")]
-    tree.apply(2, pieces(tar_of(ours)))
+    own = [of_bytes("l", b"a file now"), Entry("d", "dir", 0o750), of_bytes("d/file", b"high")]
+    tree.apply(2, pieces(tar_of(own)))
     tree.finish()
-    assert told(tmp_path)["l"] == b"a file now"
-    assert told(tmp_path)["d/file"] == b"high"
+    assert contents(tmp_path)["l"] == b"a file now"
+    assert contents(tmp_path)["d/file"] == b"high"
     modes = {name: (tmp_path / name).stat().st_mode & 0o777 for name in ("d", "d/sub", "closed")}
     assert modes == {"d": 0o750, "d/sub": 0o711, "closed": 0o500}
 
@@ -198,7 +198,7 @@ def test_our_layers_write_through_no_link_of_the_base(tmp_path: Path) -> None:
     changes, tree = Changes(tmp_path), Tree(tmp_path)
     changes.apply(pieces(tar(LOWER)))
     tree.restore(0, changes.whole())
-    with pytest.raises(IntegrityError, match="a directory in one layer or place"):
+    with pytest.raises(IntegrityError, match="a directory in one layer"):
         tree.apply(1, pieces(tar_of([of_bytes("l/file", b"x")])))
 
 
@@ -211,8 +211,8 @@ NAMES = st.sampled_from(["a", "b", "d", "d/a", "d/b", "d/e", "d/e/a", "l/a", "l/
 def layers(draw: st.DrawFn) -> list[list[Member]]:
     """A lowest layer with a directory and a link to it, and changes of any kind above.
 
-    As in real layers: what one brings something into, it brings before, as a directory, or not at
-    all.
+    As in real layers: a parent of a path in a layer precedes it there as a directory, or is not in
+    it.
     """
     found = [[directory("d"), link("l", "d"), Member("d/a", b"0")]]
     for number in range(draw(st.integers(1, 3))):

@@ -1,4 +1,4 @@
-"""Bundles of images on own bases, unpacked where they arrive."""
+"""Bundles of images on custom bases, unpacked at their destination."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from tests.unit.layers import BASE, LOWER, Member, of_tar, tar, unpacked_image
 
 @pytest.fixture
 def image(tmp_path: Path) -> tuple[Store, Image]:
-    """Three layers of a base, the second of which removes what is below, and two of ours."""
+    """Three layers of a base, the second of which removes what is below, and two of our own."""
     layout = store.open_store(tmp_path / "store")
-    ours = [
+    own = [
         bundles.add(layout, [Entry("d", "dir", 0o750), of_bytes("d/file", b"ours")], "gzip"),
         bundles.add(layout, [of_bytes("opt/large", bundles.noise(300_000, 2))], "gzip"),
     ]
     below = [of_tar(layout, tar(members)) for members in BASE]
-    return layout, on_base(layout, below, ours)
+    return layout, on_base(layout, below, own)
 
 
-def on_base(layout: Store, below: list[Blob], ours: list[Blob]) -> Image:
-    made = bundles.save(layout, "small", *below, *ours)
+def on_base(layout: Store, below: list[Blob], own: list[Blob]) -> Image:
+    made = bundles.save(layout, "small", *below, *own)
     layers = [Layer("", blob) for blob in below] + list(made.layers[len(below) :])
     history = tuple({"created_by": "RUN something"} for _ in below)
     whole = replace(made, layers=tuple(layers), inherited=history)
@@ -50,7 +50,9 @@ def expected(image: tuple[Store, Image]) -> dict[str, tuple[object, ...]]:
     return tree(unpacked_image(layout, whole))
 
 
-def test_whole_image_is_what_the_layers_say(expected: dict[str, tuple[object, ...]]) -> None:
+def test_image_has_the_files_of_its_layers(
+    expected: dict[str, tuple[object, ...]],
+) -> None:
     assert set(expected) == {
         "abs", "closed", "closed/f", "d", "d/file", "d/large", "d/other", "d/sub", "d/sub/new",
         "now", "opt", "opt/large",
@@ -110,7 +112,7 @@ def test_layout_is_the_store_again_and_rootfs_beside_it(
     assert verify(found) == []
 
 
-def test_damaged_layer_of_the_base_keeps_the_others_waiting(
+def test_damaged_layer_of_the_base_delays_the_others(
     image: tuple[Store, Image], tmp_path: Path, expected: object
 ) -> None:
     out, root = tmp_path / "out", tmp_path / "there"

@@ -29,7 +29,7 @@ def host_files(*programs: str) -> list[Entry]:
 
 
 DRIVER = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x03\x00\x3e\x00 the driver"
-"""The head of a library for x86-64 (ELF), and what tells it from others."""
+"""The head of a library for x86-64 (ELF), and what distinguishes it from others."""
 
 ODD = "a@COMMAND@ @ENV@ $HOME `id` 'b'"
 
@@ -82,7 +82,7 @@ def enter(
 
 
 def said(root: Path, *command: str, path: str = "", before: Sequence[str] = (), **env: str) -> str:
-    """What a command that must succeed prints."""
+    """Return the output of a command that must succeed."""
     done = enter(root, *command, path=path, before=before, **env)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -134,7 +134,7 @@ def test_they_can_be_written_where_the_files_are_on_a_read_only_disk(root: Path)
 
 
 def test_small_shared_memory_becomes_one_of_its_own(root: Path) -> None:
-    """A container engine gives 64 MB; NCCL and torch want more."""
+    """A container engine's default is 64 MB; NCCL and torch need more."""
     for size, same in (("64m", False), ("2g", True)):
         small = ["unshare", "--mount", "--propagation", "private", "sh", "-c"]
         small += [
@@ -188,7 +188,7 @@ def test_processes_of_its_own_end_with_it(root: Path, options: list[str]) -> Non
         assert process.stdout
         assert process.stdout.readline() == b"ready\n"
         process.kill()
-        assert process.stdout.read() == b""  # nobody has it open any more
+        assert process.stdout.read() == b""  # no process has it open any more
 
 
 @pytest.mark.parametrize(
@@ -315,7 +315,7 @@ def no_cache(place: Path) -> Path:
 
 @pytest.fixture
 def as_user(root: Path) -> list[str]:
-    """What runs a command as an ordinary user who can reach the image."""
+    """Return the words that run a command as an ordinary user who can reach the image."""
     as_user = ["setpriv", "--reuid", "12345", "--regid", "12345", "--clear-groups"]
     if subprocess.run([*as_user, "unshare", "-Ur", "true"], check=False).returncode:
         pytest.skip("ordinary users cannot make namespaces here")

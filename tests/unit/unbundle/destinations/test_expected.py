@@ -1,4 +1,4 @@
-"""What an unpacker believes: its bundle, what lies at its destination, and what it finds there."""
+"""What an unpacker trusts: its bundle, its destination, and the files there."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_layers_of_several_gzip_members_are_unpacked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("planted", ["pipe", "/dev/zero"])
-def test_a_held_layer_that_is_no_file_is_not_read(
+def test_a_held_layer_that_is_not_a_file_is_not_read(
     small: tuple[Store, Image], tmp_path: Path, planted: str
 ) -> None:
     layout, image = small
@@ -123,7 +123,7 @@ def test_titles_that_a_terminal_obeys_are_escaped(tmp_path: Path) -> None:
 # -- set-uid programs ------------------------------------------------------------------------------
 
 
-def test_set_uid_bits_are_kept_only_where_nobody_else_gets_in(out: Path, tmp_path: Path) -> None:
+def test_set_uid_bits_are_kept_only_in_a_private_directory(out: Path, tmp_path: Path) -> None:
     assert run(out, "--rootfs", tmp_path / "open").code == 0
     assert run(out, "--rootfs", tmp_path / "closed", "--keep-setuid").code == 0
     modes = {
@@ -138,7 +138,7 @@ def test_set_uid_bits_are_kept_only_where_nobody_else_gets_in(out: Path, tmp_pat
         assert run(out, "check", "--rootfs", tmp_path / name).code == 0
 
 
-# -- what lies at the destination ------------------------------------------------------------------
+# -- the destination -------------------------------------------------------------------------------
 
 
 def plant(root: Path, out: Path, *, complete: bool) -> None:
@@ -147,7 +147,7 @@ def plant(root: Path, out: Path, *, complete: bool) -> None:
     Path(f"{root}.json").write_text(json.dumps(value))
 
 
-def test_a_record_that_says_complete_is_not_enough(out: Path, tmp_path: Path) -> None:
+def test_a_record_with_complete_is_not_enough(out: Path, tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
     (root / "evil").write_text("not of the image")
@@ -240,7 +240,7 @@ def test_check_finds_all_that_is_not_as_the_layers_say(out: Path, tmp_path: Path
     assert record(root)["complete"] is True
 
 
-def test_check_says_when_the_layers_are_gone(out: Path, tmp_path: Path) -> None:
+def test_check_reports_missing_layers(out: Path, tmp_path: Path) -> None:
     assert run(out, "--rootfs", tmp_path / "root", "--remove-parts").code == 0
     done = run(out, "check", "--rootfs", tmp_path / "root")
     assert done.code == 3

@@ -71,7 +71,7 @@ def test_links_of_lower_layers_are_not_followed(tmp_path: Path) -> None:
         assert not list(outside.iterdir())
 
 
-def test_a_planted_link_is_not_followed_when_it_goes_on(out: Path, tmp_path: Path) -> None:
+def test_a_planted_link_is_not_followed_when_it_resumes(out: Path, tmp_path: Path) -> None:
     """Whoever writes to an unfinished destination cannot make it write elsewhere."""
     removed = {path: path.read_bytes() for path in parts(out)}
     for path in removed:
@@ -91,13 +91,13 @@ def test_a_planted_link_is_not_followed_when_it_goes_on(out: Path, tmp_path: Pat
 def test_bytes_that_are_not_the_manifests_are_refused(
     small: tuple[Store, Image], out: Path, tmp_path: Path
 ) -> None:
-    """Parts as the document says, and a document that fits itself: only the digests tell."""
+    """Parts match the document, and the document is consistent: only the digests differ."""
     made = document.decode((out / "bundle.json").read_bytes())
     flip(parts(out)[-1])
     wrong = hashlib.sha256(parts(out)[-1].read_bytes()).hexdigest()
     last = replace(made.parts[-1], sha256=wrong)
-    lying = replace(made, parts=(*made.parts[:-1], last))
-    (out / "bundle.json").write_bytes(document.encode(lying))
+    forged = replace(made, parts=(*made.parts[:-1], last))
+    (out / "bundle.json").write_bytes(document.encode(forged))
     assert run(out, "check").code == 0
     for option in ("--layout", "--rootfs"):
         done = run(out, option, tmp_path / option)
@@ -113,7 +113,7 @@ def test_a_tar_that_is_not_the_configs_is_refused(
     layout, image = small
     right = image.layers[0].blob
     wrong = replace(right, diff_id=f"sha256:{'0' * 64}")
-    make(layout, bundles.save(layout, "lying", wrong), tmp_path / "out")
+    make(layout, bundles.save(layout, "wrong", wrong), tmp_path / "out")
     done = run(tmp_path / "out", "--rootfs", tmp_path / "root")
     assert done.code == 6
     assert f"{right.diff_id} instead of {wrong.diff_id}" in done.said

@@ -63,16 +63,16 @@ def test_a_truncated_part_may_still_be_arriving(
     assert tree(tmp_path / "root") == expected
 
 
-def test_a_part_with_the_bytes_of_another_is_told(out: Path, tmp_path: Path) -> None:
+def test_a_part_with_the_bytes_of_another_is_reported(out: Path, tmp_path: Path) -> None:
     first, second = parts(out)[2:4]
     shutil.copy(first, second)
     done = run(out, "--rootfs", tmp_path / "root")
     assert done.code == 6
-    assert f"{second.name}: holds the bytes of {first.name}" in done.said
+    assert f"{second.name}: has the bytes of {first.name}" in done.said
     assert f"send {second.name} again" in done.said
 
 
-def test_parts_under_other_names_are_told(out: Path, tmp_path: Path, expected: object) -> None:
+def test_parts_under_other_names_are_reported(out: Path, tmp_path: Path, expected: object) -> None:
     first, second = parts(out)[2:4]
     shutil.copy(first, out / "part-0002 (1)")
     second.rename(out / "part-0003.download")
@@ -82,7 +82,7 @@ def test_parts_under_other_names_are_told(out: Path, tmp_path: Path, expected: o
         (lambda done: (done.code, done.said))(run(out, "--rootfs", tmp_path / "root")),
     ):
         assert code == 3
-        assert "part-0002 (1): the bytes of part-0002 under another name" in text
+        assert "part-0002 (1): has the bytes of part-0002" in text
         assert "remove part-0002 (1)" in text
         assert "rename it: mv 'part-0003.download' part-0003" in text
         assert "part-9999: not of this bundle" in text
@@ -102,14 +102,14 @@ def test_a_bundle_of_another_image_does_not_continue_this_one(
     assert run(out, "--rootfs", tmp_path / "root").code == 3
     done = run(tmp_path / "other", "--rootfs", tmp_path / "root")
     assert done.code == 2
-    assert "awaits another image: small" in done.said
+    assert "has another image, or a part of one: small" in done.said
     # And the other's document beside this one's parts fits none of them.
     shutil.copy(tmp_path / "other" / "bundle.json", out)
     assert run(out, "--rootfs", tmp_path / "fresh").code in (3, 6)
     assert not list((tmp_path / "fresh").iterdir())
 
 
-def test_a_damaged_document_is_told(out: Path, tmp_path: Path) -> None:
+def test_a_damaged_document_is_reported(out: Path, tmp_path: Path) -> None:
     path = out / "bundle.json"
     content = path.read_text()
     for wrong in ("", content[:-100], content.replace('"part_size": 1', '"part_size": 2'), "[]"):

@@ -1,4 +1,4 @@
-"""What the destination has does not travel, and is taken from there."""
+"""Files that the destination has do not travel, and are taken from there."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_files_that_the_destination_has_do_not_travel(
         image.layers[1].blob.diff_id,
         image.layers[2].blob.digest,
     ]
-    assert "2 layers were put together" in done.out
+    assert "2 layers were rebuilt" in done.out
     assert image.config_digest in done.out
 
 
@@ -68,7 +68,7 @@ def rebuilt_manifest(found: Store) -> bytes:
     return found.blobs.read(found.images()["small"])
 
 
-def test_a_layer_that_was_put_together_once_is_held_as_a_tar(
+def test_a_layer_that_was_rebuilt_once_is_found_as_a_tar(
     small: tuple[Store, Image], elsewhere: Path, tmp_path: Path, expected: object
 ) -> None:
     layout, image = small
@@ -84,7 +84,7 @@ def test_a_layer_that_was_put_together_once_is_held_as_a_tar(
     assert tree(tmp_path / "root") == expected
 
 
-def test_a_file_that_changed_since_the_inventory_is_told_and_can_be_elsewhere(
+def test_a_file_that_changed_since_the_inventory_is_reported_and_can_be_elsewhere(
     small: tuple[Store, Image], elsewhere: Path, tmp_path: Path, expected: object
 ) -> None:
     make(*small, tmp_path / "out", have=[elsewhere])

@@ -25,7 +25,7 @@ def test_each_way_to_read_zstd(out: Path, tmp_path: Path, expected: object, way:
 
 @pytest.fixture
 def carrying(tmp_path: Path) -> Path:
-    """A bundle whose image brings a libzstd, as our base does."""
+    """A bundle whose image has a libzstd, as the Debian base does."""
     layout = store.open_store(tmp_path / "carrying-store")
     library = host_library().read_bytes()
     base = bundles.add(layout, [of_bytes("usr/lib/x86_64-linux-gnu/libzstd.so.1.5.4", library)])
@@ -33,7 +33,7 @@ def carrying(tmp_path: Path) -> Path:
     return tmp_path / "carrying"
 
 
-def test_the_bundle_brings_its_own_libzstd(carrying: Path, tmp_path: Path) -> None:
+def test_the_bundle_has_its_own_libzstd(carrying: Path, tmp_path: Path) -> None:
     assert (carrying / "libzstd.so.1").read_bytes() == host_library().read_bytes()
     assert "glibc 2." in document.decode((carrying / "bundle.json").read_bytes()).libzstd_needs
     done = run(carrying, "--rootfs", tmp_path / "root", "--zstd", "carried")
@@ -45,7 +45,7 @@ def test_a_damaged_libzstd_is_never_loaded(carrying: Path, tmp_path: Path) -> No
     assert run(carrying, "check").code == 6
     done = run(carrying, "--rootfs", tmp_path / "root", "--zstd", "carried")
     assert done.code == 8
-    assert "carried: not there" in done.said
+    assert "carried: not found" in done.said
     assert "install libzstd" in done.said
     (carrying / "libzstd.so.1").unlink()
     assert run(carrying, "check").code == 3

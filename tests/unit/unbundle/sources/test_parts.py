@@ -39,7 +39,7 @@ def test_parts_in_any_order_one_at_a_time(
     assert parts(there) == []
 
 
-def test_what_is_missing_is_told_in_ranges(out: Path, tmp_path: Path) -> None:
+def test_missing_parts_are_reported_as_ranges(out: Path, tmp_path: Path) -> None:
     names = [path.name for path in parts(out)]
     for name in (names[1], names[3], names[4], names[5], names[-1]):
         (out / name).unlink()

@@ -99,10 +99,10 @@ def test_blocks_of_odd_sizes(decompress: Decompress) -> None:
 def test_damage_is_found(decompress: Decompress) -> None:
     frame = zstandard.ZstdCompressor(level=3, write_checksum=True).compress(NOISE)
     for cut in (1, 10, len(frame) // 2, len(frame) - 1):
-        with pytest.raises(IntegrityError, match="not whole zstd"):
+        with pytest.raises(IntegrityError, match="damaged zstd"):
             read(decompress, frame[:cut])
     for content in (flipped(frame), b"no zstd", frame + b"rubbish"):
-        with pytest.raises(IntegrityError, match="not whole zstd"):
+        with pytest.raises(IntegrityError, match="damaged zstd"):
             read(decompress, content)
 
 
@@ -128,7 +128,7 @@ def test_without_any_way_the_ways_out_are_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "compression", None)
-    monkeypatch.setattr(zstd, "_of_host", lambda: zstd._of_library("libzstd-of-nobody.so.1"))
+    monkeypatch.setattr(zstd, "of_host", lambda: zstd.of_library("libzstd-of-nobody.so.1"))
     monkeypatch.setenv("PATH", str(tmp_path))
     (tmp_path / "libzstd.so.1").write_bytes(b"for another machine")
     with pytest.raises(ToolError) as caught:
@@ -143,7 +143,7 @@ def test_without_any_way_the_ways_out_are_named(
 def test_the_first_way_that_works_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "compression", None)
     library = host_library()
-    monkeypatch.setattr(zstd, "_of_host", lambda: zstd._of_library("libzstd-of-nobody.so.1"))
-    monkeypatch.setattr(zstd, "_of_program", lambda: pytest.fail("the library comes first"))
+    monkeypatch.setattr(zstd, "of_host", lambda: zstd.of_library("libzstd-of-nobody.so.1"))
+    monkeypatch.setattr(zstd, "of_program", lambda: pytest.fail("the library comes first"))
     frame = zstandard.ZstdCompressor().compress(b"here")
     assert read(zstd.find(library, "nothing"), frame) == b"here"

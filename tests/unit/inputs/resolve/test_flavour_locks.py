@@ -10,7 +10,8 @@ import pytest
 from images.build import grouping
 from images.errors import LockError
 from images.inputs.lock import target_lock
-from images.inputs.matrix.matrix import Matrix, Pin, Target, load
+from images.inputs.matrix.load import load
+from images.inputs.matrix.records import Matrix, Pin, Target
 from images.inputs.resolve import target_locks
 from images.oci.image import MAX_LAYERS
 from images.repository import ROOT
@@ -74,7 +75,7 @@ def test_requirement_that_changes_an_engines_version_is_refused_with_both_ways_o
     assert "{locked}" in (error.value.remedy or "")
 
 
-def test_requirement_that_nobody_publishes_is_no_conflict_with_the_engine(
+def test_unpublished_requirement_is_no_conflict_with_the_engine(
     engine: Matrix, tmp_path: Path
 ) -> None:
     roll = flavour(engine, "six>=99")

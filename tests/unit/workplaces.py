@@ -10,19 +10,20 @@ from pathlib import Path
 
 from images import image_paths
 from images.analysis import summary
-from images.analysis.summary import Part
+from images.analysis.summary import ImageSummary, LayerSummary
 from images.build import assemble
 from images.inputs.lock import base_lock, distribution, sealed_text, target_lock
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.distribution import Distribution
-from images.inputs.matrix import matrix
-from images.inputs.matrix.matrix import Matrix
+from images.inputs.matrix.load import load
+from images.inputs.matrix.records import Matrix
 from images.oci.descriptor import Compression
 from images.oci.image import Image, Layer
 from images.oci.layer import writer
 from images.oci.layer.entry import Entry, of_bytes
 from images.oci.store import store
 from images.oci.store.store import Store
+from images.util import atomic_file, sha256
 
 _HEAD = """\
 platform: nvidia-cuda
@@ -52,6 +53,11 @@ def wheel(name: str, size: int, version: str = "1.0") -> Distribution:
     return Distribution(name, version, Artifact(f"{name}-{version}.whl", sha256, size))
 
 
+A, B = "torch280-sglang052", "torch280-sglang055"
+TORCH, KERNEL = wheel("torch", 900_000_000, "2.8.0"), wheel("sgl-kernel", 300_000_000)
+SMALL = wheel("attrs", 60_000)
+
+
 @dataclass(frozen=True)
 class Workplace:
     """A matrix of torch280 targets with their locks, and a store."""
@@ -60,7 +66,7 @@ class Workplace:
 
     @property
     def matrix(self) -> Matrix:
-        return matrix.load(self.place / "matrix.yaml")
+        return load(self.place / "matrix.yaml")
 
     @property
     def store(self) -> Store:
@@ -80,30 +86,46 @@ class Workplace:
             target = self.matrix.target(f"torch280-sglang{short}")
             lines = [distribution.line_of(item) for item in sorted(items)]
             text = sealed_text.seal(target_lock.inputs_of(target), lines)
-            sealed_text.write(self.matrix.lock_path(target.id), text)
+            atomic_file.write_text(self.matrix.lock_path(target.id), text)
         return self.matrix
+
+    def find(self, name: str) -> ImageSummary:
+        return summary.find(name, self.matrix, self.store, "zstd")
 
     def build(self, short: str, compression: Compression = "zstd") -> Image:
         """Make the layers that the store lacks, and save the image, whatever its budget is."""
         target = self.matrix.target(f"torch280-sglang{short}")
         layers = []
-        for part in summary.of_target(self.matrix, target, self.store, compression).parts:
-            blob = part.blob
+        for layer in summary.of_target(self.matrix, target, self.store, compression).layers:
+            blob = layer.blob
             if blob is None:
                 with self.store.blobs.new_file() as (out, commit):
-                    blob = writer.write(_entries(part), out, compression)
+                    blob = writer.write(_entries(layer), out, compression)
                     commit(blob.digest)
-                self.store.layer_keys.remember(part.key, blob)
-            layers.append(Layer(part.title, blob))
-        digest = sealed_text.digest_of_file(self.matrix.lock_path(target.id))
+                self.store.layer_keys.remember(layer.key, blob)
+            layers.append(Layer(layer.title, blob))
+        digest = sha256.of_file(self.matrix.lock_path(target.id))
         image = assemble.assemble(target, digest, layers)
         self.store.save(image)
         return image
 
 
-def _entries(part: Part) -> list[Entry]:
+def two_targets(place: Path) -> Workplace:
+    """Targets A and B, of which the second has a newer kernel and another small distribution."""
+    work = Workplace(place)
+    kernel = wheel("sgl-kernel", 360_000_000, "2.0")
+    work.write(
+        {
+            "052": [TORCH, KERNEL, wheel("pyarrow", 46_000_000), SMALL, wheel("idna", 70_000)],
+            "055": [TORCH, kernel, wheel("pyarrow", 46_000_000), SMALL, wheel("lark", 5_000)],
+        }
+    )
+    return work
+
+
+def _entries(layer: LayerSummary) -> list[Entry]:
     """What the packages of a layer leave in an image, and noise by the size of their files."""
-    packages = part.packages or ()
+    packages = layer.packages or ()
     if packages and packages[0].kind == "debian":
         stanzas = [
             f"Package: {item.name}\nStatus: install ok installed\nVersion: {item.version}\n"
@@ -115,10 +137,10 @@ def _entries(part: Part) -> list[Entry]:
         name = f"{item.name.replace('-', '_').capitalize()}-{item.version}"
         metadata = f"{image_paths.SITE_PACKAGES}/{name}.dist-info/METADATA"
         found.append(of_bytes(metadata, f"Version: {item.version}\n".encode()))
-    noise = random.Random(part.key).randbytes(part.weight // _SCALE if part.files else 100)
-    return [*found, of_bytes(f"opt/noise/{part.title.replace('/', '_')}", noise)]
+    noise = random.Random(layer.key).randbytes(layer.weight // _SCALE if layer.files else 100)
+    return [*found, of_bytes(f"opt/noise/{layer.title.replace('/', '_')}", noise)]
 
 
 def debs() -> int:
-    """How many packages the locked base has."""
+    """Return the number of packages of the locked base."""
     return len(base_lock.read())

@@ -1,4 +1,4 @@
-"""Compilers, locks and the runtime's table: what a matrix is held against."""
+"""A matrix is checked against compilers, locks and the runtime's table."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from images.inputs.matrix.matrix import Matrix
+from images.inputs.matrix.records import Matrix
 from tests.unit.inputs.matrix.conftest import CUDA_13, SMALL, Reader, line_of
 
 

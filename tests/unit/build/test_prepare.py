@@ -1,0 +1,73 @@
+"""A target on a custom base: its recipes, and the files that it needs."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+
+import pytest
+
+from images.build import prepare
+from images.inputs.build_options import FetchOptions
+from images.inputs.fetch import download_cache
+from images.oci.store.store import Store
+from images.util.progress import Progress
+from tests.unit.custom_bases import (
+    NVIDIA,
+    inputs,
+    prepared,
+    ready,
+)
+from tests.unit.layouts import FIT, Layout
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    return Layout(tmp_path / "base")
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> FetchOptions:
+    return FetchOptions(cache=tmp_path / "cache", matrix=tmp_path / "matrix.yaml", jobs=2)
+
+
+def test_base_with_a_compiler_keeps_its_own(
+    layout: Layout, options: FetchOptions, store: Store
+) -> None:
+    survey, titles = ready(layout.image([layout.layer({**FIT, **NVIDIA})]), options, store)
+    assert (survey.facts.compiler, survey.facts.nvcc) == ("12.8", True)
+    assert not [title for title in titles if title.startswith("CUDA compiler")]
+    assert "CUDA links" in titles
+
+
+def test_layers_are_keyed_as_on_the_debian_base(
+    layout: Layout, options: FetchOptions, store: Store
+) -> None:
+    """All but the lowest, the links and the environment are the same blobs for every base."""
+    own = inputs("")
+    found = prepared(layout.image([layout.layer(FIT)]), options, store)
+    ours = {recipe.title: recipe.key for recipe in own.recipes()}
+    theirs = {recipe.title: recipe.key for recipe in found.recipes}
+    differing = {
+        title for title in ours.keys() | theirs.keys() if ours.get(title) != theirs.get(title)
+    }
+    assert differing == {"Debian bookworm", "virtual environment of /usr/bin/python3.11"}
+
+
+def test_fetch_replaces_a_damaged_layer(
+    layout: Layout, options: FetchOptions, store: Store
+) -> None:
+    descriptor, diff_id = layout.layer(FIT)
+    one = inputs(f"oci:base@{layout.image([(descriptor, diff_id)])}")
+    ready(one.target.base.partition("@")[2], options, store)
+    path = options.cache / descriptor["digest"].removeprefix("sha256:") / "layer"
+    path.unlink()
+    path.write_bytes(bytes(descriptor["size"]))
+    progress = Progress(io.StringIO())
+    wanted = prepare.ready(one, options, progress, verify=True).needed
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == path.parent.name
+    assert download_cache.missing(wanted.base, options.cache) == []
+    names = {deb.package for deb in wanted.debs.values()}
+    assert "python3.11-minimal" in names
+    assert "gcc-12" not in names
