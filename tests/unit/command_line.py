@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 from images.repository import ROOT
 
@@ -29,3 +30,13 @@ def failed(code: int, *arguments: object) -> str:
     assert done.returncode == code, done.stderr
     assert done.stdout == ""
     return done.stderr
+
+
+def change(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def lock_of(matrix: Path) -> Path:
+    return matrix.parent / "images" / "locks" / f"{TARGET}.txt"
