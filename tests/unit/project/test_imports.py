@@ -84,6 +84,19 @@ def test_wings_import_in_one_direction() -> None:
     ]
 
 
+def test_locks_are_read_without_downloads_and_resolvers() -> None:
+    """Folders of `inputs`, each with those that it must not import, not even inside a function."""
+    above = {"lock": ("fetch", "resolve"), "fetch": ("resolve",), "matrix": ("fetch", "resolve")}
+    inputs = ROOT / "images" / "inputs"
+    assert not [
+        f"{named(path)} imports {name}"
+        for folder, others in above.items()
+        for path in sorted((inputs / folder).glob("*.py"))
+        for name in imported(path)
+        if name.startswith(tuple(f"images.inputs.{other}" for other in others))
+    ]
+
+
 def test_modules_of_all_wings_import_none() -> None:
     assert not {named(path): imported_wings(path) for path in IMAGES if not wing(path)
                 if imported_wings(path)}  # fmt: skip
