@@ -22,8 +22,8 @@ def full_name(name: str) -> str:
     """Return a name with the parts that Docker lets people leave out: registry, namespace, tag.
 
     Raises:
-        UsageError: it is not an image name; some daemons would keep it all the same, and could
-            then never be rid of it.
+        UsageError: it is not an image name; some daemons would accept it, and could not remove it
+            again.
     """
     match = _FULL_NAME.fullmatch(name)
     if match is None:
