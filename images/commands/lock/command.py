@@ -34,7 +34,7 @@ def _add_lock_options(parser: Parser) -> None:
 
 def lock_targets(options: argparse.Namespace) -> int:
     """Make the locks, or check that they match their inputs."""
-    from images.commands import shared_locks
+    from images.commands.lock import shared_locks
     from images.inputs.fetch import mirror
     from images.inputs.resolve import target_locks
 
@@ -68,7 +68,7 @@ LOCK = Command("lock", lock_targets, _add_lock_options)
 
 
 def _check_locks(matrix: Matrix, targets: Sequence[Target], cache: Path) -> int:
-    from images.commands import shared_locks
+    from images.commands.lock import shared_locks
     from images.inputs.lock import target_lock
 
     faults: list[LockError] = []
