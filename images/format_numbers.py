@@ -42,7 +42,7 @@ EXTRA_PACKAGES = "1"
 layer's key, beside the bytes of its recipe and worker."""
 
 CUSTOM_BASE_VENV = "1"
-"""The virtual environment on a custom base (`build.layer_recipes.venv`). Part of that layer's
+"""The virtual environment on a custom base (`build.base.venv`). Part of that layer's
 key."""
 
 CUDA_COMPILER_12_4 = "1"

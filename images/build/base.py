@@ -25,7 +25,7 @@ from images.oci.layer.entry import Entry, of_bytes, of_symlink
 
 if TYPE_CHECKING:
     from images.content.custom_base.base_image import BaseImage
-    from images.content.custom_base.base_layers import Survey
+    from images.content.custom_base.base_image_layers import Survey
 
 PYTHON = f"/usr/bin/python{image_paths.PYTHON}"
 """Path of the Debian base's Python."""

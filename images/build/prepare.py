@@ -201,17 +201,17 @@ def ready(
     """
     if not inputs.target.base:
         return Prepared(inputs, inputs.debian_base())
-    from images.content.custom_base import base_image, base_layers, fit
+    from images.content.custom_base import base_image, base_image_layers, fit
     from images.inputs.fetch import download_cache
     from images.inputs.matrix import base_reference
 
     image = base_image.describe(base_reference.parse(inputs.target.base), options)
     fit.check_platform(image)
     if fetch:
-        base_layers.fetch(image, options, store, progress, verify=verify)
+        base_image_layers.fetch(image, options, store, progress, verify=verify)
     elif download_cache.missing(image.artifacts, options.cache):
         return Prepared(inputs, bases.custom(image, None, inputs.target))
-    survey = base_layers.survey(image, options.cache, store, progress)
+    survey = base_image_layers.survey(image, options.cache, store, progress)
     found = Prepared(inputs, bases.custom(image, survey, inputs.target))
     added = len(found.recipes)
     fit.check(inputs.target, image, survey.facts, inputs.lock, inputs.tools, added)
@@ -223,9 +223,9 @@ def put(base: Base, options: BuildOptions) -> list[BuiltLayer]:
     if not base.layers:
         return []
     from images.build.builder import BuiltLayer
-    from images.content.custom_base import base_layers
+    from images.content.custom_base import base_image_layers
 
-    reused = base_layers.put(base.layers, options.cache, options.store)
+    reused = base_image_layers.put(base.layers, options.cache, options.store)
     return [
         BuiltLayer(layer, there, key="") for layer, there in zip(base.layers, reused, strict=True)
     ]

@@ -251,6 +251,6 @@ def _fill(
     store: Store, made: Sequence[BuiltLayer], cache_to: Location, progress: Progress
 ) -> Filled:
     from images.build import layer_cache
-    from images.oci.registry.limits import TRANSFERS
+    from images.oci.registry.concurrency import TRANSFERS
 
     return layer_cache.fill(store, made, cache_to, jobs=TRANSFERS, progress=progress)

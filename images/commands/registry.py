@@ -12,7 +12,7 @@ from images.commands.options import add_jobs, add_json, add_plain_http, add_targ
 from images.commands.report.printing import print_documents, print_json, print_summary
 from images.commands.selection import images_of, matrix_of
 from images.errors import UsageError
-from images.oci.registry.limits import TRANSFERS
+from images.oci.registry.concurrency import TRANSFERS
 from images.util import output
 from images.util.progress import Progress
 

@@ -10,8 +10,8 @@ import pytest
 
 from images.build import prepare
 from images.build.prepare import Inputs, Prepared
-from images.content.custom_base import base_image, base_layers
-from images.content.custom_base.base_layers import Survey
+from images.content.custom_base import base_image, base_image_layers
+from images.content.custom_base.base_image_layers import Survey
 from images.errors import MatrixError
 from images.inputs.build_options import FetchOptions
 from images.inputs.lock import base_lock, cuda_lock, target_lock
@@ -46,7 +46,7 @@ def prepared(digest: str, options: FetchOptions, store: Store) -> Prepared:
 def ready(digest: str, options: FetchOptions, store: Store) -> tuple[Survey, list[str]]:
     recipes = prepared(digest, options, store).recipes
     progress = Progress(io.StringIO())
-    survey = base_layers.survey(described(digest, options), options.cache, store, progress)
+    survey = base_image_layers.survey(described(digest, options), options.cache, store, progress)
     return survey, [recipe.title for recipe in recipes]
 
 

@@ -1,7 +1,7 @@
 """A custom base: an image that a target is built on instead of the Debian base.
 
 Its layers are used as they are. What its documents say is read here, what is in its layers in
-`images.content.custom_base.base_layers`; both are checked against the target
+`images.content.custom_base.base_image_layers`; both are checked against the target
 (`images.content.custom_base.fit`) before anything else is fetched.
 
 Specification: OCI Image Format 1.1, manifest.md, config.md, image-index.md.

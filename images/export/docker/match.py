@@ -19,7 +19,7 @@ _FULL_NAME = re.compile(
 
 
 def full_name(name: str) -> str:
-    """A name with the parts that Docker lets people leave out: registry, namespace, tag.
+    """Return a name with the parts that Docker lets people leave out: registry, namespace, tag.
 
     Raises:
         UsageError: it is not an image name; some daemons would keep it all the same, and could

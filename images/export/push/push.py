@@ -23,7 +23,7 @@ from images.oci.reference import Repository
 from images.oci.referrer import Referrer
 from images.oci.registry import manifests, referrers
 from images.oci.registry.client import Registry
-from images.oci.registry.limits import TRANSFERS
+from images.oci.registry.concurrency import TRANSFERS
 from images.oci.registry.manifests import PushedManifest
 from images.oci.registry.referrers import Attached
 from images.oci.registry.refusals import UnsupportedError

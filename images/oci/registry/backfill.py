@@ -16,7 +16,7 @@ from images.errors import IntegrityError, RegistryError
 from images.oci.layer import decompress
 from images.oci.registry import download
 from images.oci.registry.client import Registry
-from images.oci.registry.limits import TRANSFERS
+from images.oci.registry.concurrency import TRANSFERS
 from images.oci.registry.refusals import NotFoundError
 from images.oci.store.remote_layers import Location, RemoteLayer
 from images.oci.store.store import Store

@@ -33,7 +33,7 @@ images.attest.attach
 """
 PARSER = """
 images images.errors images.printable images.repository images.requirements images.oci
-images.oci.descriptor images.oci.registry images.oci.registry.limits
+images.oci.descriptor images.oci.registry images.oci.registry.concurrency
 """
 """Besides commands and util, all that is loaded when a command line is parsed."""
 

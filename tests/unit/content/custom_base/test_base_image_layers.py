@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from images.content.custom_base import base_layers
+from images.content.custom_base import base_image_layers
 from images.errors import IntegrityError
 from images.inputs.build_options import FetchOptions
 from images.oci import image
@@ -56,8 +56,8 @@ def test_layers_go_into_the_store_whole(
 ) -> None:
     digest = layout.image([layout.layer(FIT)])
     survey, _ = ready(digest, options, store)
-    assert base_layers.put(survey.layers, options.cache, store) == [False]
-    assert base_layers.put(survey.layers, options.cache, store) == [True]
+    assert base_image_layers.put(survey.layers, options.cache, store) == [False]
+    assert base_image_layers.put(survey.layers, options.cache, store) == [True]
     assert verify(store) == []
     value = image.Image("t", survey.layers, {}, {}, "t", described(digest, options).history)
     store.save(value)
