@@ -163,7 +163,7 @@ def needles(store: Path) -> dict[str, str]:
     return found
 
 
-def test_no_file_tells_of_the_builder(box: Box, subject: Subject) -> None:
+def test_no_file_names_the_builder(box: Box, subject: Subject) -> None:
     public = set(box.ask(HOSTS))
     told = {
         what: value
