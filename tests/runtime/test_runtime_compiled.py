@@ -33,7 +33,7 @@ def put(path: Path, when: int = 1) -> None:
         (".cache/elsewhere/y.so", "other", "y"),
     ],
 )
-def test_new_files_are_told_by_their_compiler(
+def test_new_files_are_reported_by_their_compiler(
     tmp_path: Path, path: str, owner: str, name: str
 ) -> None:
     environ = {"HOME": str(tmp_path)}

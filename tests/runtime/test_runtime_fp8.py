@@ -320,13 +320,13 @@ def test_merged_column_layer_loads_bf16(sglang_fp8: tuple[Any, Any], rank: int) 
     assert type(layer.weight) is torch.nn.Parameter
 
 
-def test_first_quantised_weight_is_told_once(
+def test_first_quantised_weight_is_logged_once(
     sglang_fp8: tuple[Any, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     linear, module = sglang_fp8
     Distribution.rank, Distribution.size = 0, 1
     layer = column_layer(linear, config_of(module), [256], 256)
-    fp8._tell.cache_clear()
+    fp8._log_first.cache_clear()
     with caplog.at_level("INFO", logger="roll_runtime"):
         layer.weight.weight_loader(layer.weight, quantized := expected(numbers(256, 256, 1))[0], 0)
         assert quantized.dtype == torch.float8_e4m3fn

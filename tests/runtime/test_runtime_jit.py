@@ -34,7 +34,7 @@ def activation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module  # type: ignore[no-any-return]
 
 
-def test_the_refused_spelling_is_compiled_from_a_mended_copy(activation: Any) -> None:
+def test_the_refused_spelling_is_compiled_from_a_corrected_copy(activation: Any) -> None:
     args, kwargs = activation.load_jit("a", cuda_files=["activation.cuh"], extra_cuda_cflags=["-x"])
     (path,) = kwargs.pop("cuda_files")
     assert (args, kwargs) == (("a",), {"extra_cuda_cflags": ["-x"]})

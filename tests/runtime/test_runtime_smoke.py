@@ -224,11 +224,11 @@ def test_memory_is_judged(released: int, resumed: int, faults: list[str]) -> Non
     assert all(word in text for word, text in zip(faults, found, strict=True))
 
 
-def test_memory_that_is_not_told_is_a_fault(python: Path, tmp_path: Path) -> None:
+def test_memory_that_is_not_reported_is_a_fault(python: Path, tmp_path: Path) -> None:
     silent = "nvml.used_mib = lambda gpus: None"
     done = run(python, "smoke", "--release-memory", PYTHONPATH=fake(tmp_path, silent))
     assert done.returncode == 1
-    assert "does not tell the GPU memory in use" in done.stdout
+    assert "does not report the GPU memory in use" in done.stdout
 
 
 def test_wrong_tokens_are_a_fault_but_not_of_rounded_weights(python: Path, tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_fp8_must_have_quantised_something(python: Path, tmp_path: Path) -> None
     assert result["quantised"] == ["the first one is torch.float8_e4m3fn now"]
 
 
-def test_compiled_kernels_are_told(python: Path, tmp_path: Path) -> None:
+def test_compiled_kernels_are_reported(python: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
     old = home / ".triton" / "cache" / "A" / "old_kernel.cubin"
     old.parent.mkdir(parents=True)

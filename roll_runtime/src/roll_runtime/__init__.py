@@ -1,6 +1,6 @@
 """Makes every supported SGLang start inside a ROLL rollout worker.
 
-This module is imported at the start of every interpreter of an image (see ``_hooks``), so it
+This module is imported at the start of every interpreter of an image (see `_hooks`), so it
 imports nothing; its names are resolved when they are first asked for.
 """
 

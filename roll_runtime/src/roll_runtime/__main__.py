@@ -1,4 +1,4 @@
-"""``python -m roll_runtime doctor | smoke | contract``."""
+"""`python -m roll_runtime doctor | smoke | contract`."""
 
 import argparse
 import sys

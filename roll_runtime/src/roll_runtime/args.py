@@ -1,8 +1,8 @@
-"""Keyword arguments: dropped, refused by name, or given ROLL's default.
+"""Keyword arguments: dropped, refused by name, or set to ROLL's default.
 
 ROLL passes the same arguments to every SGLang; releases differ in what they take. An argument that
-a release lacks is dropped where the value asks for nothing (ROLL's ``False``), and refused by its
-name where it asks for something.
+a release lacks is dropped where the value requests nothing (ROLL's `False`), and refused by
+name where it requests something.
 """
 
 import dataclasses
@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 log = logging.getLogger("roll_runtime")
 
-#: ROLL documents 0.7 and indexes the key without a default (sglang_strategy.py).
 MEM_FRACTION_STATIC = 0.7
+"""ROLL documents 0.7 and indexes the key without a default (sglang_strategy.py)."""
 
-#: Another fraction, or ``sglang`` for SGLang's own GPU-dependent default.
 MEM_FRACTION_OVERRIDE = "ROLL_RUNTIME_MEM_FRACTION_STATIC"
+"""Another fraction, or `sglang` for SGLang's own GPU-dependent default."""
 
 INFER_BATCH_SIZE_IGNORED = (
     "infer_batch_size=%s is ignored: SGLang batches continuously and sizes its batches by free KV "
@@ -38,20 +38,19 @@ class Gap(NamedTuple):
     remedy: str
 
 
-#: ROLL passes these always; a false value asks for nothing and is dropped where the name is
-#: missing (``roll/distributed/strategy/sglang_strategy.py`` at 8eb27cc2).
 DROPPED_WHEN_FALSE: dict[str, Gap] = {
     "enable_return_routed_experts": Gap("0.5.7", "set router_replay.mode: disable"),
     "return_routed_experts": Gap("0.5.7", "set router_replay.mode: disable"),
     "grpc_mode": Gap("0.5.4.post2", "remove grpc_mode from strategy_config"),
     "video_data": Gap("0.4.10.post2", "send no video"),
 }
+"""ROLL passes these always; a false value requests nothing and is dropped where the name is missing
+(`roll/distributed/strategy/sglang_strategy.py` at 8eb27cc2)."""
 
-#: Dropped whatever they ask for, because more than that is done: 0.4.6 releases and resumes all
-#: memory at once, and ``occupation.py`` answers the resumes that find nothing released.
 DROPPED: dict[str, Gap] = {"tags": Gap("0.4.10.post2", "all memory is resumed with the weights")}
+"""Dropped whatever they request, because more than that is done: 0.4.6 releases and resumes all
+memory at once, and `occupation.py` handles the resumes that find nothing released."""
 
-#: Arguments that came, went or are known under another framework's name.
 KNOWN: dict[str, Gap] = {
     "pp_size": Gap("0.4.6.post4", "leave pipeline parallelism out"),
     "enable_symm_mem": Gap("0.4.10.post2", "leave it out"),
@@ -75,10 +74,11 @@ KNOWN: dict[str, Gap] = {
     "max_num_seqs": Gap("", "vLLM's name; SGLang has max_running_requests"),
     "enforce_eager": Gap("", "vLLM's name; SGLang has disable_cuda_graph"),
 }
+"""Arguments that came, went or are known under another framework's name."""
 
 
 def field_names(cls: type) -> frozenset[str] | None:
-    """Return the names that a class's constructor takes; ``None`` when they cannot be told.
+    """Return the names that a class's constructor takes; `None` when they are unknown.
 
     SGLang's argument records are dataclasses up to 0.5.18 and msgspec structures from 0.5.20.
     """
@@ -105,11 +105,11 @@ def adapt(kwargs: dict[str, Any], known: Collection[str] | None, target: str) ->
 
     Args:
         kwargs: the arguments as the caller gave them; not changed.
-        known: the names that the release takes; with ``None`` nothing is done.
-        target: for the message, for example ``SGLang 0.5.2's ServerArgs``.
+        known: the names that the release takes; with `None` nothing is done.
+        target: for the message, for example `SGLang 0.5.2's ServerArgs`.
 
     Raises:
-        TypeError: an argument that asks for something which this release does not have. All such
+        TypeError: an argument that requests something which this release does not have. All such
             arguments are named, each with what to do.
     """
     if known is None:
@@ -134,37 +134,37 @@ def adapt(kwargs: dict[str, Any], known: Collection[str] | None, target: str) ->
 
 
 def default_mem_fraction(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments with ROLL's ``mem_fraction_static`` where the caller gave none.
+    """Return the arguments with ROLL's `mem_fraction_static` where the caller gave none.
 
     Raises:
-        ValueError: ``ROLL_RUNTIME_MEM_FRACTION_STATIC`` is neither a fraction nor ``sglang``.
+        ValueError: `ROLL_RUNTIME_MEM_FRACTION_STATIC` is neither a fraction nor `sglang`.
     """
     if kwargs.get("mem_fraction_static") is not None or "server_args" in kwargs:
         return kwargs
-    wish = os.environ.get(MEM_FRACTION_OVERRIDE, "")
-    if wish == "sglang":
+    override = os.environ.get(MEM_FRACTION_OVERRIDE, "")
+    if override == "sglang":
         return kwargs
     try:
-        fraction = float(wish) if wish else MEM_FRACTION_STATIC
+        fraction = float(override) if override else MEM_FRACTION_STATIC
     except ValueError:
         fraction = -1.0
     if not 0 < fraction < 1:
         raise ValueError(
-            f"{MEM_FRACTION_OVERRIDE}={wish} is no fraction: give a number between 0 and 1, or "
+            f"{MEM_FRACTION_OVERRIDE}={override} is no fraction: set a number between 0 and 1, or "
             "`sglang` for SGLang's own default."
         )
-    log.info("mem_fraction_static=%s (none given; %s overrides)", fraction, MEM_FRACTION_OVERRIDE)
+    log.info("mem_fraction_static=%s (not set; %s overrides)", fraction, MEM_FRACTION_OVERRIDE)
     return {**kwargs, "mem_fraction_static": fraction}
 
 
 def engine_args(**kwargs: Any) -> dict[str, Any]:
-    """Return arguments for ``sglang.Engine`` that the installed SGLang takes.
+    """Return arguments for `sglang.Engine` that the installed SGLang takes.
 
-    The same is done by ``Engine`` itself once roll_runtime is applied; this is for code that wants
-    to see the outcome. Imports SGLang's ``server_args``.
+    The same is done by `Engine` itself once roll_runtime is applied; this is for code that wants
+    to see the outcome. Imports SGLang's `server_args`.
 
     Raises:
-        TypeError: an argument that this release does not have (see :func:`adapt`).
+        TypeError: an argument that this release does not have (see `adapt`).
     """
     import importlib
 

@@ -26,8 +26,8 @@ def environments() -> list[dict[str, Any]]:
     """Return the engine's processes below this one.
 
     Returns:
-        For each ``{"process": "sglang::scheduler", "env": {…}}``: the title that it gave itself (or
-        ``python``), and the policy's variables as it started with them.
+        For each `{"process": "sglang::scheduler", "env": {…}}`: the title that it gave itself (or
+        `python`), and the policy's variables as it started with them.
     """
     from roll_runtime.policy import NAMES
 
@@ -61,7 +61,7 @@ def check(version: str, seen: list[dict[str, Any]]) -> list[str]:
 
     Args:
         version: SGLang's version.
-        seen: what :func:`environments` returned.
+        seen: what `environments` returned.
     """
     from roll_runtime.policy import Kind, rules_for
 

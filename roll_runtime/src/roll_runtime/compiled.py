@@ -1,7 +1,7 @@
-"""Which kernels were compiled meanwhile: what is new in the compilers' caches.
+"""Kernels that were compiled meanwhile: new files in the compilers' caches.
 
 Triton, FlashInfer, DeepGEMM, TVM's FFI, torch's inductor and its extensions all keep what they
-compile as ``.cubin`` and ``.so`` files below a few directories.
+compile as `.cubin` and `.so` files below a few directories.
 """
 
 import os
@@ -12,7 +12,6 @@ from typing import Any
 
 _SUFFIXES = (".cubin", ".so")
 
-#: A directory's name on the way to a file, and whose file it is then; the first that fits counts.
 _OWNERS = (
     ("deep_gemm", "deep_gemm"),
     ("flashinfer", "flashinfer"),
@@ -21,8 +20,9 @@ _OWNERS = (
     ("torch_extensions", "torch extensions"),
     ("triton", "triton"),
 )
+"""A directory's name on the way to a file, and whose file it is then; the first that fits
+counts."""
 
-#: Settings that move a cache out of HOME.
 _SETTINGS = (
     "DG_JIT_CACHE_DIR",
     "FLASHINFER_WORKSPACE_BASE",
@@ -34,15 +34,16 @@ _SETTINGS = (
     "TRITON_CACHE_DIR",
     "TVM_FFI_CACHE_DIR",
 )
+"""Settings that move a cache out of HOME."""
 
 
 def roots(environ: Mapping[str, str] = os.environ) -> list[Path]:
     """Return the directories that hold caches, those that are there."""
     home = Path(environ.get("HOME") or Path.home())
-    places = [home / ".cache", home / ".triton", home / ".deep_gemm"]
-    places += [Path(environ[name]) for name in _SETTINGS if environ.get(name)]
-    places += Path(tempfile.gettempdir()).glob("torchinductor_*")
-    return [place for place in dict.fromkeys(places) if place.is_dir()]
+    folders = [home / ".cache", home / ".triton", home / ".deep_gemm"]
+    folders += [Path(environ[name]) for name in _SETTINGS if environ.get(name)]
+    folders += Path(tempfile.gettempdir()).glob("torchinductor_*")
+    return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
 
 
 def snapshot(environ: Mapping[str, str] = os.environ) -> dict[Path, int]:
@@ -65,10 +66,10 @@ def _files(root: Path) -> Iterator[Path]:
 
 
 def since(before: Mapping[Path, int], after: Mapping[Path, int]) -> dict[str, dict[str, Any]]:
-    """Return what was compiled between two snapshots.
+    """Return the kernels that were compiled between two snapshots.
 
     Returns:
-        By compiler: ``{"triton": {"count": 3, "names": ["_fwd_kernel", …]}}``; names are sorted,
+        By compiler: `{"triton": {"count": 3, "names": ["_fwd_kernel", …]}}`; names are sorted,
         each once.
     """
     names: dict[str, list[str]] = {}
@@ -82,8 +83,8 @@ def since(before: Mapping[Path, int], after: Mapping[Path, int]) -> dict[str, di
 
 
 def _owner(path: Path) -> str:
-    place = str(path.parent)
-    return next((owner for part, owner in _OWNERS if part in place), "other")
+    folder = str(path.parent)
+    return next((owner for part, owner in _OWNERS if part in folder), "other")
 
 
 def _name(path: Path) -> str:

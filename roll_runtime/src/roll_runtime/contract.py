@@ -1,7 +1,7 @@
-"""What the patch relies on, checked in SGLang's source without importing it.
+"""The contract: what the patch relies on, checked in SGLang's source without importing it.
 
-``python -m roll_runtime contract sglang-X.whl`` reads a wheel, or an unpacked or installed tree. A
-fault here means that this release needs a look before it enters ``versions.py``.
+`python -m roll_runtime contract sglang-X.whl` reads a wheel, or an unpacked or installed tree. A
+fault here means that this release needs a look before it enters `versions.py`.
 """
 
 import ast
@@ -35,7 +35,6 @@ IO_STRUCT = "sglang/srt/managers/io_struct.py"
 FP8 = "sglang/srt/layers/quantization/fp8.py"
 PARAMETER = "sglang/srt/layers/parameter.py"
 
-#: Arguments that ROLL always sets (roll/distributed/strategy/sglang_strategy.py at 8eb27cc2).
 ROLL_ARGUMENTS = (
     "disable_custom_all_reduce",
     "dist_init_addr",
@@ -53,13 +52,14 @@ ROLL_ARGUMENTS = (
     "tp_size",
     "trust_remote_code",
 )
+"""Arguments that ROLL always sets (roll/distributed/strategy/sglang_strategy.py at 8eb27cc2)."""
 
 
 class Source(Protocol):
-    """Where SGLang's files are read from."""
+    """A source of SGLang's files."""
 
     def read(self, path: str) -> str | None:
-        """Return a file's text, or ``None`` when there is no such file."""
+        """Return a file's text, or `None` when there is no such file."""
 
     def names(self, prefix: str) -> list[str]:
         """Return the paths below a prefix."""
@@ -72,7 +72,7 @@ class WheelSource:
         self._archive = zipfile.ZipFile(path)
 
     def read(self, path: str) -> str | None:
-        """Return a file's text, or ``None``."""
+        """Return a file's text, or `None`."""
         try:
             return self._archive.read(path).decode()
         except KeyError:
@@ -84,13 +84,13 @@ class WheelSource:
 
 
 class TreeSource:
-    """A directory that holds the package ``sglang``, such as site-packages."""
+    """A directory that holds the package `sglang`, such as site-packages."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
     def read(self, path: str) -> str | None:
-        """Return a file's text, or ``None``."""
+        """Return a file's text, or `None`."""
         file = self._root / path
         return file.read_text(encoding="utf-8") if file.is_file() else None
 
@@ -105,7 +105,7 @@ class Report:
     """The outcome for one release.
 
     Attributes:
-        version: SGLang's version, or ``unknown``.
+        version: SGLang's version, or `unknown`.
         missing: what the patch relies on and does not find: each a sentence.
         notes: what is worth knowing and no fault.
     """
@@ -116,7 +116,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is missing."""
+        """Return whether nothing is missing."""
         return not self.missing
 
 
@@ -263,7 +263,7 @@ class Checker:
             self._fault(f"{IO_STRUCT}: no class GenerateReqInput")
 
     def _check_fp8(self) -> None:
-        """FP8 on load: the refusal needs ``from_config`` alone, the support needs the rest."""
+        """FP8 on load: the refusal needs `from_config` alone, the support needs the rest."""
         tree = self._tree(FP8)
         if tree is None:
             return
@@ -281,7 +281,7 @@ class Checker:
 def server_args_fields(source: Source) -> set[str]:
     """Return the field names of ServerArgs.
 
-    Up to 0.5.18 they are annotated in the class; later assembled from ``arg_groups/fields/*.py``.
+    Up to 0.5.18 they are annotated in the class; later assembled from `arg_groups/fields/*.py`.
     """
     text = source.read(SERVER_ARGS)
     record = find_class(ast.parse(text), "ServerArgs") if text is not None else None

@@ -1,4 +1,4 @@
-"""What ``occupation.py`` and ``drained.py`` rely on, checked in SGLang's source."""
+"""The contract of `occupation.py` and `drained.py`, checked in SGLang's source."""
 
 import ast
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ def occupation_faults(read: Read) -> Iterator[str]:
     """Yield what is missing for release and resume: each a sentence.
 
     Args:
-        read: returns a file's text by its path in the wheel, or ``None``.
+        read: returns a file's text by its path in the wheel, or `None`.
     """
     scheduler = _tree(read, SCHEDULER)
     if scheduler is None:

@@ -1,4 +1,4 @@
-"""Which SGLang is this, and is it supported?"""
+"""The installed SGLang's version, and whether it is supported."""
 
 import importlib
 import importlib.metadata
@@ -10,14 +10,14 @@ from roll_runtime import versions
 
 log = logging.getLogger("roll_runtime")
 
-#: Set to 1, an unsupported SGLang is patched all the same, with a warning.
 ALLOW_UNTESTED = "ROLL_RUNTIME_ALLOW_UNTESTED"
+"""Set to 1, an unsupported SGLang is patched all the same, with a warning."""
 
 
 def sglang_version() -> str:
-    """Return SGLang's version, or ``unknown``.
+    """Return SGLang's version, or `unknown`.
 
-    Where ``sglang`` is already imported, its own ``sglang/version.py`` is asked (it is also right
+    Where `sglang` is already imported, its own `sglang/version.py` is read (it is also right
     for a source tree); else the installed metadata, because importing sglang takes seconds.
     """
     if "sglang" in sys.modules:
@@ -34,7 +34,7 @@ def sglang_version() -> str:
 
 
 def may_patch(version: str) -> bool:
-    """Tell whether this version is patched: supported, or untested and allowed."""
+    """Return whether this version is patched: supported, or untested and allowed."""
     return versions.is_supported(version) or os.environ.get(ALLOW_UNTESTED) == "1"
 
 
@@ -43,7 +43,7 @@ def require_supported(version: str) -> None:
 
     Raises:
         NotImplementedError: the version is not in the table and not allowed by
-            ``ROLL_RUNTIME_ALLOW_UNTESTED=1``.
+            `ROLL_RUNTIME_ALLOW_UNTESTED=1`.
     """
     if versions.is_supported(version):
         return

@@ -1,7 +1,7 @@
-"""What is installed, and what would fail when the engine starts.
+"""Checks of what is installed, and of what would fail when the engine starts.
 
-Every check says what was found, and where something is wrong what to do. Nothing is imported
-from SGLang, and torch only where there is a GPU, in a child process: without one the answer comes
+Every check reports what was found, and where something is wrong what to do. Nothing is imported
+from SGLang, and torch only where there is a GPU, in a child process: without one the report takes
 in a second.
 """
 
@@ -61,7 +61,7 @@ def main(as_json: bool) -> int:
     """Print the report.
 
     Args:
-        as_json: as ``{"ok": …, "checks": […]}`` instead of lines.
+        as_json: as `{"ok": …, "checks": […]}` instead of lines.
 
     Returns:
         1 when something would fail, else 0.

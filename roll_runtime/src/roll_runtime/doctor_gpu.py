@@ -13,14 +13,14 @@ from roll_runtime import dispatch, gpu, versions
 from roll_runtime.doctor_software import torch_cuda
 from roll_runtime.findings import Check, Status
 
-#: Oldest driver of each CUDA major version: minor versions are compatible with it.
 MINIMUM_DRIVER = {11: "450.80.02", 12: "525.60.13", 13: "580.65.06"}
+"""Oldest driver of each CUDA major version: minor versions are compatible with it."""
 
-#: From this release on, SGLang asks torch where nvidia-smi is missing (``sglang/srt/utils``).
 NVIDIA_SMI_OPTIONAL = "0.5.10.post1"
+"""From this release on, SGLang reads torch where nvidia-smi is missing (`sglang/srt/utils`)."""
 
-#: First nvcc release that compiles for a major compute capability, newest first.
 _NVCC_FOR = ((10, (12, 8)), (9, (11, 8)))
+"""First nvcc release that compiles for a major compute capability, newest first."""
 
 
 def driver_check(driver: tuple[int, int], image: tuple[int, int] | None) -> Check:
@@ -69,9 +69,9 @@ def check_gpu(ask: Callable[[], dict[str, Any]] = gpu.ask_in_child) -> Iterator[
 
 
 def torch_archs(timeout: float = 120.0) -> list[str]:
-    """Return the GPU architectures that torch was built for, such as ``sm_90``.
+    """Return the GPU architectures that torch was built for, such as `sm_90`.
 
-    Asked in a child process (it imports torch, which takes seconds); empty when torch cannot tell.
+    Read in a child process (it imports torch, which takes seconds); empty when torch fails.
     """
     code = "import json, torch; print(json.dumps(torch.cuda.get_arch_list()))"
     try:
@@ -85,10 +85,10 @@ def torch_archs(timeout: float = 120.0) -> list[str]:
 
 
 def runs_on(capability: tuple[int, int], archs: list[str]) -> bool:
-    """Tell whether code built for these architectures runs on a GPU.
+    """Return whether code built for these architectures runs on a GPU.
 
-    ``sm_XY`` runs on its major version from its minor version on, ``sm_XYa`` on exactly XY, and
-    ``compute_XY`` (PTX) on all that are not older.
+    `sm_XY` runs on its major version from its minor version on, `sm_XYa` on exactly XY, and
+    `compute_XY` (PTX) on all that are not older.
     """
     for arch in archs:
         match = re.fullmatch(r"(sm|compute)_(\d+)(\d)([af]?)", arch)
@@ -144,7 +144,7 @@ def _gpu_check(device: dict[str, Any]) -> Check:
 
 
 def check_program() -> Iterator[Check]:
-    """Report nvidia-smi: SGLang asks it for the GPUs' memory when an engine starts."""
+    """Report nvidia-smi: SGLang reads the GPUs' memory from it when an engine starts."""
     version = dispatch.sglang_version()
     path = shutil.which("nvidia-smi")
     if path is not None:
@@ -160,9 +160,9 @@ def check_program() -> Iterator[Check]:
         + (
             "the engine's start ends with `nvidia-smi not found`"
             if needed
-            else f"SGLang {version} warns, and asks torch instead"
+            else f"SGLang {version} warns, and reads torch instead"
         ),
-        "The NVIDIA runtime brings it where NVIDIA_DRIVER_CAPABILITIES has `utility`: docker run "
+        "The NVIDIA runtime mounts it where NVIDIA_DRIVER_CAPABILITIES has `utility`: docker run "
         "--gpus all -e NVIDIA_DRIVER_CAPABILITIES=compute,utility. In a chroot, put the driver's "
         "nvidia-smi on PATH.",
     )

@@ -1,4 +1,4 @@
-"""What the container got from its host: environment, user, HOME, shared memory."""
+"""Checks of what the container got from its host: environment, user, HOME, shared memory."""
 
 import getpass
 import math
@@ -13,8 +13,8 @@ from roll_runtime.findings import Check, Status
 
 _GIB = 2**30
 
-#: Ray's object store, as a share of the memory (ray.DEFAULT_OBJECT_STORE_MEMORY_PROPORTION).
 _RAY_SHARE = 0.3
+"""Ray's object store, as a share of the memory (ray.DEFAULT_OBJECT_STORE_MEMORY_PROPORTION)."""
 
 _SHM = "/dev/shm"  # noqa: S108 - the container's shared memory itself, only looked at
 
@@ -58,9 +58,9 @@ def check_user() -> Iterator[Check]:
         yield Check(
             "user",
             Status.FAIL,
-            f"uid {uid} has no line in passwd and no variable names it: torch asks at import",
-            "docker run -e USER=roll, or a user whom the image knows (--user roll). roll_runtime "
-            "gives a name where it is loaded (ROLL_RUNTIME_AUTOLOAD is not 0).",
+            f"uid {uid} has no line in passwd and no variable names it, and torch needs a name",
+            "docker run -e USER=roll, or a user of the image (--user roll). roll_runtime "
+            "sets a name where it is loaded (ROLL_RUNTIME_AUTOLOAD is not 0).",
         )
     else:
         source = f"from {given}" if given else "from passwd"
@@ -86,7 +86,7 @@ def _home_check(uid: int) -> Check:
         return Check(
             "HOME",
             Status.WARN,
-            f"{home} is writable; the HOME that was given is not, so roll_runtime made this one",
+            f"{home} is writable; the HOME that was set is not, so roll_runtime made this one",
             "Kernels compiled there go with the container: mount a directory and set HOME to it.",
         )
     return Check("HOME", Status.OK, f"{home} is writable")

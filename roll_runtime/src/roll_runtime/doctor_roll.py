@@ -1,7 +1,7 @@
-"""What ROLL and Ray ask of the container: a route, a place for Ray's session, the distributions.
+"""Requirements of ROLL and Ray: a route, a directory for Ray's session, distributions.
 
-Nothing of it is imported. Where Ray is not installed the image serves SGLang alone, and what only
-ROLL needs is told as a warning.
+None of them is imported. Where Ray is not installed the image serves SGLang alone, and what only
+ROLL needs is reported as a warning.
 """
 
 import importlib.metadata
@@ -13,8 +13,6 @@ from pathlib import Path
 
 from roll_runtime.findings import Check, Status
 
-#: What ROLL's SGLang worker imports beside SGLang's own requirements, by module
-#: (roll/distributed/strategy/sglang_strategy.py at 8eb27cc2 and what it imports).
 ROLL_NEEDS: dict[str, str] = {
     "ray": "ray[default]",
     "codetiming": "codetiming",
@@ -28,22 +26,25 @@ ROLL_NEEDS: dict[str, str] = {
     "tensordict": "tensordict",
     "transfer_queue": "TransferQueue",
 }
+"""Imports of ROLL's SGLang worker beside SGLang's own requirements, by module
+(roll/distributed/strategy/sglang_strategy.py at 8eb27cc2 and what it imports)."""
 
-#: The same by distribution: all of them share one namespace package.
 ROLL_NEEDS_OF_TELEMETRY = (
     "opentelemetry-api",
     "opentelemetry-exporter-otlp-proto-grpc",
     "opentelemetry-sdk",
 )
+"""The same by distribution: all of them share one namespace package."""
 
-#: Ray's sockets lie in `<base>/ray/session_<date>_<time>_<microseconds>_<pid>/sockets/`, and the
-#: kernel takes paths of 107 bytes.
 _SOCKET_PATH = 107
+"""Ray's sockets lie in `<base>/ray/session_<date>_<time>_<microseconds>_<pid>/sockets/`, and the
+kernel takes paths of 107 bytes."""
+
 _BELOW_THE_BASE = len("/ray/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store")
 
 
 def has(module: str) -> bool:
-    """Tell whether a top-level module is installed; it is not imported."""
+    """Return whether a top-level module is installed; it is not imported."""
     try:
         return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):
@@ -51,7 +52,7 @@ def has(module: str) -> bool:
 
 
 def check_network() -> Iterator[Check]:
-    """Report the address that ROLL would give this node; no packet is sent."""
+    """Report the address by which ROLL would register this node; no packet is sent."""
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             # As get_node_ip() does (roll/utils/network_utils.py).
@@ -61,10 +62,10 @@ def check_network() -> Iterator[Check]:
         yield Check(
             "route",
             Status.FAIL if has("ray") else Status.WARN,
-            f"none to 8.8.8.8 ({error.strerror}): ROLL's get_node_ip() fails, which asks the "
-            "kernel by which address this node would reach it",
+            f"none to 8.8.8.8 ({error.strerror}): ROLL's get_node_ip() fails, which takes "
+            "the address by which the kernel would reach it",
             "Give the container a network with a default route (docker run --network host on a "
-            "host that has one). Without any, a route suffices to an address that never answers: "
+            "host that has one). Without any, a route to an unused address suffices: "
             "ip route add 8.8.8.8/32 dev eth0 on the host.",
         )
     else:
@@ -72,18 +73,18 @@ def check_network() -> Iterator[Check]:
 
 
 def check_ray() -> Iterator[Check]:
-    """Report the place of Ray's session, where Ray is installed."""
+    """Report the directory of Ray's session, where Ray is installed."""
     if not has("ray"):
         yield Check("ray", Status.OK, "not installed: this image serves SGLang alone")
         return
     base = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"  # noqa: S108
-    place = Path(base, "ray")
-    found = place if place.exists() else Path(base)
+    session = Path(base, "ray")
+    found = session if session.exists() else Path(base)
     if not os.access(found, os.W_OK | os.X_OK):
         yield Check(
             "ray",
             Status.FAIL,
-            f"its session directory {place} cannot be written by uid {os.getuid()}",
+            f"its session directory {session} cannot be written by uid {os.getuid()}",
             "docker run -e RAY_TMPDIR=/a/writable/directory, or a tmpfs at /tmp.",
         )
     elif len(base.rstrip("/")) + _BELOW_THE_BASE > _SOCKET_PATH:
@@ -94,11 +95,11 @@ def check_ray() -> Iterator[Check]:
             "Set RAY_TMPDIR to a shorter path, such as /tmp.",
         )
     else:
-        yield Check("ray", Status.OK, f"its session directory {place} can be written")
+        yield Check("ray", Status.OK, f"its session directory {session} can be written")
 
 
 def check_roll() -> Iterator[Check]:
-    """Report what ROLL's SGLang worker would not find, where Ray or ROLL is installed."""
+    """Report missing requirements of ROLL's SGLang worker, where Ray or ROLL is installed."""
     if not has("ray") and not has("roll"):
         return
     missing = [name for module, name in ROLL_NEEDS.items() if not has(module)]
@@ -107,12 +108,12 @@ def check_roll() -> Iterator[Check]:
         yield Check(
             "roll",
             Status.FAIL,
-            f"its SGLang worker imports what is not installed: {', '.join(missing)}",
+            f"not installed, and imported by its SGLang worker: {', '.join(missing)}",
             f"pip install {' '.join(missing)}, with the image's own versions as constraint (pip "
             "freeze).",
         )
     else:
-        yield Check("roll", Status.OK, "what its SGLang worker imports is installed")
+        yield Check("roll", Status.OK, "all imports of its SGLang worker are installed")
 
 
 def _installed(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""What is installed: Python, roll_runtime, SGLang and what it pins, torch.
+"""Checks of what is installed: Python, roll_runtime, SGLang and what it pins, torch.
 
 Nothing is imported, so an installation that cannot be imported is reported like any other fault.
 """
@@ -110,7 +110,7 @@ def _requirements(name: str) -> list[str]:
 
 
 def torch_cuda() -> tuple[int, int] | None:
-    """Return the CUDA version that torch was built for, from its version file, or ``None``."""
+    """Return the CUDA version that torch was built for, from its version file, or `None`."""
     folder = _package_folder("torch")
     file = folder / "version.py" if folder is not None else None
     if file is None or not file.is_file():
@@ -143,5 +143,5 @@ def _package_folder(name: str) -> Path | None:
         spec = importlib.util.find_spec(name)
     except (ImportError, ValueError):
         return None
-    places = list(spec.submodule_search_locations or []) if spec is not None else []
-    return Path(places[0]) if places else None
+    folders = list(spec.submodule_search_locations or []) if spec is not None else []
+    return Path(folders[0]) if folders else None

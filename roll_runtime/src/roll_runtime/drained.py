@@ -1,14 +1,15 @@
-"""A flush or a release waits until the scheduler has put the last answers aside.
+"""Flushes and releases that wait until the scheduler has finished its last batch.
 
 The scheduler sends a request's last token, and for one more turn of its loop counts the request as
-running: its batch is set aside when the next one is planned, and with overlap one step that nobody
-needs is in flight. Who has all answers and flushes or releases at once may meet that turn. Then the
-flush does nothing (ROLL does not look at its answer), so that prompts meet keys and values of the
-weights before; a release of SGLang 0.5.4 and later ends the scheduler by an assertion.
+running: its batch is set aside when the next one is planned, and with overlap one superfluous
+step is in flight. A client that has all answers and flushes or releases at once may meet that turn.
+Then the flush does nothing (ROLL does not read its answer), so that prompts meet keys and values of
+the former weights; a release of SGLang 0.5.4 and later ends the scheduler by an assertion.
 
-So these two are held for a few turns, and what arrives behind them as well, in order. The number is
+So these two are delayed for a few turns, and what arrives behind them as well, in order. The number
+is
 fixed: all ranks of an engine take the same requests at the same turn and must go on doing so. The
-loop turns by itself, idle or not, so nothing is held for longer than some turns take.
+loop turns by itself, idle or not, so nothing is delayed for longer than some turns take.
 """
 
 import functools
@@ -17,14 +18,14 @@ from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
 
-#: What must find the scheduler idle, by the name of the request's class.
 NEEDS_IDLE = frozenset({"FlushCacheReqInput", "ReleaseMemoryOccupationReqInput"})
+"""Requests that need an idle scheduler, by class name."""
 
-#: One turn for the batch that is in flight, one for its result, one to spare.
 TURNS = 3
+"""One turn for the batch that is in flight, one for its result, one to spare."""
 
-#: The scheduler's method that takes what has arrived, once in each turn of its loop.
 METHOD = "process_input_requests"
+"""The scheduler's method that takes what has arrived, once in each turn of its loop."""
 
 _MARK = "__roll_runtime__"
 _LINE = "_roll_runtime_line"
@@ -38,7 +39,7 @@ class Line:
         self._turns = 0
 
     def due(self, arrived: Iterable[Any]) -> list[Any]:
-        """Return what is to be handled in this turn.
+        """Return the requests to handle in this turn.
 
         Args:
             arrived: the requests that arrived since the turn before.
@@ -59,15 +60,15 @@ class Line:
 
 
 def needs_idle(request: object) -> bool:
-    """Tell whether a request is held; one of several tokenizers wraps it in another."""
+    """Return whether a request is delayed; one of several tokenizers wraps it in another."""
     return type(getattr(request, "obj", request)).__name__ in NEEDS_IDLE
 
 
 def patch_turns(module: ModuleType) -> None:
-    """Wrap the scheduler's intake; again is the same as once.
+    """Wrap the scheduler's intake; idempotent.
 
     Args:
-        module: ``sglang.srt.managers.scheduler``, executed.
+        module: `sglang.srt.managers.scheduler`, executed.
     """
     scheduler = vars(module).get("Scheduler")
     upstream = getattr(scheduler, METHOD, None)

@@ -1,8 +1,8 @@
-"""The patch of ``sglang/srt/entrypoints/engine.py``.
+"""The patch of `sglang/srt/entrypoints/engine.py`.
 
-All releases have there ``import signal``, a module function ``_set_envs_and_config(server_args)``
-that the launch looks up by its bare name, and a class ``Engine``. That is all this patch relies on
-(``contract.py`` checks it), so there is one patch for all of them. Upstream's functions are wrapped
+All releases have there `import signal`, a module function `_set_envs_and_config(server_args)`
+that the launch looks up by its bare name, and a class `Engine`. That is all this patch relies on
+(`contract.py` checks it), so there is one patch for all of them. Upstream's functions are wrapped
 and called, never copied.
 """
 
@@ -21,7 +21,7 @@ _MARK = "__roll_runtime__"
 
 
 def is_ours(value: object) -> bool:
-    """Tell whether a function or object was put there by roll_runtime."""
+    """Return whether a function or object is roll_runtime's."""
     return getattr(value, _MARK, False) is True
 
 
@@ -32,10 +32,10 @@ def mark(wrapper: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def patch_engine(module: ModuleType, version: str) -> None:
-    """Patch SGLang's engine module; again is the same as once.
+    """Patch SGLang's engine module; idempotent.
 
     Args:
-        module: ``sglang.srt.entrypoints.engine``, executed.
+        module: `sglang.srt.entrypoints.engine`, executed.
         version: SGLang's version.
 
     Raises:
@@ -61,13 +61,13 @@ def patch_engine(module: ModuleType, version: str) -> None:
 
 
 def _with_policy(upstream: Callable[..., Any], version: str) -> Callable[..., Any]:
-    """Wrap ``_set_envs_and_config`` with the environment policy."""
+    """Wrap `_set_envs_and_config` with the environment policy."""
 
     @functools.wraps(upstream)
     def _set_envs_and_config(*call_args: Any, **call_kwargs: Any) -> Any:
-        wishes = env.before_upstream(version)
+        kept = env.before_upstream(version)
         result = upstream(*call_args, **call_kwargs)
-        env.after_upstream(version, wishes)
+        env.after_upstream(version, kept)
         return result
 
     return mark(_set_envs_and_config)
@@ -76,7 +76,7 @@ def _with_policy(upstream: Callable[..., Any], version: str) -> Callable[..., An
 def _with_known_arguments(
     init: Callable[..., None], module: ModuleType, version: str
 ) -> Callable[..., Any]:
-    """Wrap ``Engine.__init__`` so that it takes ROLL's arguments on every release."""
+    """Wrap `Engine.__init__` so that it takes ROLL's arguments on every release."""
 
     @functools.wraps(init)
     def __init__(self: Any, *call_args: Any, **kwargs: Any) -> None:  # noqa: N807
@@ -93,7 +93,7 @@ def _with_known_arguments(
 def _keep_through_launch(module: ModuleType, version: str) -> None:
     """Keep the patch in force where ROLL overwrites names at each launch.
 
-    Up to 0.5.9 ``_launch_subprocesses`` is a module function. ROLL puts a callable object in its
+    Up to 0.5.9 `_launch_subprocesses` is a module function. ROLL puts a callable object in its
     place, which at each call writes its own functions into the module and then calls the one
     before. Ours is put innermost, whichever came first, so it runs after those writes. From 0.5.10
     there is no such function, and ROLL's patch cannot be loaded.
@@ -132,8 +132,8 @@ def _with_our_names(
 def _with_scheduler_info(launched: Any) -> Any:
     """Complete what 0.5.7 returns on nodes after the first.
 
-    There it is (tokenizer manager, template manager, scheduler infos, port args) with ``None`` for
-    the infos, and ``Engine.__init__`` takes the first of them: the engine would fail although its
+    There it is (tokenizer manager, template manager, scheduler infos, port args) with `None` for
+    the infos, and `Engine.__init__` takes the first of them: the engine would fail although its
     schedulers run. 0.5.8 returns the infos.
     """
     if isinstance(launched, tuple) and len(launched) == 4 and launched[2] is None:

@@ -1,9 +1,9 @@
 """Carries out the environment policy around the start of SGLang's engine.
 
-SGLang sets its variables in ``_set_envs_and_config`` (``sglang/srt/entrypoints/engine.py``), some
-of them whatever the operator wanted. :func:`before_upstream` notes the operator's wishes and clears
+SGLang sets its variables in `_set_envs_and_config` (`sglang/srt/entrypoints/engine.py`), some
+of them whatever the operator set. `before_upstream` notes the operator's values and clears
 what must not reach the engine's children; upstream then does all of its own work;
-:func:`after_upstream` restores the wishes and fills in the defaults.
+`after_upstream` restores the values and fills in the defaults.
 """
 
 import logging
@@ -15,9 +15,9 @@ from roll_runtime.policy import NAMES, OVERRIDE, Kind, rules_for
 
 log = logging.getLogger("roll_runtime")
 
-#: What upstream derived at the last engine start of this process: at the next start such a value
-#: is upstream's, not the operator's.
 _derived: dict[str, str] = {}
+"""What upstream derived at the last engine start of this process: at the next start such a value is
+upstream's, not the operator's."""
 
 
 def _assign(environ: Environ, name: str, value: str | None) -> None:
@@ -63,48 +63,48 @@ def _initial_flashinfer_base() -> str:
 
 
 def before_upstream(version: str, environ: Environ | None = None) -> dict[str, str]:
-    """Clear what must not reach upstream and return what is to stand after it.
+    """Clear what must not reach upstream and return the values to restore after it.
 
     Args:
         version: SGLang's version.
         environ: the environment to change; the process's own by default.
 
     Returns:
-        Values by variable, for :func:`after_upstream`.
+        Values by variable, for `after_upstream`.
     """
     env = os.environ if environ is None else environ
-    wishes: dict[str, str] = {}
+    kept: dict[str, str] = {}
     for rule in rules_for(version):
         if rule.kind is Kind.KEEP:
-            wishes[rule.name] = env.get(rule.name) or rule.value
-            env[rule.name] = wishes[rule.name]
+            kept[rule.name] = env.get(rule.name) or rule.value
+            env[rule.name] = kept[rule.name]
         elif rule.kind is Kind.DERIVE:
             own = _clear_preset(env, rule.name)
             if own is not None:
-                wishes[rule.name] = own
+                kept[rule.name] = own
         elif rule.kind is Kind.REMOVE:
             _remove(env, rule.name)
         elif rule.kind is Kind.WORKSPACE:
             base = flashinfer_base.choose(env, _initial_flashinfer_base())
             if base is not None:
-                env[rule.name] = wishes[rule.name] = base
+                env[rule.name] = kept[rule.name] = base
     _apply_overrides(env)
-    return wishes
+    return kept
 
 
-def after_upstream(version: str, wishes: dict[str, str], environ: Environ | None = None) -> None:
-    """Restore the wishes over what upstream set, then the overrides over all.
+def after_upstream(version: str, kept: dict[str, str], environ: Environ | None = None) -> None:
+    """Restore the noted values over what upstream set, then the overrides over all.
 
     Args:
         version: SGLang's version.
-        wishes: what :func:`before_upstream` returned.
+        kept: what `before_upstream` returned.
         environ: the environment to change; the process's own by default.
     """
     env = os.environ if environ is None else environ
     for rule in rules_for(version):
-        if rule.kind is Kind.DERIVE and rule.name not in wishes:
+        if rule.kind is Kind.DERIVE and rule.name not in kept:
             _derived[rule.name] = env.get(rule.name, "")
-    env.update(wishes)
+    env.update(kept)
     _apply_overrides(env)
     log.info("engine environment: %s", describe(env))
 
@@ -117,7 +117,7 @@ def _apply_overrides(environ: Environ) -> None:
 
 
 def describe(environ: Environ | None = None) -> str:
-    """Return the policy's variables as ``NAME=value`` pairs on one line; ``-`` means unset."""
+    """Return the policy's variables as `NAME=value` pairs on one line; `-` means unset."""
     env = os.environ if environ is None else environ
     return " ".join(f"{name}={env.get(name, '-')}" for name in NAMES)
 

@@ -1,4 +1,4 @@
-"""What a check of :mod:`roll_runtime.doctor` found."""
+"""Results of the checks of `roll_runtime.doctor`."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -18,7 +18,7 @@ class Check:
 
     Attributes:
         name: what was checked.
-        status: whether the engine's start would fail (``fail``), may suffer (``warn``), or not.
+        status: whether the engine's start would fail (`fail`), may suffer (`warn`), or not.
         found: what there is.
         remedy: what to do, empty when nothing is.
     """

@@ -1,4 +1,4 @@
-"""Where FlashInfer keeps the kernels that it compiles: ``FLASHINFER_WORKSPACE_BASE``."""
+"""Where FlashInfer keeps the kernels that it compiles: `FLASHINFER_WORKSPACE_BASE`."""
 
 import logging
 import os
@@ -11,12 +11,12 @@ Environ = MutableMapping[str, str]
 
 
 def choose(environ: Environ, initial: str = "") -> str | None:
-    """Choose ``FLASHINFER_WORKSPACE_BASE`` for this worker; ``None`` leaves FlashInfer's default.
+    """Choose `FLASHINFER_WORKSPACE_BASE` for this worker; `None` leaves FlashInfer's default.
 
     The operator's own value is kept: the one in the environment unless it is only ROLL's or
     SGLang's default, else the one that the interpreter started with. Without one, a warm cache
     below HOME or SGLang's cache directory is shared by all workers (FlashInfer locks each kernel);
-    else each worker, by its WORKER_NAME, gets the directory that ROLL would give it.
+    else each worker, by its WORKER_NAME, gets the directory that ROLL would set.
 
     Args:
         environ: the environment at engine start.
@@ -24,9 +24,9 @@ def choose(environ: Environ, initial: str = "") -> str | None:
     """
     current = environ.get("FLASHINFER_WORKSPACE_BASE", "")
     defaults = {_worker_base(environ), _sglang_base(environ), ""}
-    for wish in (current, initial):
-        if wish not in defaults:
-            return wish
+    for value in (current, initial):
+        if value not in defaults:
+            return value
     for base in (Path.home().as_posix(), _sglang_base(environ)):
         if not is_warm(base):
             continue
@@ -45,20 +45,20 @@ def choose(environ: Environ, initial: str = "") -> str | None:
 
 
 def _worker_base(environ: Environ) -> str:
-    """Return ``~/.cache/<WORKER_NAME>``, the directory that ROLL gives a worker."""
+    """Return `~/.cache/<WORKER_NAME>`, the directory that ROLL sets for a worker."""
     return os.path.join(Path.home().as_posix(), ".cache", environ.get("WORKER_NAME", ""))  # noqa: PTH118
 
 
 def _sglang_base(environ: Environ) -> str:
-    """Return the base that SGLang 0.5.18 and later set on import (``srt/environ.py``)."""
+    """Return the base that SGLang 0.5.18 and later set on import (`srt/environ.py`)."""
     configured = environ.get("SGLANG_CACHE_DIR") or "~/.cache/sglang"
     return os.path.expanduser(configured)  # noqa: PTH111
 
 
 def is_warm(base: str) -> bool:
-    """Tell whether a FlashInfer base holds at least one compiled kernel.
+    """Return whether a FlashInfer base holds at least one compiled kernel.
 
-    FlashInfer keeps them in ``<base>/.cache/flashinfer/[<version>/]<arch>/cached_ops/<name>/``.
+    FlashInfer keeps them in `<base>/.cache/flashinfer/[<version>/]<arch>/cached_ops/<name>/`.
     """
     cache = Path(base) / ".cache" / "flashinfer"
     patterns = ("*/cached_ops/*/*.so", "*/*/cached_ops/*/*.so")

@@ -1,15 +1,15 @@
 """bf16 weights quantised to block FP8 while they are loaded, at start and at each weight update.
 
-Acts only when asked for, by a quantisation config without ``quant_method``::
+Acts only on request, by a quantisation config without `quant_method`::
 
     quantization: fp8
     json_model_override_args: '{"quantization_config":
         {"activation_scheme": "dynamic", "weight_block_size": [128, 128]}}'
 
 SGLang then allocates what it allocates for a serialised block-FP8 checkpoint
-(``sglang/srt/layers/quantization/fp8.py``), and the weight loaders put here quantise what arrives
+(`sglang/srt/layers/quantization/fp8.py`), and the weight loaders put here quantise what arrives
 in bf16. Every other FP8 model (serialised, per-tensor, W4AFP8) goes upstream's way untouched: a
-flag on the config object tells them apart, and only the recipe above sets it.
+flag on the config object distinguishes them, and only the recipe above sets it.
 """
 
 import functools
@@ -22,22 +22,22 @@ from typing import Any
 
 from roll_runtime import versions
 
-#: Rows and columns of one scale. SGLang's kernels take this size on every GPU.
 BLOCK = (128, 128)
+"""Rows and columns of one scale. SGLang's kernels take this size on every GPU."""
 
-#: Largest finite float8_e4m3fn.
 FP8_MAX = 448.0
+"""Largest finite float8_e4m3fn."""
 
-#: A block whose largest magnitude is below counts as zero: its scale would be no normal float32.
 TINY = 2.0**-100
+"""A block whose largest magnitude is below counts as zero: its scale would be no normal float32."""
 
-#: Elements quantised at once: bounds the float32 copies to some hundred MB beside the weights.
 _CHUNK = 1 << 24
+"""Elements quantised at once: bounds the float32 copies to some hundred MB beside the weights."""
 
 log = logging.getLogger("roll_runtime")
 
-#: Begins the record that each scheduler logs when it has quantised its first weight.
 LOADED = "bf16 weights are quantised to block FP8 on load"
+"""Begins the record that each scheduler logs when it has quantised its first weight."""
 
 _FLAG = "roll_runtime_block_fp8"
 _MARK = "__roll_runtime__"
@@ -49,7 +49,7 @@ def _torch() -> Any:
 
 
 def is_recipe(config: dict[str, Any]) -> bool:
-    """Tell whether a quantisation config asks for block FP8 on load."""
+    """Return whether a quantisation config requests block FP8 on load."""
     return not config.get("quant_method") and config.get("weight_block_size") is not None
 
 
@@ -119,12 +119,12 @@ def _quantize_chunk(chunk: Any, wide: int) -> tuple[Any, Any]:
 
 
 def patch_fp8(module: ModuleType, version: str) -> None:
-    """Patch SGLang's FP8 module; again is the same as once.
+    """Patch SGLang's FP8 module; idempotent.
 
     Where block FP8 on load is not supported, only the refusal is installed.
 
     Args:
-        module: ``sglang.srt.layers.quantization.fp8``, executed.
+        module: `sglang.srt.layers.quantization.fp8`, executed.
         version: SGLang's version.
     """
     release = versions.find_release(version)
@@ -190,7 +190,7 @@ def _wrap_method(method: Any, install: Callable[..., None], module: ModuleType) 
 
     @functools.wraps(process)
     def process_weights_after_loading(self: Any, layer: Any) -> None:
-        # Upstream would put new parameters without our loaders in place, and then the next weight
+        # Upstream would install new parameters without these loaders, and then the next weight
         # update would arrive unquantised. With float32 scales nothing is left to process.
         if not getattr(self.quant_config, _FLAG, False):
             process(self, layer)
@@ -205,8 +205,8 @@ def _wrap_kv_cache(method: Any) -> None:
     """Let the KV cache's scales outlive a release of memory.
 
     From 0.5.6 on attention layers have them, as parameters: a release discards these, and neither a
-    bf16 checkpoint nor a weight update brings them back. Buffers are put aside by SGLang itself
-    (``_export_static_state`` in ``managers/scheduler_update_weights_mixin.py``).
+    bf16 checkpoint nor a weight update restores them. Buffers are saved by SGLang itself
+    (`_export_static_state` in `managers/scheduler_update_weights_mixin.py`).
     """
     create = method.create_weights
     if getattr(create, _MARK, False):
@@ -263,17 +263,17 @@ def _is_fp8(tensor: Any) -> bool:
 
 
 @functools.cache
-def _tell(dtype: str) -> None:
+def _log_first(dtype: str) -> None:
     log.info("%s: the first one is %s now", LOADED, dtype)
 
 
-def _tell_once(parameter: Any) -> None:
-    """Say, once a process, what a parameter holds after its first weight was loaded."""
-    _tell(str(parameter.dtype))
+def _log_once(parameter: Any) -> None:
+    """Log, once per process, the type of a parameter after its first weight was loaded."""
+    _log_first(str(parameter.dtype))
 
 
 def _parameter(template: Any, loader: Callable[..., Any]) -> Any:
-    """Return a plain parameter on the template's memory, loaded by ``loader``."""
+    """Return a plain parameter on the template's memory, loaded by `loader`."""
     parameter: Any = _torch().nn.Parameter(template.data, requires_grad=False)
     parameter.weight_loader = loader
     if hasattr(template, "format_ue8m0"):
@@ -284,7 +284,7 @@ def _parameter(template: Any, loader: Callable[..., Any]) -> Any:
 def _view(kind: str, data: Any, loader: Callable[..., Any]) -> Any:
     """Return SGLang's own parameter type on a layer's memory, for SGLang's own loader.
 
-    Its loaders ask the parameter for its sharded dimensions. Made anew at each load, because
+    Its loaders read the sharded dimensions from the parameter. Created at each load, because
     memory may move between updates.
     """
     parameters = importlib.import_module("sglang.srt.layers.parameter")
@@ -292,7 +292,7 @@ def _view(kind: str, data: Any, loader: Callable[..., Any]) -> Any:
 
 
 def _install_linear(layer: Any) -> None:
-    """Let a linear layer's weight quantise what it is given."""
+    """Let a linear layer's weight quantise what is loaded into it."""
     owner = weakref.ref(layer)
     weight_loader, scale_loader = layer.weight.weight_loader, layer.weight_scale_inv.weight_loader
 
@@ -306,7 +306,7 @@ def _install_linear(layer: Any) -> None:
         values, scales = quantize_block(loaded.to(parameter.device))
         weight_loader(weight, values, *args, **kwargs)
         load_scale(this.weight_scale_inv, scales, *args, **kwargs)
-        _tell_once(this.weight)
+        _log_once(this.weight)
 
     def load_scale(parameter: Any, loaded: Any, *args: Any, **kwargs: Any) -> None:
         this: Any = owner()
@@ -320,7 +320,7 @@ def _install_linear(layer: Any) -> None:
 
 
 def _install_moe(layer: Any) -> None:
-    """Let a mixture-of-experts layer's weights quantise what they are given."""
+    """Let a mixture-of-experts layer's weights quantise what is loaded into them."""
     for name in ("w13_weight", "w2_weight"):
         _install_expert_weight(layer, name)
     layer.weight_block_size = list(BLOCK)
@@ -341,6 +341,6 @@ def _install_expert_weight(layer: Any, name: str) -> None:
         # By the scale's own name upstream takes the path of a serialised checkpoint.
         scale = getattr(owner(), f"{name}_scale_inv")
         scale.weight_loader(scale, scales, f"{weight_name}_scale_inv", *args, **kwargs)
-        _tell_once(getattr(owner(), name))
+        _log_once(getattr(owner(), name))
 
     getattr(layer, name).weight_loader = load

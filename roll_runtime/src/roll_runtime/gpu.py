@@ -1,6 +1,6 @@
-"""What the NVIDIA driver says, asked through its own libraries: no torch, no nvidia-smi.
+"""The NVIDIA driver's facts, from its own libraries: no torch, no nvidia-smi.
 
-Run as a child process (``python -m roll_runtime.gpu``), because a broken driver can hang.
+Run as a child process (`python -m roll_runtime.gpu`), because a broken driver can hang.
 """
 
 import ctypes
@@ -18,9 +18,9 @@ def ask() -> dict[str, Any]:
     """Return the driver's CUDA version and its devices, or why there is none.
 
     Returns:
-        ``{"cuda": [12, 8], "driver": "570.86.15", "devices": [{"name": …, "capability": [9, 0],
-        "memory_gib": …, "pci": "0000:0F:00.0"}]}``, with ``None`` for the driver's version where
-        NVML does not tell it, or ``{"error": …}``.
+        `{"cuda": [12, 8], "driver": "570.86.15", "devices": [{"name": …, "capability": [9, 0],
+        "memory_gib": …, "pci": "0000:0F:00.0"}]}`, with `None` for the driver's version where
+        NVML does not report it, or `{"error": …}`.
     """
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
@@ -59,7 +59,7 @@ def _device(cuda: Any, index: int) -> dict[str, Any]:
 
 
 def ask_in_child(timeout: float = 60.0) -> dict[str, Any]:
-    """Ask in a child process, so that a driver that hangs costs a timeout (seconds) and no more."""
+    """Call `ask` in a child process: a driver that hangs costs the timeout (seconds), no more."""
     command = [sys.executable, "-m", "roll_runtime.gpu"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)

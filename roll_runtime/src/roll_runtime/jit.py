@@ -1,4 +1,4 @@
-"""SGLang's activation kernel (SiLU, GELU), in words that the image's g++ understands.
+"""SGLang's activation kernel (SiLU, GELU), spelled so that the image's g++ compiles it.
 
 SGLang compiles it on first use. In 0.5.12 the return type of one function in it is spelled such
 that g++ 12 and older refuse it (sgl-project/sglang#26444 spells it otherwise), and Debian bookworm
@@ -21,7 +21,7 @@ _ACCEPTED = "-> decltype(&act_and_mul_kernel<T, ActivationKind::kSiLU, kUsePDL, 
 
 
 def patch_activation(module: ModuleType, version: str) -> None:
-    """Let ``sglang.jit_kernel.activation`` compile mended sources; again is the same as once."""
+    """Let `sglang.jit_kernel.activation` compile corrected sources; idempotent."""
     load = module.load_jit
     if getattr(load, "__roll_runtime__", False):
         return
@@ -29,18 +29,18 @@ def patch_activation(module: ModuleType, version: str) -> None:
 
     @functools.wraps(load)
     def load_jit(*args: Any, cuda_files: "list[str] | None" = None, **kwargs: Any) -> Any:
-        files = [mended(sources, name) for name in cuda_files or []]
+        files = [corrected(sources, name) for name in cuda_files or []]
         return load(*args, cuda_files=files, **kwargs)
 
     load_jit.__roll_runtime__ = True  # type: ignore[attr-defined]
     module.load_jit = load_jit  # type: ignore[attr-defined]
 
 
-def mended(sources: Path, name: str) -> str:
-    """Return the source to compile: ``name`` itself, or the absolute path of its mended copy.
+def corrected(sources: Path, name: str) -> str:
+    """Return the source to compile: `name` itself, or the absolute path of its corrected copy.
 
-    SGLang joins the name to ``sources``, so an absolute path stays what it is. The copy lies in the
-    cache of compiled kernels, which must be writable anyway, under a name that its content gives.
+    SGLang joins the name to `sources`, so an absolute path stays as it is. The copy is in the
+    cache of compiled kernels, which must be writable anyway, in a directory named by its digest.
     """
     text = (sources / name).read_text(encoding="utf-8")
     if _REFUSED not in text:
@@ -54,5 +54,5 @@ def mended(sources: Path, name: str) -> str:
         draft = path.with_name(f"{path.name}.{os.getpid()}")
         draft.write_bytes(copy)
         draft.replace(path)
-        log.debug("%s: mended for g++ 12: %s", name, path)
+        log.debug("%s: corrected for g++ 12: %s", name, path)
     return str(path)

@@ -22,7 +22,7 @@ class _Memory(ctypes.Structure):
 
 @contextmanager
 def _library() -> Iterator[Any]:
-    """Yield NVML, initialised, or ``None`` where there is none."""
+    """Yield NVML, initialised, or `None` where there is none."""
     try:
         nvml = ctypes.CDLL("libnvidia-ml.so.1")
         ready = nvml.nvmlInit_v2() == 0
@@ -38,7 +38,7 @@ def _library() -> Iterator[Any]:
 
 
 def driver_version() -> str | None:
-    """Return the driver's version, such as ``580.159.04``, or ``None`` where it does not tell."""
+    """Return the driver's version, such as `580.159.04`, or `None` where it is not reported."""
     text = ctypes.create_string_buffer(96)
     with _library() as nvml:
         if nvml is None or nvml.nvmlSystemGetDriverVersion(text, len(text)):
@@ -47,14 +47,14 @@ def driver_version() -> str | None:
 
 
 def used_mib(gpus: Sequence[str]) -> int | None:
-    """Return the MiB in use on some GPUs together, by whomever.
+    """Return the MiB in use on some GPUs together, by all processes.
 
     Args:
         gpus: PCI bus ids. On a machine that several jobs share the other GPUs are not ours to
             count, and NVML, which knows no CUDA_VISIBLE_DEVICES, numbers all there are.
 
     Returns:
-        ``None`` where NVML does not tell, or there is no GPU to ask for.
+        `None` where NVML does not report it, or there is no GPU.
     """
     handle, memory, used = ctypes.c_void_p(), _Memory(), 0
     with _library() as nvml:

@@ -1,11 +1,11 @@
-"""Release and resume of memory: what this SGLang can carry out is passed on, the rest is dropped.
+"""Release and resume of memory: tags that this SGLang can carry out are passed on, others dropped.
 
 ROLL sends the same tags to every SGLang. The scheduler's handlers trust them: a tag that the
-release does not know, or that is not released, ends in a ``KeyError``; one that is released twice
+release does not know, or that is not released, ends in a `KeyError`; one that is released twice
 in the end of the process by torch_memory_saver (from 0.0.9 on). The scheduler is dead then. So both
-handlers are wrapped where the scheduler looks them up, with what SGLang itself says about its tags
-(``sglang.srt.constants``) and about what is released (``offload_tags``; kept here for the releases
-that do not).
+handlers are wrapped where the scheduler looks them up, with SGLang's own table of tags
+(`sglang.srt.constants`) and its own set of what is released (`offload_tags`; kept here for the
+releases that do not).
 """
 
 import copy
@@ -18,30 +18,30 @@ from typing import Any
 
 log = logging.getLogger("roll_runtime")
 
-#: Classes that hold the handlers: the scheduler up to 0.5.12, later a part of it.
 OWNERS = ("Scheduler", "SchedulerWeightUpdaterManager")
+"""Classes that hold the handlers: the scheduler up to 0.5.12, later a part of it."""
 
 RELEASE = "release_memory_occupation"
 RESUME = "resume_memory_occupation"
 
-#: The answer that upstream's handler gives.
 ANSWERS = {
     RELEASE: "ReleaseMemoryOccupationReqOutput",
     RESUME: "ResumeMemoryOccupationReqOutput",
 }
+"""The answer that upstream's handler returns."""
 
-#: Stands for the one tag of 0.4.6, which knows none.
 _ALL = "all memory"
+"""The one tag of 0.4.6, which has none of its own."""
 
 _MARK = "__roll_runtime__"
 _RELEASED = "_roll_runtime_released"
 
 
 def patch_occupation(module: ModuleType, version: str) -> None:
-    """Wrap the handlers that the scheduler's module has; again is the same as once.
+    """Wrap the handlers that the scheduler's module has; idempotent.
 
     Args:
-        module: ``sglang.srt.managers.scheduler``, executed.
+        module: `sglang.srt.managers.scheduler`, executed.
         version: SGLang's version, for the log.
     """
     dropped: set[tuple[str, str]] = set()
@@ -68,14 +68,14 @@ def _with_known_tags(
     @functools.wraps(upstream)
     def handler(self: Any, request: Any) -> Any:
         known, released = known_tags(), _released(self)
-        given = list(getattr(request, "tags", None) or ())
-        asked = known if not given or known == (_ALL,) else tuple(dict.fromkeys(given))
-        tags = [tag for tag in asked if tag in known and (tag in released) == (name == RESUME)]
-        _report((tag for tag in asked if tag not in tags), known, name, version, dropped)
+        requested = list(getattr(request, "tags", None) or ())
+        wanted = known if not requested or known == (_ALL,) else tuple(dict.fromkeys(requested))
+        tags = [tag for tag in wanted if tag in known and (tag in released) == (name == RESUME)]
+        _report((tag for tag in wanted if tag not in tags), known, name, version, dropped)
         if not tags:
             # An empty list would mean all tags.
             return _answer(name)
-        if tags != (given or list(known)):
+        if tags != (requested or list(known)):
             request = copy.copy(request)
             request.tags = tags
         answer = upstream(self, request)

@@ -9,14 +9,14 @@ from roll_runtime.args import INFER_BATCH_SIZE_IGNORED, MEM_FRACTION_STATIC
 
 log = logging.getLogger("roll_runtime")
 
-#: ``WorkerConfig.infer_batch_size``'s own default (roll/configs/worker_config.py): not a wish.
 _ROLL_INFER_BATCH_SIZE = 16
+"""`WorkerConfig.infer_batch_size`'s own default (roll/configs/worker_config.py): nobody set it."""
 
 
 def parse_device_mapping(text: str) -> list[int]:
-    """Read ROLL's textual ``device_mapping``: ``list(range(0,8))``, ``range(8)`` or ``[0, 1]``.
+    """Read ROLL's textual `device_mapping`: `list(range(0,8))`, `range(8)` or `[0, 1]`.
 
-    ROLL evaluates the text as Python; here only these forms are read, and ``+`` between them.
+    ROLL evaluates the text as Python; here only these forms are read, and `+` between them.
 
     Raises:
         ValueError: any other form.
@@ -89,17 +89,17 @@ def engine_count(device_mapping: Sequence[int] | str, num_gpus_per_worker: int) 
 def check_worker_config(config: Any) -> list[str]:
     """Complete a ROLL worker configuration for SGLang and warn about what has no effect.
 
-    ``mem_fraction_static`` gets its documented default of 0.7 (ROLL itself raises KeyError).
+    `mem_fraction_static` gets its documented default of 0.7 (ROLL itself raises KeyError).
 
     Args:
-        config: ROLL's ``WorkerConfig``, or anything with its attributes.
+        config: ROLL's `WorkerConfig`, or anything with its attributes.
 
     Returns:
         The warnings, which are logged as well.
 
     Raises:
-        ValueError: ``device_mapping`` and ``num_gpus_per_worker`` do not fit (see
-            :func:`engine_count`).
+        ValueError: `device_mapping` and `num_gpus_per_worker` do not fit (see
+            `engine_count`).
     """
     devices = getattr(config, "device_mapping", None)
     if devices:

@@ -2,11 +2,11 @@
 
 Who wins, first to last:
 
-1. ``ROLL_RUNTIME_SET_<NAME>=value`` (empty: the variable is removed), for every variable below;
-2. a value found in the environment, where the rule says that it is a wish;
+1. `ROLL_RUNTIME_SET_<NAME>=value` (empty: the variable is removed), for every variable below;
+2. a value found in the environment, where the rule keeps it;
 3. the rule's default.
 
-:mod:`roll_runtime.env` carries it out.
+`roll_runtime.env` carries it out.
 """
 
 from dataclasses import dataclass
@@ -14,24 +14,28 @@ from enum import Enum
 
 from roll_runtime import versions
 
-#: Prefix of the variables that override one rule each.
 OVERRIDE = "ROLL_RUNTIME_SET_"
+"""Prefix of the variables that override one rule each."""
 
 
 class Kind(Enum):
     """How a rule treats its variable."""
 
-    #: A value in the environment is kept, whatever upstream sets; else the default.
     KEEP = "keep, else default"
-    #: Upstream derives it from the engine's arguments; ROLL's preset "0" counts as absent and any
-    #: other value in the environment is kept.
+    """A value in the environment is kept, whatever upstream sets; else the default."""
+
     DERIVE = "derive from the engine's arguments"
-    #: Upstream's own rule is right; only the override acts.
+    """Upstream derives it from the engine's arguments; ROLL's preset "0" counts as absent and any
+    other value in the environment is kept."""
+
     UPSTREAM = "leave to SGLang"
-    #: Removed before the engine's children start.
+    """Upstream's own rule is right; only the override acts."""
+
     REMOVE = "remove"
-    #: See :mod:`roll_runtime.flashinfer_base`.
+    """Removed before the engine's children start."""
+
     WORKSPACE = "shared when warm, else per worker"
+    """See `roll_runtime.flashinfer_base`."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +45,9 @@ class Rule:
     Attributes:
         name: the environment variable.
         kind: how it is treated.
-        value: the default, for ``Kind.KEEP``.
-        since: first SGLang version of the rule, or ``None``.
-        before: first SGLang version without it, or ``None``.
+        value: the default, for `Kind.KEEP`.
+        since: first SGLang version of the rule, or `None`.
+        before: first SGLang version without it, or `None`.
         upstream: what SGLang itself does in those versions.
         reason: why the rule is there.
     """
@@ -57,7 +61,7 @@ class Rule:
     before: str | None = None
 
     def covers(self, version: str) -> bool:
-        """Tell whether the rule holds for an SGLang version; one that is no version is newest."""
+        """Return whether the rule holds for an SGLang version; other text counts as the newest."""
         try:
             return versions.in_range(version, self.since, self.before)
         except ValueError:
@@ -202,8 +206,8 @@ POLICY: tuple[Rule, ...] = (
     ),
 )
 
-#: Names in the table's order, once each.
 NAMES: tuple[str, ...] = tuple(dict.fromkeys(rule.name for rule in POLICY))
+"""Names in the table's order, once each."""
 
 
 def rules_for(version: str) -> tuple[Rule, ...]:

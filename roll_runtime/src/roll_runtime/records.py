@@ -1,8 +1,8 @@
 """Constructors of SGLang's argument records, made to take what ROLL passes.
 
-``ServerArgs`` (``sglang/srt/server_args.py``) and the requests that ROLL's strategy makes
-(``sglang/srt/managers/io_struct.py``): a missing field whose value asks for nothing is dropped, any
-other is refused by its name. Only dataclasses are touched; from 0.5.20 ``ServerArgs`` is a msgspec
+`ServerArgs` (`sglang/srt/server_args.py`) and the requests that ROLL's strategy makes
+(`sglang/srt/managers/io_struct.py`): a missing field whose value requests nothing is dropped, any
+other is refused by name. Only dataclasses are touched; from 0.5.20 `ServerArgs` is a msgspec
 structure that has every field ROLL passes and names the ones it lacks itself.
 """
 
@@ -23,7 +23,7 @@ _RECORDS = (
 
 
 def patch_records(module: ModuleType, version: str) -> None:
-    """Wrap the constructors of the records that a module defines; again is the same as once."""
+    """Wrap the constructors of the records that a module defines; idempotent."""
     for name in _RECORDS:
         record = vars(module).get(name)
         if isinstance(record, type) and dataclasses.is_dataclass(record):

@@ -1,8 +1,8 @@
-"""From SGLang's memory errors to what helps.
+"""Remedies for SGLang's memory errors.
 
 The scheduler process logs its traceback and dies; the text never reaches the process that started
-the engine. So the remedy is appended where the error is logged (:class:`RemedyFilter`), and
-:func:`diagnose` finds it in any log text afterwards.
+the engine. So the remedy is appended where the error is logged (`RemedyFilter`), and
+`diagnose` finds it in any log text afterwards.
 """
 
 import logging
@@ -10,13 +10,14 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
-#: Logger of the scheduler process, and the record that carries its traceback.
 SCHEDULER_LOGGER = "sglang.srt.managers.scheduler"
+"""Logger of the scheduler process, and the record that carries its traceback."""
+
 SCHEDULER_PREFIX = "Scheduler hit an exception:"
 
 
 class Action(Enum):
-    """What to do with ``mem_fraction_static``."""
+    """What to do with `mem_fraction_static`."""
 
     RAISE = "raise mem_fraction_static"
     LOWER = "lower mem_fraction_static"
@@ -28,9 +29,9 @@ class Diagnosis:
     """What an error text means.
 
     Attributes:
-        action: what to do with ``mem_fraction_static``.
+        action: what to do with `mem_fraction_static`.
         cause: what happened.
-        remedy: what to change, in ROLL's ``strategy_config``.
+        remedy: what to change, in ROLL's `strategy_config`.
     """
 
     action: Action
@@ -117,7 +118,7 @@ RULES: tuple[tuple[str, Diagnosis], ...] = (
         r"\[torch_memory_saver\.cpp\] CUresult error",
         Diagnosis(
             Action.LOWER,
-            "The engine's memory could not be taken back: something else holds it.",
+            "The engine's memory could not be taken back: another process uses it.",
             _LOWER,
         ),
     ),
@@ -126,7 +127,7 @@ RULES: tuple[tuple[str, Diagnosis], ...] = (
         Diagnosis(
             Action.OTHER,
             "The memory was released while requests were running.",
-            "Abort the running requests and wait for their answers before offload_states.",
+            "Abort the running requests and wait for their results before offload_states.",
         ),
     ),
     (
@@ -134,7 +135,7 @@ RULES: tuple[tuple[str, Diagnosis], ...] = (
         Diagnosis(
             Action.OTHER,
             "One GPU of this engine has much less free memory than the others.",
-            "Find the process that holds it (nvidia-smi) and check that device_mapping gives no "
+            "Find the process that uses it (nvidia-smi) and check that device_mapping assigns no "
             "GPU to two engines. SGL_DISABLE_TP_MEMORY_INBALANCE_CHECK=1 (up to SGLang 0.5.6) or "
             "SGLANG_ENABLE_TP_MEMORY_INBALANCE_CHECK=0 (from 0.5.7) turns the check off.",
         ),
@@ -174,7 +175,7 @@ _COMPILED = tuple((re.compile(pattern, re.IGNORECASE), found) for pattern, found
 
 
 def diagnose(text: str) -> Diagnosis | None:
-    """Return what a log or traceback means and what helps, or ``None`` when nothing is known.
+    """Return what a log or traceback means and what helps, or `None` when nothing is known.
 
     Args:
         text: any text, for example the whole log of a worker.
@@ -188,7 +189,7 @@ class RemedyFilter(logging.Filter):
     __roll_runtime__ = True
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let every record pass, with the remedy where there is one."""
+        """Pass every record, with the remedy where there is one."""
         message = str(record.msg)
         if message.startswith(SCHEDULER_PREFIX):
             found = diagnose(record.getMessage())
@@ -198,7 +199,7 @@ class RemedyFilter(logging.Filter):
 
 
 def install_filter() -> None:
-    """Put the filter on the scheduler's logger, once."""
+    """Install the filter on the scheduler's logger, once."""
     logger = logging.getLogger(SCHEDULER_LOGGER)
     if not any(getattr(item, "__roll_runtime__", False) for item in logger.filters):
         logger.addFilter(RemedyFilter())

@@ -1,10 +1,10 @@
-"""Living with ROLL's own patches (``roll/third_party/sglang``, read at 8eb27cc2).
+"""Coexistence with ROLL's own patches (`roll/third_party/sglang`, read at 8eb27cc2).
 
-ROLL replaces ``_set_envs_and_config`` by a copy without signals, package checks and cleanup, and
+ROLL replaces `_set_envs_and_config` by a copy without signals, package checks and cleanup, and
 the scheduler's process target by one that patches FP8. Both are superseded here: upstream's own
-functions run, inside roll_runtime's policy. ``ROLL_RUNTIME_ROLL_PATCH=keep`` leaves ROLL's.
+functions run, inside roll_runtime's policy. `ROLL_RUNTIME_ROLL_PATCH=keep` leaves ROLL's.
 
-ROLL's dispatch knows nine versions. On the other supported ones roll_runtime stands in for it.
+ROLL's dispatch knows nine versions. On the other supported ones roll_runtime replaces it.
 """
 
 import importlib
@@ -19,20 +19,20 @@ from roll_runtime import dispatch
 
 log = logging.getLogger("roll_runtime")
 
-#: Set to ``keep``, ROLL's own patch stays in force where it was loaded.
 KEEP_ROLL = "ROLL_RUNTIME_ROLL_PATCH"
+"""Set to `keep`, ROLL's own patch stays in force where it was loaded."""
 
 ENGINE = "sglang.srt.entrypoints.engine"
 
-#: Process targets that ROLL replaces in the engine module, and the modules that define them.
 _TARGETS = {
     "run_scheduler_process": "sglang.srt.managers.scheduler",
     "run_data_parallel_controller_process": "sglang.srt.managers.data_parallel_controller",
 }
+"""Process targets that ROLL replaces in the engine module, and the modules that define them."""
 
 
 def is_from_roll(value: object) -> bool:
-    """Tell whether a function or object comes from ROLL's patches, by module name or by file."""
+    """Return whether a function or object comes from ROLL's patches, by module name or by file."""
     module = str(getattr(value, "__module__", ""))
     if module.startswith("roll.third_party.sglang"):
         return True
@@ -41,12 +41,12 @@ def is_from_roll(value: object) -> bool:
 
 
 def is_launch_wrapper(value: object) -> bool:
-    """Tell whether this is ROLL's object around ``_launch_subprocesses``."""
+    """Return whether this is ROLL's object around `_launch_subprocesses`."""
     return type(value).__name__ == "_roll_launch_subprocesses"
 
 
 def is_superseded(value: object) -> bool:
-    """Tell whether this is ROLL's and roll_runtime is to stand in for it."""
+    """Return whether this is ROLL's and to be replaced by roll_runtime's."""
     return is_from_roll(value) and os.environ.get(KEEP_ROLL) != "keep"
 
 
@@ -59,14 +59,14 @@ def restore_targets(engine: ModuleType) -> None:
             continue
         setattr(engine, name, original)
         log.info(
-            "roll_runtime stands in for ROLL's %s (%s=keep leaves ROLL's in force)",
+            "roll_runtime replaces ROLL's %s (%s=keep leaves ROLL's in force)",
             name,
             KEEP_ROLL,
         )
 
 
 def execute_dispatch(module: ModuleType, execute: Callable[[ModuleType], Any]) -> None:
-    """Execute ``roll.third_party.sglang``; stand in for it where it refuses a supported SGLang.
+    """Execute `roll.third_party.sglang`; replace it where it refuses a supported SGLang.
 
     Args:
         module: ROLL's package, not executed yet.
@@ -88,8 +88,8 @@ def execute_dispatch(module: ModuleType, execute: Callable[[ModuleType], Any]) -
         module.patch = stand_in  # type: ignore[attr-defined]
 
 
-def patch_strategy(module: ModuleType) -> None:
-    """Let ``SgLangStrategy.initialize`` check and complete its configuration first."""
+def patch_strategy(module: ModuleType, version: str) -> None:
+    """Let `SgLangStrategy.initialize` check and complete its configuration first."""
     import functools
 
     from roll_runtime.placement import check_worker_config

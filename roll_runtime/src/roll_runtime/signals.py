@@ -1,8 +1,8 @@
 """Signal handlers off the main thread.
 
-SGLang up to 0.5.9 calls ``signal.signal`` at engine start, which Python allows on the main thread
-alone; a Ray async actor runs elsewhere. Only the name ``signal`` of SGLang's engine module is
-replaced: the process's own ``signal`` module stays what it is.
+SGLang up to 0.5.9 calls `signal.signal` at engine start, which Python allows on the main thread
+alone; a Ray async actor runs elsewhere. Only the name `signal` of SGLang's engine module is
+replaced: the process's own `signal` module is unchanged.
 """
 
 import logging
@@ -15,7 +15,7 @@ log = logging.getLogger("roll_runtime")
 
 
 class ThreadAwareSignal(types.ModuleType):
-    """Stands for the module ``signal``; registers handlers on the main thread alone."""
+    """Stands for the module `signal`; registers handlers on the main thread alone."""
 
     __roll_runtime__ = True
 
@@ -26,7 +26,7 @@ class ThreadAwareSignal(types.ModuleType):
         return getattr(signal, name)
 
     def signal(self, signum: int, handler: Any) -> Any:
-        """Register a handler as ``signal.signal`` does; off the main thread, say so and go on."""
+        """Register a handler as `signal.signal` does; off the main thread, log and continue."""
         if threading.current_thread() is threading.main_thread():
             return signal.signal(signum, handler)
         log.info(

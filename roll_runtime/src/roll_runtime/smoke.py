@@ -1,8 +1,8 @@
 """Start a tiny engine off the main thread, generate, look at its children, shut down.
 
-``python -m roll_runtime smoke`` needs a GPU and nothing else: the model is a config of 2 layers
+`python -m roll_runtime smoke` needs a GPU and nothing else: the model is a config of 2 layers
 with random weights, there is no tokenizer and no network. The work is done in a child process
-(``smoke_engine``); the command itself only waits, so that its timeout holds whatever the engine
+(`smoke_engine`); the command itself only waits, so that its timeout holds whatever the engine
 does.
 """
 
@@ -20,8 +20,8 @@ from typing import Any
 from roll_runtime import compiled, fp8
 from roll_runtime.smoke_engine import MARK, Variant
 
-#: Lines of the engine's log that go with a failure to standard error where only JSON is printed.
 _TAIL = 100
+"""Lines of the engine's log that go with a failure to standard error where only JSON is printed."""
 
 
 def _environment() -> dict[str, str]:
@@ -37,7 +37,7 @@ def _environment() -> dict[str, str]:
         "SGL_JIT_DEEPGEMM_PRECOMPILE": "false",
         "SGLANG_JIT_DEEPGEMM_PRECOMPILE": "false",
         # SGLang's processes rename themselves, and setproctitle writes the name over
-        # /proc/<pid>/environ, which is read here, unless it is told not to.
+        # /proc/<pid>/environ, which is read here, unless this variable is set.
         "SPT_NOENV": "1",
         **os.environ,
         # Both must be gone in the engine's children: that is part of what is tried.
@@ -68,7 +68,7 @@ def main(variant: Variant, timeout: float, as_json: bool) -> int:
         as_json: print the result alone, as JSON; the end of the log where it failed.
 
     Returns:
-        0 when the engine did what was asked of it and its children saw the right environment, else
+        0 when the engine did its work and its children saw the right environment, else
         1.
     """
     before = compiled.snapshot()
@@ -125,7 +125,7 @@ def _read(process: "subprocess.Popen[str]", lines: list[str], quiet: bool) -> No
 
 
 def _conclude(variant: Variant, status: int, lines: list[str]) -> dict[str, Any]:
-    """Return the result that the engine's process told, with what its log says besides."""
+    """Return the result that the engine's process reported, with what its log adds."""
     from roll_runtime.remedies import diagnose
 
     marked = [line for line in lines if line.startswith(MARK)]
@@ -138,10 +138,10 @@ def _conclude(variant: Variant, status: int, lines: list[str]) -> dict[str, Any]
     if found is not None:
         faults.append(str(found))
     if variant.fp8 and marked:
-        # The weights are the scheduler's: it tells in its log what it made of them.
-        told = [line.partition(fp8.LOADED)[2] for line in lines if fp8.LOADED in line]
-        result["quantised"] = [text.strip(" :") for text in told]
-        if not told:
+        # The weights are the scheduler's: its log reports what it made of them.
+        logged = [line.partition(fp8.LOADED)[2] for line in lines if fp8.LOADED in line]
+        result["quantised"] = [text.strip(" :") for text in logged]
+        if not logged:
             faults.append("no weight was quantised to block FP8")
     result["variant"] = asdict(variant)
     result["ok"] = not faults

@@ -1,6 +1,6 @@
 """The smoke test's engine, in a process of its own: start, look, generate, shut down.
 
-``roll_runtime.smoke`` is the command that starts this process and waits for it.
+`roll_runtime.smoke` is the command that starts this process and waits for it.
 """
 
 import asyncio
@@ -18,24 +18,24 @@ from typing import Any
 
 from roll_runtime import children, smoke_model, smoke_release
 
-#: The result is told on the line that starts with this.
 MARK = "roll_runtime smoke result: "
+"""The prefix of the line that carries the result."""
 
 FP8_RECIPE = {
     "quantization_config": {"activation_scheme": "dynamic", "weight_block_size": [128, 128]}
 }
 
-#: New tokens that the engine is asked for.
 NEW_TOKENS = len(smoke_model.TOKENS)
+"""New tokens per request."""
 
-#: Prompts that begin differently, so that none finds another's beginning in the cache: a prompt
-#: computed in two pieces may round differently, and tokens are compared below.
 _FIRST, _PROMPT, _SAMPLED = [3, 7, 11], [*smoke_model.PROMPT], [2, 4, 6, 8]
+"""Prompts that begin differently, so that none finds another's beginning in the cache: a prompt
+computed in two pieces may round differently, and tokens are compared below."""
 
 _GREEDY = {"max_new_tokens": NEW_TOKENS, "ignore_eos": True, "temperature": 0}
 
-#: ROLL's own defaults for rollouts (``generating_args``).
 _ROLLOUT = {**_GREEDY, "temperature": 0.99, "top_p": 0.99, "top_k": 100}
+"""ROLL's own defaults for rollouts (`generating_args`)."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def check_handler(version: str, main_thread: bool, seen: dict[str, str]) -> list
     Args:
         version: SGLang's version.
         main_thread: where the engine was started.
-        seen: the handler's name ``before`` the start, ``started``, and when it had ``generated``.
+        seen: the handler's name `before` the start, `started`, and when it had `generated`.
     """
     from roll_runtime.versions import in_range
 
@@ -206,7 +206,7 @@ def run(variant: Variant, folder: str) -> int:
     arguments = engine_arguments(model, variant, saver)
 
     def actor() -> None:
-        # As a Ray async actor does it: a coroutine, off the main thread unless asked otherwise.
+        # As a Ray async actor does it: a coroutine, off the main thread by default.
         try:
             asyncio.run(_work(arguments, variant, result, started))
         except BaseException as error:

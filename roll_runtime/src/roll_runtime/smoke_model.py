@@ -6,10 +6,6 @@ import struct
 from pathlib import Path
 from typing import Any
 
-#: Sizes that every supported release can run: head_dim 128 (0.5.5 and earlier import vLLM for
-#: others), and every partition a multiple of 128 at up to two GPUs, for block FP8. More positions
-#: than a prefill takes in one piece (``chunked_prefill_size``, 16384 on the largest GPUs): 0.5.12
-#: captures graphs of prefills up to it, and FlashAttention 3 refuses more tokens than positions.
 MODEL: dict[str, Any] = {
     "architectures": ["Qwen2ForCausalLM"],
     "model_type": "qwen2",
@@ -33,16 +29,21 @@ MODEL: dict[str, Any] = {
     "attention_dropout": 0.0,
     "initializer_range": 0.02,
 }
+"""Sizes that every supported release can run: head_dim 128 (0.5.5 and earlier import vLLM for
+others), and every partition a multiple of 128 at up to two GPUs, for block FP8. More positions than
+a prefill takes in one piece (`chunked_prefill_size`, 16384 on the largest GPUs): 0.5.12 captures
+graphs of prefills up to it, and FlashAttention 3 refuses more tokens than positions."""
 
-#: A prompt, and the tokens that follow it greedily: transformers computes these on a CPU, in
-#: float32 and in bf16. The runner-up of each is 0.07 behind or more, well above bf16's rounding.
 PROMPT = (1009, 632, 610, 595)
+"""A prompt, and the tokens that follow it greedily: transformers computes these on a CPU, in
+float32 and in bf16. The runner-up of each is 0.07 behind or more, well above bf16's rounding."""
+
 TOKENS = (595, 595, 936, 936, 936, 685, 685, 685)
 
-#: Bytes of the KV cache a token takes: keys and values, in bf16, of all layers.
 TOKEN_BYTES: int = (
     2 * 2 * MODEL["num_hidden_layers"] * MODEL["num_key_value_heads"] * MODEL["head_dim"]
 )
+"""Bytes of the KV cache a token takes: keys and values, in bf16, of all layers."""
 
 
 def write(folder: Path) -> None:
@@ -76,8 +77,8 @@ def _bf16(value: float) -> bytes:
     return struct.pack("<f", value)[2:]
 
 
-#: 256 values, evenly spread, with a standard deviation of 0.02.
 _VALUES = [_bf16(0.0346 * (index - 127.5) / 127.5) for index in range(256)]
+"""256 values, evenly spread, with a standard deviation of 0.02."""
 
 
 def _write_weights(file: Path) -> None:

@@ -1,6 +1,6 @@
 """Release the engine's GPU memory and take it back, as ROLL does between rollouts.
 
-torch_memory_saver gives the memory of the KV cache and of the weights back to the driver and keeps
+torch_memory_saver returns the memory of the KV cache and of the weights to the driver and keeps
 their addresses. Their contents are lost: ROLL sends the trainer's weights after each release, so
 here they are loaded again from disk before tokens are compared.
 """
@@ -14,20 +14,21 @@ from typing import Any
 
 from roll_runtime import gpu, nvml, smoke_model
 
-#: The KV cache's size in this test: 2 GiB, well above what else moves meanwhile.
 POOL_TOKENS = 1 << 20
+"""The KV cache's size in this test: 2 GiB, well above what else moves meanwhile."""
 
 _POOL_MIB = POOL_TOKENS * smoke_model.TOKEN_BYTES >> 20
 
-#: How long the scheduler may need to see that it is idle, in seconds; it refuses while it is not.
 _SETTLE = 1.0
+"""How long the scheduler may need to see that it is idle, in seconds; it refuses while it is
+not."""
 
 
 def check_memory(used: dict[str, int]) -> list[str]:
     """Return what is wrong with the memory in use, a sentence each.
 
     Args:
-        used: MiB in use, ``running``, ``released`` and ``resumed``.
+        used: MiB in use, `running`, `released` and `resumed`.
     """
     faults = []
     given_back = used["running"] - used["released"]
@@ -50,8 +51,8 @@ async def cycle(
     Args:
         engine: SGLang's engine.
         arguments: what it was started with.
-        result: gets ``memory_mib``, ``release_s``, ``resume_s`` and ``restored_ids``; holds
-            ``output_ids``, the tokens of the same request before.
+        result: gets `memory_mib`, `release_s`, `resume_s` and `restored_ids`; holds
+            `output_ids`, the tokens of the same request before.
         generate: makes that request.
     """
     if not arguments["enable_memory_saver"]:
@@ -71,7 +72,7 @@ async def cycle(
     result["memory_mib"] = used
     known = {name: value for name, value in used.items() if value is not None}
     if len(known) < len(used):
-        result["faults"].append("libnvidia-ml.so.1 does not tell the GPU memory in use")
+        result["faults"].append("libnvidia-ml.so.1 does not report the GPU memory in use")
     else:
         result["faults"] += check_memory(known)
     result["restored_ids"] = await generate()
@@ -87,7 +88,7 @@ def _requests() -> Any:
 
 
 async def _release(engine: Any) -> None:
-    # The engine's own method waits on its loop, which is this one: as ROLL, ask the manager.
+    # The engine's own method waits on its loop, which is this one: call the manager, as ROLL does.
     await engine.tokenizer_manager.release_memory_occupation(
         _requests().ReleaseMemoryOccupationReqInput(), None
     )
@@ -123,7 +124,7 @@ async def _load(manager: Any, model: str) -> None:
     """Load the weights from disk again: a weight update.
 
     Raises:
-        RuntimeError: the engine did not; its message says why.
+        RuntimeError: the engine did not; the message is its reason.
     """
     answer = await manager.update_weights_from_disk(
         _requests().UpdateWeightFromDiskReqInput(model_path=model), None

@@ -1,7 +1,7 @@
 """The documentation's tables, written from the tables that the code runs by.
 
-``python -m roll_runtime.tables docs/roll-runtime.md`` renews the parts between the markers
-``<!-- table: NAME -->`` and ``<!-- end -->``; a test fails when they differ.
+`python -m roll_runtime.tables docs/roll-runtime.md` renews the parts between the markers
+`<!-- table: NAME -->` and `<!-- end -->`; a test fails when they differ.
 """
 
 import re
@@ -33,7 +33,7 @@ def supported() -> str:
     rows = (
         (
             release.version,
-            "yes" if release.roll else "no: roll_runtime stands in",
+            "yes" if release.roll else "no: roll_runtime replaces it",
             "yes" if release.fp8 else "refused",
         )
         for release in versions.RELEASES
@@ -57,13 +57,13 @@ def policy() -> str:
 
 
 def expected(version: str) -> dict[str, str]:
-    """Return what an engine's children see when nobody set anything; ``-`` means unset."""
+    """Return what an engine's children see when no variable is set; `-` means unset."""
     seen = dict.fromkeys(NAMES, "-")
     for rule in rules_for(version):
         if rule.kind is Kind.KEEP:
             seen[rule.name] = rule.value
         elif rule.kind in (Kind.DERIVE, Kind.UPSTREAM):
-            # No symmetric memory and no NVLS asked for.
+            # Neither symmetric memory nor NVLS is requested.
             seen[rule.name] = "0"
     return seen
 
@@ -110,7 +110,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def renew(text: str) -> str:
-    """Return a document with every table between its markers written anew.
+    """Return a document with every table between its markers rewritten.
 
     Raises:
         KeyError: the document names a table that does not exist.

@@ -1,12 +1,12 @@
 """A user without a line in passwd, and a HOME that cannot be written.
 
-Kubernetes and ``docker run --user`` start a container as a uid that no file of the image knows,
-with ``HOME=/``. Python then has no name for the user (``getpass.getuser`` raises KeyError, and
-torch asks at import), and every cache below HOME fails. No entrypoint is sure to run, so this is
-put right at the interpreter's start, for the process and what it starts. Programs that read passwd
-themselves (ssh, sudo, whoami) are not reached.
+Kubernetes and `docker run --user` start a container as a uid that no file of the image knows,
+with `HOME=/`. Python then has no name for the user (`getpass.getuser` raises KeyError, and
+torch reads the name at import), and every cache below HOME fails. An entrypoint may not run, so
+this is put right at the interpreter's start, for the process and what it starts. Programs that read
+passwd themselves (ssh, sudo, whoami) are not reached.
 
-Imported by ``_hooks`` only where something is missing; no import here that is not loaded anyway.
+Imported by `_hooks` only where something is missing; no import here that is not loaded anyway.
 """
 
 import os
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
     from collections.abc import MutableMapping
     from typing import Any
 
-#: Where Python looks for the user's name before it asks passwd, in its order.
 NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME")
+"""Variables that Python reads the user's name from before passwd, in its order."""
 
-#: ``keep``: HOME stays what it is, writable or not.
 SETTING = "ROLL_RUNTIME_HOME"
+"""`keep`: HOME is left as it is, writable or not."""
 
 _MARK = "__roll_runtime__"
 
 
 def name_of(uid: int) -> str:
-    """Return the name of a user that passwd does not know."""
+    """Return the name of a user without a line in passwd."""
     return f"uid{uid}"
 
 
 def settle(environ: "MutableMapping[str, str] | None" = None) -> None:
-    """Give the process a user's name and a writable HOME where it lacks them.
+    """Set a user's name and a writable HOME where the process lacks them.
 
     Args:
         environ: the environment to change; the process's own by default.
@@ -48,14 +48,14 @@ def settle(environ: "MutableMapping[str, str] | None" = None) -> None:
     if not is_usable(home) and env.get(SETTING) != "keep":
         home = own_home(env, uid) or home
     if home:
-        # Also where it was not set: a shell that is started does not ask passwd for it.
+        # Also where it was not set: a shell that is started does not read it from passwd.
         env["HOME"] = home
     if line is None:
         _answer_for(uid, env)
 
 
 def passwd_line(uid: int) -> "Any":
-    """Return what passwd says of a user, or ``None``."""
+    """Return the line of a user in passwd, or `None`."""
     import pwd
 
     try:
@@ -66,7 +66,7 @@ def passwd_line(uid: int) -> "Any":
 
 
 def is_usable(home: str) -> bool:
-    """Tell whether a HOME can be written, or made where it is not there."""
+    """Return whether a HOME can be written, or made where it is not there."""
     if not home.startswith("/"):
         return False
     while not os.path.exists(home):  # noqa: PTH110 - pathlib is an import of milliseconds
@@ -77,15 +77,15 @@ def is_usable(home: str) -> bool:
 def home_path(environ: "MutableMapping[str, str]", uid: int) -> str:
     """Return where the HOME of a user without one is: one for each uid, below the temporary files.
 
-    The first of TMPDIR, /tmp and /var/tmp that can be written, as Python's ``tempfile`` chooses.
+    The first of TMPDIR, /tmp and /var/tmp that can be written, as Python's `tempfile` chooses.
     """
-    places = (environ.get("TMPDIR") or "/tmp", "/tmp", "/var/tmp")  # noqa: S108
-    base = next((place for place in places if os.access(place, os.W_OK | os.X_OK)), places[0])
+    bases = (environ.get("TMPDIR") or "/tmp", "/tmp", "/var/tmp")  # noqa: S108
+    base = next((base for base in bases if os.access(base, os.W_OK | os.X_OK)), bases[0])
     return f"{base.rstrip('/')}/roll-home-{uid}"
 
 
 def own_home(environ: "MutableMapping[str, str]", uid: int) -> "str | None":
-    """Make the HOME of a user without one; ``None`` where that cannot be, or is somebody else's.
+    """Make the HOME of a user without one; `None` where it cannot be, or another user owns it.
 
     Everyone may write where temporary files are, so what is there is used only if it is a directory
     of this very user; others are shut out of it.
@@ -111,7 +111,7 @@ def _make(path: str) -> None:
 
 
 def _answer_for(uid: int, environ: "MutableMapping[str, str]") -> None:
-    """Let ``pwd.getpwuid`` answer for this one uid: some ask it and not the environment."""
+    """Let `pwd.getpwuid` know this one uid: some programs do not read the environment."""
     import pwd
 
     upstream = pwd.getpwuid
@@ -121,11 +121,11 @@ def _answer_for(uid: int, environ: "MutableMapping[str, str]") -> None:
     home = environ.get("HOME", "/")
     line = pwd.struct_passwd((name, "x", uid, os.getgid(), _MARK, home, "/bin/sh"))
 
-    def getpwuid(asked: int, /) -> "Any":
+    def getpwuid(number: int, /) -> "Any":
         try:
-            return upstream(asked)
+            return upstream(number)
         except KeyError:
-            if asked == uid:
+            if number == uid:
                 return line
             raise
 

@@ -1,6 +1,6 @@
 """The SGLang versions that roll_runtime supports: the one table.
 
-Read by the dispatch at engine import, by the builder's check of ``matrix.yaml`` (which loads this
+Read by the dispatch at engine import, by the builder's check of `matrix.yaml` (which loads this
 file by its path) and by the documentation's generator. So this module imports the standard library
 alone and nothing of its own package.
 """
@@ -13,10 +13,10 @@ class Release(NamedTuple):
     """One supported SGLang release.
 
     Attributes:
-        version: the release as published, for example ``0.5.6.post2``.
-        fp8: whether bf16 weights can be quantised to block FP8 on load (see ``fp8.py``).
-        roll: whether ROLL's own dispatch (``roll/third_party/sglang/__init__.py`` at 8eb27cc2)
-            knows this version; where it does not, roll_runtime answers in its place.
+        version: the release as published, for example `0.5.6.post2`.
+        fp8: whether bf16 weights can be quantised to block FP8 on load (see `fp8.py`).
+        roll: whether ROLL's own dispatch (`roll/third_party/sglang/__init__.py` at 8eb27cc2)
+            knows this version; where it does not, roll_runtime replaces it.
     """
 
     version: str
@@ -24,7 +24,6 @@ class Release(NamedTuple):
     roll: bool
 
 
-#: Oldest first. A release enters when its wheel passes ``python -m roll_runtime contract``.
 RELEASES: tuple[Release, ...] = (
     Release("0.4.6.post1", fp8=False, roll=True),
     Release("0.4.6.post4", fp8=False, roll=True),
@@ -44,9 +43,10 @@ RELEASES: tuple[Release, ...] = (
     Release("0.5.20", fp8=False, roll=False),
     Release("0.5.23", fp8=False, roll=False),
 )
+"""Oldest first. A release enters when its wheel passes `python -m roll_runtime contract`."""
 
-#: The supported version strings, oldest first.
 SUPPORTED: tuple[str, ...] = tuple(release.version for release in RELEASES)
+"""The supported version strings, oldest first."""
 
 _LOCAL = re.compile(r"\+.*$")
 _DEV = re.compile(r"\.?dev\d*$")
@@ -55,9 +55,9 @@ _PRE = re.compile(r"[._-]?(a|b|c|rc|alpha|beta|pre|preview)[._-]?(\d*)$")
 
 
 def base_version(version: str) -> str:
-    """Strip what a rebuild adds: ``v``, a local ``+…`` part and a ``.devN`` suffix.
+    """Strip what a rebuild adds: `v`, a local `+…` part and a `.devN` suffix.
 
-    A source build of the tag 0.5.7 calls itself ``0.5.7.dev1+g0123abc``; it holds 0.5.7's code.
+    A source build of the tag 0.5.7 calls itself `0.5.7.dev1+g0123abc`; it holds 0.5.7's code.
     """
     text = _LOCAL.sub("", version.strip().lower())
     return _DEV.sub("", text.removeprefix("v"))
@@ -82,7 +82,7 @@ def version_key(version: str) -> tuple[int, ...]:
 
 
 def in_range(version: str, since: str | None, before: str | None) -> bool:
-    """Tell whether ``since <= version < before``; ``None`` leaves a side open."""
+    """Return whether `since <= version < before`; `None` leaves a side open."""
     key = version_key(version)
     if since is not None and key < version_key(since):
         return False
@@ -90,13 +90,13 @@ def in_range(version: str, since: str | None, before: str | None) -> bool:
 
 
 def find_release(version: str) -> Release | None:
-    """Return the table's row for a version, or ``None`` when it is not supported."""
+    """Return the table's row for a version, or `None` when it is not supported."""
     base = base_version(version)
     return next((release for release in RELEASES if release.version == base), None)
 
 
 def is_supported(version: str) -> bool:
-    """Tell whether roll_runtime supports this SGLang version (local and dev parts ignored)."""
+    """Return whether roll_runtime supports this SGLang version (local and dev parts ignored)."""
     return find_release(version) is not None
 
 
