@@ -7,7 +7,7 @@ import argparse
 from images.commands.arguments import Command, Parser
 from images.commands.options import add_cache_location, add_compression, add_json, add_targets
 from images.commands.report.printing import print_documents, print_json
-from images.commands.selection import chosen, compare_files, matrix_of, store_if_there
+from images.commands.selection import chosen, compare_files, existing_store, matrix_of
 from images.util import output
 
 
@@ -25,7 +25,7 @@ def plan(options: argparse.Namespace) -> int:
     from images.commands.report import analysis
 
     matrix, targets = chosen(options)
-    here = store_if_there(options)
+    here = existing_store(options)
     shared = prepare.Shared(here)
     found = [summary.of_target(matrix, one, here, options.compression, shared) for one in targets]
     if options.json:
@@ -53,7 +53,7 @@ def diff(options: argparse.Namespace) -> int:
     from images.analysis import compare, summary
     from images.commands.report import analysis
 
-    matrix, here = matrix_of(options), store_if_there(options)
+    matrix, here = matrix_of(options), existing_store(options)
     old, new = (
         summary.find(name, matrix, here, options.compression) for name in (options.old, options.new)
     )
@@ -73,7 +73,7 @@ def sizes(options: argparse.Namespace) -> int:
     from images.analysis import sharing
     from images.commands.report import analysis
 
-    found = sharing.measure(matrix_of(options), store_if_there(options))
+    found = sharing.measure(matrix_of(options), existing_store(options))
     if options.json:
         print_json(analysis.sizes_document(found))
     else:

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from images.commands.arguments import Command, Parser
+from images.commands.fetch import fetch_values
 from images.commands.options import (
     add_cache,
     add_compression,
@@ -23,12 +24,10 @@ from images.commands.options import (
 )
 from images.commands.report.printing import print_documents, print_summary
 from images.commands.selection import (
-    bring_wheels,
     chosen,
-    compare_files,
-    elsewhere_of,
-    fetch_command,
+    copy_wheels,
     inputs_of,
+    remote_locations,
 )
 from images.errors import UsageError
 from images.repository import ROOT
@@ -103,7 +102,7 @@ def build(options: argparse.Namespace) -> int:
     from images.commands.report import proof
 
     matrix, targets = chosen(options)
-    bring_wheels(targets, options)
+    copy_wheels(targets, options)
     # Every lock is read before anything is made: a stale one must not surface after an hour.
     inputs = inputs_of(matrix, targets, options.compression)
     build_options = _options_of(options)
@@ -116,7 +115,7 @@ def build(options: argparse.Namespace) -> int:
             progress = Progress()
             with progress.timed("total"):
                 built = _build(one, matrix, build_options, caches, progress)
-            path, elsewhere = build_options.store.path, elsewhere_of(build_options.store)
+            path, elsewhere = build_options.store.path, remote_locations(build_options.store)
             documents.append(report.image_document(built.image, path, built.reused, elsewhere))
             summary = report.build_summary(
                 built.image, built.reused, progress.seconds, path, elsewhere, built.filled
@@ -136,23 +135,11 @@ def _options_of(options: argparse.Namespace) -> BuildOptions:
     from images.oci.store import store
 
     return BuildOptions(
-        **_shared_options(options, offline=options.offline),
+        **fetch_values(options, offline=options.offline),
         store=store.open_store(options.store),
         compression=options.compression,
         only_known=options.only_known,
     )
-
-
-def _shared_options(options: argparse.Namespace, *, offline: bool) -> dict[str, Any]:
-    """Return the values of `FetchOptions`."""
-    return {
-        "cache": options.cache,
-        "matrix": options.matrix.absolute(),
-        "jobs": options.jobs,
-        "mirror": options.debian_mirror,
-        "plain_http": options.plain_http,
-        "offline": fetch_command(options) if offline else "",
-    }
 
 
 def _prepared(inputs: Inputs, options: BuildOptions) -> Prepared:
@@ -237,66 +224,6 @@ def _run(
         os.environ,
         Counter(str(item.location) for item in made if item.location),
     )
-
-
-def _add_fetch_options(parser: Parser) -> None:
-    add_targets(parser)
-    add_cache(parser)
-    how = parser.add_mutually_exclusive_group()
-    how.add_argument(
-        "--check", action="store_true", help="fetch nothing; fail if a file is missing"
-    )
-    how.add_argument(
-        "--list",
-        action="store_true",
-        dest="paths_only",
-        help="print the paths of the files in the cache, for tar -T - or rsync --files-from=-",
-    )
-    add_jobs(parser, "files to hash at a time")
-    add_plain_http(parser)
-    add_mirror(parser)
-    add_json(parser)
-
-
-def fetch(options: argparse.Namespace) -> int:
-    """Fetch all files that builds need into the download cache; they then need no network."""
-    from images.build import prefetch, prepare
-    from images.commands.report import transfers
-    from images.inputs.build_options import FetchOptions
-
-    looking = options.check or options.paths_only
-    matrix, targets = chosen(options)
-    if not looking:
-        bring_wheels(targets, options)
-    fetch_options = FetchOptions(**_shared_options(options, offline=looking))
-    wanted = {
-        one.target.id: prepare.ready(
-            one, fetch_options, Progress(), fetch=not looking, verify=not looking
-        ).needed
-        for one in inputs_of(matrix, targets)
-    }
-    if options.paths_only:
-        files = dict.fromkeys(file for needs in wanted.values() for file in needs.artifacts)
-        output.result("\n".join(f"{file.sha256}/{file.filename}" for file in files))
-        return 0
-    outcomes = {}
-    for target, needs in wanted.items():
-        if options.check:
-            outcomes[target] = prefetch.check(needs, fetch_options, Progress())
-        else:
-            outcomes[target] = prefetch.fetch(needs, fetch_options, Progress())
-    summary = f"{transfers.fetch_summary(outcomes)}\n{options.cache}"
-    print_summary(options, summary)
-    if options.json:
-        documents = [transfers.fetch_document(*item) for item in outcomes.items()]
-        print_documents(documents, "targets")
-    if error := prefetch.failure(outcomes, fetch_command(options)):
-        raise error
-    compare_files(matrix, targets, options.cache)
-    return 0
-
-
-FETCH = Command("fetch", fetch, _add_fetch_options)
 
 
 def _caches(options: argparse.Namespace) -> tuple[CacheLookup | None, Location | None]:

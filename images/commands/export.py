@@ -9,7 +9,7 @@ from images.commands import arguments
 from images.commands.arguments import Command, Parser
 from images.commands.options import add_jobs, add_json, add_targets
 from images.commands.report.printing import print_documents, print_json
-from images.commands.selection import check_name, completed, image_of, images_of
+from images.commands.selection import check_name, fetch_missing_layers, image_of, images_of
 from images.util import output
 from images.util.progress import Progress
 
@@ -31,7 +31,7 @@ def load(options: argparse.Namespace) -> int:
     for image in images_of(options, source):
         tags = options.tag or [f"roll-sglang:{image.ref}"]
         progress = Progress()
-        completed(source, image, progress)
+        fetch_missing_layers(source, image, progress)
         loaded = daemon.load(source, image, tags, progress=progress)
         documents.append({"target": image.ref, "tags": tags, "id": loaded.id})
         output.message(f"{', '.join(tags)}: {loaded.describe()}")
@@ -83,7 +83,7 @@ def bundle(options: argparse.Namespace) -> int:
     layers = source.layers_of(options.since) if options.since else ()
     inventory = delta.read_inventories(options.have, layers)
     progress = Progress()
-    completed(source, image, progress)
+    fetch_missing_layers(source, image, progress)
     if inventory.sizes:
         with progress.stage("compare", image.size) as meter:
             plan = planning.plan(source, image, inventory, options.jobs, meter.advance)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from images.commands import analysis, build, export, lock, registry, show, upkeep, usage
+from images.commands import analysis, build, export, fetch, registry, show, upkeep, usage
 from images.commands.arguments import Parser
+from images.commands.lock import command as lock
 from images.commands.options import add_locations
 from images.commands.test import command as test
 
 COMMANDS = (
     build.BUILD,
-    build.FETCH,
+    fetch.FETCH,
     show.LIST,
     lock.LOCK,
     export.LOAD,

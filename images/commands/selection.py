@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from images.repository import ROOT
 from images.util.progress import Progress
 
 if TYPE_CHECKING:
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def matrix_of(options: argparse.Namespace) -> Matrix:
-    """Return the matrix that the options name, validated."""
+    """Return the validated matrix that the options name."""
     from images.inputs.matrix.load import load
 
     return load(options.matrix)
@@ -35,7 +33,7 @@ def chosen(options: argparse.Namespace) -> tuple[Matrix, list[Target]]:
     return matrix, [matrix.target(name) for name in dict.fromkeys(options.target)]
 
 
-def bring_wheels(targets: Sequence[Target], options: argparse.Namespace) -> None:
+def copy_wheels(targets: Sequence[Target], options: argparse.Namespace) -> None:
     """Copy the `wheels:` of targets into the download cache from the directory of `--wheels`."""
     if options.wheels is not None:
         from images.inputs.fetch import custom_wheels
@@ -43,7 +41,7 @@ def bring_wheels(targets: Sequence[Target], options: argparse.Namespace) -> None
         custom_wheels.add(targets, options.wheels, options.cache)
 
 
-def store_if_there(options: argparse.Namespace) -> Store | None:
+def existing_store(options: argparse.Namespace) -> Store | None:
     """Return the store, or None if it does not exist yet."""
     from images.oci.store import store
 
@@ -125,30 +123,14 @@ def inputs_of(
     return [prepare.inputs_of(matrix, target, compression, shared) for target in targets]
 
 
-def fetch_command(options: argparse.Namespace) -> str:
-    """Return the command that fetches what the builds of these options need."""
-    from images.commands.options import default_cache
-
-    command = ["python", "build.py", "fetch"]
-    command += ["--all"] if options.all else []
-    for target in dict.fromkeys(options.target):
-        command += ["--target", target]
-    if options.cache != default_cache():
-        command += ["--cache", str(options.cache)]
-    command += ["--plain-http"] if options.plain_http else []
-    if options.matrix != ROOT / "matrix.yaml":
-        command += ["--matrix", str(options.matrix)]
-    return shlex.join(command)
-
-
-def elsewhere_of(source: Store) -> dict[str, Location]:
+def remote_locations(source: Store) -> dict[str, Location]:
     """Return where the layers are whose bytes the store does not have, by digest."""
     return {
         digest: remote.location for digest, remote in source.remote_layers.missing_here().items()
     }
 
 
-def completed(source: Store, image: Image, progress: Progress) -> None:
+def fetch_missing_layers(source: Store, image: Image, progress: Progress) -> None:
     """Fetch those layers of an image that the store knows and does not have."""
     if source.remote_layers.missing_here():
         from images.oci.registry import backfill

@@ -9,11 +9,11 @@ from images.commands.arguments import Command, Parser
 from images.commands.options import add_json, add_optional_targets
 from images.commands.report.printing import print_json
 from images.commands.selection import (
-    elsewhere_of,
+    existing_store,
     image_of,
     images_of,
     matrix_of,
-    store_if_there,
+    remote_locations,
 )
 from images.util import output
 
@@ -24,7 +24,7 @@ def list_targets(options: argparse.Namespace) -> int:
     from images.inputs.lock import target_lock
 
     matrix = matrix_of(options)
-    here = store_if_there(options)
+    here = existing_store(options)
     built = here.images() if here else {}
     rows = [
         report_list.row(
@@ -61,7 +61,7 @@ def inspect(options: argparse.Namespace) -> int:
         images = images_of(options, source)
     else:
         images, others = source.load_all()
-    elsewhere = elsewhere_of(source)
+    elsewhere = remote_locations(source)
     if options.json:
         documents = [
             report.image_document(image, source.path, elsewhere=elsewhere) for image in images

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from images.commands.arguments import Command, Parser
 from images.commands.options import add_json
 from images.commands.report.printing import print_json
-from images.commands.selection import elsewhere_of
+from images.commands.selection import remote_locations
 from images.errors import IntegrityError, StoreError
 from images.util import output
 from images.util.progress import Progress, size
@@ -25,7 +25,7 @@ def verify(options: argparse.Namespace) -> int:
     progress = Progress()
     with progress.stage("verify", source.blobs.size()) as meter:
         faults = maintenance.verify(source, meter.advance)
-    elsewhere = elsewhere_of(source)
+    elsewhere = remote_locations(source)
     notes = _notes(source)
     if options.json:
         print_json(

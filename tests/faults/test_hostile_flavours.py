@@ -46,7 +46,7 @@ class Flavoured:
 
     Attributes:
         tiny: the target, with a place, a store and a cache of its own.
-        wheel: the own wheel, in a directory of its own.
+        wheel: the custom wheel, in its own directory.
     """
 
     tiny: Tiny
@@ -100,7 +100,7 @@ class Flavoured:
 
 @pytest.fixture
 def roll(target: Tiny, tmp_path: Path) -> Iterator[Flavoured]:
-    """The flavour, not locked yet, of the locked tiny target; its own wheel is in no index."""
+    """The flavour, not locked yet, of the locked tiny target; its custom wheel is in no index."""
     with index.serving() as served:
         served.files |= target.index.files
         place = tmp_path / "matrix"
@@ -123,17 +123,17 @@ def roll(target: Tiny, tmp_path: Path) -> Iterator[Flavoured]:
 
 @pytest.fixture
 def locked(roll: Flavoured) -> Flavoured:
-    """The same, locked; the own wheel is in no cache."""
+    """The same, locked; the custom wheel is in no cache."""
     done = roll.run("lock", "--target", ROLL, "--wheels", str(roll.wheel.parent))
     assert done.code == 0, done.said
     shutil.rmtree(roll.tiny.cache / hashlib.sha256(roll.wheel.read_bytes()).hexdigest())
     return roll
 
 
-# -- own wheels ------------------------------------------------------------------------------------
+# -- custom wheels ---------------------------------------------------------------------------------
 
 
-def test_own_wheel_that_is_not_there_is_named_by_lock_fetch_and_build(locked: Flavoured) -> None:
+def test_custom_wheel_that_is_not_there_is_named_by_lock_fetch_and_build(locked: Flavoured) -> None:
     before = locked.files()
     where = f"rows.yaml:{locked.line_of('- file: kernel')}: {locked.wheel.name}"
     for command in (["lock"], ["fetch"], ["build"], ["build", "--offline"]):

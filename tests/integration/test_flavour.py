@@ -113,7 +113,7 @@ class Roll:
         cli: its matrix and the store, which holds the plain target too.
         documents: what `build` says of the plain target and of the flavour.
         env: with the index that has the sdist.
-        wheels: the directory of the own wheels.
+        wheels: the directory of the custom wheels.
     """
 
     cli: Cli
@@ -203,7 +203,7 @@ def test_plan_says_the_same_before_and_after(roll: Roll, tmp_path: Path) -> None
 
 
 def test_nothing_is_made_again_and_no_file_is_asked_for(roll: Roll, tmp_path: Path) -> None:
-    """The own wheels are gone from where they came, and the cache is enough for a build."""
+    """The custom wheels are gone from their directory, and the cache is enough for a build."""
     done = roll.cli.run("build", "--target", ROLL, "--offline", "--json")
     document = json.loads(done.stdout)
     assert document["manifest_digest"] == roll.documents[1]["manifest_digest"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from images.commands.arguments import Command, Parser, choice, one_of
 from images.commands.options import add_targets
-from images.commands.selection import chosen, completed
+from images.commands.selection import chosen, fetch_missing_layers
 from images.errors import UsageError
 from images.util.progress import Progress
 
@@ -93,7 +93,7 @@ def test(options: argparse.Namespace) -> int:
     for target in targets:
         image = source.load(target.id)  # one error if it is absent, not one for each test
         if not options.rootfs:
-            completed(source, image, Progress())
+            fetch_missing_layers(source, image, Progress())
     for target in targets:
         suites.run(target.id, store=options.store, matrix=options.matrix, how=how)
     return 0

@@ -8,11 +8,13 @@ from pathlib import Path
 from images.errors import ToolError, UsageError
 from images.util import git
 
-_FILES = (
+FILES = (
     "roll/distributed/strategy/sglang_strategy.py",
     "roll/pipeline/rlvr/rlvr_pipeline.py",
     "examples/start_rlvr_pipeline.py",
 )
+"""Files by which a checkout of ROLL is known."""
+
 _USED = ("roll", "examples")
 _REMEDY = "git clone https://github.com/alibaba/ROLL DIR, then name it: --roll DIR"
 
@@ -43,7 +45,7 @@ def read(path: Path) -> RollCheckout:
         UsageError: it is not a work tree of ROLL, or git reports no commit.
     """
     path = path.absolute()
-    missing = [name for name in _FILES if not (path / name).is_file()]
+    missing = [name for name in FILES if not (path / name).is_file()]
     if missing:
         raise UsageError(f"{path}: no checkout of ROLL: {missing[0]} is missing", remedy=_REMEDY)
     try:

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from images.content.custom_base import fit
 from images.content.custom_base import source as base_source
+from images.content.custom_base.refusal import refusal
 from images.content.custom_base.source import CachedImageSource
 from images.errors import IntegrityError
 from images.inputs.build_options import FetchOptions
@@ -134,7 +134,7 @@ def _for_amd64(reference: BaseReference, index: Mapping[str, Any]) -> str:
         name = f"{platform.get('os')}/{platform.get('architecture')}"
         platforms.setdefault(name, checked_digest(item["digest"]))
     if "linux/amd64" not in platforms:
-        raise fit.refusal(reference, [f"it is for {', '.join(platforms)}, not for linux/amd64"])
+        raise refusal(reference, [f"it is for {', '.join(platforms)}, not for linux/amd64"])
     return platforms["linux/amd64"]
 
 
@@ -147,7 +147,7 @@ def _kinds(reference: BaseReference, head: Mapping[str, Any]) -> list[str]:
             "skopeo copy --dest-compress --dest-compress-format zstd"
             for kind in sorted(unusable)
         ]
-        raise fit.refusal(reference, reasons)
+        raise refusal(reference, reasons)
     return [_LAYER_TYPES[item["mediaType"]] for item in head["layers"]]
 
 

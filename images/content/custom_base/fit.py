@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from images import image_paths
 from images.content.custom_base.facts import Facts
-from images.errors import MatrixError
+from images.content.custom_base.refusal import refusal
 from images.inputs.lock.distribution import Distribution
 from images.inputs.lock.target_lock import Lock
 from images.inputs.matrix.records import Target
@@ -17,7 +17,6 @@ from images.oci.image import MAX_LAYERS
 if TYPE_CHECKING:
     from images.content.custom_base.base_image import BaseImage
     from images.inputs.lock.cuda_lock import Toolkit
-    from images.inputs.matrix.base_reference import BaseReference
 
 _X86_64 = 62  # EM_X86_64 of the ELF specification
 _MAGIC = "a70d0d0a"
@@ -56,26 +55,6 @@ def check(
     reasons = _unfit(target, image, facts, lock, own) + _compiler_unfit(tools, facts)
     if reasons:
         raise refusal(image.reference, reasons, target.id, facts.system)
-
-
-def refusal(
-    reference: BaseReference, reasons: list[str], target: str = "", system: str = ""
-) -> MatrixError:
-    """Return the error for a base that cannot be used.
-
-    Args:
-        reference: the base.
-        reasons: why not.
-        target: the target that it is for, if it depends on that.
-        system: the base's own name for itself, if it is known.
-    """
-    lines = "".join(f"\n  {reason}" for reason in reasons)
-    called = f" ({system})" if system else ""
-    whose = f" of {target}" if target else ""
-    return MatrixError(
-        f"{reference}{called} cannot be the base{whose}:{lines}",
-        remedy="put into the base what it lacks, or name another under `base:` in matrix.yaml",
-    )
 
 
 def _unfit(target: Target, image: BaseImage, facts: Facts, lock: Lock, own: int) -> list[str]:

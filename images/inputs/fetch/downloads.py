@@ -54,11 +54,10 @@ class Downloads:
         self._cache = cache
         self._advance = advance
         self._pool = ThreadPoolExecutor(jobs, thread_name_prefix="download")
-        from images.inputs.fetch.file_http import (
-            Files,
-        )  # a build that downloads nothing loads no TLS
+        # Here, since a build that downloads nothing loads no TLS.
+        from images.inputs.fetch.file_http import FileClient
 
-        self._files = Files()
+        self._client = FileClient()
         self._stop = threading.Event()
         self._policy = policy or POLICY
 
@@ -69,7 +68,7 @@ class Downloads:
         if kind is not None:
             self._stop.set()
         self._pool.shutdown(cancel_futures=True)
-        self._files.close()
+        self._client.close()
 
     def start(self, artifact: Artifact, url: str) -> Future[Path]:
         """Begin one download; the result of the future is the path of the cached file.
@@ -120,7 +119,7 @@ class Downloads:
 
     def _pause(self, failures: int, error: TransientError, artifact: Artifact, url: str) -> None:
         """Wait before the next attempt, unless this was the last one that the policy allows."""
-        known = urlsplit(url).scheme in ("", "file") or self._files.has_answered(url)
+        known = urlsplit(url).scheme in ("", "file") or self._client.has_answered(url)
         if self._policy.is_exhausted(failures, reached=known):
             raise FetchError(
                 f"{artifact.filename}: {failures} attempts failed, the last one: {error}",
@@ -172,7 +171,7 @@ class Downloads:
         headers = {"Accept-Encoding": "identity"}
         if have:
             headers["Range"] = f"bytes={have}-"
-        with self._files.get(url, headers) as response:
+        with self._client.get(url, headers) as response:
             if have and response.status_code != 206:
                 stream.seek(0)
                 stream.truncate()

@@ -31,8 +31,8 @@ _LOGIN = (
 _NO_TLS = "use an http URL for the index, or name that host in UV_INSECURE_HOST, if intended"
 
 
-class Files:
-    """An HTTP client for files, shared by all threads of a build."""
+class FileClient:
+    """An HTTP client for locked files, shared by all threads of a build."""
 
     def __init__(self) -> None:
         self._answered: set[origin.Origin] = set()

@@ -139,7 +139,7 @@ def _resolve(
     remedy = f"docker login {registry}"
     chosen = {"auths": {registry: entry} if entry is not None else {}}
     if helper:
-        remedy = f"install docker-credential-{helper} or take it out of {path}; then: {remedy}"
+        remedy = f"install docker-credential-{helper} or remove it from {path}; then: {remedy}"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a missing helper is reported by our own error

@@ -13,7 +13,6 @@ from images.build import preflight, prepare, titles
 from images.build.preflight import Needs
 from images.build.recipe import Recipe
 from images.build.titles import Kind
-from images.commands import options
 from images.errors import StoreError, ToolError
 from images.inputs.matrix.load import load
 from images.repository import ROOT
@@ -111,14 +110,3 @@ def test_small_builds_ask_for_no_room(tmp_path: Path) -> None:
 def test_weights_are_what_room_is_asked_by() -> None:
     recipe = replace(recipes()[-1], weight=10 * GIB)
     assert preflight.needs([recipe], 0).store == 8 * GIB
-
-
-def test_cache_has_a_place_where_nobody_has_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As under a uid that has no line in passwd: the build then names --cache."""
-
-    def nowhere() -> Path:
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.delenv("ROLL_IMAGES_CACHE", raising=False)
-    monkeypatch.setattr(Path, "home", nowhere)
-    assert options.default_cache() == Path("/nonexistent/.cache/roll-images")

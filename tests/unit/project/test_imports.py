@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 from images.export.bundle import unpacker
@@ -82,6 +83,30 @@ def test_wings_import_in_one_direction() -> None:
         for other in others & set(WINGS)
         if WINGS.index(other) < WINGS.index(wing(path))
     ]
+
+
+def test_locks_are_read_without_downloads_and_resolvers() -> None:
+    """Folders of `inputs`, each with those that it must not import, not even inside a function."""
+    above = {"lock": ("fetch", "resolve"), "fetch": ("resolve",), "matrix": ("fetch", "resolve")}
+    inputs = ROOT / "images" / "inputs"
+    assert not [
+        f"{named(path)} imports {name}"
+        for folder, others in above.items()
+        for path in sorted((inputs / folder).glob("*.py"))
+        for name in imported(path)
+        if name.startswith(tuple(f"images.inputs.{other}" for other in others))
+    ]
+
+
+def test_no_circle_of_imports() -> None:
+    """Imports inside functions and for type checking count as well."""
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in IMAGES}
+    graph = {name: {*imported(path)} & modules.keys() for name, path in modules.items()}
+    try:
+        order = list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        raise AssertionError(" -> ".join(error.args[1])) from error
+    assert len(order) == len(modules)
 
 
 def test_modules_of_all_wings_import_none() -> None:

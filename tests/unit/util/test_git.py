@@ -75,7 +75,7 @@ def test_changes_in_it_are_seen(tree: Path, change: str) -> None:
 
 
 def test_rolls_checkout_of_another_user_runs_nothing(tree: Path) -> None:
-    for name in roll_checkout._FILES:
+    for name in roll_checkout.FILES:
         path = tree / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("")

@@ -14,7 +14,7 @@ from images.oci.referrer import Referrer
 from tests.unit.reports import LAYOUT, PLACE, VALUE, layer
 
 
-def test_document_tells_all_that_a_program_asks_for() -> None:
+def test_document_has_what_programs_read() -> None:
     document = json.loads(json.dumps(images.image_document(VALUE, LAYOUT, [True, False])))
     assert document["target"] == "one"
     assert document["manifest_digest"] == VALUE.manifest_digest
@@ -34,13 +34,13 @@ def test_document_tells_all_that_a_program_asks_for() -> None:
     assert document["complete"] is True
 
 
-def test_document_of_an_image_that_was_not_built_tells_nothing_of_reuse() -> None:
+def test_document_of_an_image_that_was_not_built_has_no_reuse() -> None:
     layers = images.image_document(VALUE, LAYOUT)["layers"]
     assert len(layers) == 2
     assert all("reused" not in item for item in layers)
 
 
-def test_layers_elsewhere_are_told_to_programs_and_people() -> None:
+def test_layers_elsewhere_are_reported() -> None:
     elsewhere = {f"sha256:{2_000_000:064d}": PLACE, "sha256:another image's": PLACE}
     document = images.image_document(VALUE, LAYOUT, [True, False], elsewhere)
     assert document["complete"] is False
@@ -52,17 +52,17 @@ def test_layers_elsewhere_are_told_to_programs_and_people() -> None:
     assert ["layers", "reused", "0", "0", "B"] in rows
     assert ["layers", "not", "fetched", "1", "2", "MB"] in rows
     assert ["cache", "1", "new", "records", "500", "B", "sent"] in rows
-    for told in (text, images.inspection(VALUE, LAYOUT, elsewhere)):
-        assert "incomplete: 1 layers are only in localhost:5000/roll/cache" in told
-        assert "python build.py pull --target one" in told
+    for shown in (text, images.inspection(VALUE, LAYOUT, elsewhere)):
+        assert "incomplete: 1 layers are only in localhost:5000/roll/cache" in shown
+        assert "python build.py pull --target one" in shown
 
 
-def test_whole_image_has_no_word_of_elsewhere() -> None:
+def test_complete_image_has_no_warning() -> None:
     assert "incomplete" not in images.build_summary(VALUE, [True, False], {}, LAYOUT, {})
     assert "incomplete" not in images.inspection(VALUE, LAYOUT, {})
 
 
-def test_summary_tells_what_was_made_and_reused_and_how_long_it_took() -> None:
+def test_summary_has_layers_made_and_reused_and_seconds() -> None:
     lines = images.build_summary(VALUE, [True, False], {"fetch": 1.234, "total": 2.0}, LAYOUT)
     rows = [line.split() for line in lines.splitlines()]
     assert ["layers", "made", "1", "500", "B"] in rows
@@ -73,7 +73,7 @@ def test_summary_tells_what_was_made_and_reused_and_how_long_it_took() -> None:
     assert VALUE.manifest_digest in lines
 
 
-def test_summary_needs_a_word_on_every_layer() -> None:
+def test_summary_needs_the_reuse_of_every_layer() -> None:
     with pytest.raises(ValueError, match="zip"):
         images.build_summary(VALUE, [True], {}, LAYOUT)
 
@@ -85,7 +85,7 @@ def test_inspection_shows_environment_labels_and_layers() -> None:
     assert "other" not in text
 
 
-def test_inspection_shows_what_lies_beside_the_image() -> None:
+def test_inspection_shows_attached_documents() -> None:
     beside = Referrer("application/vnd.cyclonedx+json", "x", b"12345", VALUE.descriptor, {})
     lines = images.inspection(VALUE, LAYOUT, attached=[beside]).splitlines()
     assert lines[-2] == "attached"

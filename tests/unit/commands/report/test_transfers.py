@@ -16,7 +16,7 @@ from tests.unit import bundles
 from tests.unit.reports import LAYOUT, PLACE, VALUE
 
 
-def test_pull_tells_what_came() -> None:
+def test_pull_reports_what_was_fetched() -> None:
     fetched = [RemoteLayer("a" * 64, VALUE.layers[0].blob, PLACE)]
     document = transfers.pull_document(VALUE, LAYOUT, fetched)
     assert (document["target"], document["bytes"]) == ("one", 2_000_000)
@@ -64,15 +64,15 @@ def test_push_as_a_document_and_as_text() -> None:
     for part in ("1 kB", "2 kB", "3 kB", "1.23 kB", "1.50 s", "vnd.cyclonedx+json"):
         assert part in text
     same = replace(pushed, before=image.manifest_digest, attached=())
-    told = transfers.push_summary(same, {})
-    assert "(unchanged)" in told
-    assert "moved" not in told
-    assert ["attached", "nothing"] in [line.split() for line in told.splitlines()]
+    shown = transfers.push_summary(same, {})
+    assert "(unchanged)" in shown
+    assert "moved" not in shown
+    assert ["attached", "nothing"] in [line.split() for line in shown.splitlines()]
     moved = transfers.push_summary(replace(pushed, before=digests[0]), {})
     assert f"(moved; it named {digests[0]})" in moved
 
 
-def test_bundle_prints_the_command_that_believes_nothing_of_it(tmp_path: Path) -> None:
+def test_bundle_prints_a_command_that_trusts_nothing_of_it(tmp_path: Path) -> None:
     source, image = bundles.three_layers(tmp_path / "store")
     made = bundles.make(source, image, tmp_path / "out")
     lines = transfers.bundle_summary(made).splitlines()[-2:]

@@ -20,7 +20,7 @@ def git(path: Path, *arguments: str) -> str:
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """The files by which one is known, committed."""
-    for name in roll_checkout._FILES:
+    for name in roll_checkout.FILES:
         file = tmp_path / "ROLL" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("pass\n")
@@ -30,14 +30,14 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path / "ROLL"
 
 
-def test_commit_is_told(checkout: Path) -> None:
+def test_commit_is_reported(checkout: Path) -> None:
     found = roll_checkout.read(checkout)
     assert found.commit == git(checkout, "rev-parse", "HEAD")
     assert not found.dirty
     assert found.path == checkout
 
 
-def test_changed_source_is_told_and_other_files_are_not(checkout: Path) -> None:
+def test_changed_source_is_reported_and_other_files_are_not(checkout: Path) -> None:
     (checkout / "output").mkdir()
     (checkout / "output" / "log").touch()
     assert not roll_checkout.read(checkout).dirty
@@ -45,12 +45,12 @@ def test_changed_source_is_told_and_other_files_are_not(checkout: Path) -> None:
     assert roll_checkout.read(checkout).dirty
 
 
-def test_a_work_tree_of_gits_own_is_one_too(checkout: Path, tmp_path: Path) -> None:
+def test_a_linked_work_tree_is_a_checkout(checkout: Path, tmp_path: Path) -> None:
     git(checkout, "worktree", "add", "-q", str(tmp_path / "other"))
     assert roll_checkout.read(tmp_path / "other").commit == git(checkout, "rev-parse", "HEAD")
 
 
-@pytest.mark.parametrize("name", roll_checkout._FILES)
+@pytest.mark.parametrize("name", roll_checkout.FILES)
 def test_something_else_is_refused_with_what_is_missing(checkout: Path, name: str) -> None:
     (checkout / name).unlink()
     with pytest.raises(UsageError, match=f"no checkout of ROLL: {name} is missing") as raised:
@@ -71,7 +71,7 @@ def test_a_folder_of_another_repository_is_refused(checkout: Path, tmp_path: Pat
         roll_checkout.read(checkout)
 
 
-def test_missing_git_is_told(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_git_is_reported(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(ToolError, match="git is not installed"):
         roll_checkout.read(checkout)

@@ -18,7 +18,7 @@ import pytest
 
 from images.http.retry import FinalError, TransientError
 from images.inputs.fetch import index_login
-from images.inputs.fetch.file_http import Files
+from images.inputs.fetch.file_http import FileClient
 from images.repository import ROOT
 from tests.unit.servers import Answer, Asked, Identity, Server, identity, serving
 
@@ -41,7 +41,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def got(url: str) -> bytes:
-    with Files().get(url, {}) as response:
+    with FileClient().get(url, {}) as response:
         return response.raw.read()
 
 
@@ -287,10 +287,10 @@ def test_proxy_that_is_no_url_is_reported_at_once(
 WITHOUT_SOCKS = """
 import sys
 sys.modules["socks"] = None
-from images.inputs.fetch.file_http import Files
+from images.inputs.fetch.file_http import FileClient
 from images.http.retry import FinalError
 try:
-    Files().get("http://host.invalid/a.whl", {}).__enter__()
+    FileClient().get("http://host.invalid/a.whl", {}).__enter__()
 except FinalError as error:
     print(error, "|", error.remedy)
 """

@@ -47,6 +47,6 @@ def test_reference_that_is_none(text: str, said: str) -> None:
 
 
 def test_way_to_find_a_digest_is_reported() -> None:
-    told = "skopeo inspect --format '{{.Digest}}' "
-    assert f"{told}docker://r.io/a:1" in (base_reference.wrong("r.io/a:1") or "")
-    assert f"{told}oci:a:1" in (base_reference.wrong("oci:a:1") or "")
+    command = "skopeo inspect --format '{{.Digest}}' "
+    assert f"{command}docker://r.io/a:1" in (base_reference.wrong("r.io/a:1") or "")
+    assert f"{command}oci:a:1" in (base_reference.wrong("oci:a:1") or "")

@@ -107,7 +107,7 @@ def test_resolution_locks_name_version_hash_size_and_place(index: Index) -> None
 def test_settings_above_the_temporary_directory_are_not_read(
     index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Anybody may write to /tmp: an index that is named there would get the logins of ours."""
+    """Any user may write to /tmp: an index that is named there would get our indexes' logins."""
     artifact = index.add("demo-1.0-py3-none-any.whl")
     (tmp_path / "uv.toml").write_text('[[index]]\nurl = "http://127.0.0.1:1/"\n')
     (tmp_path / "temporary").mkdir()

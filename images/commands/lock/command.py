@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from images.commands.arguments import Command, Parser
 from images.commands.options import add_cache, add_mirror, add_optional_targets
-from images.commands.selection import bring_wheels, compare_files, matrix_of
+from images.commands.selection import compare_files, copy_wheels, matrix_of
 from images.errors import LockError
 from images.util import atomic_file, output
 
@@ -34,7 +34,7 @@ def _add_lock_options(parser: Parser) -> None:
 
 def lock_targets(options: argparse.Namespace) -> int:
     """Make the locks, or check that they match their inputs."""
-    from images.commands import shared_locks
+    from images.commands.lock import shared_locks
     from images.inputs.fetch import mirror
     from images.inputs.resolve import target_locks
 
@@ -46,7 +46,7 @@ def lock_targets(options: argparse.Namespace) -> int:
     if options.check:
         return _check_locks(matrix, targets, options.cache)
     if not options.base_only:
-        bring_wheels(targets, options)
+        copy_wheels(targets, options)
         for target in targets:
             changed = target_locks.write(matrix, target, options.cache)
             output.result(f"{matrix.lock_path(target.id)}: {'locked' if changed else 'unchanged'}")
@@ -68,7 +68,7 @@ LOCK = Command("lock", lock_targets, _add_lock_options)
 
 
 def _check_locks(matrix: Matrix, targets: Sequence[Target], cache: Path) -> int:
-    from images.commands import shared_locks
+    from images.commands.lock import shared_locks
     from images.inputs.lock import target_lock
 
     faults: list[LockError] = []

@@ -1,4 +1,4 @@
-"""What only saves work never fails it: the blob is sent then."""
+"""Requests that only save work: where they fail, the blob is sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pushes of one image at the same moment, and what registries say of them."""
+"""Pushes of one image at the same time, and the responses of registries to them."""
 
 from __future__ import annotations
 

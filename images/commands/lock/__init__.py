@@ -1,0 +1,1 @@
+"""The command `lock`: its options and run, and the locks that targets share."""
