@@ -70,7 +70,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
     "100,000 files": (many_files, "files; 50000 are the limit"),
     "zip bomb": (bomb, "a zip bomb"),
     "large source": (large_source, "limit of a source"),
-    "hidden bomb": (hidden_bomb, "more than the 10 bytes"),
+    "hidden bomb": (hidden_bomb, "more than its 10 bytes"),
     "overlapping bomb": (overlapping, "a zip bomb"),
 }
 
