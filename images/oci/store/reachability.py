@@ -78,7 +78,7 @@ def _in_document(document: dict[str, Any]) -> Iterator[Reference]:
 
 
 def checked(value: dict[str, Any]) -> dict[str, Any]:
-    """Return a descriptor from outside if it has a digest, a size, and types that are text.
+    """Return a descriptor from outside if it has a digest, a size, and types that are text or null.
 
     Raises:
         One of `NOT_A_DOCUMENT`.
@@ -88,8 +88,9 @@ def checked(value: dict[str, Any]) -> dict[str, Any]:
     if type(value["size"]) is not int:
         raise TypeError(f"{value['size']!r} is not a size")
     for key in ("mediaType", "artifactType"):
-        if not isinstance(value.get(key, ""), str):
-            raise TypeError(f"{value[key]!r} is not a type")
+        # Some programs write null for a type that they leave out.
+        if not isinstance(found := value.get(key), (str, type(None))):
+            raise TypeError(f"{found!r} is not a type")
     return value
 
 

@@ -115,6 +115,17 @@ def test_verify_follows_an_index_in_the_index(full: Store) -> None:
     assert verify(full) == [f"theirs: layer {digest_of(b'arm')}: missing"]
 
 
+def test_type_that_is_null_counts_as_left_out(full: Store) -> None:
+    item = {**manifest(full, b"theirs"), "artifactType": None}
+    name(full, index(full, item, manifest(full, b"another")))
+    assert verify(full) == []
+    for layer in (b"theirs", b"another"):
+        full.blobs.path(digest_of(layer)).unlink()
+    assert len(verify(full)) == 2
+    name(full, item, ref="null")
+    assert "null" in full.images()
+
+
 def test_what_is_not_understood_is_reported(full: Store) -> None:
     other = {"mediaType": MANIFEST_TYPE, "digest": f"sha512:{'0' * 128}", "size": 5}
     name(full, other, *to_come(full))
