@@ -1,4 +1,4 @@
-"""Where things lie in every image.
+"""Paths in every image.
 
 Fixed for ever and in one place: caches of compiled kernels keep absolute paths.
 """

@@ -52,7 +52,7 @@ def compiled(command: Sequence[str], sources: Sequence[bytes], **env: str) -> li
 def each(compiler: Compiler, sources: Sequence[bytes], path: str = "/opt/a.py") -> list[bytes]:
     """Sent ahead as far as the pipe takes it, to one process of the compiler's."""
     found: list[bytes] = []
-    with compiler.lent() as worker:
+    with compiler.worker() as worker:
         for source in sources:
             while not worker.takes(path, source):
                 found.append(worker.answer())
