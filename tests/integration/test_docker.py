@@ -28,7 +28,7 @@ from images.oci.store import store
 from images.oci.store.maintenance import verify
 from images.oci.store.store import Store
 from images.util.progress import Progress
-from tests import places
+from tests import directories
 from tests.image import unpack
 from tests.image.containers import running
 from tests.integration import dockerd
@@ -380,7 +380,7 @@ def test_no_permission(monkeypatch: pytest.MonkeyPatch) -> None:
     import docker as sdk  # loaded before the change of user, who may not read it
 
     assert sdk
-    with places.open_to_all() as place, socket.socket(socket.AF_UNIX) as server:
+    with directories.open_to_all() as place, socket.socket(socket.AF_UNIX) as server:
         address = place / "root.sock"
         server.bind(os.fspath(address))
         address.chmod(0o600)
