@@ -27,11 +27,11 @@ class Podman:
         self._command = ["podman", *places, *_OPTIONS]
 
     def pull(self, *arguments: str) -> str:
-        """Pull an image; gives the digest of its config, which is podman's name for it."""
+        """Pull an image; return the digest of its config, which is podman's name for it."""
         return f"sha256:{self._ask('pull', '--quiet', *arguments).strip()}"
 
     def run(self, config: str, *words: str) -> str:
-        """Run a command in a pulled image; gives its standard output."""
+        """Run a command in a pulled image; return its standard output."""
         return self._ask("run", *_RUN, *_LIMITS, config.removeprefix("sha256:"), *words)
 
     def reset(self) -> None:

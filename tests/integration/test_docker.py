@@ -140,7 +140,7 @@ def fresh(daemon: Daemon) -> Daemon:
 
 
 def command(*words: str) -> str:
-    """Run a program that must succeed; gives its standard output."""
+    """Run a program that must succeed; return its standard output."""
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
     return done.stdout
@@ -255,10 +255,10 @@ def test_container_has_the_given_settings(fresh: Daemon, layout: Store, make: Ma
     load(layout, make())
     assert "GREETING=bye" in inside("tried", "env", environment={"GREETING": "bye"})
     user = {"user": "12345:0", "read_only": True, "tmpfs": {"/tmp": "exec"}}
-    told = inside("tried", "sh", "-c", "id; touch /tmp/x && echo yes; touch /x || echo no", **user)
-    assert "uid=12345 gid=0" in told
-    assert "yes\n" in told
-    assert "no\n" in told
+    text = inside("tried", "sh", "-c", "id; touch /tmp/x && echo yes; touch /x || echo no", **user)
+    assert "uid=12345 gid=0" in text
+    assert "yes\n" in text
+    assert "no\n" in text
 
 
 def test_container_is_removed_with_the_block(fresh: Daemon, layout: Store, make: Make) -> None:
@@ -417,10 +417,10 @@ def test_skopeo_takes_the_store_as_it_is(
 ) -> None:
     need("skopeo")
     image = make(compression=compression)
-    told = json.loads(command("skopeo", "inspect", f"oci:{layout.path}:small"))
-    assert told["Digest"] == image.manifest_digest
-    assert told["Layers"] == [item.blob.digest for item in image.layers]
-    assert told["Labels"] == dict(image.labels)
+    found = json.loads(command("skopeo", "inspect", f"oci:{layout.path}:small"))
+    assert found["Digest"] == image.manifest_digest
+    assert found["Layers"] == [item.blob.digest for item in image.layers]
+    assert found["Labels"] == dict(image.labels)
     config = command("skopeo", "inspect", "--config", "--raw", f"oci:{layout.path}:small")
     assert config.encode() == image.config
     skopeo_copy(f"oci:{layout.path}:small", f"oci:{tmp_path}/copy:small")
@@ -469,7 +469,7 @@ def test_umoci_unpacks_the_same_files_of_a_custom_base(layout: Store, tmp_path: 
 
 
 def tree(root: Path) -> dict[str, tuple[object, ...]]:
-    """Every file with what an image says of it."""
+    """Every file with what an image records of it."""
     found: dict[str, tuple[object, ...]] = {}
     for path in sorted(root.rglob("*")):
         stat = path.lstat()

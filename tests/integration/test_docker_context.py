@@ -88,8 +88,8 @@ def test_daemon_that_does_not_answer_is_reported_with_its_context() -> None:
     cli("context", "use", "gone")
     with pytest.raises(DockerError) as error, running("any"):
         pass
-    told = "unix:///nowhere.sock (the context gone, by docker context use): there is no such socket"
-    assert told in error.value.message
+    text = "unix:///nowhere.sock (the context gone, by docker context use): there is no such socket"
+    assert text in error.value.message
     assert "docker context use" in str(error.value.remedy)
 
 

@@ -1,4 +1,4 @@
-"""What an image's labels say, for every target of the matrix."""
+"""The labels of an image, for every target of the matrix."""
 
 from __future__ import annotations
 

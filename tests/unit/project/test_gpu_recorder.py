@@ -199,7 +199,7 @@ def test_the_real_suite_is_found() -> None:
     assert len(names) > 20
 
 
-def test_machine_is_what_the_driver_tells() -> None:
+def test_machine_is_what_the_driver_reports() -> None:
     answer = {
         "cuda": [13, 0],
         "driver": "580.1",

@@ -1,4 +1,4 @@
-"""The line at a build's end that says whether the image is a proven one."""
+"""The line at the end of a build that reports whether the image is proven."""
 
 from __future__ import annotations
 

@@ -324,7 +324,7 @@ def test_socks_proxy(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
 
 @contextmanager
 def socks_proxy() -> Iterator[int]:
-    """A SOCKS 5 proxy (RFC 1928) without a login; gives its port."""
+    """A SOCKS 5 proxy (RFC 1928) without a login; yields its port."""
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:

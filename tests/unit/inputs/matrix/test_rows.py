@@ -1,4 +1,4 @@
-"""Targets as the rows of a matrix give them."""
+"""Targets as the rows of a matrix define them."""
 
 from __future__ import annotations
 
