@@ -221,7 +221,7 @@ def test_nothing_is_made_again_and_no_file_is_asked_for(roll: Roll, tmp_path: Pa
     assert "--wheels DIR" in done.stderr
 
 
-# -- what is said about it -------------------------------------------------------------------------
+# -- other commands on it --------------------------------------------------------------------------
 
 
 def test_diff_and_sizes_see_what_is_shared(roll: Roll) -> None:

@@ -66,7 +66,7 @@ def run(code: str, cwd: Path) -> str:
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=cwd,
-        env={"PATH": os.environ["PATH"]},  # it may say that no byte code is to be written
+        env={"PATH": os.environ["PATH"]},  # the whole one may forbid to write byte code
         capture_output=True,
         text=True,
         check=True,
@@ -129,7 +129,7 @@ def test_pyc_is_that_of_pythons_own_for_the_time_that_layers_give() -> None:
     assert (flags, mtime, size) == (0, tar_header.MTIME, len(source))
 
 
-# Tells what a module says, which files Python opened for it, and whether it compiled.
+# Prints a module's value, which files Python opened for it, and whether it compiled.
 TAKEN = """
 import importlib.machinery as machinery, json, sys
 opened = []

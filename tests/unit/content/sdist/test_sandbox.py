@@ -115,7 +115,7 @@ def test_code_reaches_nothing_of_the_builder(way: Way, tmp_path: Path) -> None:
         log, _ = ran(way, tmp_path, ATTEMPTS, *arguments)
         holder.kill()
     reached = {name for name, found in json.loads(log).items() if found}
-    # Without namespaces the network is in reach: README and the warning say so.
+    # Without namespaces the network is reachable.
     assert reached == (set() if way.closed else {"network"})
     assert not (tmp_path / "outside").exists()
 

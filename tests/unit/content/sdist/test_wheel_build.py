@@ -174,7 +174,7 @@ def test_backend_in_the_source_is_used(tmp_path: Path) -> None:
 def test_source_that_names_no_backend_is_built_by_setuptools(
     tmp_path: Path, pyproject: bytes | None
 ) -> None:
-    """PEP 517's fallback; the stand-in says that it was asked, as the real one is large."""
+    """PEP 517's fallback; a stand-in reports that it was called, as the real one is large."""
     meta = b"def build_wheel(*a):\n  raise SystemExit('legacy setuptools was asked')\n"
     meta += b"class __legacy__: build_wheel = staticmethod(build_wheel)\n"
     setuptools = write_wheel(

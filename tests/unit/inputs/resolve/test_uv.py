@@ -165,7 +165,7 @@ def test_constraints_overrides_and_date_bend_the_resolution(index: Index) -> Non
         uv.resolve(uv.Request(["demo"], exclude_newer="2023-01-01T00:00:00Z"))
 
 
-# -- when uv says no -------------------------------------------------------------------------------
+# -- errors of uv ----------------------------------------------------------------------------------
 
 
 def test_no_solution_is_reported_in_uvs_words(index: Index) -> None:
