@@ -3,7 +3,7 @@
     python benchmarks/pull.py --place /var/tmp/pull-bench   # as root
 
 Starts a registry (`docker-registry`) on the loopback interface, and podman with a storage of its
-own; all lies below --place and is removed afterwards. podman pulls a target onto an empty node,
+own, all below --place and removed afterwards. podman pulls a target onto an empty node,
 then a second target, then the first one after the bump of a small pin (one in the highest bucket of
 small distributions, one in the lowest) and after a change of roll_runtime; at last the second
 target onto another empty node. All requests go through a relay that counts bytes, and its CPU time

@@ -141,7 +141,7 @@ class NewBuildKit(_Docker):
     """A newer Docker with containerd's image store: compressed when it builds.
 
     Args:
-        bench: what it stands on.
+        bench: its directories, sources and files.
         recipe: of its Dockerfile.
         compression: of its layers, `zstd` or `gzip`.
     """
