@@ -153,7 +153,7 @@ class NewBuildKit(_Docker):
     def _output(self, variant: Variant) -> Sequence[str]:
         if variant.name == FIRST:
             return ("--output=type=cacheonly",)
-        # Docker would unpack what it has just packed; whoever only pushes need not.
+        # Docker would unpack what it has just packed, which a push does not need.
         settings = f"compression={self._compression},oci-mediatypes=true,unpack=false"
         return (f"--output=type=image,name={_IMAGE}:{variant.name},{settings}",)
 

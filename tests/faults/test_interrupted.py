@@ -1,4 +1,4 @@
-"""Ctrl-C at any moment, and more than once: a clean end, a whole store, and the build goes on."""
+"""Ctrl-C at any moment, and more than once: a clean end, a whole store, and the build resumes."""
 
 from __future__ import annotations
 

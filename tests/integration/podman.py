@@ -21,7 +21,7 @@ class Podman:
     """Pulls and runs; what fails shows podman's own words."""
 
     def __init__(self, place: Path) -> None:
-        # A reset also removes tmpdir, where the exit codes of containers lie: by default it is
+        # A reset also removes tmpdir, where the exit codes of containers are: by default it is
         # everybody's.
         places = (f"--{option}={place}/{option}" for option in ("root", "runroot", "tmpdir"))
         self._command = ["podman", *places, *_OPTIONS]

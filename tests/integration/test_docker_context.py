@@ -65,7 +65,7 @@ def test_current_context(daemon: Daemon) -> None:
 def test_context_of_the_environment(
     daemon: Daemon, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where there is no config.json: the SDK would look for it where it stands."""
+    """Also where there is no config.json: the SDK would look for one in the current directory."""
     created("here", daemon.host)
     assert not (place / "config.json").exists()
     monkeypatch.setenv("DOCKER_CONTEXT", "here")

@@ -71,7 +71,7 @@ class Transport:
         self.answered = False
 
     def close(self) -> None:
-        """Cancel: whoever waits or sends ends with CancelledError at once."""
+        """Cancel: threads that wait or send end with CancelledError at once."""
         self._stop.set()
         self._cut()
         self._session.close()

@@ -22,7 +22,7 @@ LOCATION = Location(Repository("localhost:5000", "roll/cache"), plain_http=True)
 
 
 class Library:
-    """Knows layers that lie elsewhere; notes what it was asked for."""
+    """Has layers that are elsewhere; records the lookups."""
 
     def __init__(self, *made: BuiltLayer) -> None:
         self.remotes = {item.key: RemoteLayer(item.key, item.layer.blob, LOCATION) for item in made}

@@ -1,4 +1,4 @@
-"""Wheels: what is installed, the RECORD of it, and every lie that is refused."""
+"""Wheels: what is installed, the RECORD of it, and every wrong wheel that is refused."""
 
 from __future__ import annotations
 
