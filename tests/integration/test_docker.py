@@ -359,7 +359,7 @@ def test_no_daemon(
     assert not docker.answers()
 
 
-def test_nobody_listens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_no_server_listens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     address = tmp_path / "left.sock"
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(os.fspath(address))

@@ -373,7 +373,7 @@ def test_ordinary_user_makes_the_same_image(roll: Roll, small: SmallImage, tmp_p
 # -- sdists with C sources that fail ---------------------------------------------------------------
 
 
-def test_build_that_fails_shows_the_compilers_words_and_reaches_no_network(tmp_path: Path) -> None:
+def test_build_that_fails_shows_the_compilers_output_and_reaches_no_network(tmp_path: Path) -> None:
     debs = base_lock.read()
     if download_cache.missing([package.artifact for package in debs], CACHE):
         deb_files.download(debs, mirror.find(), CACHE)

@@ -60,7 +60,7 @@ def test_image_within_its_budget_passes(work: SmallMatrix) -> None:
     budget.check(replace(work.matrix.target(NAME), budget=None), image, work.store)
 
 
-def test_image_in_gzip_is_not_held_to_it(work: SmallMatrix) -> None:
+def test_image_in_gzip_has_no_budget(work: SmallMatrix) -> None:
     budget.check(allowed(work, 1), work.build("052", "gzip"), work.store)
 
 

@@ -17,7 +17,7 @@ def work(tmp_path: Path) -> SmallMatrix:
     return two_targets(tmp_path)
 
 
-def test_layers_of_an_image_hold_what_the_lock_says(work: SmallMatrix) -> None:
+def test_layers_of_an_image_contain_what_the_lock_lists(work: SmallMatrix) -> None:
     """By title or by reading them, all packages of a built image are those of its summary."""
     planned = summary.of_target(work.matrix, work.matrix.target(A), None, "zstd")
     work.build("052")

@@ -34,7 +34,7 @@ def test_all_files_that_are_gone_are_listed(setup: BuildSetup) -> None:
     assert all(item.name in error.message for item in gone)
 
 
-def test_offline_build_asks_nobody_and_names_what_is_missing(setup: BuildSetup) -> None:
+def test_offline_build_makes_no_request_and_names_what_is_missing(setup: BuildSetup) -> None:
     here, gone = setup.file("here.whl", b"1"), setup.file("gone.whl", b"2")
     setup.make([setup.recipe("first", [here])])
     setup.server.seen.clear()

@@ -122,7 +122,7 @@ def test_only_reports_and_bundles_import_the_unpacker() -> None:
     }
 
 
-def test_no_wing_is_crowded_and_each_says_what_it_is_for() -> None:
+def test_no_package_is_crowded_and_each_has_a_docstring() -> None:
     folders = {path.parent for path in IMAGES} - {ROOT / "images"}
     crowded = {
         named(folder): len(entries)

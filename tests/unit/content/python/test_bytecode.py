@@ -362,7 +362,7 @@ def test_interpreter_that_is_not_there_is_a_tool_error() -> None:
         "import os; os.read(0, 8); os.write(1, b'\\0\\0\\0\\x64half a pyc'); os._exit(7)",
     ],
 )
-def test_interpreter_that_dies_is_a_tool_error_and_gives_no_half_byte_code(code: str) -> None:
+def test_interpreter_that_dies_is_a_tool_error_and_leaves_no_half_byte_code(code: str) -> None:
     for source in (b"x = 1\n", b"x = 1\n" * 50_000):
         with pytest.raises(ToolError, match=r"died with status 7 .* /opt/a\.py") as error:
             compiled([sys.executable, "-c", code], [source])

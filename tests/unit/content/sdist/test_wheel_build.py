@@ -216,7 +216,7 @@ def test_missing_build_requirement_names_the_remedy(tmp_path: Path) -> None:
     assert "`build:` requirements" in (error.remedy or "")
 
 
-def test_failure_ends_with_the_builds_last_words(tmp_path: Path) -> None:
+def test_failure_ends_with_the_last_lines_of_the_build(tmp_path: Path) -> None:
     loud = b"def build_wheel(*args):\n  print('line\\n' * 99)\n  raise RuntimeError('last words')\n"
     backend = write_wheel(tmp_path, {"tiny.py": loud}, name="tiny")
     error = failed(tmp_path, [backend])

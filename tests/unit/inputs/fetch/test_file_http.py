@@ -216,7 +216,7 @@ def test_netrc_is_for_the_host_that_it_names_where_there_is_tls(
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_refusal_says_where_logins_are_looked_for(status: int) -> None:
+def test_refusal_names_where_logins_are_looked_for(status: int) -> None:
     with (
         serving(lambda _: (status, {}, b"")) as index,
         pytest.raises(FinalError, match=f"HTTP {status} from {index.url}/a.whl$") as error,
