@@ -1,6 +1,6 @@
 """Paths in every image.
 
-Fixed for ever and in one place: caches of compiled kernels keep absolute paths.
+Fixed for ever and here alone: caches of compiled kernels keep absolute paths.
 """
 
 from __future__ import annotations

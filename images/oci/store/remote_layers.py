@@ -132,6 +132,6 @@ def parse(content: bytes) -> list[RemoteLayer]:
 
 
 def _remote(item: dict[str, Any]) -> RemoteLayer:
-    place = item["place"]
-    location = Location(Repository(place["registry"], place["repository"]), place["plain_http"])
+    at = item["place"]
+    location = Location(Repository(at["registry"], at["repository"]), at["plain_http"])
     return RemoteLayer(item["key"], Blob(**item["blob"]), location)
