@@ -229,16 +229,8 @@ def _run(
         settings = [
             f"{name}={value}" for name, value in {**env, "HOME": f"{directory}/home"}.items()
         ]
-        where = "closed" if confinement.closed else "open"
-        script = [
-            "sh",
-            "-c",
-            _SCRIPT.read_text(encoding="utf-8"),
-            "confine",
-            where,
-            top,
-            confinement.user,
-        ]
+        arguments = ["closed" if confinement.closed else "open", top, confinement.user]
+        script = ["sh", "-c", _SCRIPT.read_text(encoding="utf-8"), "confine", *arguments]
         try:
             return subprocess.run(
                 [*confinement.prefix, *script, *settings, *command(directory)],
