@@ -24,10 +24,11 @@ from images.oci.descriptor import digest_of
 from images.oci.reference import parse
 from images.oci.referrer import EMPTY
 from images.oci.registry.client import Registry
+from images.oci.registry.concurrency import REQUESTS
 from images.oci.registry.upload import StoredBlob
 from images.oci.store.remote_layers import Location, RemoteLayer
 from images.oci.store.store import Store
-from images.util.parallel import QUESTIONS, at_once
+from images.util.parallel import map_all
 from images.util.progress import Progress
 
 _POLICY = Policy(max_attempts=3, max_attempts_unreached=2, max_delay=4.0, max_retry_after=10.0)
@@ -216,10 +217,10 @@ def _write(
         sent = transfer_blobs(Route(store, registry, jobs, progress), blobs)
     history.note(store, registry.canonical, sizes)
     with progress.timed("records"):
-        at_once(
+        map_all(
             lambda item: cache_records.add(registry, item.key, item.layer.title, item.layer.blob),
             new,
-            QUESTIONS,
+            REQUESTS,
             registry.transport.close,
         )
     return sent

@@ -64,7 +64,7 @@ class Recorder:
 
     @property
     def machine(self) -> Machine:
-        """What was told by `begin`."""
+        """The machine that `begin` was given."""
         assert self._machine is not None
         return self._machine
 
