@@ -205,7 +205,7 @@ def _hash_so_far(stream: IO[bytes], size: int) -> tuple[hashlib._Hash, int]:
 def _cannot_write(path: Path, error: OSError) -> StoreError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreError(
-            f"{path}: no space left on the disk of the download cache",
+            f"{path}: no space left on the disk that holds the download cache",
             remedy="free some space or choose another directory with --cache DIR; "
             "what was downloaded is kept",
         )
