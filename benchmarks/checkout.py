@@ -54,7 +54,7 @@ class Checkout:
         self._store, self._cache = store, cache
 
     def command(self, name: str, target: str, *options: str) -> list[str]:
-        """The command line of `build.py NAME`."""
+        """Return the command line of `build.py NAME`."""
         command = [sys.executable, str(self.path / "build.py"), name, "--target", target]
         command += ["--matrix", str(self.matrix)]
         if name != "lock":
@@ -68,7 +68,7 @@ class Checkout:
         _run(self.command("build", target))
 
     def at(self, variant: Variant) -> None:
-        """Bring the sources into a state. A lock is made once, and kept."""
+        """Change the sources to a variant. A lock is made once, and kept."""
         content = (ROOT / self._module).read_text()
         (self.path / self._module).write_text(content + _comment(variant.comment))
         row = f"  - id: {variant.target}\n"
@@ -84,7 +84,7 @@ class Checkout:
         shutil.copy(kept if variant.pin else ROOT / lock.relative_to(self.path), lock)
 
     def lock(self, target: str) -> Path:
-        """The lock of a target."""
+        """Return the path of a target's lock."""
         if self.matrix.parent == self.path:
             return self.path / "images" / "locks" / f"{target}.txt"
         return self.matrix.parent / f"{target}.txt"

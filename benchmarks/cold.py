@@ -1,4 +1,4 @@
-"""A cold build from a warm download cache, held against the sum of its floors.
+"""A cold build from a warm download cache, compared with the sum of its floors.
 
     python benchmarks/cold.py --target torch280-sglang052 --rounds 3
 
@@ -84,7 +84,7 @@ def compress(item: Layer, store: Store) -> float:
 
 
 def spread(work: Callable[[T], float], items: Iterable[T]) -> float:
-    """The sum of what `work` gives, over the cores."""
+    """Return the sum of what `work` returns, divided by the number of cores."""
     with ThreadPoolExecutor(CORES) as pool:
         return sum(pool.map(work, items)) / CORES
 

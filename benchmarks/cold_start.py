@@ -33,10 +33,10 @@ STEPS = ("import_s", "start_s", "first_token_s")
 
 @dataclass(frozen=True)
 class Scenario:
-    """A start, and what it finds.
+    """A start, and its conditions.
 
     Attributes:
-        name: what people see.
+        name: its name in the results.
         env: variables beside the image's own.
         fresh: whether it is in a box of its own. The others share one, and so the kernels that the
             first of them compiled.
@@ -59,7 +59,7 @@ SCENARIOS = (
 
 
 def start(box: Box, scenario: Scenario) -> dict[str, Any]:
-    """One start: its steps, in seconds, and what was compiled."""
+    """Start once; return the steps in seconds, and what was compiled."""
     if scenario.from_disk:
         # Clean pages, directory entries and inodes: Linux, Documentation/admin-guide/sysctl/vm.rst.
         Path("/proc/sys/vm/drop_caches").write_text("3\n")
@@ -68,21 +68,21 @@ def start(box: Box, scenario: Scenario) -> dict[str, Any]:
     seconds = time.monotonic() - begin
     text = str(done.stdout)
     if "{" not in text:
-        raise SystemExit(f"{scenario.name}: smoke told nothing: {done.stderr}")
-    told: dict[str, Any] = json.loads(text[text.index("{") :])
+        raise SystemExit(f"{scenario.name}: smoke reported nothing: {done.stderr}")
+    report: dict[str, Any] = json.loads(text[text.index("{") :])
     return {
         "scenario": scenario.name,
-        "to_first_token_s": round(sum(told.get(step, 0.0) for step in STEPS), 2),
-        **{step: told.get(step) for step in STEPS},
+        "to_first_token_s": round(sum(report.get(step, 0.0) for step in STEPS), 2),
+        **{step: report.get(step) for step in STEPS},
         "whole_command_s": round(seconds, 2),
-        "compiled": told.get("compiled", {}),
+        "compiled": report.get("compiled", {}),
         "caches": cache_sizes(box),
-        "faults": told.get("faults", []),
+        "faults": report.get("faults", []),
     }
 
 
 def cache_sizes(box: Box) -> dict[str, int]:
-    """Bytes of what the start left in HOME, by directory."""
+    """Return the bytes that the start left in HOME, by directory."""
     command = "du -sb ~/.cache/* ~/.triton ~/.deep_gemm /tmp/torchinductor_* 2>/dev/null"
     lines = box.attempt(command).stdout.splitlines()
     return {path: int(size) for size, path in (line.split("\t") for line in lines)}

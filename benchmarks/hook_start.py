@@ -1,4 +1,4 @@
-"""What roll_runtime.pth costs at each interpreter start.
+"""The cost of roll_runtime.pth at each start of an interpreter.
 
 Installs the wheel into a fresh virtual environment beside an empty one and starts both in turn::
 

@@ -20,14 +20,14 @@ _PIECE = 1 << 20
 
 @contextmanager
 def registry(place: Path) -> Iterator[str]:
-    """An empty registry; gives its address."""
+    """Run an empty registry; yield its address."""
     with TemporaryDirectory(prefix="registry-", dir=place) as data, registry_on(Path(data)) as made:
         yield made
 
 
 @contextmanager
 def registry_on(data: Path) -> Iterator[str]:
-    """A registry whose data lie in a directory, and stay there; gives its address."""
+    """Run a registry on the data in a directory, which stay there; yield its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
@@ -61,9 +61,9 @@ class Relay:
     """Passes TCP connections on to a registry.
 
     Attributes:
-        address: what clients are told.
-        up: bytes of clients.
-        down: bytes of the registry.
+        address: the address that clients connect to.
+        up: bytes that clients sent.
+        down: bytes that the registry sent.
     """
 
     def __init__(self, listener: socket.socket, upstream: str) -> None:
@@ -88,7 +88,7 @@ class Relay:
         out, into = os.pipe()
         with suppress(OSError), open(out, "rb"), open(into, "wb"):  # noqa: PTH123  # descriptors
             fcntl.fcntl(into, fcntl.F_SETPIPE_SZ, _PIECE)
-            # No byte comes into this process: it must not take the processor from who is measured.
+            # No byte is copied into this process: it must not take CPU time from what is measured.
             while count := os.splice(source.fileno(), into, _PIECE):
                 with self._lock:
                     self.down += count * down
@@ -98,16 +98,16 @@ class Relay:
             sink.shutdown(socket.SHUT_WR)
 
     def counted(self) -> tuple[int, int]:
-        """Bytes down and up since the last call."""
+        """Return the bytes down and up since the last call."""
         with self._lock:
-            told = self.down, self.up
+            counts = self.down, self.up
             self.down = self.up = 0
-        return told
+        return counts
 
 
 @contextmanager
 def relay(upstream: str, port: int = 0) -> Iterator[Relay]:
-    """A relay before a registry, on a port of its own or on the given one."""
+    """Run a relay before a registry, on the given port or a free one."""
     with socket.create_server(("127.0.0.1", port), backlog=128) as listener:
         made = Relay(listener, upstream)
         threading.Thread(target=made.serve, daemon=True).start()

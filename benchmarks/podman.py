@@ -20,11 +20,11 @@ class Podman:
         place.mkdir(exist_ok=True)
 
     def pull(self, reference: str) -> list[str]:
-        """The command that pulls an image and prints its id."""
+        """Return the command that pulls an image and prints its id."""
         return self._command("pull", "--quiet", "--tls-verify=false", reference)
 
     def used(self) -> int:
-        """Bytes on disk."""
+        """Return the bytes on disk."""
         command = ["du", "--summarize", "--block-size=1", str(self._root)]
         return int(subprocess.check_output(command, text=True).split()[0])
 
@@ -40,7 +40,7 @@ class Podman:
             sys.exit(f"podman cannot use overlay below {self._place}: {done.stderr.strip()}")
 
     def remove(self) -> None:
-        """Take all of it away; podman binds its overlay directory onto itself."""
+        """Remove the storage; podman bind-mounts its overlay directory onto itself."""
         subprocess.run(["umount", self._root / "overlay"], capture_output=True, check=False)
         shutil.rmtree(self._place)
 
@@ -49,7 +49,7 @@ class Podman:
         return self._place / "root"
 
     def _command(self, *arguments: str) -> list[str]:
-        # It keeps what it fetches in TMPDIR until that is unpacked.
+        # podman keeps a fetched layer in TMPDIR until it is unpacked.
         command = ["env", f"TMPDIR={self._place}", "podman", "--storage-driver", "overlay"]
         command += ["--root", str(self._root), "--runroot", str(self._place / "run")]
         return [*command, *arguments]

@@ -21,8 +21,8 @@ class Run:
     """One process: what it was, wall and CPU seconds, peak memory and sent bytes.
 
     `together` is the peak of what the process, all its descendants and the daemons that worked for
-    it held at a time, in bytes: anonymous and shared memory, without mapped files. It is sampled
-    where it was asked for.
+    it used at a time, in bytes: anonymous and shared memory, without mapped files. It is sampled
+    on request only.
     """
 
     what: str
@@ -33,7 +33,7 @@ class Run:
     together: int = 0
 
     def row(self) -> str:
-        """A line of the table."""
+        """Return the line of the table."""
         sent = "" if self.sent is None else f"{self.sent:,}"
         figures = (f"{self.seconds:.2f}", f"{self.cpu:.1f}", f"{self.peak / 1e6:.0f}", sent)
         return f"| {' | '.join((self.what, *figures))} |"
@@ -42,10 +42,10 @@ class Run:
 def timed(
     what: str, command: Sequence[str], daemons: Sequence[int] | None = None
 ) -> tuple[Run, str]:
-    """Run a process that must succeed; gives its figures and its output.
+    """Run a process that must succeed; return its figures and its output.
 
     Args:
-        what: it is called.
+        what: its name in the table.
         command: the process.
         daemons: process ids of those that work for it; None to sample no memory.
     """
@@ -59,16 +59,16 @@ def timed(
         memory = None if daemons is None else _Memory([child.pid, *daemons])
         try:
             output = child.stdout.read().decode() if child.stdout else ""
-        except BaseException:  # when we are to end, it must not go on until it is done
+        except BaseException:  # the process must not outlive the benchmark
             child.terminate()
             raise
         _, status, used = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
         errors.seek(0)
-        said = errors.read().decode()
+        text = errors.read().decode()
     seconds = time.perf_counter() - begin
     if child.returncode:
-        sys.exit(f"{what}: {said}")
+        sys.exit(f"{what}: {text}")
     cpu, peak = used.ru_utime + used.ru_stime, used.ru_maxrss * 1024
     return Run(what, seconds, cpu, peak, together=memory.end() if memory else 0), output
 
@@ -84,7 +84,7 @@ class _Memory:
         self._thread.start()
 
     def end(self) -> int:
-        """Stop; gives the highest sum, in bytes."""
+        """Stop, and return the highest sum, in bytes."""
         self._ended.set()
         self._thread.join()
         return self._peak
@@ -92,7 +92,7 @@ class _Memory:
     def _sample(self) -> None:
         while True:
             pids = {pid for root in self._roots for pid in _family(root)}
-            self._peak = max(self._peak, sum(map(_held, pids)))
+            self._peak = max(self._peak, sum(map(_resident, pids)))
             if self._ended.wait(_INTERVAL):
                 return
 
@@ -105,7 +105,7 @@ def _family(pid: int) -> Iterator[int]:
                 yield from _family(int(child))
 
 
-def _held(pid: int) -> int:
+def _resident(pid: int) -> int:
     with suppress(OSError):
         status = Path(f"/proc/{pid}/status").read_text().splitlines()
         found = [line.split() for line in status if line.startswith(("RssAnon", "RssShmem"))]

@@ -3,8 +3,8 @@
     python benchmarks/pull.py --place /var/tmp/pull-bench   # as root
 
 Starts a registry (`docker-registry`) on the loopback interface, and podman with a storage of its
-own; all lies below --place and is removed afterwards. podman pulls a target onto an empty node,
-then a second target, then the first one after the bump of a small pin (one in the highest shelf of
+own, all below --place and removed afterwards. podman pulls a target onto an empty node,
+then a second target, then the first one after the bump of a small pin (one in the highest bucket of
 small distributions, one in the lowest) and after a change of roll_runtime; at last the second
 target onto another empty node. All requests go through a relay that counts bytes, and its CPU time
 is not podman's. The store is not changed: builds and pushes use a copy of hard links.
@@ -37,7 +37,7 @@ from images.oci.store.store import Store  # noqa: E402
 
 REPOSITORY = "roll/app"
 HIGH, LOW = "sniffio==1.3.0", "distro==1.8.0"
-"""Distributions of the highest and of the lowest shelf, at releases that they are not locked to."""
+"""Distributions of the highest and the lowest bucket, at releases that they are not locked to."""
 ROOM = 20_000_000_000
 """Bytes for a registry with two targets, and one of them unpacked and on its way."""
 
@@ -59,10 +59,10 @@ class Delta:
     new: tuple[Layer, ...]
 
     @classmethod
-    def of(cls, image: Image, held: Sequence[Image]) -> Delta:
-        """What `image` adds to a node with the images `held`."""
-        kept = max((_common(image, other) for other in held), default=0)
-        there = {layer.blob.digest for other in held for layer in other.layers}
+    def of(cls, image: Image, present: Sequence[Image]) -> Delta:
+        """Return what `image` adds to a node that has the images `present`."""
+        kept = max((_common(image, other) for other in present), default=0)
+        there = {layer.blob.digest for other in present for layer in other.layers}
         above = image.layers[kept:]
         again = tuple(layer for layer in above if layer.blob.digest in there)
         new = tuple(layer for layer in above if layer not in again)
@@ -80,7 +80,7 @@ class Pull:
     load: float
 
     def row(self, whole: Pull) -> str:
-        """A line of the table of costs."""
+        """Return the line of the table of costs."""
         pairs = (
             (self.run.seconds, whole.run.seconds, f"{self.run.seconds:.1f}"),
             (self.fetched, whole.fetched, f"{self.fetched:,}"),
@@ -93,7 +93,7 @@ class Pull:
         return _line(self.run.what, *cells, f"{self.run.cpu:.1f}", f"{self.load:.1f}")
 
     def layers(self) -> str:
-        """A line of the table of layers."""
+        """Return the line of the table of layers."""
         delta = self.delta
         counts = (delta.kept, len(delta.new), len(delta.again))
         sizes = (f"{_unpacked(layers) / 1e6:,.1f}" for layers in (delta.new, delta.again))
@@ -105,7 +105,7 @@ def _line(*cells: str) -> str:
 
 
 def _common(one: Image, other: Image) -> int:
-    """How many layers two images have in common, counted from below."""
+    """Return how many layers two images have in common, counted from below."""
     pairs = zip(one.layers, other.layers, strict=False)
     alike = (mine.blob.diff_id == theirs.blob.diff_id for mine, theirs in pairs)
     return sum(takewhile(bool, alike))
@@ -121,18 +121,18 @@ class Node:
     def __init__(self, podman: Podman, relay: Relay) -> None:
         self._podman = podman
         self._relay = relay
-        self._held: list[Image] = []
+        self._present: list[Image] = []
 
     def pull(self, what: str, image: Image, tag: str) -> Pull:
         """Pull a tag that must be this image."""
-        before, delta = self._podman.used(), Delta.of(image, self._held)
+        before, delta = self._podman.used(), Delta.of(image, self._present)
         self._relay.counted()
         reference = f"{self._relay.address}/{REPOSITORY}:{tag}"
-        run, said = timed(what, self._podman.pull(reference))
+        run, output = timed(what, self._podman.pull(reference))
         fetched, _ = self._relay.counted()
-        if f"sha256:{said.strip()}" != image.config_digest:
-            sys.exit(f"{what}: podman has {said.strip()} instead of {image.config_digest}")
-        self._held.append(image)
+        if f"sha256:{output.strip()}" != image.config_digest:
+            sys.exit(f"{what}: podman has {output.strip()} instead of {image.config_digest}")
+        self._present.append(image)
         load, _, _ = os.getloadavg()
         pull = Pull(run, fetched, self._podman.used() - before, delta, load)
         print(pull, file=sys.stderr)
@@ -141,7 +141,7 @@ class Node:
 
 @contextmanager
 def node(place: Path, relay: Relay) -> Iterator[Node]:
-    """An empty node."""
+    """Yield an empty node."""
     podman = Podman(place / "node")
     try:
         podman.check()
@@ -161,7 +161,7 @@ class Source:
         self.pushes: list[Run] = []
 
     def push(self, target: str, tag: str) -> Image:
-        """Push what the store has by that name; gives it."""
+        """Push the store's image of that name, and return it."""
         to = f"{self._address}/{REPOSITORY}:{tag}"
         self.pushes.append(pushed(f"push {tag}", self._store.path, target, to, "--no-attest"))
         return self._store.load(target)

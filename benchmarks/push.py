@@ -1,4 +1,4 @@
-"""How long pushes of one target to a registry take, beside skopeo on the same layout.
+"""Times of pushes of one target to a registry, beside skopeo on the same layout.
 
     python benchmarks/push.py --target torch280-sglang052 --place /var/tmp/push-bench
 
@@ -51,7 +51,7 @@ def pushed(what: str, store: Path, target: str, to: str, *options: str) -> Run:
 
 
 def linked(store: Path, place: Path) -> Store:
-    """A copy of a store that shares its blobs' bytes, and remembers no push."""
+    """Return a copy of a store that shares its blobs' bytes, and has no record of a push."""
     copy = place / "store"
     ignore = shutil.ignore_patterns("pushed", "tmp", "locks")
     shutil.copytree(store, copy, copy_function=_link, ignore=ignore)
@@ -59,7 +59,7 @@ def linked(store: Path, place: Path) -> Store:
 
 
 def _link(source: str, target: str) -> None:
-    # Only blobs, which nobody ever writes to: a lock must not be shared with the real store.
+    # Only blobs, which are never written to again: a lock must not be shared with the real store.
     if "/blobs/" in source:
         os.link(source, target)
     else:
@@ -102,7 +102,7 @@ def main() -> None:
     with TemporaryDirectory(prefix="push-", dir=options.place) as work:
         store = linked(options.store.resolve(), Path(work))
         image = store.load(target)
-        for item in image.layers:  # whoever comes first must not be the one that reads the disk
+        for item in image.layers:  # or the first to push would be the only one to read the disk
             with store.blobs.path(item.blob.digest).open("rb", buffering=0) as stream:
                 while stream.read(1 << 20):
                     pass

@@ -1,4 +1,4 @@
-"""What a builder with nothing of its own takes from the shared cache, after a roll_runtime change.
+"""What an empty builder fetches from the shared cache, after a change of roll_runtime.
 
     python benchmarks/shared_cache.py --target torch280-sglang052 --place /var/tmp/cache-bench
 
@@ -48,7 +48,7 @@ class Step:
     up: int
 
     def row(self) -> str:
-        """A line of the table."""
+        """Return the line of the table."""
         run = self.run
         times = (f"{run.seconds:.2f}", f"{run.cpu:.1f}", f"{run.peak / 1e6:.0f}")
         return f"| {' | '.join((run.what, *times, f'{self.down:,}', f'{self.up:,}'))} |"
@@ -63,7 +63,7 @@ class Bench:
         self.steps: list[Step] = []
 
     def run(self, what: str, sources: Path, *arguments: str) -> str:
-        """One process; gives what it prints."""
+        """Run one process; return its output."""
         name, *rest = arguments
         command = [sys.executable, str(sources / "build.py"), name, "--target", self._target, *rest]
         self._relay.counted()
@@ -73,7 +73,7 @@ class Bench:
 
 
 def changed(place: Path) -> Path:
-    """A copy of the sources with another roll_runtime."""
+    """Return a copy of the sources with another roll_runtime."""
     copy = place / "checkout"
     copy.mkdir()
     for name in ("images", "roll_runtime"):
@@ -86,7 +86,7 @@ def changed(place: Path) -> Path:
 
 
 def downloads(cache: Path) -> str:
-    """What a download cache holds, by kind of file."""
+    """Return the contents of a download cache in words, by kind of file."""
     files = [path for path in cache.glob("*/*") if path.is_file()]
     kinds = sorted({path.suffix for path in files})
     found = []
@@ -97,7 +97,7 @@ def downloads(cache: Path) -> str:
 
 
 def lookups(address: str, keys: Sequence[str]) -> str:
-    """The median seconds to look all keys up, and to get one index of them all."""
+    """Return the median seconds to look all keys up, and to get one index of them all."""
     repository = Repository(address, CACHE)
 
     def find(asked: Sequence[str]) -> list[str]:
@@ -165,7 +165,7 @@ def main() -> None:
             bench.run("build elsewhere, roll_runtime changed", sources, "build", *both)
             fetched = downloads(downloaded)
             to = ["--to", f"{between.address}/{APP}"]
-            told = json.loads(bench.run("push it", sources, "push", *new, *to))
+            push = json.loads(bench.run("push it", sources, "push", *new, *to))
             bench.run("build it again, unchanged", sources, "build", *both)
             if options.pull:
                 bench.run("pull its layers", sources, "pull", *new[:2])
@@ -174,14 +174,14 @@ def main() -> None:
     print("|---|---|---|---|---|---|")
     for step in bench.steps:
         print(step.row())
-    states = [blob["state"] for blob in told["blobs"]]
+    states = [blob["state"] for blob in push["blobs"]]
     print(f"\npushed blobs: {', '.join(f'{states.count(s)} {s}' for s in sorted(set(states)))}")
     print(f"downloaded: {fetched}")
     print(f"looking up {times}")
 
 
 def _keys(store: Path, target: str) -> list[str]:
-    """The keys that gave the target's layers in a store, today or with older recipes."""
+    """Return the keys of the target's layers in a store, those of older recipes included."""
     from images.oci.store.store import open_store
 
     opened = open_store(store)

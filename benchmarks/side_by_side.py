@@ -5,9 +5,9 @@
     python benchmarks/side_by_side.py --results benchmarks/side_by_side.json --table
 
 Each rival builds, pushes to a registry on the loopback interface, and is taken away; then podman
-pulls what was pushed. Every reading is written to the results as it comes, and what they hold is
-not measured again: a run that was interrupted, or ended by --minutes, goes on with the same
-command. `--small` does all of it with a few megabytes of wheels, to see that it works.
+pulls what was pushed. Every reading is written to the results at once, and what they contain is
+not measured again: rerun the command to resume a run that was interrupted or ended by --minutes.
+`--small` does all of it with a few megabytes of wheels, to see that it works.
 
 The download cache is warm: the wheels are hard links to --cache, and the rivals get them from a
 page on the loopback interface; their cold build has uv's cache filled as well.
@@ -38,13 +38,13 @@ from benchmarks.rivals.results import OURS, Results, tables  # noqa: E402
 from benchmarks.rivals.rival import Bench, Rival  # noqa: E402
 from benchmarks.rivals.steps import (  # noqa: E402
     Builder,
+    KeptRegistry,
     Node,
     Rounds,
-    Shelf,
     Step,
     clear,
+    kept_registry,
     sequence,
-    shelf,
     variants,
 )
 from images.inputs.fetch import download_cache  # noqa: E402
@@ -92,7 +92,7 @@ WAYS = {
 
 
 class Run:
-    """What all rivals of one run share: the sources, the wheels, the results."""
+    """The sources, wheels and results that all rivals of one run share."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
@@ -110,7 +110,7 @@ class Run:
         self._checkout = Checkout(self._place, matrix, self._place / "unused", cache)
 
     def all(self) -> None:
-        """Every rival that was asked for, one after the other."""
+        """Measure every selected rival, one after the other."""
         document = self.results.document
         document["machine"] = machine.describe(self._place)
         files = self._wheels()
@@ -132,7 +132,7 @@ class Run:
                 self._one(name, WAYS[name], bench)
 
     def _wheels(self) -> dict[str, Path]:
-        """All locked files of the variants, by name; what the cache lacks is fetched."""
+        """Return all locked files of the variants, by name; fetch those that the cache lacks."""
         found: dict[str, Path] = {}
         cache = self._place / "cache"
         for variant in self._variants.values():
@@ -149,7 +149,7 @@ class Run:
         self._begin(name, [*building, *pulling], way, bench.place)
         known = self.results.of(name)
         if any(step.key not in known for step in [*building, *pulling]):
-            with shelf(bench.place / "registry", self._options.port + 1) as registry:
+            with kept_registry(bench.place / "registry", self._options.port + 1) as registry:
                 rival = way.make(bench)
                 self.results.document["versions"][name] = dict(rival.versions())
                 if self._build(name, rival, building, registry):
@@ -159,7 +159,7 @@ class Run:
                         clear(bench.place)
 
     def _begin(self, name: str, steps: list[Step], way: Way, place: Path) -> None:
-        """Make a rival's place; what was measured in one that is gone cannot be gone on with."""
+        """Make a rival's directory; measurements from one that is gone cannot be continued."""
         known = self.results.of(name)
         if self._options.again:
             clear(place)
@@ -172,8 +172,8 @@ class Run:
             sys.exit(f"{name}: {free / 1e9:.0f} GB free, {room / 1e9:.0f} GB needed")
         place.mkdir()
 
-    def _build(self, name: str, rival: Rival, steps: list[Step], registry: Shelf) -> bool:
-        """Do what is asked for of these steps; gives whether all are done."""
+    def _build(self, name: str, rival: Rival, steps: list[Step], registry: KeptRegistry) -> bool:
+        """Measure the steps that are missing; return whether all are done."""
         known = self.results.of(name)
         if all(step.key in known for step in steps):
             return True
@@ -188,7 +188,7 @@ class Run:
                 self._keep(name, step, reading)
         return True
 
-    def _pull(self, name: str, steps: list[Step], registry: Shelf, place: Path) -> bool:
+    def _pull(self, name: str, steps: list[Step], registry: KeptRegistry, place: Path) -> bool:
         known = self.results.of(name)
         node = Node(place / "node", registry, ours=name == OURS)
         for number, step in enumerate(steps):
@@ -202,7 +202,7 @@ class Run:
         return True
 
     def _keep(self, name: str, step: Step, reading: dict[str, object]) -> None:
-        # How busy the machine was with other things as well: a reading at 10 is none.
+        # The load shows how busy the machine was with other things: a reading at 10 is worthless.
         self.results.of(name)[step.key] = {**reading, "load": os.getloadavg()[0]}
         self.results.keep()
         print(f"{name}: {step.key}: {reading}", file=sys.stderr)
@@ -212,10 +212,10 @@ def main() -> None:
     """Run the benchmark, or show what is known."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add = parser.add_argument
-    add("--place", type=Path, help="where all of it lies, on the disk of store and cache")
+    add("--place", type=Path, help="directory for all files, on the disk of store and cache")
     add("--store", type=Path, default=ROOT / "store", help=f"holds {FIRST}, for its base")
     add("--cache", type=Path, default=Path.home() / ".cache" / "roll-images")
-    add("--results", type=Path, help="the JSON file (in the place)")
+    add("--results", type=Path, help="the JSON file (default: below --place)")
     add(
         "--only", nargs="+", choices=WAYS, default=list(WAYS), metavar="RIVAL", help=", ".join(WAYS)
     )
@@ -237,7 +237,7 @@ def main() -> None:
     if not options.place or os.geteuid():
         parser.error("needs --place, and root for Docker and overlay")
     options.place = options.place.resolve()
-    # Python keeps its byte code wherever nobody forbids it, and so does a user's.
+    # Python caches byte code by default, and so does a user's.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     # So that daemons end and nothing stays mounted.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))

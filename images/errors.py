@@ -1,6 +1,7 @@
 """One exception class per failure that the user can fix.
 
-`build.py` is the only place that catches them: it prints the message and exits with `exit_code`.
+An error that ends a command is caught by `build.py`, which prints its message and exits with
+`exit_code`.
 """
 
 from __future__ import annotations

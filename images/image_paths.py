@@ -1,6 +1,6 @@
-"""Where things lie in every image.
+"""Paths in every image.
 
-Fixed for ever and in one place: caches of compiled kernels keep absolute paths.
+Fixed for ever and here alone: caches of compiled kernels keep absolute paths.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "images" / "locks"
-"""Locks that all targets share; those of targets lie beside their matrix."""
+"""Locks that all targets share; those of targets are in the directory that their matrix names."""
 
 ROLL_RUNTIME = ROOT / "roll_runtime"
 """The sources of the patch package."""

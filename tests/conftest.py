@@ -114,7 +114,7 @@ def _docker_answers() -> bool:
 
 @pytest.fixture(scope="session")
 def subject(pytestconfig: pytest.Config) -> Subject:
-    """The image under test: what the matrix, the lock and the store say of it."""
+    """The image under test, as the matrix, the lock and the store describe it."""
     target, store = pytestconfig.getoption("--target"), pytestconfig.getoption("--store")
     if target is None or store is None:
         pytest.skip("no image named; run: python build.py test --target ID")

@@ -17,7 +17,7 @@ _REF = "base"
 
 
 def seed(source: Store, target: str, place: Path) -> Store:
-    """A store that has these layers alone, by hard links."""
+    """Return a store that has these layers alone, by hard links."""
     made = open_store(place)
     digests = {layer.blob.digest for layer in source.load(target).layers[:_LAYERS]}
     for digest in digests:
@@ -31,7 +31,7 @@ def seed(source: Store, target: str, place: Path) -> Store:
 
 
 def image(source: Store, target: str, place: Path) -> tuple[Store, Image]:
-    """The image of these layers, in a store of its own; skopeo calls it `oci:PLACE:base`."""
+    """Return the image of these layers in a store of its own: `oci:PLACE:base` for skopeo."""
     made = seed(source, target, place)
     whole = source.load(target)
     alone = Image(_REF, whole.layers[:_LAYERS], {}, {}, whole.created)
@@ -40,7 +40,7 @@ def image(source: Store, target: str, place: Path) -> tuple[Store, Image]:
 
 
 def load(source: Store, target: str, place: Path, host: str) -> None:
-    """Give the image to a Docker daemon, in the form that this one takes."""
+    """Load the image into a Docker daemon, in the form that the daemon accepts."""
     store, alone = image(source, target, place)
-    os.environ["DOCKER_HOST"] = host  # whoever else speaks to a daemon names his own
+    os.environ["DOCKER_HOST"] = host  # all other clients name their daemon themselves
     daemon.load(store, alone, [BASE], progress=Progress())

@@ -16,7 +16,7 @@ _IMAGE = "localhost/bench"
 
 
 class Buildah:
-    """The host's buildah; compresses with zstd when it pushes. It knows no `COPY --link`."""
+    """The host's buildah; compresses with zstd when it pushes. It has no `COPY --link`."""
 
     def __init__(self, bench: Bench, recipe: Recipe) -> None:
         self._bench = bench
@@ -26,7 +26,7 @@ class Buildah:
 
     @contextmanager
     def running(self) -> Iterator[Sequence[int]]:
-        """No daemon; the base is loaded."""
+        """Load the base; there is no daemon."""
         self._temporary.mkdir(exist_ok=True)
         if not self._client("images", "--quiet"):
             bench = self._bench
@@ -36,7 +36,7 @@ class Buildah:
         yield ()
 
     def prepare(self, variant: Variant) -> None:
-        """Lay out the context; take away what the build must make."""
+        """Write the context; remove what the build must make."""
         self._context.at(variant, self._recipe, self._bench.index)
         if variant.name in (FIRST, COLD):
             self._forget()
@@ -46,28 +46,28 @@ class Buildah:
             self._forget(keep=f"{_IMAGE}:{COLD}")
 
     def after(self, variant: Variant) -> None:
-        """Make room: what is in uv's cache and not installed again."""
+        """Free disk space: remove from uv's cache what is not installed again."""
         if variant.name == COLD:
             command = self._command("--no-cache", "--file", str(self._context.tidy()))
             subprocess.run(command, check=True, capture_output=True)
 
     def build(self, variant: Variant) -> Sequence[str]:
-        """As users do."""
+        """Return the command, as users run it."""
         return self._command("--layers", "--tag", f"{_IMAGE}:{variant.name}")
 
     def push(self, variant: Variant, reference: str) -> Sequence[str]:
-        """As users do."""
+        """Return the command, as users run it."""
         command = ["push", "--quiet", "--tls-verify=false", "--compression-format=zstd"]
         return self._buildah(*command, f"{_IMAGE}:{variant.name}", f"docker://{reference}")
 
     def drop(self) -> None:
-        """Nothing but what lies in its place."""
+        """Remove buildah's storage."""
         storage = self._bench.place / "root"
         subprocess.run(["umount", storage / "overlay"], capture_output=True, check=False)
         quiet(["rm", "-rf", str(storage), str(self._temporary)])
 
     def versions(self) -> Mapping[str, str]:
-        """Of buildah."""
+        """Return the version of buildah."""
         return {"buildah": quiet(["buildah", "--version"]).split()[2]}
 
     def _forget(self, keep: str = "") -> None:

@@ -17,12 +17,12 @@ _IMAGE = "bench"
 
 
 class _Docker:
-    """What both have in common.
+    """The base class of both.
 
     Args:
-        bench: what it stands on.
-        recipe: of its Dockerfile.
-        programs: the daemon's.
+        bench: its directories, sources and files.
+        recipe: the recipe of its Dockerfile.
+        programs: the programs of the daemon.
     """
 
     def __init__(self, bench: Bench, recipe: Recipe, programs: dockerd.Docker) -> None:
@@ -34,7 +34,7 @@ class _Docker:
 
     @contextmanager
     def running(self) -> Iterator[Sequence[int]]:
-        """The daemon, with the base loaded."""
+        """Run the daemon, with the base loaded."""
         with dockerd.running(self._programs, self._bench.place) as daemon:
             self._host = daemon.host
             if not self._client("images", "--quiet"):
@@ -43,7 +43,7 @@ class _Docker:
             yield (daemon.pid,)
 
     def prepare(self, variant: Variant) -> None:
-        """Lay out the context; take away what the build must make, which frees the disk."""
+        """Write the context; remove what the build must make, which frees disk space."""
         self._context.at(variant, self._recipe, self._bench.index)
         if variant.name in (FIRST, COLD):
             self._forget_images()
@@ -55,26 +55,26 @@ class _Docker:
             self._forget_last()
 
     def after(self, variant: Variant) -> None:
-        """Make room: what is in uv's cache and not installed again."""
+        """Free disk space: remove from uv's cache what is not installed again."""
         if variant.name == COLD and self._recipe.parts:
             self._run(self._command("--no-cache", "--file", str(self._context.tidy())))
 
     def build(self, variant: Variant) -> Sequence[str]:
-        """As users do."""
+        """Return the command, as users run it."""
         return self._command(*self._output(variant))
 
     def push(self, variant: Variant, reference: str) -> Sequence[str]:
-        """As users do."""
+        """Return the command, as users run it."""
         self._client("tag", f"{_IMAGE}:{variant.name}", reference)
         return ["env", f"DOCKER_HOST={self._host}", _CLIENT, "push", "--quiet", reference]
 
     def drop(self) -> None:
-        """Nothing but what lies in its place."""
-        # Docker leaves files that cannot be changed nowhere here: plain removal is enough.
+        """Remove the daemon's data."""
+        # Docker leaves no immutable files here: plain removal is enough.
         quiet(["rm", "-rf", *map(str, self._bench.place.glob("data"))])
 
     def versions(self) -> Mapping[str, str]:
-        """Of Docker and its parts."""
+        """Return the versions of Docker and its parts."""
         return self._programs.versions()
 
     def _output(self, variant: Variant) -> Sequence[str]:
@@ -87,24 +87,24 @@ class _Docker:
         raise NotImplementedError
 
     def _forget_last(self) -> None:
-        """Take the last RUN's layer away, and what stands on it: a new one is made in any case."""
+        """Remove the last RUN's layer and those above it: a new one is made in any case."""
         name = f"{(self._recipe.parts or ('requirements',))[-1]}.txt"
         records = self._records()
         doomed = [item for item in records if name in item["Description"]]
-        for item in doomed:  # grows: what stands on one goes as well, and before it
+        for item in doomed:  # grows: children go as well, and before their parent
             doomed += [other for other in records if item["ID"] == other["Parent"]]
         for item in reversed(doomed):
             self._prune("--all", "--filter", f"id={item['ID'].rstrip('*')}")
 
     def _records(self) -> list[dict[str, str]]:
-        """BuildKit's layers; not its cache mounts, which bear the name of who used them last."""
-        told = self._client("system", "df", "--verbose", "--format={{json .}}")
-        records: list[dict[str, str]] = json.loads(told)["BuildCache"]
+        """Return BuildKit's layers; no cache mounts, which are named after their last user."""
+        output = self._client("system", "df", "--verbose", "--format={{json .}}")
+        records: list[dict[str, str]] = json.loads(output)["BuildCache"]
         return [item for item in records if item["CacheType"] == "regular"]
 
     def _forget_images(self) -> None:
         listed = self._client("images", "--format", "{{.Repository}}:{{.Tag}}").split()
-        kept = ("bench-base:", "<none>")  # what lost its names goes with them
+        kept = ("bench-base:", "<none>")  # an image without a name goes with its last name
         if old := [name for name in listed if not name.startswith(kept)]:
             self._client("rmi", "--force", *old)
 
@@ -141,7 +141,7 @@ class NewBuildKit(_Docker):
     """A newer Docker with containerd's image store: compressed when it builds.
 
     Args:
-        bench: what it stands on.
+        bench: its directories, sources and files.
         recipe: of its Dockerfile.
         compression: of its layers, `zstd` or `gzip`.
     """
@@ -153,7 +153,7 @@ class NewBuildKit(_Docker):
     def _output(self, variant: Variant) -> Sequence[str]:
         if variant.name == FIRST:
             return ("--output=type=cacheonly",)
-        # Docker would unpack what it has just packed; whoever only pushes need not.
+        # Docker would unpack what it has just packed, which a push does not need.
         settings = f"compression={self._compression},oci-mediatypes=true,unpack=false"
         return (f"--output=type=image,name={_IMAGE}:{variant.name},{settings}",)
 

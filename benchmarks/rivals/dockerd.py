@@ -15,8 +15,8 @@ from pathlib import Path
 
 from images.inputs.fetch import mirror
 
-# A newer Docker runs in the root that it was unpacked in, with the place of its data in the same
-# path. It has name spaces of its own, so that nothing of it is left when it ends.
+# A newer Docker runs in the root that it was unpacked in, with its data at the same path as
+# outside. It has namespaces of its own, so that nothing is left of it when it ends.
 IN_ITS_ROOT = """
 set -e
 root=$1 place=$2; shift 2
@@ -52,22 +52,22 @@ class Docker:
 
     @property
     def buildx(self) -> str:
-        """The plugin that speaks to newer BuildKit, as a program."""
+        """The plugin for newer BuildKit, as a program."""
         return f"{self.root or '/'}/usr/libexec/docker/cli-plugins/docker-buildx"
 
     def versions(self) -> dict[str, str]:
-        """Of its parts."""
+        """Return the versions of its parts."""
         change = ["chroot", str(self.root)] if self.root else []
-        told = subprocess.check_output([*change, "dockerd", "--version"], text=True)
-        found = {"Docker": told.split("version ")[1].split(",")[0]}
+        output = subprocess.check_output([*change, "dockerd", "--version"], text=True)
+        found = {"Docker": output.split("version ")[1].split(",")[0]}
         if self.root:
-            told = subprocess.check_output([self.buildx, "version"], text=True)
-            found["buildx"] = told.split()[1]
+            output = subprocess.check_output([self.buildx, "version"], text=True)
+            found["buildx"] = output.split()[1]
         return found
 
 
 def newer(place: Path) -> Docker:
-    """Debian's newest Docker with its BuildKit, taken from the mirror and unpacked once."""
+    """Return Debian's newest Docker with BuildKit; it is fetched and unpacked once."""
     root = place / f"docker-{_SUITE}"
     if not root.exists():
         partial = root.with_suffix(".part")
@@ -82,7 +82,7 @@ def newer(place: Path) -> Docker:
 
 @dataclass(frozen=True)
 class Daemon:
-    """A running daemon: where it listens, and the process above it."""
+    """A running daemon: the address that it listens on, and its parent process."""
 
     host: str
     pid: int
@@ -90,7 +90,7 @@ class Daemon:
 
 @contextmanager
 def running(docker: Docker, place: Path) -> Iterator[Daemon]:
-    """Start a daemon on the data in a directory, where they stay."""
+    """Run a daemon on the data in a directory, where they stay."""
     address, log = place / "docker.sock", place / "dockerd.log"
     address.unlink(missing_ok=True)
     (place / "pid").unlink(missing_ok=True)
@@ -131,7 +131,7 @@ def _wait(holder: subprocess.Popen[bytes], address: Path, log: Path) -> None:
 
 
 def _stop(holder: subprocess.Popen[bytes]) -> None:
-    """Let the daemon end in peace: it keeps what it knows, and takes its cgroups along."""
+    """Stop the daemon gently: it saves its state and removes its cgroups."""
     children = Path(f"/proc/{holder.pid}/task/{holder.pid}/children")
     for child in children.read_text().split() if children.exists() else ():
         subprocess.run(["kill", "-TERM", child], check=False)

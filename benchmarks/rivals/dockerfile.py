@@ -63,25 +63,25 @@ RUN pip install --no-cache-dir --no-deps /tmp/wheel/*.whl
 
 
 def without_link(recipe: Recipe) -> Recipe:
-    """The same for an engine that does not know `COPY --link`."""
+    """Return the same recipe for an engine without `COPY --link`."""
     return replace(recipe, link=False)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a Dockerfile is written.
+    """The recipe of a Dockerfile.
 
     Attributes:
         parts: the names of the lists that are installed one after the other, each by a RUN of its
             own; none for pip's single RUN.
-        link: whether the runtime is copied by `COPY --link`, beside what lies below it.
+        link: whether the runtime is copied by `COPY --link`, independent of the layers below.
     """
 
     parts: tuple[str, ...]
     link: bool = True
 
     def write(self, context: Context, index: str) -> None:
-        """Write the Dockerfile for what the context holds."""
+        """Write the Dockerfile for the files of the context."""
         content = _WHEEL.format(base=BASE, unpacked=_UNPACKED if self.parts else "")
         if self.parts:
             content += _UV.format(index=index)
@@ -116,12 +116,12 @@ class Context:
         self._names: tuple[str, ...] = ()
 
     def at(self, variant: Variant, recipe: Recipe, index: str) -> None:
-        """Bring sources, lists and Dockerfile into a state; not timed, as our lock is not."""
+        """Write sources, lists and Dockerfile of a variant; not timed, as our lock is not."""
         self._checkout.at(variant)
         found = locked(self._checkout, variant.target)
         lists = _lists(found)
         for name, items in lists.items():
-            pins = name in ("requirements", "build-pins")  # ROLL's files name no hashes
+            pins = name in ("requirements", "build-pins")  # ROLL's files have no hashes
             lines = (item.pin if pins else distribution.line_of(item) for item in items)
             _replace(self.path / f"{name}.txt", "".join(f"{line}\n" for line in lines))
         self._names = tuple(item.name for item in lists["stack"])
@@ -137,7 +137,7 @@ class Context:
         recipe.write(self, index)
 
     def run(self, part: str) -> str:
-        """The instructions that install a list."""
+        """Return the instructions that install a list."""
         install = f"{_INSTALL} -r /locks/{part}.txt"
         files = f"{part}.txt"
         if part in self._sdists:
@@ -147,7 +147,7 @@ class Context:
         return f"COPY {files} /locks/\n{_CACHED}{install}\n"
 
     def tidy(self) -> Path:
-        """A Dockerfile that takes torch's stack out of uv's cache: it is not installed again."""
+        """Write a Dockerfile that removes torch's stack from uv's cache; return its path."""
         path = self.path / "Dockerfile.tidy"
         command = f"uv cache clean --quiet {' '.join(self._names)}"
         _replace(path, f"FROM {BASE}\n{_CACHED}{command}\n")
@@ -155,7 +155,7 @@ class Context:
 
 
 def locked(checkout: Checkout, target: str) -> Lock:
-    """The lock of a target as the sources have it now."""
+    """Return the lock of a target as the sources have it now."""
     whole = load(checkout.matrix)
     return target_lock.read(whole, whole.target(target))
 

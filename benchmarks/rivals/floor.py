@@ -44,7 +44,7 @@ class Rates:
 
 @dataclass(frozen=True)
 class Work:
-    """What a stage cannot leave out, in bytes; `starts` of an interpreter."""
+    """The work that a stage cannot leave out, in bytes; `starts` of an interpreter."""
 
     hashed: int = 0
     inflated: int = 0
@@ -54,7 +54,7 @@ class Work:
     starts: int = 0
 
     def floor(self, rates: Rates) -> float:
-        """Seconds on all cores of this machine."""
+        """Return the seconds on all cores of this machine."""
         busy = self.hashed / rates.sha256 + self.inflated / rates.inflate
         busy += self.compressed / rates.compress + self.decompressed / rates.decompress
         at_once = max(busy / (os.cpu_count() or 1), self.written / rates.write)
@@ -62,7 +62,7 @@ class Work:
 
 
 def of_build(store: Store, target: str, made: Iterable[str]) -> Work:
-    """Of a build that made the layers with these digests.
+    """Return the work of a build that made the layers with these digests.
 
     Each is inflated from a file that is hashed, hashed as a tar, compressed, hashed and written. A
     wheel is taken to be as large as its layer.
@@ -80,17 +80,17 @@ def of_build(store: Store, target: str, made: Iterable[str]) -> Work:
 
 
 def of_push(sent: int) -> Work:
-    """Of a push: the registry hashes and writes what it is sent."""
+    """Return the work of a push: the registry hashes and writes what it is sent."""
     return Work(hashed=sent, written=sent, starts=1)
 
 
 def of_pull(fetched: int, unpacked: int) -> Work:
-    """Of a pull by an engine: both digests of a layer are held against its bytes."""
+    """Return the work of a pull by an engine, which checks both digests of a layer."""
     return Work(fetched + unpacked, decompressed=unpacked, written=unpacked)
 
 
 def measure(store: Store, target: str, place: Path) -> dict[str, float]:
-    """This machine's rates on the layers of a target."""
+    """Measure this machine's rates on the layers of a target."""
     samples = list(_samples(store, target))
     deflated = [isal_zlib.compress(sample) for sample in samples]
     packed = [zstandard.compress(sample, 3) for sample in samples]

@@ -1,4 +1,4 @@
-"""What the machine is, for whoever reads the figures."""
+"""Description of the machine, for readers of the figures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.rivals.rival import quiet
 
 
 def describe(place: Path) -> dict[str, str]:
-    """CPU, cores, memory, kernel, disk, and the programs that all rivals are measured with."""
+    """Return CPU, cores, memory, kernel, disk, and the programs that measure all rivals."""
     processors = Path("/proc/cpuinfo").read_text().splitlines()
     memory = Path("/proc/meminfo").read_text().split()[1]
     models = [line.partition(": ")[2] for line in processors if line.startswith("model name")]

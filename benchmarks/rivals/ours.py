@@ -20,11 +20,11 @@ class Ours:
 
     @contextmanager
     def running(self) -> Iterator[Sequence[int]]:
-        """No daemon."""
+        """Start no daemon."""
         yield ()
 
     def prepare(self, variant: Variant) -> None:
-        """Bring the sources into their state; cold ones begin with a store without the rest."""
+        """Write the sources of a variant; a cold build begins with a store of the base alone."""
         self._bench.checkout.at(variant)
         if variant.name in (FIRST, COLD):
             self.drop()
@@ -32,14 +32,14 @@ class Ours:
             base.seed(self._bench.store, self._bench.base_of, self.store)
 
     def build(self, variant: Variant) -> Sequence[str]:
-        """As users do."""
+        """Return the command, as users run it."""
         return self._at_store("build", variant, "--json")
 
     def after(self, variant: Variant) -> None:
-        """Nothing: nothing is held twice."""
+        """Do nothing: nothing is stored twice."""
 
     def push(self, variant: Variant, reference: str) -> Sequence[str]:
-        """As users do, but without SBOM and provenance: the rivals send none."""
+        """Return the command of users without SBOM and provenance: the rivals send none."""
         self._bench.checkout.at(variant)
         return self._at_store("push", variant, "--to", reference, "--plain-http", "--no-attest")
 
@@ -48,7 +48,7 @@ class Ours:
         shutil.rmtree(self.store, ignore_errors=True)
 
     def versions(self) -> Mapping[str, str]:
-        """It is this very commit."""
+        """Return nothing: it is this commit."""
         return {}
 
     def _at_store(self, name: str, variant: Variant, *options: str) -> list[str]:

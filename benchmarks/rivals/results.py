@@ -1,4 +1,4 @@
-"""Readings in a file, kept as they come, and the tables that are made of them."""
+"""Readings in a file, written one by one, and the tables made of them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _GOALS = (
     ("`roll_runtime` changed", ("build runtime",), "seconds", 1),
     ("`roll_runtime` changed, build and push", ("build runtime", "push runtime"), "seconds", 1),
 )
-"""What we want to be: so many times faster or smaller than each rival."""
+"""Our goals: how many times faster or smaller than each rival."""
 
 
 class Results:
@@ -67,12 +67,12 @@ class Results:
         )
 
     def of(self, rival: str) -> dict[str, Reading]:
-        """The readings of a rival by step."""
+        """Return the readings of a rival by step."""
         found: dict[str, Reading] = self.document["readings"].setdefault(rival, {})
         return found
 
     def keep(self) -> None:
-        """Write all that is known."""
+        """Write all readings."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         partial = self._path.with_suffix(".part")
         partial.write_text(json.dumps(self.document, indent=1) + "\n")
@@ -80,7 +80,7 @@ class Results:
 
 
 def tables(document: Mapping[str, Any], titles: Mapping[str, str]) -> str:
-    """All tables, in Markdown."""
+    """Return all tables, in Markdown."""
     measured = document["readings"]
     readings = {name: _grouped(measured[name]) for name in titles if measured.get(name)}
     parts = [_about(document), _seconds(readings, titles), _bytes(readings, titles)]
@@ -219,6 +219,6 @@ def _floors(readings: Grouped, rates: Rates) -> str:
             text += _line([what, f"{seconds:.2f}", f"{floor:.2f}", ratio])
     speeds = {"SHA-256": rates.sha256, "inflate": rates.inflate, "zstd": rates.compress}
     speeds |= {"unzstd": rates.decompress, "disk, written": rates.write}
-    told = ", ".join(f"{name} {value / 1e6:,.0f}" for name, value in speeds.items())
+    listed = ", ".join(f"{name} {value / 1e6:,.0f}" for name, value in speeds.items())
     start = f"Python starts in {rates.start:.3f} s"
-    return f"{text}\nRates, MB/s (processors: of one core): {told}; {start}.\n"
+    return f"{text}\nRates, MB/s (processors: of one core): {listed}; {start}.\n"

@@ -1,4 +1,4 @@
-"""What each rival can be asked for."""
+"""The interface of a rival, and what all rivals share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FIRST, COLD, SECOND = "first", "cold", "second"
 
 @dataclass(frozen=True)
 class Bench:
-    """What all rivals stand on.
+    """The directories, sources and files that a rival uses.
 
     Attributes:
         place: the directory of this rival, all of whose state is in it.
@@ -45,29 +45,29 @@ class Rival(Protocol):
     """A way to an image."""
 
     def running(self) -> AbstractContextManager[Sequence[int]]:
-        """Start what must run beside the commands; gives the process ids of daemons."""
+        """Start what must run beside the commands; yield the process ids of daemons."""
 
     def prepare(self, variant: Variant) -> None:
         """Do what is not timed before a build."""
 
     def build(self, variant: Variant) -> Sequence[str]:
-        """The command that builds."""
+        """Return the command that builds."""
 
     def after(self, variant: Variant) -> None:
-        """Do what makes room after a build and its push."""
+        """Free disk space after a build and its push."""
 
     def push(self, variant: Variant, reference: str) -> Sequence[str]:
-        """The command that pushes; what must come before it is done."""
+        """Do what a push needs first; return the command that pushes."""
 
     def drop(self) -> None:
         """Remove all that was built."""
 
     def versions(self) -> Mapping[str, str]:
-        """Versions of its programs."""
+        """Return the versions of its programs."""
 
 
 def quiet(command: Sequence[str], **environment: str) -> str:
-    """Run what is not timed; gives its output."""
+    """Run a command that is not timed; return its output."""
     env = {**os.environ, **environment}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -1,4 +1,4 @@
-"""What is measured of each rival, in order, and how one step of it is."""
+"""The steps that are measured of each rival, in order, and the measurement of one step."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Step:
 
     @property
     def key(self) -> str:
-        """Its name among the results."""
+        """The step's name in the results."""
         return f"{self.kind} {self.variant}"
 
 
@@ -51,7 +51,7 @@ class Rounds:
 
 
 def variants(first: str, second: str, rounds: Rounds) -> dict[str, Variant]:
-    """All states of the sources, in the order that they are built in."""
+    """Return all variants of the sources, in the order in which they are built."""
     made = [Variant(FIRST, first), Variant(COLD, first)]
     made += [Variant(f"same-{number}", first) for number in _count(rounds.same)]
     made += [Variant(f"runtime-{n}", first, comment=f"round {n}") for n in _count(rounds.runtime)]
@@ -65,7 +65,7 @@ def _count(number: int) -> range:
 
 
 def sequence(names: Sequence[str], *, cached: bool) -> tuple[list[Step], list[Step]]:
-    """Steps at the builder and, when it has been taken away, at the node.
+    """Return the steps of the builder and those of the node, which follow when it is removed.
 
     Args:
         names: of the variants.
@@ -88,13 +88,13 @@ def sequence(names: Sequence[str], *, cached: bool) -> tuple[list[Step], list[St
 class Builder:
     """A rival with a registry before which bytes are counted."""
 
-    def __init__(self, rival: Rival, daemons: Sequence[int], registry: Shelf) -> None:
+    def __init__(self, rival: Rival, daemons: Sequence[int], registry: KeptRegistry) -> None:
         self._rival = rival
         self._daemons = daemons
         self._registry = registry
 
     def measure(self, step: Step, variant: Variant) -> Reading:
-        """One build or push."""
+        """Measure one build or push."""
         if step.kind == "build":
             return self._build(step, variant)
         reading = self._push(step, variant)
@@ -104,10 +104,10 @@ class Builder:
     def _build(self, step: Step, variant: Variant) -> Reading:
         self._rival.prepare(variant)
         command = self._rival.build(variant)
-        run, said = timed(step.key, command, self._daemons)
+        run, output = timed(step.key, command, self._daemons)
         reading: Reading = {"seconds": run.seconds, "memory": run.together}
         if isinstance(self._rival, Ours):
-            made = [item["digest"] for item in json.loads(said)["layers"] if not item["reused"]]
+            made = [item["digest"] for item in json.loads(output)["layers"] if not item["reused"]]
             store = open_store(self._rival.store)
             reading["work"] = asdict(floor.of_build(store, variant.target, made))
         return reading
@@ -124,29 +124,29 @@ class Builder:
 
 
 class Node:
-    """An engine that pulls, and has the image before."""
+    """An engine that pulls, and has the variant before."""
 
-    def __init__(self, place: Path, registry: Shelf, *, ours: bool) -> None:
+    def __init__(self, place: Path, registry: KeptRegistry, *, ours: bool) -> None:
         self._podman = Podman(place)
         self._registry = registry
         self._ours = ours
 
     def measure(self, step: Step, before: str | None, later: Sequence[str]) -> Reading:
-        """One pull.
+        """Measure one pull.
 
         Args:
-            step: it.
+            step: the pull.
             before: the variant that the node has; removed afterwards, to keep the disk.
             later: those that are pulled after this one, for which the registry keeps its blobs.
         """
         if before is None:
             self._podman.check()
-        held = self._podman.used()
+        used_before = self._podman.used()
         reference = self._registry.reference(step.variant)
         self._registry.relay.counted()
         run, _ = timed(step.key, self._podman.pull(reference), ())
         fetched, _ = self._registry.relay.counted()
-        disk = self._podman.used() - held
+        disk = self._podman.used() - used_before
         if before is not None:
             self._podman.forget(self._registry.reference(before))
         self._registry.forget(step.variant, later)
@@ -155,13 +155,9 @@ class Node:
             reading["work"] = asdict(floor.of_pull(fetched, disk))
         return {**reading, "disk": disk}
 
-    def remove(self) -> None:
-        """Take it away."""
-        self._podman.remove()
 
-
-class Shelf:
-    """A registry whose data stay between runs, behind a relay on a port that stays the same."""
+class KeptRegistry:
+    """A registry whose data are kept between runs, behind a relay on a fixed port."""
 
     def __init__(self, data: Path, upstream: str, between: Relay) -> None:
         self.relay = between
@@ -169,11 +165,11 @@ class Shelf:
         self._url = f"http://{upstream}/v2/{REPOSITORY}"
 
     def reference(self, tag: str) -> str:
-        """How clients name a tag; a port that changed would be another registry to them."""
+        """Return the reference of a tag; with another port it would be another registry."""
         return f"{self.relay.address}/{REPOSITORY}:{tag}"
 
     def size(self, tag: str) -> dict[str, int]:
-        """Bytes of an image's layers, and their number."""
+        """Return the bytes of an image's layers, and their number."""
         layers = self._manifest(tag)["layers"]
         return {"compressed": sum(layer["size"] for layer in layers), "layers": len(layers)}
 
@@ -197,20 +193,20 @@ class Shelf:
 
 
 @contextmanager
-def shelf(place: Path, port: int) -> Iterator[Shelf]:
-    """The registry in a directory."""
+def kept_registry(place: Path, port: int) -> Iterator[KeptRegistry]:
+    """Run the registry in a directory."""
     place.mkdir(parents=True, exist_ok=True)
     with registry_on(place) as upstream, relay(upstream, port) as between:
-        yield Shelf(place, upstream, between)
+        yield KeptRegistry(place, upstream, between)
 
 
 def clear(place: Path) -> None:
-    """Remove a rival's state; refuses when a run that was killed left something mounted there."""
+    """Remove a rival's state; refuse if a killed run left something mounted there."""
     if place.exists():
         mounted = [
             line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()
         ]
-        if held := [path for path in mounted if path.startswith(f"{place}/")]:
-            sys.exit(f"still mounted, umount first: {' '.join(held)}")
+        if left := [path for path in mounted if path.startswith(f"{place}/")]:
+            sys.exit(f"still mounted, umount first: {' '.join(left)}")
         with suppress(FileNotFoundError):
             shutil.rmtree(place)

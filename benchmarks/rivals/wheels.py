@@ -20,7 +20,7 @@ _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 @contextmanager
 def index(files: Mapping[str, Path], port: int) -> Iterator[str]:
-    """Serve files by their names; gives the page's address, the same each time: uv keys on it."""
+    """Serve files by their names; yield the page's address, always the same: uv keys on it."""
 
     class Handler(_Handler):
         served = files
@@ -38,14 +38,14 @@ class _Handler(BaseHTTPRequestHandler):
     served: Mapping[str, Path]
 
     def do_HEAD(self) -> None:  # the library's name
-        """A file's size."""
+        """Send a file's size."""
         if path := self.served.get(self.path[1:]):
             self._head(HTTPStatus.OK, path.stat().st_size, {})
         else:
             self.send_error(HTTPStatus.NOT_FOUND)
 
     def do_GET(self) -> None:
-        """The page, or a file or a part of it."""
+        """Send the page, or a file or a part of it."""
         if path := self.served.get(self.path[1:]):
             self._send(path)
         elif self.path == "/":
@@ -76,4 +76,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing."""
+        """Log nothing."""

@@ -1,4 +1,4 @@
 """What is claimed about an image: SBOM, provenance, and evidence of GPU runs.
 
-Imports `content` and what that may know.
+Imports `content` and what that may import.
 """

@@ -42,7 +42,7 @@ def suite(directory: Path) -> frozenset[str]:
 def judge(
     found: Evidence | None, target: str, built: str | None, since: str, now: datetime | None = None
 ) -> Verdict:
-    """Return the verdict of `verdict.judge`, which evidence with faults does not prove.
+    """Return whether evidence proves an image: by its digest, its results and these checks.
 
     Args:
         found: the evidence of the target, if there is any.
@@ -51,7 +51,7 @@ def judge(
         since: the end of the image's inputs, RFC 3339: no test can have run before.
         now: the time, by default the machine's.
     """
-    judged = verdict.judge(found, target, built)
+    judged = verdict.judge_results(found, target, built)
     if found is None or not judged.proven:
         return judged
     at = now or datetime.now(timezone.utc)

@@ -1,4 +1,8 @@
-"""Verdicts on evidence: whether an image is proven, and a text for users."""
+"""Verdicts on evidence: whether an image is proven, and a text for users.
+
+Here by the digest and the results alone; `evidence_check.judge`, which users of evidence call,
+checks suite and dates as well.
+"""
 
 from __future__ import annotations
 
@@ -37,8 +41,8 @@ class Verdict:
         return f"{self.image_digest[:19]}: {self.runs}" if self.image_digest else self.runs
 
 
-def judge(evidence: Evidence | None, target: str, built: str | None) -> Verdict:
-    """Return whether the image in the store is proven.
+def judge_results(evidence: Evidence | None, target: str, built: str | None) -> Verdict:
+    """Return the verdict on the image in the store, by digest and results.
 
     Args:
         evidence: of the target, if there is any.

@@ -35,8 +35,9 @@ from images.oci.descriptor import (
 from images.oci.referrer import EMPTY, EMPTY_TYPE
 from images.oci.registry import download, manifests
 from images.oci.registry.client import Registry
+from images.oci.registry.concurrency import REQUESTS
 from images.util import untrusted_json
-from images.util.parallel import QUESTIONS, at_once
+from images.util.parallel import map_all
 
 _ARTIFACT_TYPE = "application/vnd.roll.layer.v1+json"
 NOT_A_RECORD = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
@@ -71,7 +72,7 @@ def find(registry: Registry, keys: Sequence[str]) -> Found:
     Raises:
         RegistryError: it cannot be reached, or requires another login.
     """
-    results = at_once(lambda key: _find(registry, key), keys, QUESTIONS, registry.transport.close)
+    results = map_all(lambda key: _find(registry, key), keys, REQUESTS, registry.transport.close)
     pairs = list(zip(keys, results, strict=True))
     blobs = {key: found for key, found in pairs if isinstance(found, Blob)}
     faults = [

@@ -24,16 +24,17 @@ from images.oci.descriptor import digest_of
 from images.oci.reference import parse
 from images.oci.referrer import EMPTY
 from images.oci.registry.client import Registry
+from images.oci.registry.concurrency import REQUESTS
 from images.oci.registry.upload import StoredBlob
 from images.oci.store.remote_layers import Location, RemoteLayer
 from images.oci.store.store import Store
-from images.util.parallel import QUESTIONS, at_once
+from images.util.parallel import map_all
 from images.util.progress import Progress
 
-_IMPATIENT = Policy(max_attempts=3, max_attempts_unreached=2, max_delay=4.0, max_retry_after=10.0)
+_POLICY = Policy(max_attempts=3, max_attempts_unreached=2, max_delay=4.0, max_retry_after=10.0)
 """Policy for reading: the time that a cache saves must not be spent on waiting for it."""
 
-PATIENCE = 30.0
+_TIMEOUT = 30.0
 """Seconds for all lookups in a cache, even if it answers a byte now and then."""
 
 _AGAIN = 0.5  # seconds; a request that was still connecting when it was cancelled is cancelled then
@@ -59,17 +60,17 @@ class CacheFrom:
 
     Attributes:
         location: its repository.
-        say: takes a line for the user.
+        log: takes a line for the user.
         policy: of retries.
         otherwise: what is done about layers that it lacks, for the user.
-        patience: seconds for all lookups of a build.
+        timeout: seconds for all lookups of a build.
     """
 
     location: Location
-    say: Callable[[str], None]
-    policy: Policy = _IMPATIENT
+    log: Callable[[str], None]
+    policy: Policy = _POLICY
     otherwise: str = "layers are made"
-    patience: float = PATIENCE
+    timeout: float = _TIMEOUT
     _given_up: bool = field(default=False, init=False)
 
     def lookup(self, recipes: Sequence[Recipe]) -> dict[str, RemoteLayer]:
@@ -81,12 +82,12 @@ class CacheFrom:
         except RegistryError as error:
             self._given_up = True
             hint = f" ({error.remedy})" if error.remedy else ""
-            self.say(f"warning: no cache at {self.location}, so {self.otherwise}: {error}{hint}")
+            self.log(f"warning: no cache at {self.location}, so {self.otherwise}: {error}{hint}")
             return {}
         for fault in found.faults:
-            self.say(f"cache: {fault}")
+            self.log(f"cache: {fault}")
         if not found.blobs:  # it may be no cache at all
-            self.say(f"cache: {self.location}: knows 0 of {len(recipes)} layers")
+            self.log(f"cache: {self.location}: knows 0 of {len(recipes)} layers")
         return {key: RemoteLayer(key, blob, self.location) for key, blob in found.blobs.items()}
 
     def _find(self, keys: Sequence[str]) -> cache_records.Found:
@@ -97,29 +98,29 @@ class CacheFrom:
             policy=self.policy,
             actions="pull",
         )
-        with registry, _cancelled_after(registry.transport.close, self.patience, late):
+        with registry, _cancelled_after(registry.transport.close, self.timeout, late):
             try:
                 found = cache_records.find(registry, keys)
             except (CancelledError, RegistryError):
                 if not late.is_set():
                     raise
         if late.is_set():  # what was found may be incomplete
-            raise RegistryError(f"it has not answered everything within {self.patience:.0f} s")
+            raise RegistryError(f"it has not answered everything within {self.timeout:.0f} s")
         return found
 
 
 @contextmanager
 def _cancelled_after(
-    cut: Callable[[], None], after: float, late: threading.Event
+    cancel: Callable[[], None], after: float, late: threading.Event
 ) -> Iterator[None]:
-    """Call `cut` after some seconds, and repeatedly until the context is left."""
+    """Call `cancel` after some seconds, and repeatedly until the context is left."""
     done = threading.Event()
 
     def watch() -> None:
         wait = after
         while not done.wait(wait):
             late.set()
-            cut()
+            cancel()
             wait = _AGAIN
 
     watcher = threading.Thread(target=watch, name="deadline", daemon=True)
@@ -132,21 +133,21 @@ def _cancelled_after(
 
 
 def read_all(
-    locations: Sequence[Location], say: Callable[[str], None], policy: Policy = _IMPATIENT
+    locations: Sequence[Location], log: Callable[[str], None], policy: Policy = _POLICY
 ) -> CacheLookup:
     """Look layers up in several caches: the first that has one counts.
 
     Args:
         locations: the caches, in the order in which they are asked; each only for what those before
             it lack.
-        say: takes a line for the user.
+        log: takes a line for the user.
         policy: of retries.
     """
     last = len(locations) - 1
     caches = [
-        CacheFrom(location, say, policy)
+        CacheFrom(location, log, policy)
         if number == last
-        else CacheFrom(location, say, policy, "the next one is asked")
+        else CacheFrom(location, log, policy, "the next one is asked")
         for number, location in enumerate(locations)
     ]
 
@@ -216,10 +217,10 @@ def _write(
         sent = transfer_blobs(Route(store, registry, jobs, progress), blobs)
     history.note(store, registry.canonical, sizes)
     with progress.timed("records"):
-        at_once(
+        map_all(
             lambda item: cache_records.add(registry, item.key, item.layer.title, item.layer.blob),
             new,
-            QUESTIONS,
+            REQUESTS,
             registry.transport.close,
         )
     return sent

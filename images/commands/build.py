@@ -160,7 +160,7 @@ def _build(
     caches: tuple[CacheLookup | None, Location | None],
     progress: Progress,
 ) -> _Built:
-    """Make one target's image, name it, and put beside it what is said about it."""
+    """Make one target's image, name it, and attach its SBOM and provenance."""
     from images.analysis import budget
     from images.attest import attach
     from images.build import assemble, builder, prepare

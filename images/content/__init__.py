@@ -1,4 +1,4 @@
-"""The files of an image: its modules make entries of layers, and no blob.
+"""The files of an image: modules that make entries of layers, and no blob.
 
-Imports `inputs` and what that may know.
+Imports `inputs` and what that may import.
 """

@@ -1,4 +1,4 @@
 """Images on their way to where they run: registries, Docker, bundles.
 
-Imports `attest` and what that may know.
+Imports `attest` and what that may import.
 """

@@ -72,7 +72,7 @@ class Policy:
         """Return the seconds to wait before the next attempt.
 
         Half of the delay is random: clients that were rejected together must not come back
-        together. The time that a server asks for is waited in full, with a little of ours on top.
+        together. The time that a server asks for is waited in full, and at most a second more.
 
         Args:
             failures: consecutive failures so far, at least 1.

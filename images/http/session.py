@@ -119,7 +119,7 @@ def succeeded(response: requests.Response) -> bool:
     return 200 <= response.status_code < 300
 
 
-def breaker(session: requests.Session) -> Callable[[], None]:
+def canceller(session: requests.Session) -> Callable[[], None]:
     """Return a function that shuts the session's connections down, so that all waits end at once.
 
     Without it, a thread that waits for a stalled server would end only by its timeout, and Ctrl-C
@@ -158,7 +158,7 @@ def breaker(session: requests.Session) -> Callable[[], None]:
         if isinstance(adapter, HTTPAdapter):
             adapter.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
 
-    def cut() -> None:
+    def cancel() -> None:
         with lock:
             sockets = [connection.sock for connection in live]
         for sock in sockets:
@@ -167,7 +167,7 @@ def breaker(session: requests.Session) -> Callable[[], None]:
                     # Below TLS, whose own shutdown must not be called from another thread.
                     socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
-    return cut
+    return cancel
 
 
 def public_url(url: str) -> str:

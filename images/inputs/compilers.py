@@ -91,8 +91,8 @@ _CUDA_13 = CompilerSources(
     files={
         "nvidia_cuda_nvcc-13.0.88.dist-info/licenses/License.txt": "EULA.txt",
         **{
-            f"nvidia/cu13/{place}": place
-            for place in (
+            f"nvidia/cu13/{path}": path
+            for path in (
                 "bin/nvcc",
                 "bin/nvcc.profile",
                 "bin/crt/link.stub",

@@ -24,7 +24,7 @@ NAME = re.compile(rf"{_PART}(?:/{_PART})*")
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _OF_COMMIT = re.compile(r".*-[0-9a-f]{12}(?:[0-9a-f]{28})?")
 _LONGEST = 255
-"""Characters of host and name together: the limit of many clients, says the spec."""
+"""Characters of host and name together: the limit of many clients, by the specification."""
 
 _EXAMPLE = "write e.g. registry.example.com/team/roll-sglang, or localhost:5000/roll-sglang"
 
@@ -97,7 +97,7 @@ def check_moves(repository: Repository, tag: str, before: str | None) -> None:
         raise UsageError(
             f"{repository}:{tag}: names {before} already, and a tag that ends in a commit never "
             "moves",
-            remedy="choose another tag: the commit gave another image before",
+            remedy="choose another tag: an earlier build of the commit made another image",
         )
 
 

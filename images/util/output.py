@@ -100,8 +100,8 @@ def write_line(stream: TextIO | None, text: str, end: str = "\n") -> None:
 
 def refused(error: OSError) -> BuildError:
     """Translate an error of the system that no stage has translated."""
-    places = [os.fsdecode(name) for name in (error.filename, error.filename2) if name is not None]
-    where = f"{' -> '.join(places)}: " if places else ""
+    paths = [os.fsdecode(name) for name in (error.filename, error.filename2) if name is not None]
+    where = f"{' -> '.join(paths)}: " if paths else ""
     message = f"{where}{error.strerror or error}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreError(

@@ -9,11 +9,8 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-QUESTIONS = 16
-"""Simultaneous requests to one registry that carry no blob."""
 
-
-def at_once(
+def map_all(
     work: Callable[[T], R], items: Iterable[T], threads: int, cancel: Callable[[], None]
 ) -> list[R]:
     """Return the results of `work`, in order; the first failure cancels all others.

@@ -93,7 +93,7 @@ def test_a_path_in_two_layers_is_refused_by_both_names(target: Tiny, tmp_path: P
     refused(tiny, f"/{SITE}/shared/data")
 
 
-def test_a_path_in_one_shelf_is_refused_by_both_names(target: Tiny, tmp_path: Path) -> None:
+def test_a_path_in_one_bucket_is_refused_by_both_names(target: Tiny, tmp_path: Path) -> None:
     files = {name: {"shared/data": name.encode()} for name in ONE_SHELF}
     tiny, _ = with_wheels(target, tmp_path, files)
     refused(tiny, f"/{SITE}/shared/data", " and ".join(ONE_SHELF))

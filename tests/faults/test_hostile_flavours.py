@@ -222,7 +222,7 @@ def test_stale_engine_is_named_with_the_command_that_locks_both(locked: Flavoure
     assert locked.run("lock", "--target", ROLL).out.endswith("unchanged\n")
 
 
-def test_undefined_flavour_and_misspelt_name_are_told_apart(
+def test_undefined_flavour_and_misspelt_name_have_different_messages(
     locked: Flavoured,
 ) -> None:
     done = locked.run("build", "--target", f"{TARGET}-rol")

@@ -1,4 +1,4 @@
-"""Ctrl-C at any moment, and more than once: a clean end, a whole store, and the build goes on."""
+"""Ctrl-C at any moment, and more than once: a clean end, a whole store, and the build resumes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ IN_ORDER = "interrupted: finished work is kept; run the same command again to re
 
 
 def interrupt(tiny: Tiny, moments: list[float]) -> tuple[int, str]:
-    """A build that gets Ctrl-C after some seconds each; its exit code, and what it said."""
+    """Run a build that gets Ctrl-C after some seconds each; return its exit code and output."""
     with tiny.start("build") as build:
         for pause in moments:
             time.sleep(pause)
@@ -36,7 +36,7 @@ def test_interrupts_end_a_build_cleanly(
         moments = [chance.uniform(0.1, 1.0), *(chance.uniform(0, 0.05) for _ in range(count - 1))]
         print(moments)
         code, said = interrupt(warm, moments)
-        # While Python itself starts, it says by a traceback of its own that it was interrupted.
+        # While Python itself starts, it reports the interruption by a traceback of its own.
         assert "Traceback" not in said or f"{ROOT}/images/" not in said, said
         assert "Exception" not in said, said
         assert code in (0, 130, -signal.SIGINT), said

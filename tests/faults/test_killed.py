@@ -1,4 +1,4 @@
-"""A build killed at any moment: the store stays whole, the same command gives the same image."""
+"""A build killed at any moment: the store stays whole, the same command makes the same image."""
 
 from __future__ import annotations
 

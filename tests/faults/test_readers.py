@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from images.attest import evidence
-from images.attest.verdict import judge
+from images.attest.verdict import judge_results
 from images.errors import BuildError
 from images.export.bundle import delta
 from images.formats import deb_file, sdist_archive, tar_entries, wheel_file
@@ -112,7 +112,7 @@ READERS: dict[str, tuple[str, Callable[[Path], bytes], Read]] = {
     "evidence": (
         "evidence.json",
         lambda place: (Path(__file__).parents[2] / "evidence" / f"{TARGET}.json").read_bytes(),
-        lambda path: judge(evidence.read(path), TARGET, None),
+        lambda path: judge_results(evidence.read(path), TARGET, None),
     ),
 }
 

@@ -2,7 +2,7 @@
 
 Its wheels and its sdist come from a package index on the loopback interface, its lock from
 `build.py lock`. The interpreter is the image's real one. Base and CUDA compiler alone are not made:
-the stores begin with layers that stand under their keys.
+the stores begin with stand-ins for them, under their keys.
 """
 
 from __future__ import annotations

@@ -41,8 +41,8 @@ def start(
     return result
 
 
-def told(result: Mapping[str, Any], name: str) -> Any:
-    """A value of smoke's result; a failure with its faults where the engine did not get so far."""
+def reported(result: Mapping[str, Any], name: str) -> Any:
+    """Return a value of smoke's result; fail with its faults if the engine did not get so far."""
     assert name in result, f"no {name}: {result['faults']}"
     return result[name]
 
@@ -57,7 +57,7 @@ def scheduler_environments(result: Mapping[str, Any]) -> list[dict[str, str]]:
     """The policy's variables as each scheduler process of an engine really has them."""
     found = [
         child["env"]
-        for child in told(result, "children")
+        for child in reported(result, "children")
         if child["process"].startswith("sglang::schedul")
     ]
     assert found, f"no scheduler among {[child['process'] for child in result['children']]}"

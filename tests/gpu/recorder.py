@@ -13,7 +13,7 @@ import pytest
 from images.attest import evidence
 from images.attest.evidence import Evidence, Gpu, ImageId, Machine, Outcome, Proof, RollRun, Run
 from images.attest.evidence_check import suite
-from images.attest.verdict import judge
+from images.attest.verdict import judge_results
 from images.commands.test.roll_checkout import RollCheckout
 from tests.image.subject import RUNTIME, Subject
 
@@ -64,7 +64,7 @@ class Recorder:
 
     @property
     def machine(self) -> Machine:
-        """What was told by `begin`."""
+        """The machine that `begin` was given."""
         assert self._machine is not None
         return self._machine
 
@@ -116,7 +116,7 @@ class Recorder:
         if found is None:
             return "no evidence kept: no GPU was seen"
         tested = found.image
-        verdict = judge(found, tested.target, tested.manifest_digest)
+        verdict = judge_results(found, tested.target, tested.manifest_digest)
         proof = f"proven on {verdict.text}" if verdict.proven else f"not proven: {verdict.text}"
         return f"{self._path}: {tested.target} {proof}"
 

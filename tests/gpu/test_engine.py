@@ -27,7 +27,7 @@ def test_starts_off_the_main_thread(off_main: dict[str, Any], subject: Subject) 
 
 
 def test_signal_handler_is_untouched_off_the_main_thread(off_main: dict[str, Any]) -> None:
-    handlers = engines.told(off_main, "sigquit")
+    handlers = engines.reported(off_main, "sigquit")
     print(handlers)
     # Whatever it was: a shell that starts a command in the background has it ignored.
     assert set(handlers.values()) == {handlers["before"]}
@@ -43,7 +43,7 @@ def test_sglangs_signal_handler_is_there_on_the_main_thread(
     on_main: dict[str, Any], subject: Subject
 ) -> None:
     """With it, a child that fails takes the others along; later versions watch their children."""
-    handlers = engines.told(on_main, "sigquit")
+    handlers = engines.reported(on_main, "sigquit")
     print(handlers)
     if Version(subject.target.sglang) < Version("0.5.10"):
         assert "sigquit_handler" in handlers.get("started", "")

@@ -33,11 +33,11 @@ print("true" if versions.find_release(sys.argv[1]).fp8 else "false")
 
 def test_weights_are_quantised(quantised: dict[str, Any]) -> None:
     """The scheduler tells what its first parameter is once a bf16 weight was loaded into it."""
-    assert engines.told(quantised, "quantised") == ["the first one is torch.float8_e4m3fn now"]
+    assert engines.reported(quantised, "quantised") == ["the first one is torch.float8_e4m3fn now"]
 
 
 def test_generates(quantised: dict[str, Any]) -> None:
-    assert len(engines.told(quantised, "output_ids")) == 8
+    assert len(engines.reported(quantised, "output_ids")) == 8
     print(quantised["compiled"])
 
 

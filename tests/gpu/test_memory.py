@@ -20,7 +20,7 @@ def released(gpu: Box, subject: Subject, recorder: Recorder) -> dict[str, Any]:
 
 
 def test_memory_goes_and_comes_back(released: dict[str, Any]) -> None:
-    used = engines.told(released, "memory_mib")
+    used = engines.reported(released, "memory_mib")
     print(used)
     assert used["running"] - used["released"] > 1800, "the KV cache has 2048 MiB"
     assert abs(used["resumed"] - used["running"]) < 256

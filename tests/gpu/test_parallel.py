@@ -97,13 +97,13 @@ def two_gpus(pair: None, gpu: Box, subject: Subject, recorder: Recorder) -> dict
 
 def test_two_gpus_generate_together(two_gpus: dict[str, Any]) -> None:
     assert two_gpus["faults"] == []
-    assert len(engines.told(two_gpus, "output_ids")) == 8
+    assert len(engines.reported(two_gpus, "output_ids")) == 8
 
 
 def test_two_gpus_give_the_tokens_of_one(
     two_gpus: dict[str, Any], off_main: dict[str, Any]
 ) -> None:
-    assert engines.told(two_gpus, "output_ids") == engines.told(off_main, "output_ids")
+    assert engines.reported(two_gpus, "output_ids") == engines.reported(off_main, "output_ids")
 
 
 def test_each_gpu_has_a_scheduler_without_multicast(two_gpus: dict[str, Any]) -> None:

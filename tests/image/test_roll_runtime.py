@@ -74,7 +74,7 @@ def test_unknown_sglang_is_refused(box: Box) -> None:
     assert "pip install sglang==" in message, "the message names the remedy"
 
 
-def test_engine_of_an_unknown_sglang_is_not_to_be_had(box: Box) -> None:
+def test_engine_of_an_unknown_sglang_is_refused(box: Box) -> None:
     """The hook itself raises, in an interpreter that knows nothing of roll_runtime."""
     place = "/tmp/foreign/sglang"
     box.write(f"{place}/__init__.py", f'__version__ = "{FOREIGN_VERSION}"\n')

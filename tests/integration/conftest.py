@@ -96,7 +96,7 @@ class Cli:
         )
 
     def build(self, *options: str, **settings: Any) -> dict[str, Any]:
-        """Build the small target; gives the JSON document."""
+        """Build the small target; return the JSON document."""
         done = self.run("build", "--target", TARGET, "--json", *options, **settings)
         assert done.returncode == 0, done.stderr
         document: dict[str, Any] = json.loads(done.stdout)

@@ -91,9 +91,9 @@ def require(root: Path | None = None) -> tuple[int, int]:
     if root is None and program is None:
         absent("no dockerd; on Debian: apt install docker.io")
     command = ["chroot", str(root), "dockerd"] if root else [str(program)]
-    told = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
-    match = re.search(r"version (\d+)\.(\d+)", told.stdout)
-    assert match, told.stdout
+    done = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
+    match = re.search(r"version (\d+)\.(\d+)", done.stdout)
+    assert match, done.stdout
     return int(match[1]), int(match[2])
 
 
@@ -110,7 +110,7 @@ def current(place: Path | None) -> Path:
 
 
 def absent(reason: str) -> None:
-    """Skip aloud; fail where ROLL_IMAGES_REQUIRE says that Docker must be there."""
+    """Skip aloud; fail where ROLL_IMAGES_REQUIRE requires Docker."""
     if os.environ.get(REQUIRE) == "docker":
         pytest.fail(f"{reason} ({REQUIRE}=docker)")
     pytest.skip(reason)

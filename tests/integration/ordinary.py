@@ -86,7 +86,7 @@ def run(
 
 @contextmanager
 def _python(cache: Path) -> Iterator[tuple[list[str], dict[str, str]]]:
-    """A Python that every user can start; that of the tests may lie where few can go."""
+    """A Python that every user can start; that of the tests may be in a closed directory."""
     python = interpreter.extracted(base_lock.read(), cache)
     own = Path(python.command[0]).parent.parent
     shared = Path(tempfile.mkdtemp(prefix="roll-images-python-"))

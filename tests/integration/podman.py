@@ -21,17 +21,17 @@ class Podman:
     """Pulls and runs; what fails shows podman's own words."""
 
     def __init__(self, place: Path) -> None:
-        # A reset also removes tmpdir, where the exit codes of containers lie: by default it is
+        # A reset also removes tmpdir, where the exit codes of containers are: by default it is
         # everybody's.
         places = (f"--{option}={place}/{option}" for option in ("root", "runroot", "tmpdir"))
         self._command = ["podman", *places, *_OPTIONS]
 
     def pull(self, *arguments: str) -> str:
-        """Pull an image; gives the digest of its config, which is podman's name for it."""
+        """Pull an image; return the digest of its config, which is podman's name for it."""
         return f"sha256:{self._ask('pull', '--quiet', *arguments).strip()}"
 
     def run(self, config: str, *words: str) -> str:
-        """Run a command in a pulled image; gives its standard output."""
+        """Run a command in a pulled image; return its standard output."""
         return self._ask("run", *_RUN, *_LIMITS, config.removeprefix("sha256:"), *words)
 
     def reset(self) -> None:

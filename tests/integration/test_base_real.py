@@ -76,7 +76,7 @@ def test_an_ordinary_user_makes_the_same_bytes(tar: Path) -> None:
 def test_killed_while_it_has_mounts_it_leaves_none(
     tar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it leaves lies in its directory, with nothing of the host below it."""
+    """What it leaves is in its directory, with nothing of the host below it."""
     work, temporary = tmp_path / "work", tmp_path / "tmp"
     work.mkdir()
     temporary.mkdir()

@@ -115,7 +115,7 @@ def test_interrupted_by_the_user(small: SmallImage, tmp_path: Path) -> None:
     assert "run the same command again to resume" in said
 
 
-def test_a_corrupted_wheel_is_named_and_mended(small: SmallImage, tmp_path: Path) -> None:
+def test_a_corrupted_wheel_is_named_and_replaced(small: SmallImage, tmp_path: Path) -> None:
     cache = other_cache(tmp_path)
     cli = Cli(small.copy_to(tmp_path, keep=HEAVY).store, cache)
     (wheel,) = cache.glob("*/sglang-0.5.2-py3-none-any.whl")
@@ -140,7 +140,7 @@ def test_offline_without_the_files(small: SmallImage, tmp_path: Path) -> None:
     assert "fix:" in failed.stderr
 
 
-def test_damage_is_found_and_mended(small: SmallImage, tmp_path: Path) -> None:
+def test_damage_is_found_and_repaired(small: SmallImage, tmp_path: Path) -> None:
     store = tmp_path / "store"
     shutil.copytree(small.cli.store, store)
     cli = Cli(store)

@@ -1,7 +1,7 @@
-"""A target on an own base out of a real registry: built, verified, run, and refused by name.
+"""A target on a custom base in a real registry: built, verified, run; unsuitable bases are refused.
 
-The base is our own Debian base as somebody else's image: pushed by skopeo, with a second layer that
-takes the virtual environment away again.
+The base is the project's Debian base as another image: pushed by skopeo, with a second layer that
+removes the virtual environment again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ BASE_HISTORY: list[dict[str, Any]] = [
 
 @dataclass(frozen=True)
 class Base:
-    """An own base.
+    """A custom base.
 
     Attributes:
         reference: as matrix.yaml has it.
@@ -45,7 +45,7 @@ class Base:
 
 
 def with_base(place: Path, reference: str, store: Path, cache: Path) -> Cli:
-    """The small target on an own base."""
+    """The small target on a custom base."""
     place.mkdir(parents=True, exist_ok=True)
     text = MATRIX.read_text()
     old = "base:\n  suite: bookworm\n"
@@ -57,7 +57,7 @@ def with_base(place: Path, reference: str, store: Path, cache: Path) -> Cli:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("own")
+    return tmp_path_factory.mktemp("custom")
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +150,7 @@ def test_environment_and_labels_are_ours_over_the_bases(
     assert labels["org.opencontainers.image.base.digest"] == digest
 
 
-def test_second_build_makes_nothing_and_asks_nobody(built: tuple[Cli, dict[str, Any]]) -> None:
+def test_second_build_makes_nothing_and_needs_no_network(built: tuple[Cli, dict[str, Any]]) -> None:
     cli, document = built
     again = cli.build("--offline")
     assert again["manifest_digest"] == document["manifest_digest"]
@@ -159,7 +159,7 @@ def test_second_build_makes_nothing_and_asks_nobody(built: tuple[Cli, dict[str, 
     assert "virtual environment" in inspected.stdout
 
 
-def test_layout_gives_the_same_image_but_for_its_name(
+def test_base_in_a_layout_makes_the_same_image_but_for_its_name(
     base: Base, built: tuple[Cli, dict[str, Any]], place: Path, cache: Path
 ) -> None:
     cli, document = built
@@ -186,7 +186,7 @@ def test_fetched_base_travels_with_the_cache(
     listed = cli.run("fetch", "--target", TARGET, "--list").stdout.split()
     names = [path.partition("/")[2] for path in listed]
     assert (names.count("layer"), names.count("manifest.json")) == (2, 1)
-    assert not [name for name in names if name.startswith("gcc")]  # none of our own base
+    assert not [name for name in names if name.startswith("gcc")]  # none of the Debian base
     assert [name for name in names if name.startswith("python3.11-minimal")]
 
 
@@ -203,7 +203,7 @@ print(json.dumps({
 """
 
 
-def test_it_runs(built: tuple[Cli, dict[str, Any]]) -> None:
+def test_image_runs(built: tuple[Cli, dict[str, Any]]) -> None:
     cli, _ = built
     built_last = json.loads(cli.run("inspect", "--target", TARGET, "--json").stdout)
     with podman() as node:
@@ -217,9 +217,7 @@ def test_it_runs(built: tuple[Cli, dict[str, Any]]) -> None:
     assert found["env"]["APPROVED"] == "1"
 
 
-def test_bundle_of_it_runs_where_it_is_unpacked(
-    built: tuple[Cli, dict[str, Any]], place: Path
-) -> None:
+def test_bundle_runs_where_it_is_unpacked(built: tuple[Cli, dict[str, Any]], place: Path) -> None:
     if os.geteuid():
         pytest.skip("entering a root file system needs root")
     cli, document = built
@@ -247,7 +245,7 @@ def test_bundle_of_it_runs_where_it_is_unpacked(
 def test_layers_in_a_shared_cache_are_fetched_for_a_bundle(
     built: tuple[Cli, dict[str, Any]], server: tuple[str, str], place: Path
 ) -> None:
-    """The base's are in the store by the build; ours come now, and the command says so."""
+    """The base's are in the store by the build; ours are fetched now, and that is reported."""
     cli, document = built
     shared = f"{server[0]}/team/cache"
     cli.build("--plain-http", "--cache-to", shared)
@@ -269,10 +267,10 @@ def test_layers_in_a_shared_cache_are_fetched_for_a_bundle(
     shutil.rmtree(place / "other")
 
 
-def test_flavour_on_it_is_built_and_what_the_base_lacks_of_it_is_reported(
+def test_flavour_is_built_and_packages_that_the_base_lacks_are_reported(
     built: tuple[Cli, dict[str, Any]],
 ) -> None:
-    """Debian packages are the base's own matter: it has curl already, and nobody can lock git."""
+    """Debian packages are up to the base: it has curl already, and git cannot be locked."""
     cli, document = built
     matrix = cli.matrix.with_name("flavoured.yaml")
     flavour = (
@@ -298,7 +296,7 @@ def test_flavour_on_it_is_built_and_what_the_base_lacks_of_it_is_reported(
 
 
 def refusal(place: Path, reference: str, code: int = 3) -> str:
-    """What the build says; it has fetched nothing."""
+    """The error output of the build, which must have fetched nothing."""
     cli = with_base(place, reference, place / "store", place / "cache")
     failed = cli.run("build", "--target", TARGET, "--plain-http")
     assert failed.returncode == code, failed.stderr
@@ -312,10 +310,10 @@ def test_base_without_a_digest_is_refused_with_the_way_to_find_it(
     server: tuple[str, str], tmp_path: Path
 ) -> None:
     name, _, digest = server[1].partition("@")
-    said = refusal(tmp_path, name)
-    assert "matrix.yaml:" in said
+    message = refusal(tmp_path, name)
+    assert "matrix.yaml:" in message
     command = f"skopeo inspect --format '{{{{.Digest}}}}' docker://{name}"
-    assert command in said
+    assert command in message
     found = subprocess.run(
         [*command.replace("'", "").split(), "--tls-verify=false"],
         capture_output=True, text=True, check=True,
@@ -323,19 +321,19 @@ def test_base_without_a_digest_is_refused_with_the_way_to_find_it(
     assert found.stdout.strip() == digest
 
 
-def test_base_that_is_not_there(server: tuple[str, str], tmp_path: Path) -> None:
-    said = refusal(tmp_path, f"{server[0]}/team/approved@sha256:{'0' * 64}", code=11)
-    assert "not there" in said
+def test_missing_base(server: tuple[str, str], tmp_path: Path) -> None:
+    message = refusal(tmp_path, f"{server[0]}/team/approved@sha256:{'0' * 64}", code=11)
+    assert "not there" in message
 
 
 def test_base_with_another_python(tmp_path: Path) -> None:
     layout = Layout(tmp_path / "base")
     files = {path.replace("3.11", "3.10"): content for path, content in FIT.items()}
     digest = layout.image([layout.layer(files)])
-    said = refusal(tmp_path, f"oci:base@{digest}")
-    assert "(Ubuntu 22.04.5 LTS) cannot be the base of torch280-sglang052" in said
-    assert "no Python 3.11" in said
-    assert "/usr/bin/python3.10" in said
+    message = refusal(tmp_path, f"oci:base@{digest}")
+    assert "(Ubuntu 22.04.5 LTS) cannot be the base of torch280-sglang052" in message
+    assert "no Python 3.11" in message
+    assert "/usr/bin/python3.10" in message
 
 
 def test_base_of_another_architecture(tmp_path: Path) -> None:
@@ -347,6 +345,6 @@ def test_base_of_another_architecture(tmp_path: Path) -> None:
 def test_base_with_too_many_layers(tmp_path: Path) -> None:
     layout = Layout(tmp_path / "base")
     layers = [layout.layer(FIT), *(layout.layer({f"file{n}": b""}) for n in range(95))]
-    said = refusal(tmp_path, f"oci:base:base@{layout.image(layers)}")
-    assert "it has 96 layers and the target" in said
-    assert "squash" in said
+    message = refusal(tmp_path, f"oci:base:base@{layout.image(layers)}")
+    assert "it has 96 layers and the target" in message
+    assert "squash" in message

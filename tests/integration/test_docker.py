@@ -28,7 +28,7 @@ from images.oci.store import store
 from images.oci.store.maintenance import verify
 from images.oci.store.store import Store
 from images.util.progress import Progress
-from tests import places
+from tests import directories
 from tests.image import unpack
 from tests.image.containers import running
 from tests.integration import dockerd
@@ -140,7 +140,7 @@ def fresh(daemon: Daemon) -> Daemon:
 
 
 def command(*words: str) -> str:
-    """Run a program that must succeed; gives its standard output."""
+    """Run a program that must succeed; return its standard output."""
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
     return done.stdout
@@ -255,10 +255,10 @@ def test_container_has_the_given_settings(fresh: Daemon, layout: Store, make: Ma
     load(layout, make())
     assert "GREETING=bye" in inside("tried", "env", environment={"GREETING": "bye"})
     user = {"user": "12345:0", "read_only": True, "tmpfs": {"/tmp": "exec"}}
-    told = inside("tried", "sh", "-c", "id; touch /tmp/x && echo yes; touch /x || echo no", **user)
-    assert "uid=12345 gid=0" in told
-    assert "yes\n" in told
-    assert "no\n" in told
+    text = inside("tried", "sh", "-c", "id; touch /tmp/x && echo yes; touch /x || echo no", **user)
+    assert "uid=12345 gid=0" in text
+    assert "yes\n" in text
+    assert "no\n" in text
 
 
 def test_container_is_removed_with_the_block(fresh: Daemon, layout: Store, make: Make) -> None:
@@ -359,7 +359,7 @@ def test_no_daemon(
     assert not docker.answers()
 
 
-def test_nobody_listens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_no_server_listens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     address = tmp_path / "left.sock"
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(os.fspath(address))
@@ -380,7 +380,7 @@ def test_no_permission(monkeypatch: pytest.MonkeyPatch) -> None:
     import docker as sdk  # loaded before the change of user, who may not read it
 
     assert sdk
-    with places.open_to_all() as place, socket.socket(socket.AF_UNIX) as server:
+    with directories.open_to_all() as place, socket.socket(socket.AF_UNIX) as server:
         address = place / "root.sock"
         server.bind(os.fspath(address))
         address.chmod(0o600)
@@ -417,10 +417,10 @@ def test_skopeo_takes_the_store_as_it_is(
 ) -> None:
     need("skopeo")
     image = make(compression=compression)
-    told = json.loads(command("skopeo", "inspect", f"oci:{layout.path}:small"))
-    assert told["Digest"] == image.manifest_digest
-    assert told["Layers"] == [item.blob.digest for item in image.layers]
-    assert told["Labels"] == dict(image.labels)
+    found = json.loads(command("skopeo", "inspect", f"oci:{layout.path}:small"))
+    assert found["Digest"] == image.manifest_digest
+    assert found["Layers"] == [item.blob.digest for item in image.layers]
+    assert found["Labels"] == dict(image.labels)
     config = command("skopeo", "inspect", "--config", "--raw", f"oci:{layout.path}:small")
     assert config.encode() == image.config
     skopeo_copy(f"oci:{layout.path}:small", f"oci:{tmp_path}/copy:small")
@@ -469,7 +469,7 @@ def test_umoci_unpacks_the_same_files_of_a_custom_base(layout: Store, tmp_path: 
 
 
 def tree(root: Path) -> dict[str, tuple[object, ...]]:
-    """Every file with what an image says of it."""
+    """Every file with what an image records of it."""
     found: dict[str, tuple[object, ...]] = {}
     for path in sorted(root.rglob("*")):
         stat = path.lstat()

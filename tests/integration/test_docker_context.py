@@ -65,7 +65,7 @@ def test_current_context(daemon: Daemon) -> None:
 def test_context_of_the_environment(
     daemon: Daemon, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where there is no config.json: the SDK would look for it where it stands."""
+    """Also where there is no config.json: the SDK would look for one in the current directory."""
     created("here", daemon.host)
     assert not (place / "config.json").exists()
     monkeypatch.setenv("DOCKER_CONTEXT", "here")
@@ -88,8 +88,8 @@ def test_daemon_that_does_not_answer_is_reported_with_its_context() -> None:
     cli("context", "use", "gone")
     with pytest.raises(DockerError) as error, running("any"):
         pass
-    told = "unix:///nowhere.sock (the context gone, by docker context use): there is no such socket"
-    assert told in error.value.message
+    text = "unix:///nowhere.sock (the context gone, by docker context use): there is no such socket"
+    assert text in error.value.message
     assert "docker context use" in str(error.value.remedy)
 
 

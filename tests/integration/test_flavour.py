@@ -1,7 +1,7 @@
 """A flavour of the small real target, through every command; twice, and by an ordinary user.
 
 It adds a wheel of the index, an sdist with C sources, a Debian package, a wheel that no index has
-and a published one that is brought as a file. Only its own layers are made here.
+and a published one that is supplied as a file. Only its own layers are made here.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class Roll:
 
     Attributes:
         cli: its matrix and the store, which holds the plain target too.
-        documents: what `build` says of the plain target and of the flavour.
+        documents: the JSON of `build`, of the plain target and of the flavour.
         env: with the index that has the sdist.
         wheels: the directory of the custom wheels.
     """
@@ -168,8 +168,8 @@ def roll(small: SmallImage, tmp_path_factory: pytest.TempPathFactory) -> Roll:
     with index.serving() as served:
         served.add(write_sdist(place, SOURCES))
         env = {"UV_INDEX": served.url()}
-        brought = ("--wheels", str(wheels))
-        done = cli.run("lock", *brought, "--cache", str(cache), env=env)
+        custom = ("--wheels", str(wheels))
+        done = cli.run("lock", *custom, "--cache", str(cache), env=env)
         assert done.returncode == 0, done.stderr
         assert f"{TARGET}.txt: unchanged" in done.stdout
         assert "debian-roll.txt: locked" in done.stdout
@@ -221,7 +221,7 @@ def test_nothing_is_made_again_and_no_file_is_asked_for(roll: Roll, tmp_path: Pa
     assert "--wheels DIR" in done.stderr
 
 
-# -- what is said about it -------------------------------------------------------------------------
+# -- other commands on it --------------------------------------------------------------------------
 
 
 def test_diff_and_sizes_see_what_is_shared(roll: Roll) -> None:
@@ -329,10 +329,10 @@ def test_bundle_of_the_flavour_unpacks_to_something_that_works(roll: Roll, tmp_p
     assert not set(facts["root"]) & {"work", "github", "home.host"}
     assert {time for _, time in facts["here"]} == {315532800}
     profile = (root / "etc/profile.d/roll-images.sh").read_text()
-    told = subprocess.run(
+    login = subprocess.run(
         ["sh", "-c", f'{profile}\nprintf %s "$ROLL_FLAVOUR"'], capture_output=True, check=True
     )
-    assert told.stdout == b"it's a flavour"
+    assert login.stdout == b"it's a flavour"
     assert "ROLL_FLAVOUR=it's a flavour\n" in (root / "etc/environment").read_text()
     shutil.rmtree(root)
 
@@ -373,7 +373,7 @@ def test_ordinary_user_makes_the_same_image(roll: Roll, small: SmallImage, tmp_p
 # -- sdists with C sources that fail ---------------------------------------------------------------
 
 
-def test_build_that_fails_shows_the_compilers_words_and_reaches_no_network(tmp_path: Path) -> None:
+def test_build_that_fails_shows_the_compilers_output_and_reaches_no_network(tmp_path: Path) -> None:
     debs = base_lock.read()
     if download_cache.missing([package.artifact for package in debs], CACHE):
         deb_files.download(debs, mirror.find(), CACHE)

@@ -57,7 +57,7 @@ def test_same_bytes_elsewhere(small: SmallImage, tmp_path: Path) -> None:
     assert sboms[0] == sboms[1]
 
 
-def test_what_is_missing_is_named_with_the_command_that_mends_it(
+def test_what_is_missing_is_named_with_the_command_that_fetches_it(
     small: SmallImage, tmp_path: Path
 ) -> None:
     cache = other_cache(tmp_path)

@@ -329,7 +329,7 @@ def test_push_and_promote_use_the_login_of_the_workflows(
         assert run(layout, address, "", "--evidence", str(kept)).returncode == 0
 
 
-def test_without_a_password_nobody_logs_in(tmp_path: Path) -> None:
+def test_without_a_password_there_is_no_login(tmp_path: Path) -> None:
     done = log_in("registry.example.com", tmp_path, "")
     assert done.returncode == 0
     assert not (tmp_path / "github-env").exists()

@@ -302,7 +302,7 @@ def test_eight_pushes_at_once_all_list_the_documents(
 
 
 def test_index_that_is_refused_for_a_moment(layout: Store, made: Image, faulty: Proxy) -> None:
-    """Distribution tells one of two clients that its digest is invalid, and blobs unknown."""
+    """Distribution reports to one of two clients that its digest is invalid, and blobs unknown."""
     errors = {"errors": [{"code": "DIGEST_INVALID"}, {"code": "MANIFEST_BLOB_UNKNOWN"}]}
     left = [2]
 

@@ -369,7 +369,7 @@ def deaf(drip: bool) -> Iterator[str]:
 @pytest.mark.parametrize("drip", [False, True])
 def test_cache_that_does_not_answer_in_time_is_given_up(second: Builder, drip: bool) -> None:
     with deaf(drip) as address:
-        cache = CacheFrom(cache_at(address), second.lines.append, QUICK, patience=1.0)
+        cache = CacheFrom(cache_at(address), second.lines.append, QUICK, timeout=1.0)
         recipes = [
             Recipe(titles.parse(name), key_of(name, b""), (), (), _no_entries, 1) for name in "abc"
         ]

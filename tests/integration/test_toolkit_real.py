@@ -40,8 +40,8 @@ class Case:
     Attributes:
         version: of the compiler.
         wheels: as in a target's lock.
-        release: what nvcc says of itself.
-        runtime: what the runtime says of itself.
+        release: the version that nvcc reports.
+        runtime: the version that the runtime reports.
         major: what the libraries' names end in.
         architectures: the oldest, Hopper's and, where it is served, Blackwell's.
     """
@@ -185,7 +185,7 @@ def root(case: Case, base_tar: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def inside(root: Path, script: str) -> str:
-    """Run a script in the root; gives what it prints, and there must be no warnings.
+    """Run a script in the root; return its output, in which there must be no warnings.
 
     With /proc, in a mount namespace that ends with the script: cuobjdump crashes without.
     """

@@ -1,4 +1,4 @@
-"""``doctor``: what it says without a GPU, and of GPUs that are told to it."""
+"""``doctor``: its report without a GPU, and on GPUs that the test makes up."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_pins_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor_software, "_installed", found.get)
     found_checks = list(doctor_software.check_packages())
     checks = {check.name: check for check in found_checks}
-    assert len(checks) == len(found_checks), "each is told once"
+    assert len(checks) == len(found_checks), "each is reported once"
     assert checks["sgl-kernel"].status is Status.OK
     assert checks["flashinfer-python"].status is Status.WARN
     assert checks["flashinfer-python"].remedy == "pip install flashinfer-python==0.3.1"

@@ -1,4 +1,4 @@
-"""What the compilers' caches tell, and what NVML does where there is none."""
+"""The report on the compilers' caches, and NVML where there is none."""
 
 from __future__ import annotations
 

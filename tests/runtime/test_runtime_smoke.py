@@ -136,8 +136,8 @@ def test_on_the_main_thread_sglangs_handler_stays(python: Path, tmp_path: Path) 
     done = run(python, "smoke", "--main-thread", PYTHONPATH=fake(tmp_path))
     assert done.returncode == 0, done.stdout
     assert "started on the main thread: True" in done.stderr
-    told = run(python, "smoke", "--main-thread", "--json", PYTHONPATH=str(tmp_path)).stdout
-    assert json.loads(told)["sigquit"] == {
+    printed = run(python, "smoke", "--main-thread", "--json", PYTHONPATH=str(tmp_path)).stdout
+    assert json.loads(printed)["sigquit"] == {
         "before": "SIG_DFL",
         "started": "builtins.print",
         "generated": "builtins.print",
@@ -262,8 +262,8 @@ def test_fp8_must_have_quantised_something(python: Path, tmp_path: Path) -> None
     assert done.returncode == 1
     assert "no weight was quantised to block FP8" in done.stdout
     logged = f"print('INFO {fp8.LOADED}: the first one is torch.float8_e4m3fn now', flush=True)"
-    told = run(python, "smoke", "--fp8", "--json", PYTHONPATH=fake(tmp_path, logged))
-    result = json.loads(told.stdout)
+    printed = run(python, "smoke", "--fp8", "--json", PYTHONPATH=fake(tmp_path, logged))
+    result = json.loads(printed.stdout)
     assert result["ok"]
     assert result["quantised"] == ["the first one is torch.float8_e4m3fn now"]
 
@@ -278,8 +278,8 @@ def test_compiled_kernels_are_reported(python: Path, tmp_path: Path) -> None:
         "file = Path(*places); file.parent.mkdir(); file.touch()"
     )
     path = fake(tmp_path / "fake", write)
-    told = run(python, "smoke", "--json", PYTHONPATH=path, HOME=str(home)).stdout
-    assert json.loads(told)["compiled"] == {"triton": {"count": 1, "names": ["new_kernel"]}}
+    printed = run(python, "smoke", "--json", PYTHONPATH=path, HOME=str(home)).stdout
+    assert json.loads(printed)["compiled"] == {"triton": {"count": 1, "names": ["new_kernel"]}}
 
 
 # -- what goes wrong -------------------------------------------------------------------------------

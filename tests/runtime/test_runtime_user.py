@@ -29,12 +29,12 @@ def asked(what):
 
 home = lambda: str(pathlib.Path.home())
 line = lambda: list(pwd.getpwuid(os.getuid()))[:2] + [pwd.getpwuid(os.getuid()).pw_dir]
-told = [asked(getpass.getuser), asked(home), asked(line), asked(lambda: pwd.getpwuid(999999999))]
+found = [asked(getpass.getuser), asked(home), asked(line), asked(lambda: pwd.getpwuid(999999999))]
 if "child" in sys.argv:
-    print(json.dumps(told))
+    print(json.dumps(found))
 else:
     done = subprocess.run([sys.executable, __file__, "child"], capture_output=True, text=True)
-    print(json.dumps([told, json.loads(done.stdout)]))
+    print(json.dumps([found, json.loads(done.stdout)]))
 """
 
 

@@ -108,7 +108,7 @@ def run(out: Path, *arguments: object, python: str = PYTHON, umask: int = -1) ->
 
 
 def tree(root: Path) -> dict[str, tuple[Any, ...]]:
-    """Everything below a directory that a layer could have said."""
+    """Return the attributes of all below a directory that a layer determines."""
     found: dict[str, tuple[Any, ...]] = {}
     for path in root.rglob("*"):
         status = path.lstat()

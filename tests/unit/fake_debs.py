@@ -1,4 +1,4 @@
-"""Debian packages small enough to write by hand."""
+"""Debian packages small enough to write by hand, and two of a lock."""
 
 from __future__ import annotations
 
@@ -11,6 +11,22 @@ from pathlib import Path
 
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.deb import Deb
+
+GCC = Deb(
+    "gcc-12",
+    "12.2.0-14+deb12u1",
+    "debian",
+    "pool/main/g/gcc-12/gcc-12_12.2.0-14+deb12u1_amd64.deb",
+    Artifact("gcc-12_12.2.0-14+deb12u1_amd64.deb", "ab" * 32, 123),
+)
+SSL = Deb(
+    "libssl3",
+    "3.0.22-1~deb12u2",
+    "debian-security",
+    "pool/updates/main/o/openssl/libssl3_3.0.22-1~deb12u2_amd64.deb",
+    Artifact("libssl3_3.0.22-1~deb12u2_amd64.deb", "cd" * 32, 45),
+)
+"""Packages as locks list them; their files do not exist."""
 
 
 def tar_of(

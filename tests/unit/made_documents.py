@@ -25,7 +25,7 @@ from tests.unit.attestations import MATERIALS, build_of, image_in
 from tests.unit.fake_debs import cached_deb
 from tests.unit.layouts import FIT
 from tests.unit.layouts import tar_of as layer_of
-from tests.unit.workplaces import Workplace, wheel
+from tests.unit.small_matrix import SmallMatrix, wheel
 
 BLOB = Blob(f"sha256:{'1' * 64}", f"sha256:{'2' * 64}", 10, 200, LAYER_TYPE + "zstd")
 
@@ -35,7 +35,7 @@ BLOB = Blob(f"sha256:{'1' * 64}", f"sha256:{'2' * 64}", 10, 200, LAYER_TYPE + "z
 
 def lock_of_a_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
     items = [wheel("sglang", 9, "0.5.2"), wheel("torch", 8, "2.8.0")]
-    matrix = Workplace(tmp_path).write({"052": items})
+    matrix = SmallMatrix(tmp_path).write({"052": items})
     target = matrix.target("torch280-sglang052")
     return target_lock.text_of(target, None, items, [wheel("setuptools", 7)])
 

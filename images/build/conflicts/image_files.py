@@ -25,11 +25,11 @@ def of(compiler: str) -> list[str]:
 def hidden(compiler: str) -> dict[str, str]:
     """Return the compiler's programs, by the path where another one comes before them on PATH."""
     files = BY_VERSION[compiler].files.values()
-    programs = (place for place in files if place.startswith("bin/"))
+    programs = (path for path in files if path.startswith("bin/"))
     return {
-        f"{image_paths.BIN}/{posixpath.basename(place)}": f"{image_paths.CUDA_HOME}/{place}"
-        for place in programs
-        if place.count("/") == 1
+        f"{image_paths.BIN}/{posixpath.basename(path)}": f"{image_paths.CUDA_HOME}/{path}"
+        for path in programs
+        if path.count("/") == 1
     }
 
 

@@ -81,10 +81,10 @@ def _rows(record: str) -> Iterator[tuple[str, str]]:
     """Parse the path in the image and the hash of each file but RECORD itself."""
     for path, digest, _ in csv.reader(record.splitlines()):
         if digest:
-            place = posixpath.normpath(f"{image_paths.SITE_PACKAGES}/{path}")
+            installed = posixpath.normpath(f"{image_paths.SITE_PACKAGES}/{path}")
             algorithm, _, value = digest.partition("=")
-            if not bytecode.is_code(place):
-                yield place, value if algorithm == "sha256" else digest
+            if not bytecode.is_code(installed):
+                yield installed, value if algorithm == "sha256" else digest
 
 
 def _dump(found: Iterable[tuple[str, bytes]]) -> bytes:

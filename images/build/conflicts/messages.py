@@ -62,7 +62,7 @@ def _path(conflict: Conflict) -> str:
 def of_unused_rules(where: str, rules: Sequence[Rule]) -> MatrixError:
     """Return the error of rules that settle no conflict."""
     lines = "".join(
-        f"\n  {rule.place}: {rule.path}: {rule.winner} over {rule.over}" for rule in rules
+        f"\n  {rule.location}: {rule.path}: {rule.winner} over {rule.over}" for rule in rules
     )
     return MatrixError(
         f"{where}: these entries of `conflicts:` settle no conflict:{lines}",

@@ -1,4 +1,7 @@
-"""The locks that targets share: base, Python, compilers, and Debian packages of flavours."""
+"""The list of locks that targets share: base, Python, compilers, Debian packages of flavours.
+
+`images.inputs.resolve.shared_locks` makes most of them; the Python's needs `images.content`.
+"""
 
 from __future__ import annotations
 

@@ -34,8 +34,8 @@ def image_document(
         elsewhere: where layers are that the store does not have; `complete` is false if the
             image has such.
     """
-    places = elsewhere or {}
-    layers = [_layer_document(layer, places) for layer in image.layers]
+    locations = elsewhere or {}
+    layers = [_layer_document(layer, locations) for layer in image.layers]
     for document, was_reused in zip(layers, reused, strict=False):
         document["reused"] = was_reused
     return {
@@ -43,7 +43,7 @@ def image_document(
         "manifest_digest": image.manifest_digest,
         "config_digest": image.config_digest,
         "layout": str(layout),
-        "complete": not _away(image, places),
+        "complete": not _away(image, locations),
         "size": image.size,
         "created": image.created,
         "env": dict(image.env),
@@ -53,14 +53,14 @@ def image_document(
 
 
 def _layer_document(layer: Layer, elsewhere: Elsewhere) -> dict[str, Any]:
-    place = elsewhere.get(layer.blob.digest)
+    remote = elsewhere.get(layer.blob.digest)
     return {
         "title": layer.title,
         "digest": layer.blob.digest,
         "diff_id": layer.blob.diff_id,
         "size": layer.blob.size,
         "media_type": layer.blob.media_type,
-        "elsewhere": str(place) if place else None,
+        "elsewhere": str(remote) if remote else None,
     }
 
 
@@ -105,9 +105,9 @@ def _incomplete(image: Image, elsewhere: Elsewhere) -> str:
     away = _away(image, elsewhere)
     if not away:
         return ""
-    places = ", ".join(sorted({str(elsewhere[layer.blob.digest]) for layer in away}))
+    locations = ", ".join(sorted({str(elsewhere[layer.blob.digest]) for layer in away}))
     return (
-        f"\n  incomplete: {len(away)} layers are only in {places}, and are fetched when needed;"
+        f"\n  incomplete: {len(away)} layers are only in {locations}, and are fetched when needed;"
         f"\n  for skopeo and podman: python build.py pull --target {image.ref}"
     )
 

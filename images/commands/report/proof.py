@@ -1,7 +1,7 @@
 """The line at the end of a build that reports whether the image is proven.
 
-The digest is the word of this machine; the evidence is that of a machine with a GPU, about one
-digest. A build that comes to another one has made something that nobody has tried.
+The digest was computed on this machine; the evidence was recorded on a machine with a GPU, for one
+digest. A build with another digest has made an image that has not been tested.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from images.inputs.matrix.records import Target
 
 
 def line(matrix: Path, target: Target, digest: str) -> str:
-    """Return what the evidence says of an image: `proven on H200, 2026-11-26`.
+    """Return the line on the evidence of an image: `proven on H200, 2026-11-26`.
 
     Args:
         matrix: the matrix file; the evidence is beside it.
-        target: the target; `proven` asks when its inputs ended.
+        target: the target; evidence older than its `exclude_newer` proves nothing.
         digest: of the image's manifest.
     """
     path = evidence.path_of(matrix, target.id)

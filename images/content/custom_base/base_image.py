@@ -1,6 +1,6 @@
 """A custom base: an image that a target is built on instead of the Debian base.
 
-Its layers are used as they are. What its documents say is read here, what is in its layers in
+Its layers are used as they are. Its documents are read here, its layers in
 `images.content.custom_base.base_image_layers`; both are checked against the target
 (`images.content.custom_base.fit`) before anything else is fetched.
 
@@ -63,7 +63,7 @@ class BaseImage:
 
 
 def describe(reference: BaseReference, options: FetchOptions) -> BaseImage:
-    """Return what a base's documents say; they are fetched if the cache lacks them.
+    """Return the contents of a base's documents; they are fetched if the cache lacks them.
 
     Raises:
         FetchError, RegistryError, IntegrityError, StoreError: they are unavailable or cannot be

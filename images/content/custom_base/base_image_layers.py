@@ -220,7 +220,7 @@ def _put(blob: Blob, cache: Path, store: Store) -> bool:
             with download_cache.checked(artifact, cache).open("rb") as source:
                 shutil.copyfileobj(source, out, 1 << 20)
             commit(blob.digest)
-    # By this record the size of its tar is known to whoever loads the image.
+    # This record has the size of its tar, which loading the image needs.
     key = sha256.of_json({"base layer": blob.digest})
     if store.layer_keys.known(key) != blob:
         store.layer_keys.remember(key, blob)

@@ -71,11 +71,11 @@ class Compiler:
         Raises:
             ToolError: the interpreter does not start.
         """
-        with self.lent():
+        with self.worker():
             pass
 
     @contextmanager
-    def lent(self) -> Iterator[Worker]:
+    def worker(self) -> Iterator[Worker]:
         """Lend a process to one thread.
 
         Raises:
@@ -197,7 +197,7 @@ def compiled(entries: Iterable[Entry], compiler: Compiler) -> Iterator[Entry]:
     Raises:
         ToolError: the interpreter does not start or died.
     """
-    with compiler.lent() as worker:
+    with compiler.worker() as worker:
         waiting: deque[_Step] = deque()
         for step in _steps(entries):
             if step.source is not None:

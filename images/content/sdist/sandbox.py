@@ -67,8 +67,8 @@ Command = Callable[[str], Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """A way to confine code on this host.
+class Confinement:
+    """One kind of confinement of code on this host.
 
     Attributes:
         prefix: the command that makes the namespaces; empty without them.
@@ -92,7 +92,7 @@ def run(
     workdir: Path,
     *,
     trees: Mapping[str, Path] = MappingProxyType({}),
-    way: Way | None = None,
+    confinement: Confinement | None = None,
 ) -> Path:
     """Run a command in the sandbox; a command that fails is no error.
 
@@ -102,7 +102,7 @@ def run(
         env: its whole environment, without HOME.
         workdir: gets a tar with `wheel/` and `log`, the command's output.
         trees: further directories of the command, by their names in the sandbox.
-        way: by default the strictest that works here.
+        confinement: by default the strictest that works here.
 
     Returns:
         The path of that tar.
@@ -111,10 +111,10 @@ def run(
         ToolError: this host permits no sandbox.
         StoreError: no space is left for the files.
     """
-    way = way or found()
+    confinement = confinement or found()
     output = workdir / OUTPUT
     with _feeding(files, trees) as source, output.open("wb") as sink:
-        done = _run(way, source, sink.fileno(), command, env)
+        done = _run(confinement, source, sink.fileno(), command, env)
     if done.returncode:
         raise _failed(done.stderr.decode(errors="replace"))
     return output
@@ -152,20 +152,20 @@ def _feeding(files: Path, trees: Mapping[str, Path]) -> Iterator[int]:
 
 
 @cache
-def found() -> Way:
-    """Return the strictest way that works here; tried once in a process, a weak one is reported.
+def found() -> Confinement:
+    """Return the strictest confinement that works here; a weak one is reported, once in a process.
 
     Raises:
         ToolError: there is none.
     """
     reasons = []
-    for way in ways():
-        if reason := why_not(way):
+    for confinement in confinements():
+        if reason := failure(confinement):
             reasons.append(reason)
             continue
-        if not way.closed:
+        if not confinement.closed:
             output.message(_weak(reasons))
-        return way
+        return confinement
     raise ToolError(
         "an sdist's build would see your files and the network: this system does not let you make "
         f"namespaces ({'; '.join(dict.fromkeys(reasons))})",
@@ -182,25 +182,25 @@ def _weak(reasons: Sequence[str]) -> str:
     )
 
 
-def ways() -> Iterator[Way]:
-    """Yield the ways that may work for this user, strictest first."""
+def confinements() -> Iterator[Confinement]:
+    """Yield the confinements that may work for this user, strictest first."""
     if os.geteuid() == 0:
-        yield Way(_UNSHARE, NOBODY)
-    yield Way(("unshare", "--user", "--map-root-user", *SPACES, "--"), "self")
+        yield Confinement(_UNSHARE, NOBODY)
+    yield Confinement(("unshare", "--user", "--map-root-user", *SPACES, "--"), "self")
     if os.geteuid() == 0:
-        yield Way((), NOBODY)
+        yield Confinement((), NOBODY)
     elif shutil.which("mmdebstrap"):
         # Ubuntu's AppArmor lets mmdebstrap make user namespaces, but not `unshare`.
-        yield Way(("mmdebstrap", "--unshare-helper", *_UNSHARE), NOBODY)
+        yield Confinement(("mmdebstrap", "--unshare-helper", *_UNSHARE), NOBODY)
 
 
-def why_not(way: Way) -> str:
-    """Return the reason why a way does not work here; empty if it does."""
+def failure(confinement: Confinement) -> str:
+    """Return the reason why a confinement does not work here; empty if it does."""
     with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as sink:
         with tarfile.open(fileobj=source, mode="w"):
             pass
         source.seek(0)
-        done = _run(way, source.fileno(), sink.fileno(), _reads_its_files, {})
+        done = _run(confinement, source.fileno(), sink.fileno(), _reads_its_files, {})
         if done.returncode:
             return _end(done.stderr.decode(errors="replace"))
         sink.seek(0)
@@ -221,19 +221,19 @@ def log_of(output: IO[bytes]) -> str:
 
 
 def _run(
-    way: Way, source: int, sink: int, command: Command, env: Mapping[str, str]
+    confinement: Confinement, source: int, sink: int, command: Command, env: Mapping[str, str]
 ) -> subprocess.CompletedProcess[bytes]:
     path = os.environ.get("PATH", "") + _SYSTEM
-    with _directory(way) as top:
-        directory = "/build" if way.closed else f"{top}/build"
+    with _directory(confinement) as top:
+        directory = "/build" if confinement.closed else f"{top}/build"
         settings = [
             f"{name}={value}" for name, value in {**env, "HOME": f"{directory}/home"}.items()
         ]
-        where = "closed" if way.closed else "open"
-        script = ["sh", "-c", _SCRIPT.read_text(encoding="utf-8"), "confine", where, top, way.user]
+        arguments = ["closed" if confinement.closed else "open", top, confinement.user]
+        script = ["sh", "-c", _SCRIPT.read_text(encoding="utf-8"), "confine", *arguments]
         try:
             return subprocess.run(
-                [*way.prefix, *script, *settings, *command(directory)],
+                [*confinement.prefix, *script, *settings, *command(directory)],
                 env={"PATH": path},
                 cwd="/",  # the new user may not be able to enter the current directory
                 stdin=source,
@@ -247,8 +247,8 @@ def _run(
 
 
 @contextmanager
-def _directory(way: Way) -> Iterator[str]:
-    if way.closed:
+def _directory(confinement: Confinement) -> Iterator[str]:
+    if confinement.closed:
         yield _ROOT
         return
     if not interpreter.is_literal(tempfile.gettempdir()):

@@ -13,10 +13,11 @@ from images.export.push.reuse import NO_MOUNTS, BlobReuse, Mounter, MountSources
 from images.oci.image import Image
 from images.oci.registry import backfill, manifests, upload
 from images.oci.registry.client import Registry
+from images.oci.registry.concurrency import REQUESTS
 from images.oci.registry.refusals import BlobUnknownError
 from images.oci.registry.upload import BodyLimit, StoredBlob
 from images.oci.store.store import Store
-from images.util.parallel import QUESTIONS, at_once
+from images.util.parallel import map_all
 from images.util.progress import Progress
 
 State = Literal["sent", "mounted", "present"]
@@ -172,9 +173,9 @@ def _transfer(
     """
     cancel = route.registry.transport.close
     with route.progress.timed("ask"):
-        there = at_once(reuse.has, blobs, QUESTIONS, cancel)
+        there = map_all(reuse.has, blobs, REQUESTS, cancel)
         lacking = [blob for blob, has in zip(blobs, there, strict=True) if not has]
-        mounts = at_once(mounter.mount, lacking, QUESTIONS, cancel)
+        mounts = map_all(mounter.mount, lacking, REQUESTS, cancel)
     mounted = {blob.digest for blob, done in zip(lacking, mounts, strict=True) if done}
     # Largest first, so that no large blob runs alone at the end.
     rest = sorted((b for b in lacking if b.digest not in mounted), key=lambda blob: -blob.size)
@@ -191,7 +192,7 @@ def _transfer(
 def _send(route: Route, blobs: Sequence[StoredBlob]) -> int:
     registry, limit = route.registry, BodyLimit()
     with route.progress.stage("push", sum(blob.size for blob in blobs)) as meter:
-        sent = at_once(
+        sent = map_all(
             lambda blob: upload.send(registry, blob, meter.advance, limit),
             blobs,
             route.jobs,

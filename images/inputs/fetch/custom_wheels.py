@@ -99,8 +99,8 @@ def _check_file(path: Path, wheel: CustomWheel, misrecorded: bool) -> None:
         raise StoreError(f"{path}: cannot be read: {error}") from error
     if found != wheel.sha256:
         raise IntegrityError(
-            f"SHA256 mismatch for {path}: expected {wheel.sha256} ({wheel.place}), got {found}",
-            remedy=f"supply the file that {wheel.place} names, or write this SHA-256 there and "
+            f"SHA256 mismatch for {path}: expected {wheel.sha256} ({wheel.location}), got {found}",
+            remedy=f"supply the file that {wheel.location} names, or write this SHA-256 there and "
             "lock again",
         )
     try:
@@ -108,7 +108,7 @@ def _check_file(path: Path, wheel: CustomWheel, misrecorded: bool) -> None:
             pass
     except IntegrityError as error:
         remedy = error.remedy or "supply the whole file, with its SHA-256"
-        raise IntegrityError(f"{wheel.place}: {error.message}", remedy=remedy) from error
+        raise IntegrityError(f"{wheel.location}: {error.message}", remedy=remedy) from error
 
 
 def linked(target: Target, cache: Path, directory: Path) -> Path | None:
@@ -127,7 +127,7 @@ def linked(target: Target, cache: Path, directory: Path) -> Path | None:
     """
     absent = [wheel for wheel in target.wheels if not _is_cached(wheel, cache)]
     if absent:
-        raise missing([f"{wheel.place}: {wheel.filename}" for wheel in absent], cache)
+        raise missing([f"{wheel.location}: {wheel.filename}" for wheel in absent], cache)
     for wheel in target.wheels:
         (directory / wheel.filename).symlink_to(_path(wheel, cache).absolute())
     return directory if target.wheels else None
@@ -155,7 +155,7 @@ def check(target: Target, locked: Iterable[Distribution]) -> None:
     """
     taken = {item.artifact.sha256 for item in locked}
     if lost := [wheel for wheel in target.wheels if wheel.sha256 not in taken]:
-        lines = "".join(f"\n  {wheel.place}: {wheel.filename}" for wheel in lost)
+        lines = "".join(f"\n  {wheel.location}: {wheel.filename}" for wheel in lost)
         raise LockError(
             f"{target.id}: the resolution does not take these custom wheels:{lines}",
             remedy="check that their SHA-256 there is the file's, and that no other requirement "

@@ -2,7 +2,7 @@
 
 A file is there only after its hash was checked, so the cache is also the archive that keeps old
 targets buildable when the index drops a file. It is passed as the path of its directory. What a
-process has hashed it does not hash again, whoever asks: hence the one module-level state here.
+process has hashed it does not hash again, for any caller: hence the one module-level state here.
 """
 
 from __future__ import annotations

@@ -155,9 +155,9 @@ def _with_places(
     """
     if not target.wheels:
         return distributions
-    places = {wheel.sha256: wheel.place for wheel in target.wheels}
+    locations = {wheel.sha256: wheel.location for wheel in target.wheels}
     return tuple(
-        replace(item, custom=places.get(item.artifact.sha256, "")) for item in distributions
+        replace(item, custom=locations.get(item.artifact.sha256, "")) for item in distributions
     )
 
 

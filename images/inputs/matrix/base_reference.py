@@ -45,7 +45,7 @@ def parse(text: str) -> BaseReference:
     """Parse a reference.
 
     Raises:
-        UsageError: the text is not a reference; the message tells how to find the digest.
+        UsageError: the text is not a reference; the message has the command that finds the digest.
     """
     name, at, digest = text.partition("@")
     if not at:

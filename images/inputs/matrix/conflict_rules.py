@@ -16,11 +16,11 @@ class Rule(NamedTuple):
         winner: the distribution whose file is used, or `THE_IMAGE`.
         over: the distribution whose file is left out.
         why: the reason.
-        place: its line in the matrix, e.g. `matrix.yaml:70`.
+        location: its line in the matrix, e.g. `matrix.yaml:70`.
     """
 
     path: str
     winner: str
     over: str
     why: str
-    place: str
+    location: str

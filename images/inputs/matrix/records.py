@@ -44,13 +44,13 @@ class CustomWheel(NamedTuple):
         filename: its base name (PEP 427).
         sha256: SHA-256 of the file, in lower-case hexadecimal.
         why: the reason that it is needed.
-        place: the line of the matrix that names it, e.g. `matrix.yaml:70`.
+        location: the line of the matrix that names it, e.g. `matrix.yaml:70`.
     """
 
     filename: str
     sha256: str
     why: str
-    place: str
+    location: str
 
 
 class PackageDate(NamedTuple):

@@ -1,4 +1,6 @@
-"""The resolvers: uv and apt choose the files that locks list, and locate them later.
+"""The resolvers: they make the locks (`target_locks`, `shared_locks`) and locate files later.
+
+uv chooses distributions (`uv`, `sdists`), apt Debian packages (`apt`).
 
 Imports `lock` and `fetch`, which do not import it.
 """

@@ -235,7 +235,7 @@ def run(arguments: Sequence[str], *, cwd: Path, env: Mapping[str, str] = os.envi
             [find(), *arguments], cwd=cwd, env=whole, capture_output=True, text=True, check=False
         )
     except OSError as error:
-        raise ToolError(f"uv cannot be run: {error}", remedy="pip install -e .") from error
+        raise ToolError(f"uv cannot be run: {error}", remedy="pip install .") from error
     if done.returncode:
         failure = f"uv {' '.join(arguments[:2])} failed:\n{done.stderr.strip()}"
         words = _in_one_line(done.stderr)

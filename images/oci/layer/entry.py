@@ -41,7 +41,7 @@ class Entry:
 
 
 def is_whiteout(path: str) -> bool:
-    """Return whether a path tells an engine to remove what a lower layer has.
+    """Return whether a path is a whiteout: an engine removes what a lower layer has.
 
     OCI Image Format 1.1, layer.md, "Whiteouts" and "Opaque Whiteout"; AUFS, where they come from,
     has more such names, with the same beginning.

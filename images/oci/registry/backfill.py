@@ -20,7 +20,7 @@ from images.oci.registry.concurrency import TRANSFERS
 from images.oci.registry.refusals import NotFoundError
 from images.oci.store.remote_layers import Location, RemoteLayer
 from images.oci.store.store import Store
-from images.util.parallel import at_once
+from images.util.parallel import map_all
 from images.util.progress import Meter, Progress
 
 _MAKE_IT = "python build.py --target ID  # without --cache-from, it makes what the store lacks"
@@ -61,7 +61,7 @@ def fetch(
             for registry in connected.values():
                 registry.transport.close()
 
-        at_once(
+        map_all(
             lambda remote: _fetch(store, remote, connected[remote.location], meter),
             wanted,
             jobs,

@@ -62,7 +62,7 @@ class Transport:
         host = _API_HOSTS.get(registry, registry)
         self.origin = origin.of_registry(host, plain_http=plain_http)
         self._session = session.session()
-        self._cut = session.breaker(self._session)
+        self._cancel = session.canceller(self._session)
         login_for = partial(credentials.login_for, name=name, plain_http=plain_http)
         self._authorization = Authorization(
             registry, self._session, home=self.origin, login_for=login_for
@@ -71,9 +71,9 @@ class Transport:
         self.answered = False
 
     def close(self) -> None:
-        """Cancel: whoever waits or sends ends with CancelledError at once."""
+        """Cancel: threads that wait or send end with CancelledError at once."""
         self._stop.set()
-        self._cut()
+        self._cancel()
         self._session.close()
 
     def check_stopped(self) -> None:

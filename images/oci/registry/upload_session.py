@@ -126,7 +126,7 @@ class UploadSession:
         if not succeeded(response):
             raise self._refused(response)
         if (made := response.headers.get("Docker-Content-Digest", digest)) != digest:
-            raise RegistryError(f"{self._registry.repository}: made {made} of the blob {digest}")
+            raise RegistryError(f"{self._registry.repository}: stored the blob {digest} as {made}")
 
     def cancel(self) -> None:
         """Cancel the upload; if the registry does not support that, the session expires there."""

@@ -126,7 +126,7 @@ class Files:
             # Another build took it for abandoned before it was locked: try again.
 
     def remove_abandoned(self) -> None:
-        """Remove what killed builds left unfinished: nobody holds its lock any more."""
+        """Remove what killed builds left unfinished: its lock is no longer held."""
         for path in self._tmp.iterdir():
             with suppress(OSError):
                 if path.is_symlink():  # no build makes one, and its target is not the store's

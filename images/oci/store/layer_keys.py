@@ -1,4 +1,4 @@
-"""The layer keys of a store: a memo of which blob a set of inputs gave, by the inputs' digest.
+"""The layer keys of a store: which blob was made from a set of inputs, by the inputs' digest.
 
 A file for each key is in `.roll/layers`; what is recorded of the distributions in such a layer is
 in `.roll/records`, under the same key.
@@ -34,7 +34,7 @@ class LayerKeys:
         self._locks = files.private / "locks"
 
     def known(self, key: str) -> Blob | None:
-        """Return the blob that these inputs gave before, if the store still has it."""
+        """Return the blob that was made from these inputs before, if the store still has it."""
         try:
             content = untrusted_files.whole(self._keys / key, limits.DOCUMENT)
             blob = Blob(**untrusted_json.loads(content))
@@ -47,7 +47,7 @@ class LayerKeys:
         return (blob for path in self._keys.iterdir() if (blob := self.known(path.name)))
 
     def remember(self, key: str, blob: Blob) -> None:
-        """Record which blob a key gave."""
+        """Record which blob was made for a key."""
         with disk(self._files.path):
             content = json.dumps(asdict(blob), sort_keys=True).encode()
             self._files.replace(self._keys / key, content)

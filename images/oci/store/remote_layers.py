@@ -89,7 +89,7 @@ class RemoteLayers:
             return []
 
     def record(self, remotes: Iterable[RemoteLayer]) -> None:
-        """Record which registry has layers, or gave them, beside what was recorded before."""
+        """Record the registry that has layers or sent them, beside what was recorded before."""
         new = {item.blob.digest: item for item in remotes}
         if new:
             with self._files.locked(INDEX_LOCK):
@@ -132,6 +132,6 @@ def parse(content: bytes) -> list[RemoteLayer]:
 
 
 def _remote(item: dict[str, Any]) -> RemoteLayer:
-    place = item["place"]
-    location = Location(Repository(place["registry"], place["repository"]), place["plain_http"])
+    at = item["place"]
+    location = Location(Repository(at["registry"], at["repository"]), at["plain_http"])
     return RemoteLayer(item["key"], Blob(**item["blob"]), location)

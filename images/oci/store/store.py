@@ -2,7 +2,7 @@
 
 Specification: OCI image layout 1.0, https://github.com/opencontainers/image-spec (image-layout.md).
 skopeo, umoci and podman open it as `oci:STORE:TARGET`. Beside the layout's own files there is
-`.roll/`: the layer keys (which blob a set of inputs gave), the layers that are in a registry
+`.roll/`: the layer keys (which blob was made from which inputs), the layers that are in a registry
 instead, unfinished blobs, and locks.
 
 Nothing is ever changed in place. A blob gets its name only when it is whole and on disk; the index
@@ -50,7 +50,7 @@ class Store:
         files: private files, locks, and files that appear whole.
         blobs: by digest.
         index: names of images.
-        layer_keys: a memo of which blob a set of inputs gave.
+        layer_keys: which blob was made from a set of inputs.
         remote_layers: layers that are in a registry instead.
     """
 

@@ -101,7 +101,7 @@ def test_stale_tag_is_waited_for_and_then_reported(
 
 
 def test_promoted_tag_must_be_shown(layout: Store, make: Make, faulty: Proxy) -> None:
-    """What is moved after a proof is not left to whoever comes last."""
+    """A tag that is moved after a proof is not left to the last of several clients."""
     before, image = make(), make(top="2")
     pushed(layout, image, faulty.address, tag="new")
     pushed(layout, before, faulty.address)

@@ -164,7 +164,7 @@ def test_token_server_that_is_down_for_a_moment(
 def test_manifest_that_another_client_pushes_at_the_same_time(
     layout: Store, make: Make, faulty: Proxy
 ) -> None:
-    """Distribution 2.8 tells one of two clients that the manifest of both has another digest."""
+    """Distribution 2.8 reports to one of two clients that both's manifest has another digest."""
     errors = {"errors": [{"code": "DIGEST_INVALID", "message": "provided digest did not match"}]}
     left = [1]
 

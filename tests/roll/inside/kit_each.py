@@ -67,26 +67,26 @@ class Each(Engines):
     def _mixed(self) -> str:
         """A trainer beside the first engine: a bucket to it, a broadcast to the second."""
         config = read(document(self.where, _FIRST))
-        told = self._send(config, self.infer.cluster, "mixed", "own")
-        return f"{told}; {self.need('own')}"
+        summary = self._send(config, self.infer.cluster, "mixed", "own")
+        return f"{summary}; {self.need('own')}"
 
     def _apart(self) -> str:
         """ROLL's separate mode, to the second engine alone; the first keeps its weights."""
         config = read(document(self.where, _APART))
         second = copy.copy(self.infer.cluster)
         second.workers, second.worker_config = second.workers[1:], config.actor_infer
-        told = self._send(config, second, "apart", "other")
+        summary = self._send(config, second, "apart", "other")
         self.infer.load()
         kept, new = self.infer.compare(self.own, 0), self.infer.compare(self.other, 1)
         assert new.close, f"the second engine has other weights: {new}"
         assert kept.close, f"the first engine has lost its weights: {kept}"
-        return f"{told}; second: {new}; first: {kept}"
+        return f"{summary}; second: {new}; first: {kept}"
 
     def _send(self, config: Any, cluster: Any, name: str, which: str) -> str:
         sender = self.pair.alone
-        told = str(get(sender.connect.remote(config, cluster, name)))
+        summary = str(get(sender.connect.remote(config, cluster, name)))
         get(sender.update.remote(name, which))
-        return told
+        return summary
 
 
 def _chosen(manager: Any) -> dict[int, int]:

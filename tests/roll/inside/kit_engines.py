@@ -58,23 +58,23 @@ class Engines:
     def need(self, which: str) -> str:
         """An AssertionError unless all engines answer as a CPU with those weights does."""
         self.infer.load()  # as after each of ROLL's updates: it flushes the prefix cache
-        told = self.infer.need_like(self.own if which == "own" else self.other)
-        return f"{which}: {told}"
+        summary = self.infer.need_like(self.own if which == "own" else self.other)
+        return f"{which}: {summary}"
 
     def _buckets(self) -> str:
-        told = [self.pair.connect(self.infer.config, self.infer.cluster, self._who)]
+        summary = [self.pair.connect(self.infer.config, self.infer.cluster, self._who)]
         for which in ("own", "other"):
-            told.append(self._update(which))
-        return "; ".join(told)
+            summary.append(self._update(which))
+        return "; ".join(summary)
 
     def _update(self, which: str) -> str:
         self.pair.update(self._who, which)
         return self.need(which)
 
     def _with_update(self) -> str:
-        told = [self._offload()]
+        summary = [self._offload()]
         self.pair.update(self._who, "own")
-        return "; ".join([*told, self.load(), self.need("own")])
+        return "; ".join([*summary, self.load(), self.need("own")])
 
     def _without_update(self) -> str:
         """The weights are undefined after the load, until the update."""

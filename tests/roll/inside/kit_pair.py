@@ -43,9 +43,9 @@ class Pair:
         calls = [
             actor.begin.remote(address, port, rank, 2) for rank, actor in enumerate(self._ranks)
         ]
-        told = get(calls)
-        told.append(get(self.alone.begin.remote(address, collect_free_port(), 0, 1)))
-        return ", ".join(told)
+        summary = get(calls)
+        summary.append(get(self.alone.begin.remote(address, collect_free_port(), 0, 1)))
+        return ", ".join(summary)
 
     def connect(self, config: Any, cluster: Any, name: str) -> str:
         """Let ROLL's updater of each rank find its way to a cluster."""

@@ -183,7 +183,7 @@ def _mapping(devices: Sequence[int]) -> str:
 
 
 def _cores(devices: Devices) -> dict[str, str]:
-    """SGLang on a CPU wants a NUMA node for each rank, or to be told which cores they share."""
+    """SGLang on a CPU wants a NUMA node for each rank, or a list of the cores that they share."""
     if devices.per_engine == 1:
         return {}
     return {"SGLANG_CPU_OMP_THREADS_BIND": "|".join(map(str, range(devices.per_engine)))}

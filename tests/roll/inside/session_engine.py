@@ -34,13 +34,13 @@ class Session:
 
     def make_cluster(self) -> str:
         """The worker, and a trainer beside it without and one with expandable segments."""
-        told = self.infer.make()
+        summary = self.infer.make()
         for name, allocator in (("plain", ""), ("expandable", kit_trainer.EXPANDABLE)):
             place = kit_trainer.Place(name, allocator)
             self.trainers[name] = kit_trainer.make(
                 self.infer.resources, self.where.model, place, cpu=self.where.cpu
             )
-        return told
+        return summary
 
     def bucket(self, trainer: str, which: str) -> str:
         """Send one bucket; the engine must then answer as a CPU with the same weights."""
@@ -60,9 +60,9 @@ class Session:
                 raise SkippedError("expandable segments are of a GPU's allocator")
             sender = self.trainers[trainer]
             assert get(sender.segments.remote()), "the trainer has none"  # type: ignore[attr-defined]
-        told = self.bucket(trainer, which)
+        summary = self.bucket(trainer, which)
         self.infer.load()  # as after each of ROLL's updates: it flushes the prefix cache
-        return f"{told}; {self.answers(which)}"
+        return f"{summary}; {self.answers(which)}"
 
     def memory(self) -> float:
         """GPU memory in use, GiB; 0 on a CPU."""
@@ -89,13 +89,13 @@ class Session:
 
     def cycle(self) -> str:
         """Offloaded, updated while it is, loaded: the cycle of a colocated job."""
-        told = [self.offload(), self.bucket("plain", "own"), self.load(), self.answers("own")]
-        return "; ".join(told)
+        summary = [self.offload(), self.bucket("plain", "own"), self.load(), self.answers("own")]
+        return "; ".join(summary)
 
     def cycle_without_update(self) -> str:
         """Offloaded and loaded: the weights are undefined then, until the next update."""
-        told = [self.offload(), self.load(), self.update("plain", "own")]
-        return "; ".join(told)
+        summary = [self.offload(), self.load(), self.update("plain", "own")]
+        return "; ".join(summary)
 
     def broadcast(self) -> str:
         """Other weights, tensor by tensor through a group; gloo, for NCCL takes a GPU once."""

@@ -55,14 +55,14 @@ class Job:
         return f"{kit_tiny.PROMPTS} prompts, {_STEPS} steps"
 
     def run_script(self) -> None:
-        """Run ROLL's script; its pipeline's class is ours, which only tells the steps."""
+        """Run ROLL's script; its pipeline's class is ours, which only reports the steps."""
         import roll.pipeline.rlvr.rlvr_pipeline as module
 
         job, steps = self, self._steps
         original: Any = module.RLVRPipeline
 
         class Pipeline(original):  # type: ignore[misc]
-            """ROLL's, told step by step."""
+            """ROLL's, reported step by step."""
 
             def __init__(self, pipeline_config: Any) -> None:
                 job._pipeline = self
@@ -101,14 +101,14 @@ class Job:
         history = self._history()
         (self._where.out / "metrics.json").write_text(json.dumps(history, default=str, indent=1))
         assert len(history) == _STEPS, f"{len(history)} steps are logged"
-        told = []
+        summary = []
         for index, metrics in enumerate(history):
             norm = _one(metrics, "actor_train/grad_norm")
             score = _one(metrics, "critic/score/mean")
             assert 0 < norm < 1e6, f"step {index}: gradient norm {norm}"
             assert 0 <= score <= 1, f"step {index}: mean reward {score}"
-            told.append(f"step {index}: reward {score:.2f}, gradient norm {norm:.3f}")
-        return "; ".join(told)
+            summary.append(f"step {index}: reward {score:.2f}, gradient norm {norm:.3f}")
+        return "; ".join(summary)
 
     def _folder(self) -> Path:
         """The trainer's last checkpoint."""
@@ -180,7 +180,7 @@ def main() -> int:
     steps.run("a_job_is_configured", job.configure, vital=True)
     try:
         if not steps.stopped:
-            # Its steps have limits of their own; this one is for what lies between them.
+            # Its steps have limits of their own; this one is for what is between them.
             steps.run("rolls_start_script_ends", job.run_script, limit=1200)
     finally:
         steps.run("a_jobs_ray_stops", kit_processes.stop_ray, always=True, watched=False)

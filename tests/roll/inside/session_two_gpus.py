@@ -35,8 +35,8 @@ class Session:
         """The trainers and both clusters, on the same two devices."""
         resources = allocate(2)
         self.pair.make(resources)
-        told = [self.together.infer.make(resources), self.each.infer.make(resources, "_each")]
-        return "; ".join(told)
+        summary = [self.together.infer.make(resources), self.each.infer.make(resources, "_each")]
+        return "; ".join(summary)
 
     def ask_workers(self) -> str:
         """The environment of ROLL's workers, which the engines' processes inherit."""

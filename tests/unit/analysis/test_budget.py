@@ -11,30 +11,30 @@ from images.analysis import budget, growth, summary
 from images.errors import BudgetError
 from images.inputs.matrix.records import Budget, Target
 from images.oci.image import Image
-from tests.unit.workplaces import Workplace, wheel
+from tests.unit.small_matrix import SmallMatrix, wheel
 
 TORCH = wheel("torch", 9_000_000)
 NAME = "torch280-sglang052"
 
 
 @pytest.fixture
-def work(tmp_path: Path) -> Workplace:
-    work = Workplace(tmp_path)
+def work(tmp_path: Path) -> SmallMatrix:
+    work = SmallMatrix(tmp_path)
     work.write({"052": [TORCH, wheel("scipy", 5_000_000), wheel("attrs", 60_000)]})
     return work
 
 
-def allowed(work: Workplace, size: int) -> Target:
+def allowed(work: SmallMatrix, size: int) -> Target:
     return replace(work.matrix.target(NAME), budget=Budget(size, "the disk is small"))
 
 
-def refused(work: Workplace, image: Image, size: int) -> BudgetError:
+def refused(work: SmallMatrix, image: Image, size: int) -> BudgetError:
     with pytest.raises(BudgetError) as caught:
         budget.check(allowed(work, size), image, work.store)
     return caught.value
 
 
-def grown(work: Workplace) -> Image:
+def grown(work: SmallMatrix) -> Image:
     """Another image of the same name, not saved: scipy grew, attrs as well, and two are new."""
     before = work.store.images()[NAME]
     work.write(
@@ -54,17 +54,17 @@ def grown(work: Workplace) -> Image:
     return image
 
 
-def test_image_within_its_budget_passes(work: Workplace) -> None:
+def test_image_within_its_budget_passes(work: SmallMatrix) -> None:
     image = work.build("052")
     budget.check(allowed(work, image.size), image, work.store)
     budget.check(replace(work.matrix.target(NAME), budget=None), image, work.store)
 
 
-def test_image_in_gzip_is_not_held_to_it(work: Workplace) -> None:
+def test_image_in_gzip_has_no_budget(work: SmallMatrix) -> None:
     budget.check(allowed(work, 1), work.build("052", "gzip"), work.store)
 
 
-def test_first_image_names_the_largest_layers(work: Workplace) -> None:
+def test_first_image_names_the_largest_layers(work: SmallMatrix) -> None:
     image = work.build("052")
     (work.store.path / "index.json").write_text('{"manifests": []}')
     error = refused(work, image, image.size - 1)
@@ -77,12 +77,12 @@ def test_first_image_names_the_largest_layers(work: Workplace) -> None:
     assert "raise `budget` of torch280-sglang052 in matrix.yaml" in (error.remedy or "")
 
 
-def test_unchanged_image_under_a_lower_budget_names_the_largest_layers(work: Workplace) -> None:
+def test_unchanged_image_under_a_lower_budget_names_the_largest_layers(work: SmallMatrix) -> None:
     image = work.build("052")
     assert "its largest layers:" in refused(work, image, 10).message
 
 
-def test_what_grew_is_named_with_both_versions_the_most_grown_first(work: Workplace) -> None:
+def test_what_grew_is_named_with_both_versions_the_most_grown_first(work: SmallMatrix) -> None:
     before = work.build("052")
     lines = [line.strip() for line in refused(work, grown(work), 10).message.splitlines()]
     assert lines[1].startswith(f"what grew most since {before.manifest_digest[:19]} (")
@@ -93,7 +93,7 @@ def test_what_grew_is_named_with_both_versions_the_most_grown_first(work: Workpl
     assert [line.startswith("+") for line in lines[2:]] == [True] * 4
 
 
-def test_growth_is_what_came_less_what_was_there(work: Workplace) -> None:
+def test_growth_is_what_came_less_what_was_there(work: SmallMatrix) -> None:
     work.build("052")
     image = grown(work)
     found = growth.growths(
@@ -104,7 +104,7 @@ def test_growth_is_what_came_less_what_was_there(work: Workplace) -> None:
     assert found[0].bytes == scipy[0] - old[0] > 2900
 
 
-def test_budget_changes_neither_lock_nor_layers_nor_image(work: Workplace) -> None:
+def test_budget_changes_neither_lock_nor_layers_nor_image(work: SmallMatrix) -> None:
     locked = {"052": [TORCH, wheel("scipy", 5_000_000)]}
     work.write(locked)
     image, inputs = work.build("052"), work.matrix.target(NAME).resolve_inputs()

@@ -11,15 +11,15 @@ from images.analysis.compare import Change, Comparison
 from images.analysis.summary import LayerSummary, Package
 from images.build import titles
 from images.oci.descriptor import Blob
-from tests.unit.workplaces import SMALL, TORCH, A, B, Workplace, two_targets, wheel
+from tests.unit.small_matrix import SMALL, TORCH, A, B, SmallMatrix, two_targets, wheel
 
 
 @pytest.fixture
-def work(tmp_path: Path) -> Workplace:
+def work(tmp_path: Path) -> SmallMatrix:
     return two_targets(tmp_path)
 
 
-def diff(work: Workplace, old: str = A, new: str = B) -> Comparison:
+def diff(work: SmallMatrix, old: str = A, new: str = B) -> Comparison:
     return compare.compare(work.find(old), work.find(new), work.store)
 
 
@@ -30,7 +30,7 @@ def titles_of(layers: tuple[LayerSummary, ...]) -> list[str]:
 BUILT = [(), ("052",), ("055",), ("052", "055")]
 
 
-def test_image_that_lost_its_name_is_found_by_its_digest(work: Workplace) -> None:
+def test_image_that_lost_its_name_is_found_by_its_digest(work: SmallMatrix) -> None:
     old = work.build("052")
     work.write({"052": [TORCH, wheel("sgl-kernel", 310_000_000, "1.1"), SMALL]})
     new = work.build("052")
@@ -41,7 +41,7 @@ def test_image_that_lost_its_name_is_found_by_its_digest(work: Workplace) -> Non
 
 @pytest.mark.parametrize("built", BUILT, ids=lambda built: "+".join(built) or "none")
 def test_packages_that_differ_are_the_same_built_or_not(
-    work: Workplace, built: tuple[str, ...]
+    work: SmallMatrix, built: tuple[str, ...]
 ) -> None:
     for short in built:
         work.build(short)
@@ -51,7 +51,7 @@ def test_packages_that_differ_are_the_same_built_or_not(
     assert back == found
 
 
-def test_cost_of_moving(work: Workplace) -> None:
+def test_cost_of_moving(work: SmallMatrix) -> None:
     work.build("052")
     new = work.build("055")
     found = diff(work)
@@ -68,7 +68,7 @@ def test_cost_of_moving(work: Workplace) -> None:
     assert [change.pull for change in found.changes if change.name == "lark"] == [None]
 
 
-def test_cost_of_moving_to_what_is_not_built_is_of_its_files(work: Workplace) -> None:
+def test_cost_of_moving_to_what_is_not_built_is_of_its_files(work: SmallMatrix) -> None:
     work.build("052")
     found = diff(work)
     assert titles_of(found.pull)[0] == "sgl-kernel 2.0"
@@ -77,7 +77,7 @@ def test_cost_of_moving_to_what_is_not_built_is_of_its_files(work: Workplace) ->
     assert (found.shared.not_made, found.pulled.unpacked) == (0, None)
 
 
-def test_no_difference(work: Workplace) -> None:
+def test_no_difference(work: SmallMatrix) -> None:
     image = work.build("052")
     found = diff(work, A, A)
     assert (found.changes, found.pull, found.unpack.layers) == ((), (), 0)

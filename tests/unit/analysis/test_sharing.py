@@ -15,15 +15,15 @@ from images.build import grouping, titles
 from images.build.titles import Kind
 from images.inputs.lock.artifact import Artifact
 from images.oci.descriptor import Blob
-from tests.unit.workplaces import Workplace, wheel
+from tests.unit.small_matrix import SmallMatrix, wheel
 
 TORCH = wheel("torch", 900_000_000)
 SMALL = [wheel("attrs", 600_000), wheel("idna", 300_000)]
 
 
 @pytest.fixture
-def work(tmp_path: Path) -> Workplace:
-    work = Workplace(tmp_path)
+def work(tmp_path: Path) -> SmallMatrix:
+    work = SmallMatrix(tmp_path)
     work.write(
         {
             "052": [TORCH, wheel("sgl-kernel", 300_000_000), *SMALL],
@@ -35,7 +35,7 @@ def work(tmp_path: Path) -> Workplace:
     return work
 
 
-def test_without_a_store_the_locked_files_tell(work: Workplace) -> None:
+def test_without_a_store_the_locked_files_tell(work: SmallMatrix) -> None:
     found = sharing.measure(work.matrix, None)
     assert [row.files for row in found.rows] == [1_200_900_000, 1_260_900_000, 900_000_000]
     assert [row.image for row in found.rows] == [None] * 3
@@ -45,7 +45,7 @@ def test_without_a_store_the_locked_files_tell(work: Workplace) -> None:
     assert found.largest == ()
 
 
-def test_images_are_counted_by_their_layers(work: Workplace) -> None:
+def test_images_are_counted_by_their_layers(work: SmallMatrix) -> None:
     images = [work.build("052"), work.build("054")]
     found = sharing.measure(work.matrix, work.store)
     assert found.images.sum == sum(image.size for image in images)
@@ -63,7 +63,7 @@ def test_images_are_counted_by_their_layers(work: Workplace) -> None:
     assert len(found.largest) == len(different)
 
 
-def test_whole_wheels_allow_as_much_where_every_layer_is_of_one(work: Workplace) -> None:
+def test_whole_wheels_allow_as_much_where_every_layer_is_of_one(work: SmallMatrix) -> None:
     work.build("052")
     work.build("054")
     found = sharing.measure(work.matrix, work.store)
@@ -72,7 +72,7 @@ def test_whole_wheels_allow_as_much_where_every_layer_is_of_one(work: Workplace)
 
 def test_bucket_that_differs_in_one_wheel_costs_the_others_again(tmp_path: Path) -> None:
     shared, bumped = _bucket_mates(2)
-    work = Workplace(tmp_path)
+    work = SmallMatrix(tmp_path)
     common = wheel(shared, 900_000)
     work.write(
         {"052": [common, wheel(bumped, 90_000)], "054": [common, wheel(bumped, 90_000, "2.0")]}
@@ -96,7 +96,7 @@ def _bucket_mates(count: int) -> list[str]:
     return [item.name for item in first.distributions[:count]]
 
 
-def test_image_of_older_locks_counts_by_its_layers(work: Workplace) -> None:
+def test_image_of_older_locks_counts_by_its_layers(work: SmallMatrix) -> None:
     image = work.build("052")
     work.matrix.lock_path("torch280-sglang052").unlink()
     found = sharing.measure(work.matrix, work.store)

@@ -10,11 +10,11 @@ from images.analysis import summary
 from images.analysis.summary import LayerSummary, Package
 from images.build import titles
 from images.errors import IntegrityError, LockError, UsageError
-from tests.unit.workplaces import SMALL, TORCH, A, B, Workplace, debs, two_targets, wheel
+from tests.unit.small_matrix import SMALL, TORCH, A, B, SmallMatrix, debs, two_targets, wheel
 
 
 @pytest.fixture
-def work(tmp_path: Path) -> Workplace:
+def work(tmp_path: Path) -> SmallMatrix:
     return two_targets(tmp_path)
 
 
@@ -22,7 +22,7 @@ def titles_of(layers: tuple[LayerSummary, ...]) -> list[str]:
     return [layer.title for layer in layers]
 
 
-def test_summary_of_a_target_needs_no_store(work: Workplace) -> None:
+def test_summary_of_a_target_needs_no_store(work: SmallMatrix) -> None:
     found = summary.of_target(work.matrix, work.matrix.target(A), None, "zstd")
     assert titles_of(found.layers)[:4] == [
         "Debian bookworm",
@@ -41,7 +41,7 @@ def test_summary_of_a_target_needs_no_store(work: Workplace) -> None:
     assert {"attrs", "idna", "pyarrow", "cuda-compiler", "roll-runtime"} <= set(held)
 
 
-def test_summary_of_a_target_knows_what_the_store_has(work: Workplace) -> None:
+def test_summary_of_a_target_knows_what_the_store_has(work: SmallMatrix) -> None:
     image = work.build("052")
     one = summary.of_target(work.matrix, work.matrix.target(A), work.store, "zstd")
     assert one.identities == [layer.blob.digest for layer in image.layers]
@@ -54,7 +54,7 @@ def test_summary_of_a_target_knows_what_the_store_has(work: Workplace) -> None:
     assert not any(layer.blob for layer in in_gzip.layers)
 
 
-def test_image_of_the_store_goes_before_the_target(work: Workplace) -> None:
+def test_image_of_the_store_goes_before_the_target(work: SmallMatrix) -> None:
     assert work.find(A).digest is None
     image = work.build("052")
     found = work.find(A)
@@ -64,7 +64,7 @@ def test_image_of_the_store_goes_before_the_target(work: Workplace) -> None:
 
 
 @pytest.mark.parametrize("compression", ["zstd", "gzip"])
-def test_image_whose_lock_was_renewed_is_reported(work: Workplace, compression: str) -> None:
+def test_image_whose_lock_was_renewed_is_reported(work: SmallMatrix, compression: str) -> None:
     work.build("052", "gzip" if compression == "gzip" else "zstd")
     assert work.find(A).renewed is False
     work.write({"052": [TORCH, wheel("sgl-kernel", 300_000_000, "1.1"), SMALL]})
@@ -73,7 +73,7 @@ def test_image_whose_lock_was_renewed_is_reported(work: Workplace, compression: 
     assert work.find(A).renewed is True
 
 
-def test_names_that_stand_for_nothing(work: Workplace) -> None:
+def test_names_that_stand_for_nothing(work: SmallMatrix) -> None:
     with pytest.raises(UsageError, match="did you mean 'torch280-sglang055'"):
         work.find("torch280-sglang0555")
     with pytest.raises(UsageError, match=r"holds no image sha256:00"):
@@ -88,7 +88,7 @@ def test_names_that_stand_for_nothing(work: Workplace) -> None:
         work.find(B)
 
 
-def test_digest_of_a_layer_is_no_image(work: Workplace) -> None:
+def test_digest_of_a_layer_is_no_image(work: SmallMatrix) -> None:
     digest = next(layer.blob.digest for layer in work.build("052").layers)
     with pytest.raises(IntegrityError, match="not an image of this builder"):
         work.find(digest)

@@ -8,7 +8,7 @@ import pytest
 
 from images.attest import evidence
 from images.attest.evidence import Evidence, Outcome
-from images.attest.verdict import judge
+from images.attest.verdict import judge_results
 from tests.unit.proofs import (
     DIGEST,
     ELSEWHERE,
@@ -30,7 +30,7 @@ from tests.unit.proofs import (
 
 
 def verdict(found: Evidence | None, built: str | None = DIGEST) -> tuple[bool, str]:
-    judged = judge(found, TARGET, built)
+    judged = judge_results(found, TARGET, built)
     return judged.proven, judged.text
 
 
@@ -89,7 +89,7 @@ def test_image_that_is_not_built_is_not_proven_but_the_evidence_is_named() -> No
 
 def test_rolls_commit_is_in_the_verdict() -> None:
     assert verdict(with_roll(ROLL)) == (True, "H100 80GB HBM3, 2026-11-24 with ROLL 8eb27cc2")
-    assert judge(with_roll(ROLL), TARGET, DIGEST).roll == ROLL
+    assert judge_results(with_roll(ROLL), TARGET, DIGEST).roll == ROLL
     assert verdict(with_roll(replace(ROLL, dirty=True)))[1].endswith(" with ROLL 8eb27cc2, changed")
 
 

@@ -1,4 +1,4 @@
-"""What an image's labels say, for every target of the matrix."""
+"""The labels of an image, for every target of the matrix."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HOPPER = ["sm_80", "sm_86", "sm_89", "sm_90"]
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: str(target.id))
-def test_labels_say_what_the_image_runs_on(target: Target) -> None:
+def test_labels_name_what_the_image_runs_on(target: Target) -> None:
     labels = assemble(target, "0" * 64, []).labels
     architectures = labels["roll.cuda.architectures"].split()
     cuda_12 = target.cuda.startswith("12.")

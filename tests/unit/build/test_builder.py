@@ -16,13 +16,13 @@ from images.oci.reference import Repository
 from images.oci.store.maintenance import verify
 from images.oci.store.remote_layers import Location, RemoteLayer
 from images.oci.store.store import open_store
-from tests.unit.kitchen import Kitchen, failure
+from tests.unit.build_setup import BuildSetup, failure
 
 LOCATION = Location(Repository("localhost:5000", "roll/cache"), plain_http=True)
 
 
 class Library:
-    """Knows layers that lie elsewhere; notes what it was asked for."""
+    """Has layers that are elsewhere; records the lookups."""
 
     def __init__(self, *made: BuiltLayer) -> None:
         self.remotes = {item.key: RemoteLayer(item.key, item.layer.blob, LOCATION) for item in made}
@@ -34,112 +34,112 @@ class Library:
         return {key: self.remotes[key] for key in keys if key in self.remotes}
 
 
-def test_layers_come_in_the_order_of_their_recipes(kitchen: Kitchen) -> None:
+def test_layers_come_in_the_order_of_their_recipes(setup: BuildSetup) -> None:
     recipes = [
-        kitchen.recipe("small"),
-        kitchen.recipe("large", [kitchen.file("a.whl", bytes(500_000))]),
-        kitchen.recipe("middle", [kitchen.file("b.whl"), kitchen.file("c.whl", b"c")]),
+        setup.recipe("small"),
+        setup.recipe("large", [setup.file("a.whl", bytes(500_000))]),
+        setup.recipe("middle", [setup.file("b.whl"), setup.file("c.whl", b"c")]),
     ]
-    found = kitchen.cook(recipes)
+    found = setup.make(recipes)
     assert [item.layer.title for item in found] == ["small", "large", "middle"]
     assert [item.reused for item in found] == [False] * 3
-    assert sorted(kitchen.made) == ["large", "middle", "small"]
+    assert sorted(setup.made) == ["large", "middle", "small"]
     for item in found:
-        assert kitchen.options.store.blobs.has(item.layer.blob.digest, item.layer.blob.size)
-    assert verify(kitchen.options.store) == []
+        assert setup.options.store.blobs.has(item.layer.blob.digest, item.layer.blob.size)
+    assert verify(setup.options.store) == []
 
 
-def test_second_build_makes_and_fetches_nothing(kitchen: Kitchen) -> None:
-    recipes = [kitchen.recipe("one", [kitchen.file("a.whl")]), kitchen.recipe("two")]
-    first = kitchen.cook(recipes)
-    kitchen.made.clear()
-    kitchen.server.seen.clear()
-    second = kitchen.cook(recipes)
+def test_second_build_makes_and_fetches_nothing(setup: BuildSetup) -> None:
+    recipes = [setup.recipe("one", [setup.file("a.whl")]), setup.recipe("two")]
+    first = setup.make(recipes)
+    setup.made.clear()
+    setup.server.seen.clear()
+    second = setup.make(recipes)
     assert [item.layer for item in second] == [item.layer for item in first]
     assert all(item.reused for item in second)
-    assert (kitchen.made, kitchen.server.seen) == ([], [])
+    assert (setup.made, setup.server.seen) == ([], [])
 
 
 def test_layer_that_is_elsewhere_is_neither_made_nor_fetched(
-    kitchen: Kitchen, tmp_path: Path
+    setup: BuildSetup, tmp_path: Path
 ) -> None:
-    recipes = [kitchen.recipe("one", [kitchen.file("a.whl")]), kitchen.recipe("two")]
-    first = kitchen.cook(recipes)
-    kitchen.made.clear()
-    kitchen.server.seen.clear()
-    kitchen.options = dataclasses.replace(
-        kitchen.options, store=open_store(tmp_path / "other"), cache=tmp_path / "none"
+    recipes = [setup.recipe("one", [setup.file("a.whl")]), setup.recipe("two")]
+    first = setup.make(recipes)
+    setup.made.clear()
+    setup.server.seen.clear()
+    setup.options = dataclasses.replace(
+        setup.options, store=open_store(tmp_path / "other"), cache=tmp_path / "none"
     )
-    second = kitchen.cook(recipes, Library(first[0]))
+    second = setup.make(recipes, Library(first[0]))
     assert [item.layer for item in second] == [item.layer for item in first]
     assert [(item.reused, item.location) for item in second] == [(True, LOCATION), (False, None)]
-    assert (kitchen.made, kitchen.server.seen) == (["two"], [])
-    assert [item.key for item in kitchen.options.store.remote_layers.missing_here().values()] == [
+    assert (setup.made, setup.server.seen) == (["two"], [])
+    assert [item.key for item in setup.options.store.remote_layers.missing_here().values()] == [
         recipes[0].key
     ]
 
 
-def test_only_what_the_store_lacks_is_looked_for(kitchen: Kitchen) -> None:
-    recipes = [kitchen.recipe("one"), kitchen.recipe("two")]
-    kitchen.cook(recipes[:1])
+def test_only_what_the_store_lacks_is_looked_for(setup: BuildSetup) -> None:
+    recipes = [setup.recipe("one"), setup.recipe("two")]
+    setup.make(recipes[:1])
     library = Library()
-    kitchen.cook(recipes, library)
-    kitchen.cook(recipes, library)
+    setup.make(recipes, library)
+    setup.make(recipes, library)
     assert library.asked == [["two"]]
 
 
-def test_build_that_looks_nowhere_leaves_a_whole_store(kitchen: Kitchen) -> None:
-    recipes = [kitchen.recipe("one"), kitchen.recipe("two")]
-    first = kitchen.cook(recipes)
-    store = kitchen.options.store
+def test_build_that_looks_nowhere_leaves_a_whole_store(setup: BuildSetup) -> None:
+    recipes = [setup.recipe("one"), setup.recipe("two")]
+    first = setup.make(recipes)
+    store = setup.options.store
     store.blobs.path(first[0].layer.blob.digest).unlink()
-    kitchen.cook(recipes, Library(first[0]))
+    setup.make(recipes, Library(first[0]))
     assert store.remote_layers.missing_here()
-    third = kitchen.cook(recipes)
+    third = setup.make(recipes)
     assert [item.reused for item in third] == [False, True]
     assert store.remote_layers.missing_here() == {}
 
 
-def test_lost_blob_is_made_again_and_no_other(kitchen: Kitchen) -> None:
-    recipes = [kitchen.recipe("one"), kitchen.recipe("two")]
-    first = kitchen.cook(recipes)
-    kitchen.options.store.blobs.path(first[1].layer.blob.digest).unlink()
-    kitchen.made.clear()
-    second = kitchen.cook(recipes)
-    assert kitchen.made == ["two"]
+def test_lost_blob_is_made_again_and_no_other(setup: BuildSetup) -> None:
+    recipes = [setup.recipe("one"), setup.recipe("two")]
+    first = setup.make(recipes)
+    setup.options.store.blobs.path(first[1].layer.blob.digest).unlink()
+    setup.made.clear()
+    second = setup.make(recipes)
+    assert setup.made == ["two"]
     assert [item.reused for item in second] == [True, False]
     assert [item.layer for item in second] == [item.layer for item in first]
 
 
-def test_two_builds_at_once_make_each_layer_once(kitchen: Kitchen) -> None:
-    recipes = [kitchen.recipe(str(number)) for number in range(8)]
+def test_two_builds_at_once_make_each_layer_once(setup: BuildSetup) -> None:
+    recipes = [setup.recipe(str(number)) for number in range(8)]
     results: list[list[BuiltLayer]] = []
     threads = [
-        threading.Thread(target=lambda: results.append(kitchen.cook(recipes))) for _ in range(3)
+        threading.Thread(target=lambda: results.append(setup.make(recipes))) for _ in range(3)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(kitchen.made) == [str(number) for number in range(8)]
+    assert sorted(setup.made) == [str(number) for number in range(8)]
     assert len({tuple(item.layer for item in result) for result in results}) == 1
 
 
-def test_build_of_what_is_known_makes_nothing(kitchen: Kitchen) -> None:
-    recipes = [kitchen.recipe("one", [kitchen.file("a.whl")]), kitchen.recipe("two")]
-    first = kitchen.cook(recipes)
-    kitchen.made.clear()
-    kitchen.server.seen.clear()
-    kitchen.options = dataclasses.replace(kitchen.options, only_known=True)
-    assert [item.layer for item in kitchen.cook(recipes)] == [item.layer for item in first]
-    error = failure(kitchen, [*recipes, kitchen.recipe("three")])
+def test_build_of_what_is_known_makes_nothing(setup: BuildSetup) -> None:
+    recipes = [setup.recipe("one", [setup.file("a.whl")]), setup.recipe("two")]
+    first = setup.make(recipes)
+    setup.made.clear()
+    setup.server.seen.clear()
+    setup.options = dataclasses.replace(setup.options, only_known=True)
+    assert [item.layer for item in setup.make(recipes)] == [item.layer for item in first]
+    error = failure(setup, [*recipes, setup.recipe("three")])
     assert isinstance(error, StoreError)
     assert "1 layers would have to be made:\n  three" in error.message
     assert error.remedy == "build them first, without --only-known"
-    assert (kitchen.made, kitchen.server.seen) == ([], [])
+    assert (setup.made, setup.server.seen) == ([], [])
 
 
-def test_too_many_layers_are_refused(kitchen: Kitchen) -> None:
+def test_too_many_layers_are_refused(setup: BuildSetup) -> None:
     with pytest.raises(BuildError, match="101 layers"):
-        kitchen.cook([kitchen.recipe(str(number)) for number in range(101)])
-    assert kitchen.made == []
+        setup.make([setup.recipe(str(number)) for number in range(101)])
+    assert setup.made == []

@@ -1,4 +1,4 @@
-"""Records of the shared cache, and layers that lie elsewhere: their documents."""
+"""Records of the shared cache, and layers that are elsewhere: their documents."""
 
 from __future__ import annotations
 

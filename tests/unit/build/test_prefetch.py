@@ -1,4 +1,4 @@
-"""Filling the download cache: what is fetched, what is there already, and what cannot be had."""
+"""Filling the download cache: what is fetched, what is there already, and what is unavailable."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.unit.faulty_server import Faulty
 
 
 class Shop:
-    """Wheels and packages on the test's own server, as an index and a mirror would tell of them."""
+    """Wheels and packages on the test's own server, as an index and a mirror would list them."""
 
     def __init__(self, server: Faulty, cache: Path) -> None:
         self.server, self.cache = server, cache
@@ -135,10 +135,10 @@ def test_interrupted_fetch_goes_on(shop: Shop) -> None:
 
 
 def test_very_many_names_are_not_all_listed() -> None:
-    told = needed_files.listed(f"file{number:03}" for number in range(100))
-    assert "file019" in told
-    assert "file020" not in told
-    assert "80 more" in told
+    text = needed_files.listed(f"file{number:03}" for number in range(100))
+    assert "file019" in text
+    assert "file020" not in text
+    assert "80 more" in text
 
 
 def test_files_that_the_index_has_no_more_are_named(

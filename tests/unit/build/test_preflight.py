@@ -102,7 +102,7 @@ def test_other_machines_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_small_builds_ask_for_no_room(tmp_path: Path) -> None:
-    """A disk so full tells of it soon, and what fits in the end is not known before."""
+    """A disk so full is noticed soon, and what fits in the end is not known before."""
     with disk(tmp_path / "disk", "size=64k") as place:
         preflight.check_room(Needs(1 << 20, 1 << 20), place, place)
 

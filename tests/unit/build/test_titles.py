@@ -23,7 +23,7 @@ KNOWN = [
 
 
 @pytest.mark.parametrize(("title", "name"), KNOWN, ids=lambda value: str(value))
-def test_a_title_and_what_it_says_are_made_of_one_another(title: str, name: LayerName) -> None:
+def test_title_is_parsed_to_the_name_that_it_was_made_of(title: str, name: LayerName) -> None:
     assert name.title == title
     assert titles.parse(title) == name
 

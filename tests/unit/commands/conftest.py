@@ -14,7 +14,7 @@ from images.oci.layer.writer import write
 from images.oci.store.store import Store, open_store
 from images.repository import ROOT
 from tests.unit.command_line import TARGET
-from tests.unit.workplaces import Workplace, wheel
+from tests.unit.small_matrix import SmallMatrix, wheel
 
 
 @pytest.fixture
@@ -38,8 +38,8 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def work(tmp_path: Path) -> Workplace:
-    work = Workplace(tmp_path)
+def work(tmp_path: Path) -> SmallMatrix:
+    work = SmallMatrix(tmp_path)
     torch = wheel("torch", 9_000_000, "2.8.0")
     work.write({"052": [torch, wheel("scipy", 3_000_000)], "054": [torch, wheel("attrs", 10)]})
     return work

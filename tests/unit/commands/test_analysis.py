@@ -7,10 +7,10 @@ import json
 import pytest
 
 from tests.unit.command_line import TARGET, cli, failed
-from tests.unit.workplaces import Workplace
+from tests.unit.small_matrix import SmallMatrix
 
 
-def run(work: Workplace, command: str, *arguments: object) -> str:
+def run(work: SmallMatrix, command: str, *arguments: object) -> str:
     given = ("--matrix", work.matrix.path, "--store", work.place / "store")
     done = cli(command, *arguments, *given)
     assert done.returncode == 0, done.stderr
@@ -18,7 +18,7 @@ def run(work: Workplace, command: str, *arguments: object) -> str:
     return done.stdout
 
 
-def test_plan_needs_no_store_and_makes_none(work: Workplace) -> None:
+def test_plan_needs_no_store_and_makes_none(work: SmallMatrix) -> None:
     text = run(work, "plan", "--target", TARGET)
     assert "torch 2.8.0" in text
     assert "in the store 0 layers" in text
@@ -27,7 +27,7 @@ def test_plan_needs_no_store_and_makes_none(work: Workplace) -> None:
     assert not (work.place / "store").exists()
 
 
-def test_plan_reports_what_a_build_would_make(work: Workplace) -> None:
+def test_plan_reports_what_a_build_would_make(work: SmallMatrix) -> None:
     work.build("052")
     document = json.loads(run(work, "plan", "--target", "torch280-sglang054", "--json"))
     lacking = [layer["title"] for layer in document["layers"] if not layer["in_store"]]
@@ -41,7 +41,7 @@ def test_plan_reports_what_a_build_would_make(work: Workplace) -> None:
     assert "to make 1, from 10 B of locked files" in text[-1]
 
 
-def test_diff_reports_what_moving_costs(work: Workplace) -> None:
+def test_diff_reports_what_moving_costs(work: SmallMatrix) -> None:
     image = work.build("052")
     document = json.loads(run(work, "diff", TARGET, "torch280-sglang054", "--json"))
     assert document["from"]["manifest_digest"] == image.manifest_digest
@@ -58,12 +58,12 @@ def test_diff_reports_what_moving_costs(work: Workplace) -> None:
     assert ["attrs", "(new)", "->", "1.0"] in lines
 
 
-def test_diff_of_what_does_not_exist_is_wrong_usage(work: Workplace) -> None:
+def test_diff_of_what_does_not_exist_is_wrong_usage(work: SmallMatrix) -> None:
     given = ("--matrix", work.matrix.path, "--store", work.place / "store")
     assert "did you mean 'torch280-sglang054'" in failed(2, "diff", TARGET, "torch280-054", *given)
 
 
-def test_sizes_of_all_that_is_built_and_locked(work: Workplace) -> None:
+def test_sizes_of_all_that_is_built_and_locked(work: SmallMatrix) -> None:
     image = work.build("052")
     work.build("054")
     document = json.loads(run(work, "sizes", "--json"))
@@ -83,7 +83,7 @@ def test_sizes_of_all_that_is_built_and_locked(work: Workplace) -> None:
     assert [line.split()[-2:] for line in lines if line.startswith("union /")] == [["57.1", "%"]]
 
 
-def test_sizes_of_an_empty_store(work: Workplace) -> None:
+def test_sizes_of_an_empty_store(work: SmallMatrix) -> None:
     work.matrix.lock_path(TARGET).unlink()
     lines = run(work, "sizes").splitlines()
     assert lines[1].split() == [TARGET, "not", "built", "no", "lock"]

@@ -11,7 +11,7 @@ import pytest
 from images.oci.store.store import Store
 from images.repository import ROOT
 from tests.unit.command_line import TARGET, change, cli, failed
-from tests.unit.workplaces import Workplace, wheel
+from tests.unit.small_matrix import SmallMatrix, wheel
 
 
 def test_build_without_a_network_reads_no_registry(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_missing_matrix_is_reported(tmp_path: Path) -> None:
     assert "none.yaml" in failed(3, "list", "--matrix", tmp_path / "none.yaml")
 
 
-def test_crossed_budget_fails_the_build_before_the_image_has_its_name(work: Workplace) -> None:
+def test_crossed_budget_fails_the_build_before_the_image_has_its_name(work: SmallMatrix) -> None:
     """Every layer is in the store, so that nothing is fetched or made."""
     torch, before = wheel("torch", 9_000_000, "2.8.0"), work.build("052")
     work.write({"052": [torch, wheel("scipy", 6_000_000, "2.0")]})

@@ -30,7 +30,7 @@ from images.export.push.transfer import PushedBlob
 from images.oci.reference import Repository
 from images.oci.registry.referrers import Attached
 from images.repository import ROOT
-from tests.unit.workplaces import Workplace, wheel
+from tests.unit.small_matrix import SmallMatrix, wheel
 
 RECORDED = Path(__file__).with_name("interface.json")
 TARGET = "torch280-sglang052"
@@ -93,9 +93,9 @@ def shape(value: Any, key: str = "") -> Any:
 
 
 @pytest.fixture
-def work(tmp_path: Path) -> Workplace:
+def work(tmp_path: Path) -> SmallMatrix:
     """A built target with its evidence, and one that is not built."""
-    work = Workplace(tmp_path)
+    work = SmallMatrix(tmp_path)
     torch = wheel("torch", 9_000_000, "2.8.0")
     work.write({"052": [torch, wheel("scipy", 3_000_000)], "054": [torch, wheel("attrs", 10)]})
     digest = work.build("052").manifest_digest
@@ -111,7 +111,7 @@ def work(tmp_path: Path) -> Workplace:
     return work
 
 
-def cli(work: Workplace, *arguments: str, code: int = 0) -> Any:
+def cli(work: SmallMatrix, *arguments: str, code: int = 0) -> Any:
     command = [sys.executable, str(ROOT / "build.py"), *arguments, "--json"]
     given = ["--matrix", str(work.matrix.path), "--store", str(work.place / "store")]
     done = subprocess.run([*command, *given], capture_output=True, text=True, check=False)
@@ -119,7 +119,7 @@ def cli(work: Workplace, *arguments: str, code: int = 0) -> Any:
     return json.loads(done.stdout)
 
 
-def without_network(work: Workplace) -> Iterator[tuple[str, Any]]:
+def without_network(work: SmallMatrix) -> Iterator[tuple[str, Any]]:
     cache = ("--cache", str(work.place / "cache"))
     one, other = ("--target", TARGET), ("--target", "torch280-sglang054")
     yield "list", cli(work, "list")
@@ -138,7 +138,7 @@ def without_network(work: Workplace) -> Iterator[tuple[str, Any]]:
 
 
 def with_a_server(
-    work: Workplace, patch: pytest.MonkeyPatch, printed: Callable[[], str]
+    work: SmallMatrix, patch: pytest.MonkeyPatch, printed: Callable[[], str]
 ) -> Iterator[tuple[str, Any]]:
     """Those of commands that speak to a registry or to Docker, which is left out."""
     repository = Repository("localhost:5000", "team/app")
@@ -188,7 +188,7 @@ def test_options_are_those_of_the_record(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_documents_have_the_keys_of_the_record(
-    work: Workplace,
+    work: SmallMatrix,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

@@ -1,4 +1,4 @@
-"""docs/commands.md and the end of the help: what they say of the commands is true."""
+"""docs/commands.md and the end of the help: their statements on the commands are true."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wheels: what is installed, the RECORD of it, and every lie that is refused."""
+"""Wheels: what is installed, the RECORD of it, and every wrong wheel that is refused."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def test_signature_of_the_former_record_is_left_out(make_wheel: MakeWheel, signa
     assert f"{SITE}/{INFO}/{signature}" not in installed(path)
 
 
-# -- lies ------------------------------------------------------------------------------------------
+# -- wrong wheels ----------------------------------------------------------------------------------
 
 
 def refused(path: Path) -> str:
@@ -220,8 +220,8 @@ def test_content_that_record_does_not_vouch_for_is_refused(
 ) -> None:
     record = zipfile.ZipFile(make_wheel(RICH)).read(f"{INFO}/RECORD").decode()
     original = zipfile.ZipFile(make_wheel(RICH)).read(member)
-    lying = make_wheel({**RICH, member: original + b"\n# more\n"}, record=record)
-    assert f"{member}: its content does not have the hash" in refused(lying)
+    altered = make_wheel({**RICH, member: original + b"\n# more\n"}, record=record)
+    assert f"{member}: its content does not have the hash" in refused(altered)
 
 
 def misrecorded(path: Path) -> dict[str, bytes]:

@@ -111,9 +111,9 @@ def test_every_flipped_byte_of_the_content_is_reported(archive: Path) -> None:
 
 @pytest.mark.parametrize("field", ["file_size", "CRC", "compress_size"])
 def test_directory_that_disagrees(archive: Path, field: str) -> None:
-    lying = info(archive, "text")
-    setattr(lying, field, getattr(lying, field) - 1)
-    with pytest.raises(zipfile.BadZipFile, match="text: "), Member(archive, lying) as stream:
+    wrong = info(archive, "text")
+    setattr(wrong, field, getattr(wrong, field) - 1)
+    with pytest.raises(zipfile.BadZipFile, match="text: "), Member(archive, wrong) as stream:
         stream.read()
 
 

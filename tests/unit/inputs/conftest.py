@@ -1,4 +1,4 @@
-"""A matrix whose locks lie in the test's own directory, and a target of one requirement in it."""
+"""A matrix whose locks are in the test's own directory, and a target of one requirement in it."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import pytest
 
 from images.attest import evidence, evidence_check
 from images.attest.evidence import Gpu, Machine
-from images.attest.verdict import judge
+from images.attest.verdict import judge_results
 from images.repository import ROOT
 from tests.gpu import recorder
 
@@ -148,7 +148,7 @@ def test_all_passing_is_proven(suite: Path) -> None:
     said = run(suite, passing=ALL_PASSING)
     assert f"{TARGET} proven on H100 80GB HBM3, 20" in said
     found = evidence.read(suite / "x.json")
-    assert judge(found, TARGET, "sha256:m").proven
+    assert judge_results(found, TARGET, "sha256:m").proven
 
 
 @pytest.mark.parametrize("option", [["-k", "passes"], ["--deselect", "tests/gpu/test_a.py"]])
@@ -199,7 +199,7 @@ def test_the_real_suite_is_found() -> None:
     assert len(names) > 20
 
 
-def test_machine_is_what_the_driver_tells() -> None:
+def test_machine_is_what_the_driver_reports() -> None:
     answer = {
         "cuda": [13, 0],
         "driver": "580.1",

@@ -1,4 +1,4 @@
-"""Import rules: who may know whom, and what a build with nothing to do must not load."""
+"""Import rules: which package may import which, and what an unchanged build must not load."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_modules_of_all_wings_import_none() -> None:
                 if imported_wings(path)}  # fmt: skip
 
 
-def test_only_reports_and_bundles_know_the_unpacker() -> None:
+def test_only_reports_and_bundles_import_the_unpacker() -> None:
     found = {named(path.parent) for path in IMAGES if "unbundle" in imported_wings(path)}
     assert {name for name in found if not name.startswith("images/unbundle")} == {
         "images/commands/report",
@@ -122,7 +122,7 @@ def test_only_reports_and_bundles_know_the_unpacker() -> None:
     }
 
 
-def test_no_wing_is_crowded_and_each_says_what_it_is_for() -> None:
+def test_no_package_is_crowded_and_each_has_a_docstring() -> None:
     folders = {path.parent for path in IMAGES} - {ROOT / "images"}
     crowded = {
         named(folder): len(entries)
@@ -144,7 +144,7 @@ def test_no_wing_is_crowded_and_each_says_what_it_is_for() -> None:
     ]
 
 
-def test_nothing_in_the_builder_knows_its_caller() -> None:
+def test_nothing_in_the_builder_imports_its_caller() -> None:
     assert not [named(path) for path in IMAGES if roots(path) & {"build", "tests"}]
 
 
@@ -157,7 +157,7 @@ def test_only_the_docker_wing_imports_docker() -> None:
 
 
 def test_roll_runtime_needs_only_the_standard_library() -> None:
-    """What stands at the top of a file; SGLang, torch and ray are imported when they are there."""
+    """At the top of a file; SGLang, torch and ray are imported where they are installed."""
     allowed = {*sys.stdlib_module_names, "roll_runtime"}
     found = {
         named(path): {name.partition(".")[0] for name in imported(path, top_level_only=True)}
@@ -168,7 +168,7 @@ def test_roll_runtime_needs_only_the_standard_library() -> None:
 
 
 def test_the_unpacker_needs_only_the_standard_library() -> None:
-    """And of the project what travels with it."""
+    """And modules of the project that are in the same zip."""
     travelling = unpacker.modules()
     names = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in travelling}
     assert len(list(DESTINATION.rglob("*.py"))) > 10

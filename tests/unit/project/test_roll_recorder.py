@@ -9,7 +9,7 @@ import pytest
 
 from images.attest import evidence, evidence_check
 from images.attest.evidence import Gpu, ImageId, Machine, Outcome, RollRun
-from images.attest.verdict import judge
+from images.attest.verdict import judge_results
 from images.commands.test.roll_checkout import RollCheckout
 from images.repository import ROOT
 from tests.gpu import recorder as record
@@ -63,7 +63,7 @@ def kept(suites: Path) -> RollRun:
 
 
 def words(suites: Path) -> str:
-    return judge(evidence.read(suites / "x.json"), TARGET, DIGEST).text
+    return judge_results(evidence.read(suites / "x.json"), TARGET, DIGEST).text
 
 
 def test_both_suites_leave_one_proof_in_any_order(suites: Path) -> None:

@@ -1,4 +1,4 @@
-"""GitHub's workflows: linted, audited, and held against rules of ours. Nothing asks the network."""
+"""GitHub's workflows: linted, audited, and checked against our own rules, without a network."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_steps_are_clean_shell(where: tuple[str, str], tmp_path: Path) -> None:
         lint("shellcheck", "--exclude=SC1091", step)  # the venv's activate is not there
 
 
-# -- rules of ours ---------------------------------------------------------------------------------
+# -- our own rules ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -202,7 +202,7 @@ WRITING = ("secrets.registry-user", "secrets.registry-password", "secrets.PULL_R
 
 
 def runs_code_of_others(command: list[str]) -> bool:
-    """Whether a command of ours runs what packages or images bring."""
+    """Whether one of our commands runs what packages or images contain."""
     name = command[1] if len(command) > 1 and not command[1].startswith("-") else "build"
     return name in ("test", "lock") or (name == "build" and "--only-known" not in command)
 
@@ -327,7 +327,7 @@ def git(where: Path, *arguments: str) -> str:
 
 
 def propose(work: Path) -> str:
-    """Run the script; gives what `gh` was asked since the beginning."""
+    """Run the script; return the commands that `gh` got since the beginning."""
     script = GITHUB / "pull-request.sh"
     command = ["bash", str(script), "evidence", "A title", "evidence"]
     subprocess.run(command, cwd=work, check=True, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""A bundle of a small image, and what must come out of it."""
+"""A bundle of a small image, and the result of unpacking it."""
 
 from __future__ import annotations
 

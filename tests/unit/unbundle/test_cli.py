@@ -16,7 +16,7 @@ from images.oci.layer.entry import of_bytes
 from images.oci.store import store
 from images.oci.store.maintenance import verify
 from images.oci.store.store import Store
-from tests.places import open_to_all
+from tests.directories import open_to_all
 from tests.unit import bundles
 from tests.unit.bundles import make, old_python, parts, record, run, tree
 

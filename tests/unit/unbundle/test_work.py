@@ -19,7 +19,7 @@ from images.oci.store import store
 from images.oci.store.maintenance import verify
 from images.oci.store.store import Store
 from images.util.progress import Progress
-from tests import places
+from tests import directories
 from tests.image import unpack
 from tests.unit import bundles
 from tests.unit.bundles import make, record, run, tree
@@ -108,7 +108,7 @@ def test_killed_at_every_file_it_resumes(out: Path, tmp_path: Path, expected: ob
         done = run(out, *arguments)
         assert done.code == 0, (steps, done.said)
         assert tree(tmp_path / "there/root") == expected
-        places.remove(tmp_path / "there")
+        directories.remove(tmp_path / "there")
     assert cut.returncode == 0, cut.stderr
     assert steps > 30
     assert verify(store.open_store(tmp_path / "there/layout", create=False)) == []

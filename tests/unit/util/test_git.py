@@ -84,7 +84,7 @@ def test_rolls_checkout_of_another_user_runs_nothing(tree: Path) -> None:
     assert not (tree.parent / "ran").exists()
 
 
-def test_commit_that_is_not_to_be_had_is_reported(
+def test_unavailable_commit_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     git(tmp_path, "init", "--quiet")
@@ -95,13 +95,13 @@ def test_commit_that_is_not_to_be_had_is_reported(
     assert "names no commit: git is not installed (apt-get install" in capsys.readouterr().err
 
 
-def test_directory_without_git_says_nothing(
+def test_directory_without_git_is_no_warning(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert revision.of(tmp_path) is None
     assert capsys.readouterr().err == ""
 
 
-def test_words_of_git_are_the_error(tmp_path: Path) -> None:
+def test_message_of_git_is_the_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not a git repository"):
         _ = Git(tmp_path).commit

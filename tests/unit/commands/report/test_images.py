@@ -100,7 +100,7 @@ HOSTILE = "\x1b[2J\x9b31mall is well\r"
 
 
 def test_nothing_of_an_image_reaches_the_terminal_as_a_command() -> None:
-    """Names, labels, environment and titles are whoever made the image's."""
+    """Names, labels, environment and titles are chosen by the maker of the image."""
     image = replace(
         VALUE,
         ref=f"ref{HOSTILE}\nsecond line",

@@ -1,4 +1,4 @@
-"""The line at a build's end that says whether the image is a proven one."""
+"""The line at the end of a build that reports whether the image is proven."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def test_image_of_another_digest_names_the_proven_one(tmp_path: Path) -> None:
     assert found == f"not proven ({NAME} is of {DIGEST})"
 
 
-def test_image_that_failed_says_so(tmp_path: Path) -> None:
+def test_failed_image_is_reported(tmp_path: Path) -> None:
     keep(tmp_path / "matrix.yaml", "failed")
     found = proof.line(tmp_path / "matrix.yaml", HERE, DIGEST)
     assert found == f"not proven ({NAME}: 1 failed on H200)"
 
 
-def test_image_without_evidence_says_so(tmp_path: Path) -> None:
+def test_missing_evidence_is_reported(tmp_path: Path) -> None:
     found = proof.line(tmp_path / "matrix.yaml", HERE, DIGEST)
     assert found == f"not proven (there is no {NAME})"
 

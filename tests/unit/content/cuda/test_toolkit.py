@@ -153,7 +153,7 @@ def test_the_drivers_functions_come_from_its_header() -> None:
     assert toolkit.driver_stub(CUDA_H) == stub_library.shared_library("libcuda.so.1", names)
 
 
-def test_the_stub_is_a_library_that_says_it_is_one(tmp_path: Path) -> None:
+def test_driver_stub_reports_that_it_is_a_stub(tmp_path: Path) -> None:
     path = tmp_path / "libcuda.so"
     path.write_bytes(toolkit.driver_stub(CUDA_H))
     library = ctypes.CDLL(str(path))

@@ -55,12 +55,12 @@ def test_dockers_names_of_layers_become_ocis(layout: Layout, options: FetchOptio
     assert [blob.media_type for blob in found.blobs] == [GZIP]
 
 
-@pytest.mark.parametrize("told", [None, [], [{"created_by": "x"}] * 3])
+@pytest.mark.parametrize("history", [None, [], [{"created_by": "x"}] * 3])
 def test_history_that_does_not_describe_all_layers_is_made_up(
-    layout: Layout, options: FetchOptions, told: list[dict[str, Any]] | None
+    layout: Layout, options: FetchOptions, history: list[dict[str, Any]] | None
 ) -> None:
     layers = [layout.layer({"a": b""}), layout.layer({"b": b""})]
-    assert len(described(layout.image(layers, history=told), options).history) == 2
+    assert len(described(layout.image(layers, history=history), options).history) == 2
 
 
 def test_what_is_no_image_is_reported(layout: Layout, options: FetchOptions) -> None:

@@ -52,7 +52,7 @@ def test_files_that_do_not_fit(
     layout: Layout, options: FetchOptions, store: Store, files: dict[str, bytes | str], reason: str
 ) -> None:
     reasons = refused(layout.image([layout.layer(files)]), options, store)
-    assert any(reason in told for told in reasons), reasons
+    assert any(reason in found for found in reasons), reasons
 
 
 def test_all_reasons_are_reported_at_once(

@@ -52,7 +52,7 @@ def compiled(command: Sequence[str], sources: Sequence[bytes], **env: str) -> li
 def each(compiler: Compiler, sources: Sequence[bytes], path: str = "/opt/a.py") -> list[bytes]:
     """Sent ahead as far as the pipe takes it, to one process of the compiler's."""
     found: list[bytes] = []
-    with compiler.lent() as worker:
+    with compiler.worker() as worker:
         for source in sources:
             while not worker.takes(path, source):
                 found.append(worker.answer())
@@ -66,7 +66,7 @@ def run(code: str, cwd: Path) -> str:
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=cwd,
-        env={"PATH": os.environ["PATH"]},  # it may say that no byte code is to be written
+        env={"PATH": os.environ["PATH"]},  # the whole one may forbid to write byte code
         capture_output=True,
         text=True,
         check=True,
@@ -129,7 +129,7 @@ def test_pyc_is_that_of_pythons_own_for_the_time_that_layers_give() -> None:
     assert (flags, mtime, size) == (0, tar_header.MTIME, len(source))
 
 
-# Tells what a module says, which files Python opened for it, and whether it compiled.
+# Prints a module's value, which files Python opened for it, and whether it compiled.
 TAKEN = """
 import importlib.machinery as machinery, json, sys
 opened = []
@@ -362,7 +362,7 @@ def test_interpreter_that_is_not_there_is_a_tool_error() -> None:
         "import os; os.read(0, 8); os.write(1, b'\\0\\0\\0\\x64half a pyc'); os._exit(7)",
     ],
 )
-def test_interpreter_that_dies_is_a_tool_error_and_gives_no_half_byte_code(code: str) -> None:
+def test_interpreter_that_dies_is_a_tool_error_and_leaves_no_half_byte_code(code: str) -> None:
     for source in (b"x = 1\n", b"x = 1\n" * 50_000):
         with pytest.raises(ToolError, match=r"died with status 7 .* /opt/a\.py") as error:
             compiled([sys.executable, "-c", code], [source])

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from images.content.sdist import sandbox
-from images.content.sdist.sandbox import Way
+from images.content.sdist.sandbox import Confinement
 from images.errors import ToolError
 from images.repository import ROOT
 from tests.listening import listening
@@ -24,7 +24,7 @@ from tests.unit.linters import lint
 
 PYTHON = "/usr/bin/python3"
 ENV = {"PATH": "/usr/bin:/bin", "MARK": "ours"}
-WAYS = list(sandbox.ways())
+CONFINEMENTS = list(sandbox.confinements())
 
 # What an sdist's build would try; each attempt ends in a line of a document.
 ATTEMPTS = """
@@ -64,14 +64,14 @@ print(json.dumps(found))
 """
 
 
-def name_of(way: Way) -> str:
-    return f"{' '.join(way.prefix[:3]) or 'no namespaces'}, user {way.user}"
+def name_of(confinement: Confinement) -> str:
+    return f"{' '.join(confinement.prefix[:3]) or 'no namespaces'}, user {confinement.user}"
 
 
-@pytest.fixture(params=WAYS, ids=name_of)
-def way(request: pytest.FixtureRequest) -> Way:
-    one: Way = request.param
-    if reason := sandbox.why_not(one):
+@pytest.fixture(params=CONFINEMENTS, ids=name_of)
+def confinement(request: pytest.FixtureRequest) -> Confinement:
+    one: Confinement = request.param
+    if reason := sandbox.failure(one):
         pytest.skip(f"not on this host: {reason}")
     return one
 
@@ -87,21 +87,23 @@ def packed(place: Path, files: dict[str, bytes]) -> Path:
     return path
 
 
-def ran(way: Way, place: Path, script: str, *arguments: str) -> tuple[str, list[tarfile.TarInfo]]:
+def ran(
+    confinement: Confinement, place: Path, script: str, *arguments: str
+) -> tuple[str, list[tarfile.TarInfo]]:
     """What a script printed, and what it left."""
 
     def command(inside: str) -> Sequence[str]:
         return [PYTHON, "-B", f"{inside}/script.py", *arguments]
 
     files = packed(place, {"script.py": script.encode()})
-    output = sandbox.run(files, command, ENV, place, way=way)
+    output = sandbox.run(files, command, ENV, place, confinement=confinement)
     with output.open("rb") as stream:
         log = sandbox.log_of(stream)
     with tarfile.open(output) as tar:
         return log, tar.getmembers()
 
 
-def test_code_reaches_nothing_of_the_builder(way: Way, tmp_path: Path) -> None:
+def test_code_reaches_nothing_of_the_builder(confinement: Confinement, tmp_path: Path) -> None:
     secret = tmp_path / "config.json"
     secret.write_text("a login")
     secret.chmod(0o600)
@@ -112,22 +114,26 @@ def test_code_reaches_nothing_of_the_builder(way: Way, tmp_path: Path) -> None:
     )
     with holder, listening(BaseHTTPRequestHandler) as port:
         arguments = [str(secret), str(holder.pid), str(tmp_path / "outside"), str(port)]
-        log, _ = ran(way, tmp_path, ATTEMPTS, *arguments)
+        log, _ = ran(confinement, tmp_path, ATTEMPTS, *arguments)
         holder.kill()
     reached = {name for name, found in json.loads(log).items() if found}
-    # Without namespaces the network is in reach: README and the warning say so.
-    assert reached == (set() if way.closed else {"network"})
+    # Without namespaces the network is reachable.
+    assert reached == (set() if confinement.closed else {"network"})
     assert not (tmp_path / "outside").exists()
 
 
-def test_another_user_has_no_group_of_the_builder(way: Way, tmp_path: Path) -> None:
-    if way.user == "self":
+def test_another_user_has_no_group_of_the_builder(confinement: Confinement, tmp_path: Path) -> None:
+    if confinement.user == "self":
         pytest.skip("the builder's own user")
-    log, _ = ran(way, tmp_path, "import os; print(os.getresuid(), os.getresgid(), os.getgroups())")
+    log, _ = ran(
+        confinement, tmp_path, "import os; print(os.getresuid(), os.getresgid(), os.getgroups())"
+    )
     assert log == "(65534, 65534, 65534) (65534, 65534, 65534) []\n"
 
 
-def test_trees_of_a_builder_with_a_strict_umask_are_read(way: Way, tmp_path: Path) -> None:
+def test_trees_of_a_builder_with_a_strict_umask_are_read(
+    confinement: Confinement, tmp_path: Path
+) -> None:
     tree = tmp_path / "tree"
     (tree / "inner").mkdir(parents=True)
     program = tree / "inner" / "program"
@@ -140,19 +146,21 @@ def test_trees_of_a_builder_with_a_strict_umask_are_read(way: Way, tmp_path: Pat
         ENV,
         tmp_path,
         trees={"given": tree},
-        way=way,
+        confinement=confinement,
     )
     with output.open("rb") as stream:
         assert sandbox.log_of(stream) == "runs\n"
 
 
-def test_its_files_and_its_environment_are_all_that_it_gets(way: Way, tmp_path: Path) -> None:
+def test_its_files_and_its_environment_are_all_that_it_gets(
+    confinement: Confinement, tmp_path: Path
+) -> None:
     script = """
 import os
 print(sorted(os.environ), os.environ["MARK"], sorted(os.listdir(os.environ["HOME"])))
 open(os.path.join(os.path.dirname(__file__), "wheel", "made"), "w").write("x" * 5)
 """
-    log, left = ran(way, tmp_path, script)
+    log, left = ran(confinement, tmp_path, script)
     assert log.replace("'LC_CTYPE', ", "") == "['HOME', 'MARK', 'PATH'] ours []\n"
     assert [(item.name, item.size) for item in left if item.isfile()] == [
         ("log", len(log)),
@@ -164,8 +172,8 @@ def test_the_script_is_clean_shell() -> None:
     lint("shellcheck", sandbox._SCRIPT)
 
 
-def test_how_it_ended_is_in_the_log(way: Way, tmp_path: Path) -> None:
-    log, _ = ran(way, tmp_path, "import sys; print('words'); sys.exit(3)")
+def test_how_it_ended_is_in_the_log(confinement: Confinement, tmp_path: Path) -> None:
+    log, _ = ran(confinement, tmp_path, "import sys; print('words'); sys.exit(3)")
     assert log == "words\nstatus 3\n"
 
 
@@ -181,26 +189,26 @@ for name in ("wheel", "log", "../log", "../wheel"):
 """
 
 
-def test_links_that_it_leaves_are_not_followed(way: Way, tmp_path: Path) -> None:
+def test_links_that_it_leaves_are_not_followed(confinement: Confinement, tmp_path: Path) -> None:
     """The packing shell has rights that the code has not."""
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "private.whl").write_text("private")
     outside.chmod(0o700)
-    _, left = ran(way, tmp_path, LINKS.format(to=str(outside)))
+    _, left = ran(confinement, tmp_path, LINKS.format(to=str(outside)))
     assert [path.name for path in outside.iterdir()] == ["private.whl"]
     assert not any(item.name.endswith("private.whl") for item in left)
 
 
-def test_what_it_leaves_running_ends_with_it(way: Way, tmp_path: Path) -> None:
-    if not way.closed:
+def test_what_it_leaves_running_ends_with_it(confinement: Confinement, tmp_path: Path) -> None:
+    if not confinement.closed:
         pytest.skip("without namespaces nobody knows its processes")
     name = f"left{os.getpid()}"
     script = f"""
 import subprocess
 subprocess.Popen(["sh", "-c", "sleep 300; : {name}"], start_new_session=True)
 """
-    ran(way, tmp_path, script)
+    ran(confinement, tmp_path, script)
     running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
     assert f": {name}" not in running.stdout
 
@@ -213,14 +221,16 @@ def test_a_directory_where_pythons_libraries_would_be_the_machines_is_refused(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / name))
     files = packed(tmp_path, {})
     with pytest.raises(ToolError, match="cannot be built below") as error:
-        sandbox.run(files, lambda _: ["true"], ENV, tmp_path, way=Way((), sandbox.NOBODY))
+        sandbox.run(
+            files, lambda _: ["true"], ENV, tmp_path, confinement=Confinement((), sandbox.NOBODY)
+        )
     assert "TMPDIR" in (error.value.remedy or "")
 
 
 def test_where_nothing_is_confined_nothing_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sandbox, "ways", lambda: iter([Way(("false",), "self")]))
+    monkeypatch.setattr(sandbox, "confinements", lambda: iter([Confinement(("false",), "self")]))
     sandbox.found.cache_clear()
     try:
         with pytest.raises(ToolError, match="does not let you make namespaces") as error:
@@ -275,7 +285,7 @@ def entered(pid: int) -> bool:
 def test_root_without_namespaces_gets_another_user_and_a_warning() -> None:
     done = found_without_namespaces(65536)
     assert done.returncode == 0, done.stderr
-    assert "Way(prefix=(), user='65534')" in done.stdout
+    assert "Confinement(prefix=(), user='65534')" in done.stdout
     assert "warning: sdists are built as another user, but with this machine's network" in (
         done.stderr
     )

@@ -174,7 +174,7 @@ def test_backend_in_the_source_is_used(tmp_path: Path) -> None:
 def test_source_that_names_no_backend_is_built_by_setuptools(
     tmp_path: Path, pyproject: bytes | None
 ) -> None:
-    """PEP 517's fallback; the stand-in says that it was asked, as the real one is large."""
+    """PEP 517's fallback; a stand-in reports that it was called, as the real one is large."""
     meta = b"def build_wheel(*a):\n  raise SystemExit('legacy setuptools was asked')\n"
     meta += b"class __legacy__: build_wheel = staticmethod(build_wheel)\n"
     setuptools = write_wheel(
@@ -216,7 +216,7 @@ def test_missing_build_requirement_names_the_remedy(tmp_path: Path) -> None:
     assert "`build:` requirements" in (error.remedy or "")
 
 
-def test_failure_ends_with_the_builds_last_words(tmp_path: Path) -> None:
+def test_failure_ends_with_the_last_lines_of_the_build(tmp_path: Path) -> None:
     loud = b"def build_wheel(*args):\n  print('line\\n' * 99)\n  raise RuntimeError('last words')\n"
     backend = write_wheel(tmp_path, {"tiny.py": loud}, name="tiny")
     error = failed(tmp_path, [backend])

@@ -313,7 +313,7 @@ def test_any_changed_byte_of_the_document_is_found(
     for at in range(0, len(content), 7):
         spoilt = bytearray(content)
         spoilt[at] ^= 1
-        # White space may change; nothing that is said may.
+        # White space may change, the content must not.
         with suppress(IntegrityError):
             assert document.decode(bytes(spoilt)) == same
     for cut in (0, 1, len(content) // 2, len(content) - 3):

@@ -216,7 +216,7 @@ def test_netrc_is_for_the_host_that_it_names_where_there_is_tls(
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_refusal_says_where_logins_are_looked_for(status: int) -> None:
+def test_refusal_names_where_logins_are_looked_for(status: int) -> None:
     with (
         serving(lambda _: (status, {}, b"")) as index,
         pytest.raises(FinalError, match=f"HTTP {status} from {index.url}/a.whl$") as error,
@@ -324,7 +324,7 @@ def test_socks_proxy(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
 
 @contextmanager
 def socks_proxy() -> Iterator[int]:
-    """A SOCKS 5 proxy (RFC 1928) without a login; gives its port."""
+    """A SOCKS 5 proxy (RFC 1928) without a login; yields its port."""
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:

@@ -72,7 +72,7 @@ def test_dates_of_packages_and_custom_wheels_change_what_is_locked_of_their_targ
     inputs = roll.resolve_inputs()
     assert inputs["exclude_newer_package"] == {"ray": "2026-09-01T00:00:00Z"}
     assert inputs["wheels"] == {WHEEL: "a" * 64}
-    assert roll.wheels[0].place == f"matrix.yaml:{line_of(FLAVOURED, '- {file:')}"
+    assert roll.wheels[0].location == f"matrix.yaml:{line_of(FLAVOURED, '- {file:')}"
 
 
 def test_defaults_name_flavours_for_all_rows_and_a_row_may_refuse_them(read: Reader) -> None:

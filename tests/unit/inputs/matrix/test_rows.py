@@ -1,4 +1,4 @@
-"""Targets as the rows of a matrix give them."""
+"""Targets as the rows of a matrix define them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_conflicts_are_for_the_rows_that_they_name_and_in_no_lock(read: Reader) 
     assert first.conflicts == ()
     (found,) = second.conflicts
     assert found[:4] == ("/opt/venv/bin/x", "one", "two", "tried")
-    assert found.place == f"matrix.yaml:{line_of(text, CONFLICT)}"
+    assert found.location == f"matrix.yaml:{line_of(text, CONFLICT)}"
     assert second.resolve_inputs() == read().targets[1].resolve_inputs()
 
 

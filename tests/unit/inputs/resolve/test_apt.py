@@ -1,4 +1,4 @@
-"""The login of a Debian mirror, in the hands of apt: used, neither shown nor left for others."""
+"""The login of a Debian mirror, as apt gets it: used, neither shown nor readable by others."""
 
 from __future__ import annotations
 

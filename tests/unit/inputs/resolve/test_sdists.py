@@ -176,7 +176,7 @@ def test_file_that_is_too_new_is_no_matter_of_the_index(index: Index, tmp_path: 
     assert "PEP 700" not in error.value.message
 
 
-# -- what the documents say ------------------------------------------------------------------------
+# -- metadata of sdists ----------------------------------------------------------------------------
 
 SECTIONS = """\
 six>=1.4

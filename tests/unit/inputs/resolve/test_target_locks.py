@@ -33,7 +33,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return directory
 
 
-def test_local_index_without_sizes_is_refused_in_words(
+def test_local_index_without_sizes_is_refused(
     index: Path, matrix: Matrix, target: Target, tmp_path: Path
 ) -> None:
     write_wheel(index, {"demo.py": b""})
@@ -94,7 +94,7 @@ def test_real_index_gives_a_lock_that_is_whole_and_repeats(
     assert uv.locate(wanted).keys() == set(wanted.values())
 
 
-def test_real_index_without_a_solution_gives_uvs_own_words(
+def test_real_index_without_a_solution_is_reported_by_uvs_message(
     matrix: Matrix, target: Target, tmp_path: Path
 ) -> None:
     impossible = dataclasses.replace(target, requirements=("six==1.17.0", "six==1.16.0"))

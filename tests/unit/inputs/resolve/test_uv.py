@@ -165,10 +165,10 @@ def test_constraints_overrides_and_date_bend_the_resolution(index: Index) -> Non
         uv.resolve(uv.Request(["demo"], exclude_newer="2023-01-01T00:00:00Z"))
 
 
-# -- when uv says no -------------------------------------------------------------------------------
+# -- errors of uv ----------------------------------------------------------------------------------
 
 
-def test_no_solution_is_reported_in_uvs_words(index: Index) -> None:
+def test_no_solution_is_reported_by_uvs_message(index: Index) -> None:
     index.add("demo-1.0-py3-none-any.whl")
     with pytest.raises(LockError, match=r"uv pip compile failed:\n(.|\n)*demo>=2"):
         uv.resolve(uv.Request(["demo>=2"]))
@@ -194,7 +194,7 @@ def test_index_without_hashes_is_no_obstacle_as_uv_makes_them(index: Index) -> N
     assert [item.artifact for item in uv.resolve(uv.Request(["demo"]))] == [wheel]
 
 
-def test_index_without_sizes_is_refused_in_words(index: Index) -> None:
+def test_index_without_sizes_is_refused(index: Index) -> None:
     index.add("demo-1.0-py3-none-any.whl")
     index.publish(html=True)
     with pytest.raises(LockError, match=r"demo-1\.0-py3-none-any\.whl: .* state its size") as error:

@@ -58,7 +58,7 @@ def to(url: str, status: int = 307) -> Answer:
 
 
 def basic(asked: Asked, answer: Answer) -> Answer:
-    """The answer, for those who bring the login."""
+    """The answer, for requests with the login."""
     return answer if asked.login == LOGIN else (401, {"WWW-Authenticate": "Basic"}, b"")
 
 

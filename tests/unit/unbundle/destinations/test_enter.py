@@ -13,7 +13,7 @@ import pytest
 
 from images.oci.layer.entry import Entry, of_bytes
 from images.oci.store import store
-from tests import places
+from tests import directories
 from tests.unit import bundles
 
 
@@ -36,7 +36,7 @@ ODD = "a@COMMAND@ @ENV@ $HOME `id` 'b'"
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    with places.open_to_all() as found:
+    with directories.open_to_all() as found:
         yield found
 
 

@@ -93,7 +93,7 @@ def test_layers_of_several_gzip_members_are_unpacked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("planted", ["pipe", "/dev/zero"])
-def test_a_held_layer_that_is_not_a_file_is_not_read(
+def test_layer_of_the_destination_that_is_not_a_file_is_not_read(
     small: tuple[Store, Image], tmp_path: Path, planted: str
 ) -> None:
     layout, image = small

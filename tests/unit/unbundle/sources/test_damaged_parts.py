@@ -87,7 +87,7 @@ def test_parts_under_other_names_are_reported(out: Path, tmp_path: Path, expecte
         assert "rename it: mv 'part-0003.download' part-0003" in text
         assert "part-9999: not of this bundle" in text
     (out / "part-0003.download").rename(second)
-    # A stranger does not stop what can be done.
+    # A foreign part does not stop what can be done.
     assert run(out, "--rootfs", tmp_path / "root").code == 0
     assert tree(tmp_path / "root") == expected
 

@@ -1,4 +1,4 @@
-"""Every way to read zstd gives the same bytes and finds the same damage."""
+"""Every way to read zstd returns the same bytes and finds the same damage."""
 
 from __future__ import annotations
 

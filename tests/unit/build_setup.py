@@ -28,7 +28,7 @@ from tests.unit.faulty_server import Faulty
 BODY = b"content of a wheel" * 1000
 
 
-class Kitchen:
+class BuildSetup:
     """Recipes on the test's own server; each counts how often it is made."""
 
     def __init__(self, server: Faulty, place: Path) -> None:
@@ -67,7 +67,7 @@ class Kitchen:
         key = hashlib.sha256(title.encode()).hexdigest()
         return Recipe(titles.parse(title), key, tuple(files), (), entries, weight)
 
-    def cook(
+    def make(
         self, recipes: Sequence[Recipe], lookup: CacheLookup | None = None
     ) -> list[BuiltLayer]:
         progress = Progress(self.out)
@@ -75,9 +75,9 @@ class Kitchen:
             return builder.make(recipes, [], self.options, progress, lookup)
 
 
-def failure(kitchen: Kitchen, recipes: Sequence[Recipe]) -> BuildError:
+def failure(setup: BuildSetup, recipes: Sequence[Recipe]) -> BuildError:
     with pytest.raises(BuildError) as error:
-        kitchen.cook(recipes)
-    assert not list((kitchen.options.store.path / ".roll" / "tmp").iterdir())
-    assert verify(kitchen.options.store) == []
+        setup.make(recipes)
+    assert not list((setup.options.store.path / ".roll" / "tmp").iterdir())
+    assert verify(setup.options.store) == []
     return error.value

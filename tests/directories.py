@@ -1,4 +1,4 @@
-"""Places for tests that pytest's own directories do not serve."""
+"""Directories for tests that those of pytest do not serve."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 @contextmanager
 def open_to_all() -> Iterator[Path]:
-    """A new directory that every user may enter; those of pytest are shut for others."""
+    """A new directory that every user may enter; those of pytest are closed to others."""
     with tempfile.TemporaryDirectory(prefix="roll-images-test-") as name:
         place = Path(name)
         place.chmod(0o755)

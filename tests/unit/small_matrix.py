@@ -59,7 +59,7 @@ SMALL = wheel("attrs", 60_000)
 
 
 @dataclass(frozen=True)
-class Workplace:
+class SmallMatrix:
     """A matrix of torch280 targets with their locks, and a store."""
 
     place: Path
@@ -110,9 +110,9 @@ class Workplace:
         return image
 
 
-def two_targets(place: Path) -> Workplace:
+def two_targets(place: Path) -> SmallMatrix:
     """Targets A and B, of which the second has a newer kernel and another small distribution."""
-    work = Workplace(place)
+    work = SmallMatrix(place)
     kernel = wheel("sgl-kernel", 360_000_000, "2.0")
     work.write(
         {
