@@ -70,7 +70,8 @@ def option_of(action: argparse.Action) -> dict[str, Any]:
         "metavar": action.metavar,
         "nargs": action.nargs,
         "choices": list(action.choices) if action.choices else None,
-        "required": action.required,
+        # Of a positional `nargs` says so; what `required` is then depends on the release of Python.
+        "required": bool(action.option_strings) and action.required,
         "default": "one per CPU" if default == CPUS else default,
     }
     return {name: value for name, value in found.items() if value not in (None, False)}
