@@ -22,6 +22,11 @@ def searching() -> bool:
     return os.environ.get(LONG) == "long"
 
 
+def times(few: int, many: int) -> int:
+    """Return how often something is tried: `few`, or `many` in the long search for faults."""
+    return many if searching() else few
+
+
 def load_profile() -> None:
     """Let hypothesis draw the same examples in each run, unless this one is the long search."""
     if not searching():

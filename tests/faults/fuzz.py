@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 import build
-from tests.faults.effort import times
+from tests.chance import times
 
 
 def fuzz(few: int, many: int) -> settings:

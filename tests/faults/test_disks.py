@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.chance import times
 from tests.faults.disks import disk, remount
-from tests.faults.effort import times
 from tests.faults.tiny import TARGET, Tiny
 
 ROOM = "size=64m,nr_inodes=100000"

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import pytest
 
-from tests.faults.effort import times
+from tests.chance import times
 from tests.faults.tiny import ROOT, Tiny
 
 AT_ONCE = "interrupted again: ended at once\n"

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chance import LONG, searching
-from tests.faults.effort import times
+from tests.chance import LONG, searching, times
 from tests.faults.tiny import CACHE, KEPT, Tiny
 
 

@@ -30,7 +30,7 @@ from images.oci.store import store
 from images.oci.store.remote_layers import Location
 from images.oci.store.store import Store
 from images.util.progress import Progress
-from tests.faults.effort import times
+from tests.chance import times
 from tests.integration.registries import Fault, Proxy, proxy, registry
 
 QUICK = Policy(base_delay=0.001, max_delay=0.01)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.effort import times
+from tests.chance import times
 from tests.faults.tiny import Tiny
 
 

@@ -12,18 +12,11 @@ import pytest
 from images.errors import ToolError, UsageError
 from images.inputs.fetch import mirror
 from images.inputs.fetch.mirror import Mirror
-from images.inputs.lock.artifact import Artifact
-from images.inputs.lock.deb import Deb, Suite
+from images.inputs.lock.deb import Suite
 from images.inputs.resolve import apt
+from tests.unit.fake_debs import GCC
 from tests.unit.servers import Answer, Asked, serving
 
-GCC = Deb(
-    "gcc-12",
-    "12.2.0-14+deb12u1",
-    "debian",
-    "pool/main/g/gcc-12/gcc-12_12.2.0-14+deb12u1_amd64.deb",
-    Artifact("gcc-12_12.2.0-14+deb12u1_amd64.deb", "ab" * 32, 123),
-)
 LOGIN = "me:s3cr3t-p%40ss"
 
 
