@@ -1,4 +1,4 @@
-"""Fixtures of several unit tests: a store, wheels, a small disk, a server that can fail."""
+"""Fixtures of several unit tests: a store, custom bases, wheels, a small disk, a faulty server."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from images.inputs.build_options import FetchOptions
 from images.oci.store.store import Store, open_store
 from tests import chance
 from tests.listening import listening
 from tests.unit.faulty_server import Faulty, handler
+from tests.unit.layouts import Layout
 from tests.unit.wheels import MakeWheel, write_wheel
 
 chance.load_profile()
@@ -22,6 +24,18 @@ chance.load_profile()
 def store(tmp_path: Path) -> Store:
     """An empty store."""
     return open_store(tmp_path / "store")
+
+
+@pytest.fixture
+def base_layout(tmp_path: Path) -> Layout:
+    """An OCI layout for custom bases."""
+    return Layout(tmp_path / "base")
+
+
+@pytest.fixture
+def fetch_options(tmp_path: Path) -> FetchOptions:
+    """How custom bases are fetched: into a cache of the test's own."""
+    return FetchOptions(cache=tmp_path / "cache", matrix=tmp_path / "matrix.yaml", jobs=2)
 
 
 @pytest.fixture

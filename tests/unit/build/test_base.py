@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import pytest
 
@@ -13,16 +12,6 @@ from images.inputs.build_options import FetchOptions
 from images.oci.store.store import Store
 from tests.unit.custom_bases import MATRIX, NVIDIA, TARGET, described, prepared
 from tests.unit.layouts import FIT, Layout
-
-
-@pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    return Layout(tmp_path / "base")
-
-
-@pytest.fixture
-def options(tmp_path: Path) -> FetchOptions:
-    return FetchOptions(cache=tmp_path / "cache", matrix=tmp_path / "matrix.yaml", jobs=2)
 
 
 def test_debian_base_is_made_of_locked_packages_alone() -> None:
@@ -38,11 +27,11 @@ def test_debian_base_is_made_of_locked_packages_alone() -> None:
 
 @pytest.mark.parametrize("compiler", [False, True])
 def test_custom_base_lists_itself_and_a_compiler_that_is_added(
-    layout: Layout, options: FetchOptions, store: Store, compiler: bool
+    base_layout: Layout, fetch_options: FetchOptions, store: Store, compiler: bool
 ) -> None:
     files = {**FIT, **NVIDIA} if compiler else FIT
-    digest = layout.image([layout.layer(files)])
-    found = prepared(digest, options, store)
+    digest = base_layout.image([base_layout.layer(files)])
+    found = prepared(digest, fetch_options, store)
     kinds = [recipe.kind for recipe in found.recipes]
     assert kinds[0] is Kind.VENV
     assert found.base.has_compiler is compiler is (Kind.COMPILER not in kinds)
@@ -53,9 +42,9 @@ def test_custom_base_lists_itself_and_a_compiler_that_is_added(
 
 
 def test_custom_base_that_was_not_read_counts_as_one_without_a_compiler(
-    layout: Layout, options: FetchOptions
+    base_layout: Layout, fetch_options: FetchOptions
 ) -> None:
-    image = described(layout.image([layout.layer({**FIT, **NVIDIA})]), options)
+    image = described(base_layout.image([base_layout.layer({**FIT, **NVIDIA})]), fetch_options)
     found = base.custom(image, None, TARGET)
     assert (found.has_compiler, found.layers, found.lacking_debs) == (False, (), ())
     assert found.artifacts == image.artifacts

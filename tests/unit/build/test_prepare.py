@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-from pathlib import Path
-
-import pytest
 
 from images.build import prepare
 from images.inputs.build_options import FetchOptions
@@ -22,31 +19,23 @@ from tests.unit.custom_bases import (
 from tests.unit.layouts import FIT, Layout
 
 
-@pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    return Layout(tmp_path / "base")
-
-
-@pytest.fixture
-def options(tmp_path: Path) -> FetchOptions:
-    return FetchOptions(cache=tmp_path / "cache", matrix=tmp_path / "matrix.yaml", jobs=2)
-
-
 def test_base_with_a_compiler_keeps_its_own(
-    layout: Layout, options: FetchOptions, store: Store
+    base_layout: Layout, fetch_options: FetchOptions, store: Store
 ) -> None:
-    survey, titles = ready(layout.image([layout.layer({**FIT, **NVIDIA})]), options, store)
+    survey, titles = ready(
+        base_layout.image([base_layout.layer({**FIT, **NVIDIA})]), fetch_options, store
+    )
     assert (survey.facts.compiler, survey.facts.nvcc) == ("12.8", True)
     assert not [title for title in titles if title.startswith("CUDA compiler")]
     assert "CUDA links" in titles
 
 
 def test_layers_are_keyed_as_on_the_debian_base(
-    layout: Layout, options: FetchOptions, store: Store
+    base_layout: Layout, fetch_options: FetchOptions, store: Store
 ) -> None:
     """All but the lowest, the links and the environment are the same blobs for every base."""
     own = inputs("")
-    found = prepared(layout.image([layout.layer(FIT)]), options, store)
+    found = prepared(base_layout.image([base_layout.layer(FIT)]), fetch_options, store)
     ours = {recipe.title: recipe.key for recipe in own.recipes()}
     theirs = {recipe.title: recipe.key for recipe in found.recipes}
     differing = {
@@ -56,18 +45,18 @@ def test_layers_are_keyed_as_on_the_debian_base(
 
 
 def test_fetch_replaces_a_damaged_layer(
-    layout: Layout, options: FetchOptions, store: Store
+    base_layout: Layout, fetch_options: FetchOptions, store: Store
 ) -> None:
-    descriptor, diff_id = layout.layer(FIT)
-    one = inputs(f"oci:base@{layout.image([(descriptor, diff_id)])}")
-    ready(one.target.base.partition("@")[2], options, store)
-    path = options.cache / descriptor["digest"].removeprefix("sha256:") / "layer"
+    descriptor, diff_id = base_layout.layer(FIT)
+    one = inputs(f"oci:base@{base_layout.image([(descriptor, diff_id)])}")
+    ready(one.target.base.partition("@")[2], fetch_options, store)
+    path = fetch_options.cache / descriptor["digest"].removeprefix("sha256:") / "layer"
     path.unlink()
     path.write_bytes(bytes(descriptor["size"]))
     progress = Progress(io.StringIO())
-    wanted = prepare.ready(one, options, progress, verify=True).needed
+    wanted = prepare.ready(one, fetch_options, progress, verify=True).needed
     assert hashlib.sha256(path.read_bytes()).hexdigest() == path.parent.name
-    assert download_cache.missing(wanted.base, options.cache) == []
+    assert download_cache.missing(wanted.base, fetch_options.cache) == []
     names = {deb.package for deb in wanted.debs.values()}
     assert "python3.11-minimal" in names
     assert "gcc-12" not in names

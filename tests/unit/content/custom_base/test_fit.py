@@ -49,46 +49,50 @@ def without(*paths: str) -> dict[str, bytes | str]:
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
 def test_files_that_do_not_fit(
-    layout: Layout, options: FetchOptions, store: Store, files: dict[str, bytes | str], reason: str
+    base_layout: Layout,
+    fetch_options: FetchOptions,
+    store: Store,
+    files: dict[str, bytes | str],
+    reason: str,
 ) -> None:
-    reasons = refused(layout.image([layout.layer(files)]), options, store)
+    reasons = refused(base_layout.image([base_layout.layer(files)]), fetch_options, store)
     assert any(reason in found for found in reasons), reasons
 
 
 def test_all_reasons_are_reported_at_once(
-    layout: Layout, options: FetchOptions, store: Store
+    base_layout: Layout, fetch_options: FetchOptions, store: Store
 ) -> None:
-    layers = [layout.layer(without("usr/bin/gcc", "usr/bin/python3.11"))] * 40
-    reasons = refused(layout.image(layers), options, store)
+    layers = [base_layout.layer(without("usr/bin/gcc", "usr/bin/python3.11"))] * 40
+    reasons = refused(base_layout.image(layers), fetch_options, store)
     for word in ("Python 3.11", "gcc", "40 layers and the target"):
         assert any(word in reason for reason in reasons), reasons
 
 
 def test_whiteout_of_an_upper_layer_counts(
-    layout: Layout, options: FetchOptions, store: Store
+    base_layout: Layout, fetch_options: FetchOptions, store: Store
 ) -> None:
-    layers = [layout.layer(FIT), layout.layer({"usr/bin/.wh.python3.11": b""})]
-    assert "no Python 3.11" in refused(layout.image(layers), options, store)[0]
+    layers = [base_layout.layer(FIT), base_layout.layer({"usr/bin/.wh.python3.11": b""})]
+    assert "no Python 3.11" in refused(base_layout.image(layers), fetch_options, store)[0]
 
 
 def test_nothing_but_the_base_was_fetched_for_a_refusal(
-    layout: Layout, options: FetchOptions, store: Store
+    base_layout: Layout, fetch_options: FetchOptions, store: Store
 ) -> None:
-    digest = layout.image([layout.layer(FIT)], architecture="arm64")
-    assert "linux/arm64" in refused(digest, options, store)[0]
-    assert not list(options.cache.glob("*/layer"))
+    digest = base_layout.image([base_layout.layer(FIT)], architecture="arm64")
+    assert "linux/arm64" in refused(digest, fetch_options, store)[0]
+    assert not list(fetch_options.cache.glob("*/layer"))
 
 
 def test_debian_packages_of_a_flavour_are_compared_with_those_of_the_base(
-    layout: Layout, options: FetchOptions, store: Store
+    base_layout: Layout, fetch_options: FetchOptions, store: Store
 ) -> None:
     names = ("git.list", "git.md5sums", "rsync:amd64.list")
     dpkg = {f"var/lib/dpkg/info/{name}": b"" for name in names}
-    lower = layout.layer({**FIT, **dpkg, "var/lib/dpkg/info/tmux.list": b""})
-    digest = layout.image([lower, layout.layer({"var/lib/dpkg/info/.wh.tmux.list": b""})])
-    facts = ready(digest, options, store)[0].facts
+    lower = base_layout.layer({**FIT, **dpkg, "var/lib/dpkg/info/tmux.list": b""})
+    digest = base_layout.image([lower, base_layout.layer({"var/lib/dpkg/info/.wh.tmux.list": b""})])
+    facts = ready(digest, fetch_options, store)[0].facts
     assert facts.debian == ("git", "rsync")
     target = dataclasses.replace(TARGET, flavour="roll", debian=("git", "rsync", "tmux"))
     assert fit.lacking_debs(target, facts) == ("tmux",)
-    none = ready(layout.image([layout.layer(FIT)]), options, store)[0].facts
+    none = ready(base_layout.image([base_layout.layer(FIT)]), fetch_options, store)[0].facts
     assert fit.lacking_debs(target, none) == ("git", "rsync", "tmux")

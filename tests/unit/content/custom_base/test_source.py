@@ -15,27 +15,29 @@ from tests.unit.custom_bases import (
 from tests.unit.layouts import FIT, Layout
 
 
-def test_damaged_layout_is_reported(layout: Layout, options: FetchOptions, store: Store) -> None:
-    descriptor, diff_id = layout.layer(FIT)
-    digest = layout.image([(descriptor, diff_id)])
-    path = layout.blob(descriptor["digest"])
+def test_damaged_layout_is_reported(
+    base_layout: Layout, fetch_options: FetchOptions, store: Store
+) -> None:
+    descriptor, diff_id = base_layout.layer(FIT)
+    digest = base_layout.image([(descriptor, diff_id)])
+    path = base_layout.blob(descriptor["digest"])
     path.write_bytes(bytes(len(path.read_bytes())))
     with pytest.raises(IntegrityError, match="has other bytes"):
-        ready(digest, options, store)
+        ready(digest, fetch_options, store)
     path.unlink()
     with pytest.raises(FetchError, match="has no sha256:"):
-        ready(digest, options, store)
+        ready(digest, fetch_options, store)
 
 
 def test_what_is_in_the_cache_is_not_asked_for(
-    layout: Layout, options: FetchOptions, store: Store
+    base_layout: Layout, fetch_options: FetchOptions, store: Store
 ) -> None:
-    digest = layout.image([layout.layer(FIT), layout.layer({"a": b""})])
-    first, _ = ready(digest, options, store)
-    offline = dataclasses.replace(options, offline="python build.py fetch --all")
-    layout.path.rename(layout.path.with_name("gone"))
+    digest = base_layout.image([base_layout.layer(FIT), base_layout.layer({"a": b""})])
+    first, _ = ready(digest, fetch_options, store)
+    offline = dataclasses.replace(fetch_options, offline="python build.py fetch --all")
+    base_layout.path.rename(base_layout.path.with_name("gone"))
     assert ready(digest, offline, store)[0] == first
-    (path,) = options.cache.glob("*/manifest.json")
+    (path,) = fetch_options.cache.glob("*/manifest.json")
     path.unlink()
     with pytest.raises(FetchError) as caught:
         ready(digest, offline, store)
