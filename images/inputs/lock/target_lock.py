@@ -104,8 +104,8 @@ def read(matrix: Matrix, target: Target) -> Lock:
         LockError: the lock is missing, stale or was edited by hand; the error names the command
             that renews it.
     """
-    path = matrix.lock_path(target.id)
-    remedy = f"python build.py lock --target {target.id}"
+    path = matrix.lock_path(target.lock_id)
+    remedy = f"python build.py lock --target {target.lock_id}"
     engine = engine_of(matrix, target)
     sealed = sealed_text.read(path, remedy=remedy)
     if sealed.inputs != inputs_of(target, _digest(engine)):
@@ -142,7 +142,7 @@ def engine_of(matrix: Matrix, target: Target) -> Lock | None:
     try:
         return read(matrix, matrix.target(target.engine))
     except LockError as error:
-        remedy = f"{error.remedy} --target {target.id}"
+        remedy = f"{error.remedy} --target {target.lock_id}"
         raise LockError(error.message, remedy=remedy) from None
 
 
