@@ -21,6 +21,7 @@ NEWEST = "0.5.23"
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    caches._warn.cache_clear()
     (tmp_path / "tmp").mkdir()
     (tmp_path / "home").mkdir()
     return tmp_path / "home"
@@ -174,6 +175,12 @@ def put(path: Path, text: str = "kernel") -> None:
     path.write_text(text)
 
 
+@pytest.fixture
+def torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "2.8.0+cu128")
+
+
+@pytest.mark.usefixtures("torch")
 def test_inductors_kernels_are_copied_once(image: Path, tmp_path: Path) -> None:
     put(image / "inductor" / "fxgraph" / "ab" / "graph", "image's")
     put(image / "deep_gemm" / "cache" / "kernel.x" / "kernel.cubin", "image's")
@@ -191,6 +198,18 @@ def files_below(folder: Path) -> list[Path]:
     return [path for path in (folder / "shared").rglob("*") if path.is_file()]
 
 
+@pytest.mark.parametrize("release", ["2.7.1", "none"])
+def test_inductors_kernels_are_for_torch_28_and_later(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, release: str
+) -> None:
+    """Before, workers that start together fail when they unpack the same graph at once."""
+    monkeypatch.setattr("importlib.metadata.version", lambda name: release)
+    put(image / "inductor" / "fxgraph" / "ab" / "graph")
+    caches.copy_kernels(tmp_path / "shared")
+    assert not (tmp_path / "shared").exists()
+
+
+@pytest.mark.usefixtures("torch")
 def test_a_copy_that_fails_is_reported(
     image: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+import runtime_wheels
 
 from roll_runtime import flashinfer_kernels, image_kernels, jit, jit_kernels
 
 VERSION = "0.5.12.post1"
 WRAPPERS = [("run", "Kernel<true>::run")]
 
-Utils = Callable[[], Any]
+Utils = Callable[..., Any]
 
 
 @pytest.fixture
@@ -129,6 +132,7 @@ def test_the_corrected_kernel_does_not_depend_on_the_cache(
         kernel.__file__ = str(tmp_path / "sglang" / "activation.py")
         kernel.load_jit = module.load_jit
         jit.patch_activation(kernel, VERSION)
+        assert kernel.load_jit is not module.load_jit
         return kernel
 
     monkeypatch.setenv("TVM_FFI_CACHE_DIR", str(tmp_path / "of the build"))
@@ -142,6 +146,23 @@ def test_once_is_enough(utils: Utils) -> None:
     once = module.load_jit
     jit_kernels.patch_utils(module, VERSION)
     assert module.load_jit is once
+
+
+@pytest.mark.parametrize("release", ["0.5.10.post1", "0.5.12.post1", "0.5.15.post1"])
+def test_sglangs_load_jit_is_what_is_patched(release: str) -> None:
+    """Its real source: the names that are used, and what `building` replaces is asked at a call."""
+    wheel = runtime_wheels.fetch(runtime_wheels.read_lock()[release])
+    with zipfile.ZipFile(wheel) as archive:
+        text = archive.read("sglang/jit_kernel/utils.py").decode()
+    functions = {
+        item.name: ast.unparse(item)
+        for item in ast.parse(text).body
+        if isinstance(item, ast.FunctionDef)
+    }
+    assert "get_jit_cuda_arch" in functions
+    assert "override_jit_cuda_arch" in functions
+    assert "from tvm_ffi.cpp import load, load_inline" in functions["load_jit"]
+    assert "'sgl_kernel_jit_' + '_'.join" in functions["load_jit"]
 
 
 def test_a_compiler_without_an_architecture_is_left_alone() -> None:

@@ -265,6 +265,6 @@ def test_documentation_names_every_setting() -> None:
     source = "".join(
         path.read_text(encoding="utf-8") for path in (PACKAGE / "src" / "roll_runtime").glob("*.py")
     )
-    for name in ("AUTOLOAD", "ALLOW_UNTESTED", "ROLL_PATCH", "MEM_FRACTION_STATIC"):
+    for name in ("AUTOLOAD", "ALLOW_UNTESTED", "ROLL_PATCH", "MEM_FRACTION_STATIC", "CACHE_DIR"):
         assert f"ROLL_RUNTIME_{name}" in source
         assert f"ROLL_RUNTIME_{name}" in text

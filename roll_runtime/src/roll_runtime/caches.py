@@ -8,6 +8,7 @@ or a volume, and not every library has its version in its own path (FlashInfer u
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import importlib.metadata
 import logging
@@ -20,7 +21,7 @@ import tempfile
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 
-from roll_runtime import image_kernels
+from roll_runtime import image_kernels, versions
 from roll_runtime.policy import Kind, rules_for
 
 log = logging.getLogger("roll_runtime")
@@ -42,18 +43,19 @@ _DISTRIBUTIONS = (
     "apache-tvm-ffi",
 )
 
-_COPIED = {"inductor": "torchinductor", "deep_gemm": "deep_gemm"}
+_COPIED = (("inductor", "torchinductor", "2.8.0"), ("deep_gemm", "deep_gemm", None))
 """Libraries that look in one directory alone: the image's kernels are copied there. The directory's
-name in the image, and in the cache."""
+name in the image and in the cache, and the first torch for it: before 2.8, workers that unpack the
+same graph of inductor's cache into one Triton directory at once fail (`triton_bundler.py`)."""
 
 Environ = MutableMapping[str, str]
 
 
 def image_name() -> str:
     """Return the name of this image's directory: SGLang's version, and a digest of all versions."""
-    versions = [f"python=={sys.version_info[0]}.{sys.version_info[1]}", platform.machine()]
-    versions += [f"{name}=={_version(name)}" for name in _DISTRIBUTIONS]
-    digest = hashlib.sha256("\n".join(versions).encode()).hexdigest()[:12]
+    parts = [f"python=={sys.version_info[0]}.{sys.version_info[1]}", platform.machine()]
+    parts += [f"{name}=={_version(name)}" for name in _DISTRIBUTIONS]
+    digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
     return f"sglang-{_version('sglang')}-{digest}"
 
 
@@ -97,15 +99,18 @@ def directory(environ: Environ) -> Path | None:
     if not reason:
         return wanted / image_name()
     own = _temporary()
-    log.warning(
-        "compiled kernels cannot be kept in %s (%s): %s. Make it writable for uid %d, or set %s.",
-        wanted,
-        reason,
-        f"{own} is used" if own else "each compiler uses its own default",
-        os.getuid(),
-        SETTING,
+    _warn(
+        f"compiled kernels cannot be kept in {wanted} ({reason}): "
+        f"{f'{own} is used' if own else 'each compiler uses its own default'}. "
+        f"Make it writable for uid {os.getuid()}, or set {SETTING}."
     )
     return own
+
+
+@functools.cache
+def _warn(text: str) -> None:
+    # Once a process: at the import of the engine, and not again at its launch.
+    log.warning("%s", text)
 
 
 def _temporary() -> Path | None:
@@ -165,14 +170,20 @@ def copy_kernels(shared: Path) -> None:
 
     Workers that start together each write a file of their own, and rename it.
     """
-    for library, name in _COPIED.items():
+    for library, name, since in _COPIED:
         source = image_kernels.directory(library)
-        if source is not None:
+        if source is not None and _is_torch(since):
             try:
                 for file in _missing(source, shared / name):
                     _copy(source / file, shared / name / file)
             except OSError as error:
                 log.warning("the image's %s kernels are not copied: %s", library, error)
+
+
+def _is_torch(since: str | None) -> bool:
+    with contextlib.suppress(ValueError):
+        return since is None or versions.in_range(_version("torch").partition("+")[0], since, None)
+    return False
 
 
 def _missing(source: Path, target: Path) -> Iterator[Path]:

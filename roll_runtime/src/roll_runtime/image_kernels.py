@@ -17,7 +17,7 @@ _KERNELS = {
     "triton helpers": "triton/*/*.so",
     "tvm-ffi": "tvm-ffi/*/*.so",
     "flashinfer": "flashinfer/*/*.so",
-    "inductor": "inductor/**/*.cubin",
+    "inductor": "inductor/fxgraph/*/*",
     "deep_gemm": "deep_gemm/**/*.cubin",
 }
 

@@ -16,7 +16,7 @@ import importlib.metadata
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,6 +26,9 @@ from roll_runtime import image_kernels
 log = logging.getLogger("roll_runtime")
 
 _PREFIX = "sgl_kernel_jit_"
+
+_MARK = "__roll_runtime_kernels__"
+"""Not the one of `jit.py`, which patches the same function by another module's name."""
 
 _target: Path | None = None
 """Where compiled kernels are put instead of being loaded, inside `building`."""
@@ -39,7 +42,7 @@ def patch_utils(module: ModuleType, version: str) -> None:
         version: SGLang's version.
     """
     upstream = getattr(module, "load_jit", None)
-    if upstream is None or getattr(upstream, "__roll_runtime__", False):
+    if upstream is None or hasattr(upstream, _MARK):
         return
     if not hasattr(module, "get_jit_cuda_arch"):  # before 0.5.10 no architecture is in the flags
         return
@@ -52,8 +55,17 @@ def patch_utils(module: ModuleType, version: str) -> None:
         library = _of_the_image(module, args, kwargs)
         return upstream(*args, **kwargs) if library is None else _load(library)
 
-    load_jit.__roll_runtime__ = True  # type: ignore[attr-defined]
-    module.load_jit = load_jit  # type: ignore[attr-defined]
+    setattr(load_jit, _MARK, True)
+    module.load_jit = _untraced(module)(load_jit)  # type: ignore[attr-defined]
+
+
+def _untraced(module: ModuleType) -> Callable[[Any], Any]:
+    """Return what keeps a function out of torch.compile's graphs, as SGLang does from 0.5.18.
+
+    A kernel may be loaded first inside of a compiled function, and reading files is no graph.
+    """
+    compiler = getattr(vars(module).get("torch"), "compiler", None)
+    return getattr(compiler, "disable", lambda function: function)
 
 
 def _load(library: Path) -> Any:
