@@ -83,6 +83,14 @@ class Watch:
         text = self._box.run("cat %s && : > %s", self._log, self._log)
         return [command for command in parse(text) if command.compiles]
 
+    def of_the_driver(self, home: str) -> dict[str, Any]:
+        """Return what the driver compiled from PTX: the files of its cache below a HOME."""
+        text = self._box.run("find %s -path '*/.nv/ComputeCache/*' -type f", home)
+        files = [PurePosixPath(line).name for line in text.splitlines()]
+        # `index` is there as soon as the cache is.
+        count = len([name for name in files if name != "index"])
+        return {"driver": {"count": count, "names": ["PTX"]}} if count else {}
+
 
 def parse(text: str) -> Iterable[Command]:
     """Return the commands of a log."""
@@ -102,8 +110,8 @@ def listed(commands: Iterable[Command], compiled: dict[str, Any]) -> dict[str, A
     return found
 
 
-ALLOWED = ("triton", "inductor", "deep_gemm", "gcc", "other")
-"""What may be expected: kernels that need a GPU, and Triton's helpers in C."""
+ALLOWED = ("triton", "inductor", "deep_gemm", "gcc", "driver", "other")
+"""What may be expected: kernels that need a GPU, Triton's helpers in C, PTX."""
 
 
 def faults(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:

@@ -57,9 +57,10 @@ def new_home(box: Box, name: str) -> dict[str, str]:
     return {"HOME": f"/new/{name}/home", "TMPDIR": f"/new/{name}/tmp", **engines.ROLL, **QUIET}
 
 
-def check(name: str, result: Mapping[str, Any], watch: Watch, subject: Subject) -> None:
+def check(name: str, result: Mapping[str, Any], watch: Watch, subject: Subject, home: str) -> None:
     """Compare what was compiled with what is expected of this start."""
     found = compiler_watch.listed(watch.commands(), result["compiled"])
+    found |= watch.of_the_driver(home)
     target = subject.target.id.removesuffix("-roll")
     expected: dict[str, Any] = json.loads(EXPECTED.read_text()).get(target, {}).get(name, {})
     seconds = [engines.reported(result, f"{part}_s") for part in ("import", "start", "first_token")]
@@ -76,7 +77,7 @@ def test_own_backends_compile_nothing(
     env = new_home(watched, "backends")
     result = engines.start(watched, recorder, name, "--default-backends", env=env)
     assert result["faults"] == []
-    check(name, result, watch, subject)
+    check(name, result, watch, subject, env["HOME"])
 
 
 def test_block_fp8_compiles_nothing(
@@ -87,7 +88,7 @@ def test_block_fp8_compiles_nothing(
     env = new_home(watched, "fp8")
     result = engines.start(watched, recorder, name, "--default-backends", "--fp8", env=env)
     assert result["faults"] == []
-    check(name, result, watch, subject)
+    check(name, result, watch, subject, env["HOME"])
 
 
 def test_the_shapes_of_qwen_compile_nothing(
@@ -100,4 +101,4 @@ def test_the_shapes_of_qwen_compile_nothing(
     result = watched.ask(script, "/new/qwen/model", env=env)
     recorder.add_run(name, result)
     assert result["lengths"] == [8] * sum(qwen_engine.BATCHES)
-    check(name, result, watch, subject)
+    check(name, result, watch, subject, env["HOME"])

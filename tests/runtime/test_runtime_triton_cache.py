@@ -1,4 +1,4 @@
-"""Triton's cache manager: the image's kernels, then the user's. With Triton's real cache module."""
+"""Triton's cache manager: the image's kernels, then the user's."""
 
 from __future__ import annotations
 
@@ -162,3 +162,16 @@ def test_who_is_asked(
     for _ in range(2):
         triton_setting.settle(environ)
         assert environ == after
+
+
+def test_sglang_decides_at_each_launch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """0.4.6 sets its own with several GPUs, where none is set: at import the image's was."""
+    monkeypatch.setattr(image_kernels, "DIRECTORY", tmp_path)
+    (tmp_path / "triton").mkdir()
+    environ = {triton_setting.VARIABLE: SGLANGS}
+    triton_setting.settle(environ)
+    triton_setting.withdraw(environ)
+    assert environ == {}
+    environ = {triton_setting.VARIABLE: "own:Manager"}
+    triton_setting.withdraw(environ)
+    assert environ == {triton_setting.VARIABLE: "own:Manager"}

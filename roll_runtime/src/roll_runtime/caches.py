@@ -69,7 +69,7 @@ def _version(name: str) -> str:
 def configured(environ: Environ) -> Path:
     """Return the directory that is asked for, whether it can be used or not."""
     default = Path(environ.get("HOME") or Path.home()) / ".cache" / "roll_runtime"
-    return Path(environ.get(SETTING) or default).expanduser()
+    return Path(environ.get(SETTING) or default).expanduser().absolute()
 
 
 def why_unusable(folder: Path) -> str:

@@ -74,6 +74,7 @@ def before_upstream(version: str, environ: Environ | None = None) -> dict[str, s
     """
     env = os.environ if environ is None else environ
     kept: dict[str, str] = {}
+    triton_setting.withdraw(env)
     shared = caches.settle(env, version)
     if shared is not None:
         caches.copy_kernels(shared)

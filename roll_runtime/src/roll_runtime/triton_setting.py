@@ -11,11 +11,8 @@ MANAGER = "roll_runtime.triton_cache:ImageCacheManager"
 NEXT = "ROLL_RUNTIME_TRITON_CACHE_MANAGER"
 """The manager behind the image's; Triton's own if it is not set."""
 
-_SGLANGS = (
-    "sglang.srt.utils:CustomCacheManager",
-    "sglang.srt.utils.common:CustomCacheManager",
-)
-"""What SGLang up to 0.4.6 sets with several GPUs. It has a directory for each process."""
+_SGLANGS = "sglang.srt.utils:CustomCacheManager"
+"""What SGLang 0.4.6 sets with several GPUs. It has a directory for each process."""
 
 
 def settle(environ: MutableMapping[str, str]) -> None:
@@ -26,8 +23,15 @@ def settle(environ: MutableMapping[str, str]) -> None:
     if image_kernels.directory("triton") is None:
         return
     current = environ.get(VARIABLE, "")
-    if current in _SGLANGS:
+    if current == _SGLANGS:
         environ[NEXT] = current
     elif current not in ("", MANAGER):
         return
     environ[VARIABLE] = MANAGER
+
+
+def withdraw(environ: MutableMapping[str, str]) -> None:
+    """Remove the image's manager, so that SGLang sets its own where it would."""
+    if environ.get(VARIABLE) == MANAGER:
+        del environ[VARIABLE]
+        environ.pop(NEXT, None)
