@@ -192,6 +192,16 @@ def test_sglangs_default_is_no_wish(home: Path) -> None:
     assert flashinfer_base.choose({DEFAULT: environ[DEFAULT]}) == environ[DEFAULT]
 
 
+def test_sglangs_default_is_no_wish_once_its_directory_is_ours(home: Path) -> None:
+    """`import sglang` sets FlashInfer's from 0.5.18 on, and then SGLANG_CACHE_DIR is set here."""
+    shared = home / "caches" / "image"
+    environ = {**WORKER, DEFAULT: str(home / ".cache" / "sglang")}
+    environ["SGLANG_CACHE_DIR"] = str(shared / "sglang")
+    assert flashinfer_base.choose(environ, shared=shared) == str(
+        shared / "flashinfer-actor_infer-0"
+    )
+
+
 def test_operators_value_is_kept(home: Path) -> None:
     warm(home, "90a")
     assert flashinfer_base.choose({**WORKER, DEFAULT: "/opt/cache"}) == "/opt/cache"

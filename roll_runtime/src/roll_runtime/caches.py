@@ -136,11 +136,12 @@ def settle(environ: Environ, version: str) -> Path | None:
         This image's directory of caches; `None` if none can be used.
     """
     shared = directory(environ)
-    for rule in rules_for(version):
-        if rule.kind is Kind.CACHE:
-            value = own_value(environ, rule.name) or (str(shared / rule.value) if shared else "")
-            if value:
-                environ[rule.name] = value
+    found = {
+        rule.name: own_value(environ, rule.name) or (str(shared / rule.value) if shared else "")
+        for rule in rules_for(version)
+        if rule.kind is Kind.CACHE
+    }
+    environ.update({name: value for name, value in found.items() if value})
     return shared
 
 

@@ -28,7 +28,8 @@ def choose(environ: Environ, initial: str = "", shared: Path | None = None) -> s
     name = environ.get("WORKER_NAME", "")
     common = str(shared / "flashinfer") if shared else Path.home().as_posix()
     own = str(shared / f"flashinfer-{name.replace('/', '_')}") if shared else _rolls_base(environ)
-    defaults = {_rolls_base(environ), _sglang_base(environ), own, common, ""}
+    # SGLang's own is its default's even after `caches` has set SGLANG_CACHE_DIR.
+    defaults = {_rolls_base(environ), _sglang_base(environ), _sglang_base({}), own, common, ""}
     for value in (current, initial):
         if value not in defaults:
             return value
