@@ -104,3 +104,25 @@ def test_doctor_finds_nothing_but_the_missing_gpu(box: Box, subject: Subject) ->
     answer = box.attempt("python -m roll_runtime doctor --json").stdout
     failed = [item for item in json.loads(answer)["checks"] if item["status"] == "fail"]
     assert [item for item in failed if item["name"] not in OF_THE_HOST] == []
+
+
+KERNELS = """
+import json
+from roll_runtime import image_kernels
+from roll_runtime.triton_cache import ImageCacheManager
+folder = image_kernels.directory("triton")
+groups = sorted(folder.glob("*/__grp__*")) if folder is not None else []
+print(json.dumps([
+    [path.parent.name, path.name]
+    for path in groups
+    if not ImageCacheManager(path.parent.name)._image_group(path.name.removeprefix("__grp__"))
+]), len(groups))
+"""
+
+
+def test_every_triton_kernel_of_the_image_is_whole(box: Box, subject: Subject) -> None:
+    """A group's file names the kernel's files; one that is missing would have it compiled."""
+    subject.need("triton")
+    damaged, _, count = box.python(KERNELS).splitlines()[-1].rpartition(" ")
+    print(f"{count} kernels")
+    assert damaged == "[]"

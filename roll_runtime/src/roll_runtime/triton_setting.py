@@ -1,0 +1,37 @@
+"""Whether Triton is to ask the image for kernels: `TRITON_CACHE_MANAGER`."""
+
+from collections.abc import MutableMapping
+
+from roll_runtime import image_kernels
+
+VARIABLE = "TRITON_CACHE_MANAGER"
+
+MANAGER = "roll_runtime.triton_cache:ImageCacheManager"
+
+NEXT = "ROLL_RUNTIME_TRITON_CACHE_MANAGER"
+"""The manager behind the image's; Triton's own if it is not set."""
+
+_SGLANGS = "sglang.srt.utils:CustomCacheManager"
+"""What SGLang 0.4.6 sets with several GPUs. It has a directory for each process."""
+
+
+def settle(environ: MutableMapping[str, str]) -> None:
+    """Put the image's manager before Triton's or SGLang's; an operator's own stays alone.
+
+    Only where the image has kernels for Triton: else nothing is changed.
+    """
+    if image_kernels.directory("triton") is None:
+        return
+    current = environ.get(VARIABLE, "")
+    if current == _SGLANGS:
+        environ[NEXT] = current
+    elif current not in ("", MANAGER):
+        return
+    environ[VARIABLE] = MANAGER
+
+
+def withdraw(environ: MutableMapping[str, str]) -> None:
+    """Remove the image's manager, so that SGLang sets its own where it would."""
+    if environ.get(VARIABLE) == MANAGER:
+        del environ[VARIABLE]
+        environ.pop(NEXT, None)
