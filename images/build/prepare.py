@@ -12,6 +12,8 @@ from images.build import layer_recipes
 from images.build.base import Base
 from images.build.flavour_layers import Flavour
 from images.build.recipe import Recipe, files_of
+from images.content.kernels import architectures
+from images.content.kernels.kernel_build import Kernels
 from images.inputs.build_options import BuildOptions, FetchOptions
 from images.inputs.fetch.needed_files import NeededFiles
 from images.inputs.lock import base_lock, cuda_lock, extra_lock, python_lock, target_lock
@@ -56,16 +58,35 @@ class Inputs:
     def recipes_on(self, base: Base) -> list[Recipe]:
         """Return the layers that the target puts on a base."""
         return layer_recipes.recipes(
-            self.lock, self.debs, self.tools, self.compression, base, self._flavour()
+            self.lock,
+            self.debs,
+            self.tools,
+            self.compression,
+            base,
+            self._flavour(),
+            self._kernels(),
         )
 
     def debian_base(self) -> Base:
         """Return the Debian base, as the target has it."""
         return bases.debian(self.debs, self.added_debs)
 
+    def _kernels(self) -> Kernels | None:
+        modules = tuple(kernel.module for kernel in self.target.kernels)
+        if not modules:
+            return None
+        return Kernels(modules, architectures.compiled_for(gpus_of(self.target)))
+
     def _flavour(self) -> Flavour | None:
         name = self.target.flavour
         return Flavour(name, self.added_debs, self.target.environment()) if name else None
+
+
+def gpus_of(target: Target) -> tuple[str, ...]:
+    """Return the compute capabilities that a target serves."""
+    if target.cuda.startswith("12."):
+        return ("8.0", "8.6", "8.9", "9.0")
+    return ("8.0", "8.6", "8.9", "9.0", "10.0", "10.3", "12.0", "12.1")
 
 
 class Shared:

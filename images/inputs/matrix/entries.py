@@ -22,6 +22,7 @@ KEYS = (
     "exclude_newer_package",
     "wheels",
     "conflicts",
+    "kernels",
     "budget",
 )
 
@@ -83,6 +84,7 @@ class Entries(NamedTuple):
     package_dates: tuple[Entry, ...]
     wheels: tuple[Entry, ...]
     conflicts: tuple[Entry, ...]
+    kernels: tuple[Entry, ...]
     budget: tuple[int, str]
 
 
@@ -100,6 +102,7 @@ def read(table: Table, *, flavour: bool = False) -> Entries:
         tuple(_package_date(name, node, table) for name, node in dates.items()),
         tuple(_wheel(node, table) for node in table.items("wheels")),
         tuple(_conflict(node, table) for node in table.items("conflicts")),
+        tuple(_kernel(name, node, table) for name, node in table.mapping("kernels").items()),
         _budget(table),
     )
 
@@ -133,6 +136,13 @@ def _named(name: str, node: Node, parent: Table) -> Entry:
     if wrong := rules.package_name(name):
         parent.faults.add(node.line, f"misrecorded: {wrong}")
     table = Table(node, f"the misrecorded {name!r}", ("why", *_WHEN), parent.faults)
+    return Entry(name, "", (), table.text("why"), _when(table), table.line)
+
+
+def _kernel(name: str, node: Node, parent: Table) -> Entry:
+    if wrong := rules.kernel(name):
+        parent.faults.add(node.line, f"kernels: {wrong}")
+    table = Table(node, f"the kernels {name!r}", ("why", *_WHEN), parent.faults)
     return Entry(name, "", (), table.text("why"), _when(table), table.line)
 
 

@@ -76,6 +76,18 @@ class EnvDefault:
     why: str
 
 
+class Kernel(NamedTuple):
+    """A module of kernels that is compiled when the image is built.
+
+    Attributes:
+        module: its name, one of `rules.KERNELS`.
+        why: the reason.
+    """
+
+    module: str
+    why: str
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
     """The largest size of an image.
@@ -117,6 +129,7 @@ class Target:
         package_dates: dates of single packages, sorted by name.
         wheels: the wheels that the package index does not have, sorted by file name.
         conflicts: which distribution wins where two contain the same file; no lock depends on it.
+        kernels: what is compiled when the image is built, sorted by module; no lock depends on it.
     """
 
     id: str
@@ -144,6 +157,7 @@ class Target:
     package_dates: tuple[PackageDate, ...] = ()
     wheels: tuple[CustomWheel, ...] = ()
     conflicts: tuple[Rule, ...] = ()
+    kernels: tuple[Kernel, ...] = ()
 
     def environment(self) -> dict[str, str]:
         """Return the environment defaults, by name."""
