@@ -41,7 +41,7 @@ class KernelLayer(NamedTuple):
         """Return its recipe."""
         needs = tuple(dict.fromkeys((*self.flashinfer.needs, *self._helpers, *self._headers)))
         debs = tuple(dict.fromkeys((*self.base_debs, *self.tools.debs)))
-        weight = weight_of(debs) + len(self.kernels.modules) * _SECONDS_OF_A_MODULE * _SECONDS
+        weight = weight_of(debs) + len(self.kernels.flashinfer + self.kernels.sglang) * _SECONDS_OF_A_MODULE * _SECONDS
         key = keys.of(self.inputs())
         return Recipe(titles.KERNELS, key, (*needs, *self.tools.wheels), debs, self.entries, weight)
 
@@ -78,7 +78,8 @@ class KernelLayer(NamedTuple):
 
     @property
     def _helpers(self) -> list[Distribution]:
-        return [item for item in self.flashinfer.lock.of_engine() if item.name in HELPERS]
+        names = {*HELPERS, *(("sglang",) if self.kernels.sglang else ())}
+        return [item for item in self.flashinfer.lock.of_engine() if item.name in names]
 
     @property
     def _headers(self) -> list[Distribution]:

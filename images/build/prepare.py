@@ -72,10 +72,19 @@ class Inputs:
         return bases.debian(self.debs, self.added_debs)
 
     def _kernels(self) -> Kernels | None:
-        modules = tuple(kernel.module for kernel in self.target.kernels)
-        if not modules:
+        """Return the kernels that are compiled, for those of the target's GPUs that are meant."""
+        wanted = self.target.kernels
+        if not wanted:
             return None
-        return Kernels(modules, architectures.compiled_for(gpus_of(self.target)))
+        of_sglang = [kernel for kernel in wanted if kernel.module.startswith("sglang-")]
+        served = gpus_of(self.target)
+        meant = {gpu for kernel in of_sglang for gpu in kernel.gpus or served}
+        return Kernels(
+            tuple(kernel.module for kernel in wanted if kernel not in of_sglang),
+            architectures.compiled_for(served),
+            tuple(kernel.module.removeprefix("sglang-") for kernel in of_sglang),
+            tuple(gpu for gpu in served if gpu in meant),
+        )
 
     def _flavour(self) -> Flavour | None:
         name = self.target.flavour

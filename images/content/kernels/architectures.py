@@ -1,16 +1,17 @@
 """The architectures that a kernel is compiled for, so that all GPUs of an image are served.
 
 By NVIDIA's rule (CUDA C++ Programming Guide, "Binary Compatibility") machine code of compute
-capability X.y runs on X.z with z >= y. That of an architecture-specific target (`9.0a`), which
-FlashInfer compiles for from Hopper on, runs on that one capability.
+capability X.y runs on X.z with z >= y. From Hopper on FlashInfer compiles for targets with further
+instructions: `9.0a` is for 9.0 alone, and `10.0f`, which CUDA has from 12.9 on, for a family, 10.y.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-_SPECIFIC = 9
-"""The major version from which on FlashInfer compiles for architecture-specific targets."""
+_PLAIN = 8
+_SUFFIXES = {9: "a"}
+_LATER = "f"
 
 
 def compiled_for(gpus: Iterable[str]) -> tuple[str, ...]:
@@ -19,13 +20,12 @@ def compiled_for(gpus: Iterable[str]) -> tuple[str, ...]:
     Args:
         gpus: the compute capabilities of the image's GPUs, as `8.6`.
     """
-    found: dict[int, list[int]] = {}
+    lowest: dict[int, int] = {}
     for major, minor in sorted(_numbers(gpu) for gpu in gpus):
-        found.setdefault(major, []).append(minor)
+        lowest.setdefault(major, minor)
     return tuple(
-        f"{major}.{minor}{'a' if major >= _SPECIFIC else ''}"
-        for major, minors in found.items()
-        for minor in (minors if major >= _SPECIFIC else minors[:1])
+        f"{major}.{minor}{_SUFFIXES.get(major, _LATER) if major > _PLAIN else ''}"
+        for major, minor in lowest.items()
     )
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from images import format_numbers, image_paths
+from images.content import runtime_wheel
 from images.content.cuda import stub_library, toolkit
 from images.content.debian import confined, rootfs
 from images.errors import ToolError
@@ -40,12 +41,17 @@ HELPERS = frozenset(
 )
 """Distributions whose code runs when kernels are compiled: FlashInfer imports them."""
 
-_WORKER = Path(__file__).with_name("worker.py")
 _SITE = image_paths.SITE_PACKAGES
-_AOT = f"{_SITE}/flashinfer/data/aot"
+_OF_FLASHINFER = Path(__file__).with_name("flashinfer_worker.py")
+_OF_SGLANG = Path(__file__).with_name("sglang_worker.py")
+_WORKERS = (Path(__file__).with_name("stand_ins.py"), _OF_FLASHINFER, _OF_SGLANG)
+_NAMING = ("image_kernels.py", "jit.py", "jit_kernels.py")
+"""The modules of roll_runtime that name SGLang's kernels, and correct one."""
+
 _HEADERS = re.compile(
     re.escape(_SITE) + r"/(?:torch|nvidia/\w+|cusparselt)/include/.+"
     r"|" + re.escape(_SITE) + r"/nvidia/\w+/lib/libcudart\.so(?:\.\d+)*"
+    r"|" + re.escape(_SITE) + r"/torch-[^/]+\.dist-info/METADATA"
 )
 _TORCH_LIBRARIES = ("c10", "c10_cuda", "torch", "torch_cpu", "torch_cuda")
 _TORCH_CONFIG = f"{_SITE}/torch/share/cmake/Torch/TorchConfig.cmake"
@@ -59,12 +65,16 @@ class Kernels:
     """The kernels of an image.
 
     Attributes:
-        modules: the names of the modules, as in matrix.yaml.
+        flashinfer: the names of FlashInfer's modules, as in matrix.yaml.
         architectures: the targets that they are compiled for (`architectures.compiled_for`).
+        sglang: the names of SGLang's own kernels, as in matrix.yaml.
+        gpus: the compute capabilities that those are compiled for.
     """
 
-    modules: tuple[str, ...]
+    flashinfer: tuple[str, ...]
     architectures: tuple[str, ...]
+    sglang: tuple[str, ...] = ()
+    gpus: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +82,7 @@ class Sources:
     """The files that kernels are compiled from, all of them in the download cache.
 
     Attributes:
-        whole: the wheels of FlashInfer and of `HELPERS`.
+        whole: the wheels of FlashInfer, of `HELPERS`, and of SGLang for kernels of its own.
         headers: the wheels of torch and of NVIDIA, of which the headers are used.
         torch: the version of torch.
         links: the links of the CUDA libraries and headers below /usr/local/cuda.
@@ -92,14 +102,19 @@ def key(kernels: Kernels, tools: Toolkit, base_debs: Sequence[Deb]) -> str:
     """Return the digest of all inputs of the kernels but the wheels; hexadecimal SHA-256."""
     return sha256.of_json(
         {
-            "architectures": list(kernels.architectures),
             "base": rootfs.key(base_debs),
+            "flashinfer": [*kernels.architectures, *kernels.flashinfer],
             "format": format_numbers.KERNELS,
-            "modules": list(kernels.modules),
+            "programs": [sha256.of_file(path) for path in _programs(kernels)],
+            "sglang": [*kernels.gpus, *kernels.sglang],
             "toolkit": toolkit.key(tools),
-            "worker": sha256.of_file(_WORKER),
         }
     )
+
+
+def _programs(kernels: Kernels) -> list[Path]:
+    naming = [runtime_wheel.SOURCE / "src/roll_runtime" / name for name in _NAMING]
+    return [*_WORKERS, *(naming if kernels.sglang else ())]
 
 
 def entries(kernels: Kernels, sources: Sources, cache: Path, workdir: Path) -> Iterator[Entry]:
@@ -117,18 +132,17 @@ def entries(kernels: Kernels, sources: Sources, cache: Path, workdir: Path) -> I
         StoreError: the disk is full.
     """
     for path, content in sorted(_compile(kernels, sources, cache, workdir).items()):
-        yield of_bytes(f"{_AOT}/{path}", content, 0o755)
+        yield of_bytes(path, content, 0o755)
 
 
 def _compile(kernels: Kernels, sources: Sources, cache: Path, workdir: Path) -> dict[str, bytes]:
-    """Return the compiled libraries by their path below the AOT directory."""
+    """Return the compiled libraries by their path in the image."""
     files = workdir / _INPUT
     with ExitStack() as opened:
         _pack(_files(kernels, sources, cache, opened), files)
-    command = (f"/usr/bin/python{image_paths.PYTHON}", "-s", "-P", "-B")
     job = confined.Job(
         files,
-        (*command, f"{confined.DIRECTORY}/{_WORKER.name}", confined.DIRECTORY),
+        ("sh", "-ec", "; ".join(_commands(kernels))),
         results="kernels",
         destination="/",
         environment={
@@ -143,11 +157,23 @@ def _compile(kernels: Kernels, sources: Sources, cache: Path, workdir: Path) -> 
     if not found:
         tail = "\n".join(log.splitlines()[-20:])
         raise ToolError(
-            f"the kernels {', '.join(kernels.modules)} cannot be compiled:\n{tail}",
-            remedy="remove the module from `kernels:` in matrix.yaml, or pin the versions that it "
+            f"the kernels {', '.join((*kernels.flashinfer, *kernels.sglang))} cannot be compiled:"
+            f"\n{tail}",
+            remedy="remove one from `kernels:` in matrix.yaml, or pin the versions that it "
             "was compiled with",
         )
     return found
+
+
+def _commands(kernels: Kernels) -> Iterator[str]:
+    """Yield the workers' command lines."""
+    place = confined.DIRECTORY
+    python = f"/usr/bin/python{image_paths.PYTHON} -s -P -B {place}"
+    if kernels.flashinfer:
+        yield f"{python}/{_OF_FLASHINFER.name} {place}"
+    if kernels.sglang:
+        for gpu in kernels.gpus:
+            yield f"{python}/{_OF_SGLANG.name} {place} {gpu}"
 
 
 def _files(kernels: Kernels, sources: Sources, cache: Path, opened: ExitStack) -> Iterator[Entry]:
@@ -167,14 +193,19 @@ def _files(kernels: Kernels, sources: Sources, cache: Path, opened: ExitStack) -
         library = stub_library.shared_library(f"lib{name}.so", [])
         yield of_bytes(f"{_SITE}/torch/lib/lib{name}.so", library, 0o755)
     wanted = {
-        "architectures": " ".join(kernels.architectures),
         "cxx11_abi": _OLD_ABI not in abi,
-        "modules": list(kernels.modules),
+        "flashinfer": {
+            "architectures": list(kernels.architectures),
+            "modules": list(kernels.flashinfer),
+        },
+        "sglang": {"kernels": list(kernels.sglang)},
         "torch": sources.torch,
     }
     directory = confined.DIRECTORY.removeprefix("/")
     yield of_bytes(f"{directory}/kernels.json", json.dumps(wanted).encode())
-    yield of_bytes(f"{directory}/{_WORKER.name}", _WORKER.read_bytes())
+    for path in _programs(kernels):
+        inside = directory if path in _WORKERS else f"{_SITE}/roll_runtime"
+        yield of_bytes(f"{inside}/{path.name}", path.read_bytes())
 
 
 def _pack(entries: Iterable[Entry], path: Path) -> None:

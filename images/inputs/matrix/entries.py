@@ -142,8 +142,9 @@ def _named(name: str, node: Node, parent: Table) -> Entry:
 def _kernel(name: str, node: Node, parent: Table) -> Entry:
     if wrong := rules.kernel(name):
         parent.faults.add(node.line, f"kernels: {wrong}")
-    table = Table(node, f"the kernels {name!r}", ("why", *_WHEN), parent.faults)
-    return Entry(name, "", (), table.text("why"), _when(table), table.line)
+    table = Table(node, f"the kernels {name!r}", ("gpus", "why", *_WHEN), parent.faults)
+    gpus = table.texts("gpus", rules.gpu)
+    return Entry(name, "", gpus, table.text("why"), _when(table), table.line)
 
 
 def _env(node: Node, parent: Table) -> Entry:

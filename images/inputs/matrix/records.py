@@ -82,10 +82,13 @@ class Kernel(NamedTuple):
     Attributes:
         module: its name, one of `rules.KERNELS`.
         why: the reason.
+        gpus: the compute capabilities that it is compiled for; empty for all that the image serves.
+            Of SGLang's own kernels alone: one of FlashInfer's must run on all of them.
     """
 
     module: str
     why: str
+    gpus: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

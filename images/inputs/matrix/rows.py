@@ -192,7 +192,7 @@ class Document:
                 Rule(e.name, e.value, e.build[0], e.why, f"{self._name}:{e.line}")
                 for e in conflicts
             ),
-            kernels=tuple(Kernel(e.name, e.why) for e in sorted(kernels)),
+            kernels=tuple(Kernel(e.name, e.why, e.build) for e in sorted(kernels)),
         )
 
     def _date(self, row: _Row, flavour: Flavour | None) -> tuple[str, str]:

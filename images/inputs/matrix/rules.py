@@ -18,8 +18,8 @@ from images.util import suggest, units
 # A Debian suite determines the minor version of Python and, by its glibc, the wheels that fit.
 SUITES = {"bookworm": ("3.11", "x86_64-manylinux_2_36")}
 
-KERNELS = ("attention-bf16-128", "norm", "sampling")
-"""The modules of kernels that can be compiled (`images/content/kernels/worker.py`)."""
+KERNELS = ("attention-bf16-128", "norm", "sampling", "sglang-dense")
+"""The modules of kernels that can be compiled (`images/content/kernels`)."""
 
 _NUMBER = r"(?:0|[1-9][0-9]{0,9})"
 _RELEASE = rf"{_NUMBER}(?:\.{_NUMBER})*"
@@ -181,6 +181,13 @@ def kernel(text: str) -> str | None:
         return None
     hint = suggest.nearest(text, KERNELS)
     return f"{text!r} is not a module of kernels: there is {', '.join(KERNELS)}{hint}"
+
+
+def gpu(text: str) -> str | None:
+    """Check a compute capability."""
+    if _MAJOR_MINOR.fullmatch(text):
+        return None
+    return f"{text!r} is not a compute capability: write MAJOR.MINOR, as in 9.0"
 
 
 def flag(text: str) -> str | None:
