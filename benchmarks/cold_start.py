@@ -82,8 +82,13 @@ def start(box: Box, scenario: Scenario) -> dict[str, Any]:
 
 
 def cache_sizes(box: Box) -> dict[str, int]:
-    """Return the bytes that the start left in HOME, by directory."""
-    command = "du -sb ~/.cache/* ~/.triton ~/.deep_gemm /tmp/torchinductor_* 2>/dev/null"
+    """Return the bytes that the start left in HOME, by directory.
+
+    A directory that is named after one below it is without that one's bytes.
+    """
+    command = (
+        "du -sb ~/.cache/roll_runtime/*/* ~/.cache/* ~/.triton /tmp/torchinductor_* 2>/dev/null"
+    )
     lines = box.attempt(command).stdout.splitlines()
     return {path: int(size) for size, path in (line.split("\t") for line in lines)}
 

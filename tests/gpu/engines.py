@@ -6,6 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
+from images.attest.evidence import Machine
 from tests.gpu.recorder import Recorder
 from tests.image.box import Box
 from tests.image.subject import Subject
@@ -51,6 +54,22 @@ def need_engine(subject: Subject) -> None:
     """Skip, aloud, where the target has no engine, or not the memory saver that ROLL turns on."""
     subject.need_engine()
     subject.need("torch-memory-saver")
+
+
+def need_fp8(box: Box, subject: Subject, machine: Machine) -> None:
+    """Skip, aloud, where block FP8 on load cannot be: by the GPU, or by SGLang's version."""
+    need_engine(subject)
+    if float(machine.gpus[0].capability) < 8.9:
+        pytest.skip("FP8 needs a GPU of compute capability 8.9 or later")
+    if not box.ask(_FP8, subject.target.sglang):
+        pytest.skip("roll_runtime has no block FP8 on load for this SGLang")
+
+
+_FP8 = """
+import sys
+from roll_runtime import versions
+print("true" if versions.find_release(sys.argv[1]).fp8 else "false")
+"""
 
 
 def scheduler_environments(result: Mapping[str, Any]) -> list[dict[str, str]]:

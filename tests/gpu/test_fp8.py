@@ -15,20 +15,9 @@ from tests.image.subject import Subject
 
 @pytest.fixture(scope="module")
 def quantised(gpu: Box, subject: Subject, recorder: Recorder, machine: Machine) -> dict[str, Any]:
-    engines.need_engine(subject)
-    if float(machine.gpus[0].capability) < 8.9:
-        pytest.skip("FP8 needs a GPU of compute capability 8.9 or later")
-    if not gpu.ask(SUPPORTED, subject.target.sglang):
-        pytest.skip("roll_runtime has no block FP8 on load for this SGLang")
+    engines.need_fp8(gpu, subject, machine)
     options = ["--fp8", "--release-memory"]
     return engines.start(gpu, recorder, "block FP8 on load", *options, env=engines.ROLL)
-
-
-SUPPORTED = """
-import sys
-from roll_runtime import versions
-print("true" if versions.find_release(sys.argv[1]).fp8 else "false")
-"""
 
 
 def test_weights_are_quantised(quantised: dict[str, Any]) -> None:

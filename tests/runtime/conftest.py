@@ -57,9 +57,10 @@ def sglang_tree(tmp_path_factory: pytest.TempPathFactory) -> Trees:
 
 
 @pytest.fixture(scope="session")
-def run_engine(python: Path, sglang_tree: Trees) -> Run:
+def run_engine(python: Path, sglang_tree: Trees, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Return a function that runs SGLang's real engine.py in a fresh interpreter."""
     fields: dict[Path, list[str]] = {}
+    caches = str(tmp_path_factory.mktemp("caches"))
 
     def run(
         version: str, env: dict[str, str] | None = None, tree: Path | None = None, **scenario: Any
@@ -70,10 +71,13 @@ def run_engine(python: Path, sglang_tree: Trees) -> Run:
         if "kwargs" not in scenario:
             scenario.setdefault("server_args", {})
         scenario.update(tree=str(root), fields=fields[root])
+        env = {} if env is None else env
+        # A HOME of the scenario's has its own directory of caches.
+        own = {} if "HOME" in env else {"ROLL_RUNTIME_CACHE_DIR": caches}
         outcome = subprocess.run(
             [str(python), str(HERE / "engine_run.py")],
             input=json.dumps(scenario),
-            env={**clean_environ(), **(env or {})},
+            env={**clean_environ(), **own, **env},
             capture_output=True,
             text=True,
             timeout=120,

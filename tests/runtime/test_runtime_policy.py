@@ -86,7 +86,8 @@ def test_message_names_the_nearest_version(text: str, nearest: str) -> None:
 def test_at_most_one_rule_for_a_variable(version: str) -> None:
     names = [rule.name for rule in policy.rules_for(version)]
     assert len(names) == len(set(names))
-    assert set(policy.NAMES) - set(names) <= {"TRTLLM_ENABLE_PDL"}
+    of_some = {"TRTLLM_ENABLE_PDL", "SGL_DG_CACHE_DIR", "SGLANG_DG_CACHE_DIR", "SGLANG_CACHE_DIR"}
+    assert set(policy.NAMES) - set(names) <= of_some
 
 
 def test_unknown_version_gets_the_newest_rules() -> None:
@@ -151,6 +152,19 @@ def test_without_worker_name_flashinfer_decides(home: Path) -> None:
     assert flashinfer_base.choose({}) is None
 
 
+def test_workers_directories_are_the_images(home: Path) -> None:
+    """Cold: each worker's own; warm, or without a worker's name: the shared one."""
+    shared = home / "caches" / "image"
+    assert flashinfer_base.choose({}, shared=shared) == str(shared / "flashinfer")
+    own = flashinfer_base.choose({"WORKER_NAME": "a/b-0"}, shared=shared)
+    assert own == str(shared / "flashinfer-a_b-0")
+    again = {**WORKER, DEFAULT: str(shared / "flashinfer-actor_infer-0")}
+    warm(shared / "flashinfer", "90a")
+    assert flashinfer_base.choose(again, shared=shared) == str(shared / "flashinfer")
+    warm(home, "90a")
+    assert flashinfer_base.choose(dict(WORKER), shared=shared) == str(shared / "flashinfer")
+
+
 @pytest.mark.parametrize("middle", [("90a",), ("0.3.1", "90a")])
 def test_warm_cache_is_shared(home: Path, middle: tuple[str, ...]) -> None:
     warm(home, *middle)
@@ -208,17 +222,19 @@ def test_image_value_survives_roll_in_an_engine(
     result = run_engine(version, {**environ, DEFAULT: "/opt/warm"}, assign={DEFAULT: assigned})
     assert result["starts"][0]["env"][DEFAULT] == "/opt/warm"
     result = run_engine(version, environ, assign={DEFAULT: assigned})
-    assert result["starts"][0]["env"][DEFAULT] == assigned
-    warm(tmp_path / "home", "90a")
+    own = Path(result["starts"][0]["env"][DEFAULT])
+    assert own.name == "flashinfer-actor_infer-0"
+    warm(own.with_name("flashinfer"), "90a")
     result = run_engine(version, environ, assign={DEFAULT: assigned})
-    assert result["starts"][0]["env"][DEFAULT] == str(tmp_path / "home")
+    assert result["starts"][0]["env"][DEFAULT] == str(own.with_name("flashinfer"))
 
 
 def test_documented_defaults_are_what_children_see(run_engine: Run, version: str) -> None:
     result = run_engine(version)
     assert result["error"] is None
+    kinds = {rule.name: rule.kind for rule in policy.rules_for(version)}
     for name, value in tables.expected(version).items():
-        if name != DEFAULT:
+        if kinds.get(name) not in (policy.Kind.WORKSPACE, policy.Kind.CACHE):
             assert result["starts"][0]["env"].get(name, "-") == value, name
 
 
@@ -249,6 +265,6 @@ def test_documentation_names_every_setting() -> None:
     source = "".join(
         path.read_text(encoding="utf-8") for path in (PACKAGE / "src" / "roll_runtime").glob("*.py")
     )
-    for name in ("AUTOLOAD", "ALLOW_UNTESTED", "ROLL_PATCH", "MEM_FRACTION_STATIC"):
+    for name in ("AUTOLOAD", "ALLOW_UNTESTED", "ROLL_PATCH", "MEM_FRACTION_STATIC", "CACHE_DIR"):
         assert f"ROLL_RUNTIME_{name}" in source
         assert f"ROLL_RUNTIME_{name}" in text

@@ -26,6 +26,7 @@ counts."""
 _SETTINGS = (
     "DG_JIT_CACHE_DIR",
     "FLASHINFER_WORKSPACE_BASE",
+    "ROLL_RUNTIME_CACHE_DIR",
     "SGLANG_CACHE_DIR",
     "SGLANG_DG_CACHE_DIR",
     "SGL_DG_CACHE_DIR",
@@ -42,7 +43,8 @@ def roots(environ: Mapping[str, str] = os.environ) -> list[Path]:
     home = Path(environ.get("HOME") or Path.home())
     folders = [home / ".cache", home / ".triton", home / ".deep_gemm"]
     folders += [Path(environ[name]) for name in _SETTINGS if environ.get(name)]
-    folders += Path(tempfile.gettempdir()).glob("torchinductor_*")
+    temporary = Path(tempfile.gettempdir())
+    folders += [*temporary.glob("torchinductor_*"), *temporary.glob("roll_runtime-*")]
     return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
 
 
@@ -80,6 +82,12 @@ def since(before: Mapping[Path, int], after: Mapping[Path, int]) -> dict[str, di
         owner: {"count": len(names[owner]), "names": sorted(set(names[owner]))}
         for owner in sorted(names)
     }
+
+
+def count(folder: Path) -> dict[str, int]:
+    """Return how many compiled files a directory holds, by compiler."""
+    owners = [_owner(path) for path in _files(folder)]
+    return {owner: owners.count(owner) for owner in sorted(set(owners))}
 
 
 def _owner(path: Path) -> str:

@@ -9,7 +9,7 @@ what must not reach the engine's children; upstream then does all of its own wor
 import logging
 import os
 
-from roll_runtime import flashinfer_base
+from roll_runtime import caches, flashinfer_base, triton_setting
 from roll_runtime.flashinfer_base import Environ
 from roll_runtime.policy import NAMES, OVERRIDE, Kind, rules_for
 
@@ -74,6 +74,9 @@ def before_upstream(version: str, environ: Environ | None = None) -> dict[str, s
     """
     env = os.environ if environ is None else environ
     kept: dict[str, str] = {}
+    shared = caches.settle(env, version)
+    if shared is not None:
+        caches.copy_kernels(shared)
     for rule in rules_for(version):
         if rule.kind is Kind.KEEP:
             kept[rule.name] = env.get(rule.name) or rule.value
@@ -85,7 +88,7 @@ def before_upstream(version: str, environ: Environ | None = None) -> dict[str, s
         elif rule.kind is Kind.REMOVE:
             _remove(env, rule.name)
         elif rule.kind is Kind.WORKSPACE:
-            base = flashinfer_base.choose(env, _initial_flashinfer_base())
+            base = flashinfer_base.choose(env, _initial_flashinfer_base(), shared)
             if base is not None:
                 env[rule.name] = kept[rule.name] = base
     _apply_overrides(env)
@@ -105,6 +108,7 @@ def after_upstream(version: str, kept: dict[str, str], environ: Environ | None =
         if rule.kind is Kind.DERIVE and rule.name not in kept:
             _derived[rule.name] = env.get(rule.name, "")
     env.update(kept)
+    triton_setting.settle(env)
     _apply_overrides(env)
     log.info("engine environment: %s", describe(env))
 

@@ -10,24 +10,29 @@ log = logging.getLogger("roll_runtime")
 Environ = MutableMapping[str, str]
 
 
-def choose(environ: Environ, initial: str = "") -> str | None:
+def choose(environ: Environ, initial: str = "", shared: Path | None = None) -> str | None:
     """Choose `FLASHINFER_WORKSPACE_BASE` for this worker; `None` leaves FlashInfer's default.
 
     The operator's own value is kept: the one in the environment unless it is only ROLL's or
     SGLang's default, else the one that the interpreter started with. Without one, a warm cache
-    below HOME or SGLang's cache directory is shared by all workers (FlashInfer locks each kernel);
-    else each worker, by its WORKER_NAME, gets the directory that ROLL would set.
+    in the image's directory of caches or in SGLang's is shared by all workers; else each worker,
+    by its WORKER_NAME, gets a directory of its own: FlashInfer locks what it compiles, but writes
+    sources and build files before it has the lock.
 
     Args:
         environ: the environment at engine start.
         initial: the variable's value when the interpreter started.
+        shared: the image's directory of caches; `None` if there is none.
     """
     current = environ.get("FLASHINFER_WORKSPACE_BASE", "")
-    defaults = {_worker_base(environ), _sglang_base(environ), ""}
+    name = environ.get("WORKER_NAME", "")
+    common = str(shared / "flashinfer") if shared else Path.home().as_posix()
+    own = str(shared / f"flashinfer-{name.replace('/', '_')}") if shared else _rolls_base(environ)
+    defaults = {_rolls_base(environ), _sglang_base(environ), own, common, ""}
     for value in (current, initial):
         if value not in defaults:
             return value
-    for base in (Path.home().as_posix(), _sglang_base(environ)):
+    for base in (common, _sglang_base(environ)):
         if not is_warm(base):
             continue
         if _is_writable(base):
@@ -39,12 +44,12 @@ def choose(environ: Environ, initial: str = "") -> str | None:
             base,
             os.getuid(),
         )
-    if environ.get("WORKER_NAME"):
-        return _worker_base(environ)
-    return current or None
+    if name:
+        return own
+    return common if shared else current or None
 
 
-def _worker_base(environ: Environ) -> str:
+def _rolls_base(environ: Environ) -> str:
     """Return `~/.cache/<WORKER_NAME>`, the directory that ROLL sets for a worker."""
     return os.path.join(Path.home().as_posix(), ".cache", environ.get("WORKER_NAME", ""))  # noqa: PTH118
 

@@ -32,11 +32,25 @@ def execute(name: str, module: ModuleType, exec_module: Callable[[ModuleType], A
     if name == ENGINE:
         # Before its code runs: the engine of an unsupported SGLang cannot be imported at all.
         dispatch.require_supported(dispatch.sglang_version())
+        _settle_caches()
     exec_module(module)
     # Afterwards: ROLL's modules import SGLang only while they are executed.
     version = dispatch.sglang_version()
     if dispatch.may_patch(version):
         patch_module(name, module, version)
+
+
+def _settle_caches() -> None:
+    """Point the compilers at their caches before the engine imports what reads that at import.
+
+    It is done again at launch, when ROLL and SGLang have set their own.
+    """
+    version = dispatch.sglang_version()
+    if dispatch.may_patch(version):
+        from roll_runtime import caches, triton_setting
+
+        caches.settle(os.environ, version)
+        triton_setting.settle(os.environ)
 
 
 def patch_module(name: str, module: ModuleType, version: str) -> None:

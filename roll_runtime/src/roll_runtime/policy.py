@@ -37,6 +37,13 @@ class Kind(Enum):
     WORKSPACE = "shared when warm, else per worker"
     """See `roll_runtime.flashinfer_base`."""
 
+    CACHE = "keep, else below `ROLL_RUNTIME_CACHE_DIR`:"
+    """A compiler's cache. A value that only a library set counts as absent; see
+    `roll_runtime.caches`."""
+
+    MANAGER = "the image's kernels first, then upstream's"
+    """See `roll_runtime.triton_setting`."""
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -45,7 +52,7 @@ class Rule:
     Attributes:
         name: the environment variable.
         kind: how it is treated.
-        value: the default, for `Kind.KEEP`.
+        value: the default, for `Kind.KEEP`; the directory's name, for `Kind.CACHE`.
         since: first SGLang version of the rule, or `None`.
         before: first SGLang version without it, or `None`.
         upstream: what SGLang itself does in those versions.
@@ -72,6 +79,8 @@ _ALLOC_REASON = (
     "ROLL presets expandable_segments:True for its trainers. torch_memory_saver, which frees and "
     "restores the engine's memory between rollouts, refuses to start with it."
 )
+
+_SHARED = "One directory for all workers, of this image's versions: "
 
 POLICY: tuple[Rule, ...] = (
     Rule(
@@ -195,6 +204,97 @@ POLICY: tuple[Rule, ...] = (
         upstream="`import sglang` sets SGLANG_CACHE_DIR (~/.cache/sglang) when it is absent",
         reason="Workers that compile the same kernels at once must not share a directory on a "
         "network HOME, and a cache that is already warm must not be compiled again per worker.",
+    ),
+    Rule(
+        "TRITON_CACHE_DIR",
+        Kind.CACHE,
+        value="triton",
+        before="0.5.18",
+        upstream="does not set it; inductor does, for all of its process",
+        reason=_SHARED + "Triton renames whole files into place.",
+    ),
+    Rule(
+        "TRITON_CACHE_DIR",
+        Kind.CACHE,
+        value="triton",
+        since="0.5.18",
+        upstream="`import sglang` sets it below SGLANG_CACHE_DIR when it is absent",
+        reason=_SHARED + "Triton renames whole files into place.",
+    ),
+    Rule(
+        "TRITON_CACHE_MANAGER",
+        Kind.MANAGER,
+        before="0.4.7",
+        upstream="sets its own (a directory for each process) with several GPUs when it is absent",
+        reason="Only where the image has kernels for Triton; an operator's own manager stays.",
+    ),
+    Rule(
+        "TRITON_CACHE_MANAGER",
+        Kind.MANAGER,
+        since="0.4.7",
+        upstream="does not set it",
+        reason="Only where the image has kernels for Triton; an operator's own manager stays.",
+    ),
+    Rule(
+        "TORCHINDUCTOR_CACHE_DIR",
+        Kind.CACHE,
+        value="torchinductor",
+        before="0.5.18",
+        upstream="does not set it; torch sets `/tmp/torchinductor_<user>` at first use",
+        reason=_SHARED + "inductor locks and renames. /tmp is lost with the container.",
+    ),
+    Rule(
+        "TORCHINDUCTOR_CACHE_DIR",
+        Kind.CACHE,
+        value="torchinductor",
+        since="0.5.18",
+        upstream="`import sglang` sets it below SGLANG_CACHE_DIR when it is absent",
+        reason=_SHARED + "inductor locks and renames.",
+    ),
+    Rule(
+        "SGL_DG_CACHE_DIR",
+        Kind.CACHE,
+        value="deep_gemm",
+        before="0.5.4",
+        upstream="reads it, `~/.cache/deep_gemm` when it is absent",
+        reason=_SHARED + "DeepGEMM renames; SGLang locks what it compiles beforehand.",
+    ),
+    Rule(
+        "SGLANG_DG_CACHE_DIR",
+        Kind.CACHE,
+        value="deep_gemm",
+        since="0.5.4",
+        upstream="reads it, `~/.cache/deep_gemm` when it is absent (0.5.18: SGLANG_CACHE_DIR)",
+        reason=_SHARED + "DeepGEMM renames; SGLang locks what it compiles beforehand.",
+    ),
+    Rule(
+        "DG_JIT_CACHE_DIR",
+        Kind.CACHE,
+        value="deep_gemm",
+        upstream="sets it to the one before, always",
+        reason="DeepGEMM's own name of it: an operator's value would be lost.",
+    ),
+    Rule(
+        "TVM_FFI_CACHE_DIR",
+        Kind.CACHE,
+        value="tvm-ffi",
+        upstream="does not set it (`~/.cache/tvm-ffi`)",
+        reason=_SHARED + "TVM's FFI locks each kernel.",
+    ),
+    Rule(
+        "TORCH_EXTENSIONS_DIR",
+        Kind.CACHE,
+        value="torch_extensions",
+        upstream="does not set it (`~/.cache/torch_extensions`)",
+        reason=_SHARED + "torch locks each extension.",
+    ),
+    Rule(
+        "SGLANG_CACHE_DIR",
+        Kind.CACHE,
+        value="sglang",
+        since="0.5.18",
+        upstream="reads it, `~/.cache/sglang` when it is absent",
+        reason=_SHARED + "What else SGLang keeps, such as FlashInfer's tuning.",
     ),
     Rule(
         "SGLANG_BLOCK_NONZERO_RANK_CHILDREN",

@@ -12,6 +12,9 @@ from pathlib import Path
 from roll_runtime import args, remedies, versions
 from roll_runtime.policy import NAMES, POLICY, Kind, rules_for
 
+_DIRECTORIES = (Kind.WORKSPACE, Kind.CACHE, Kind.MANAGER)
+"""Kinds of variables whose values are paths of this machine or of the image."""
+
 _PART = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -48,7 +51,7 @@ def policy() -> str:
             f"`{rule.name}`",
             _range(rule.since, rule.before),
             rule.upstream,
-            rule.kind.value + (f" `{rule.value}`" if rule.kind is Kind.KEEP else ""),
+            rule.kind.value + (f" `{rule.value}`" if rule.value else ""),
             rule.reason,
         )
         for rule in POLICY
@@ -70,7 +73,8 @@ def expected(version: str) -> dict[str, str]:
 
 def defaults() -> str:
     """Return the outcome per version, with no argument and no variable set."""
-    names = [name for name in NAMES if name != "FLASHINFER_WORKSPACE_BASE"]
+    caches = {rule.name for rule in POLICY if rule.kind in _DIRECTORIES}
+    names = [name for name in NAMES if name not in caches]
     rows = (
         (version, *(expected(version)[name] for name in names)) for version in versions.SUPPORTED
     )

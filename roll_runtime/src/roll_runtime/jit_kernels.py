@@ -1,0 +1,164 @@
+"""SGLang's own kernels that it compiles through TVM's FFI: those of the image are loaded instead.
+
+SGLang 0.5.12's `load_jit` leads to ninja each time, also where a cache has the library, and the
+cache's key has absolute paths and no contents. The image has them by a key of their own, in
+`kernels/tvm-ffi/<name>_<key>/<name>.so`: the sources' and headers' contents, the wrappers, flags
+and architecture, and the versions of SGLang and TVM's FFI decide it. Another source or flag misses
+and is compiled as ever.
+
+`building` makes them, without a GPU, when the image is built.
+"""
+
+import contextlib
+import functools
+import hashlib
+import importlib.metadata
+import json
+import logging
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from roll_runtime import image_kernels
+
+log = logging.getLogger("roll_runtime")
+
+_PREFIX = "sgl_kernel_jit_"
+
+_MARK = "__roll_runtime_kernels__"
+"""Not the one of `jit.py`, which patches the same function by another module's name."""
+
+_target: Path | None = None
+"""Where compiled kernels are put instead of being loaded, inside `building`."""
+
+
+def patch_utils(module: ModuleType, version: str) -> None:
+    """Let `sglang.jit_kernel.utils` load the image's kernels; idempotent.
+
+    Args:
+        module: the executed module. SGLang's kernels import its `load_jit` by name, after this.
+        version: SGLang's version.
+    """
+    upstream = getattr(module, "load_jit", None)
+    if upstream is None or hasattr(upstream, _MARK):
+        return
+    if not hasattr(module, "get_jit_cuda_arch"):  # before 0.5.10 no architecture is in the flags
+        return
+
+    @functools.wraps(upstream)
+    def load_jit(*args: Any, **kwargs: Any) -> Any:
+        if _target is not None:
+            target = _target / relative_path(module, args, kwargs)
+            return _build(target, upstream, args, kwargs)
+        library = _of_the_image(module, args, kwargs)
+        return upstream(*args, **kwargs) if library is None else _load(library)
+
+    setattr(load_jit, _MARK, True)
+    module.load_jit = _untraced(module)(load_jit)  # type: ignore[attr-defined]
+
+
+def _untraced(module: ModuleType) -> Callable[[Any], Any]:
+    """Return what keeps a function out of torch.compile's graphs, as SGLang does from 0.5.18.
+
+    A kernel may be loaded first inside of a compiled function, and reading files is no graph.
+    """
+    compiler = getattr(vars(module).get("torch"), "compiler", None)
+    return getattr(compiler, "disable", lambda function: function)
+
+
+def _load(library: Path) -> Any:
+    import tvm_ffi  # type: ignore[import-not-found,unused-ignore]
+
+    return tvm_ffi.load_module(str(library))
+
+
+def _of_the_image(module: ModuleType, args: Any, kwargs: Any) -> Path | None:
+    folder = image_kernels.directory("tvm-ffi")
+    if folder is None:
+        return None
+    try:
+        library = folder / relative_path(module, args, kwargs)
+    except (OSError, TypeError, ValueError) as error:
+        log.debug("the image's kernels are not asked for %s: %s", args, error)
+        return None
+    return library if library.is_file() else None
+
+
+def relative_path(module: ModuleType, args: Any, kwargs: Any) -> Path:
+    """Return a kernel's path below the image's kernels for TVM's FFI.
+
+    Args:
+        module: `sglang.jit_kernel.utils`.
+        args: the arguments of its `load_jit`: the parts of the name.
+        kwargs: its other arguments.
+
+    Raises:
+        OSError: a source cannot be read.
+        TypeError: an argument is of an unknown kind.
+    """
+    name = _PREFIX + "_".join(str(arg) for arg in args)
+    inputs = {
+        "arguments": {key: value for key, value in kwargs.items() if not key.endswith("_files")},
+        "sources": {key: _texts(module, kwargs.get(key)) for key in ("cpp_files", "cuda_files")},
+        "headers": _headers(Path(str(module.__file__)).parent / "include"),
+        "architecture": module.get_jit_cuda_arch().target_name,
+        "versions": [_version(item) for item in ("sglang", "apache-tvm-ffi", "torch")],
+    }
+    text = json.dumps(inputs, sort_keys=True).encode()
+    return Path(f"{name}_{hashlib.sha256(text).hexdigest()[:16]}") / f"{name}.so"
+
+
+def _texts(module: ModuleType, files: list[str] | None) -> list[str]:
+    # An absolute path, as jit.py's, stays as it is.
+    sources = Path(str(module.__file__)).parent / "csrc"
+    return [_digest(sources / name) for name in files or []]
+
+
+@functools.cache
+def _headers(folder: Path) -> list[list[str]]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [[str(path.relative_to(folder)), _digest(path)] for path in files]
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "none"
+
+
+@contextlib.contextmanager
+def building(target: Path) -> Iterator[None]:
+    """Let `load_jit` compile and keep each kernel below `target` instead of loading it.
+
+    For the image's build: inside SGLang's `override_jit_cuda_arch`, one process an architecture,
+    because SGLang keeps what it derived from it.
+    """
+    global _target
+    _target = target
+    try:
+        yield
+    finally:
+        _target = None
+
+
+def _build(target: Path, upstream: Any, args: Any, kwargs: Any) -> Path:
+    """Compile a kernel, keep it as `target` and return that."""
+    import tvm_ffi.cpp as compiler  # type: ignore[import-not-found,unused-ignore]
+
+    loads = {"load": compiler.load, "load_inline": compiler.load_inline}
+    try:
+        # They compile, then load, which may need a driver. SGLang looks them up at each call.
+        compiler.load, compiler.load_inline = compiler.build, compiler.build_inline
+        built = upstream(*args, **kwargs)
+    finally:
+        compiler.load, compiler.load_inline = loads["load"], loads["load_inline"]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(built, target)
+    return target

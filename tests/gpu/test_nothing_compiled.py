@@ -1,0 +1,103 @@
+"""A new container compiles nothing with nvcc, g++ or ninja; what else it compiles is listed.
+
+`still_compiled.json` lists it by target and start, and may not grow: what a run finds beyond it
+fails, and is printed as the file has it. Each start has a new HOME and new temporary files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from images.attest.evidence import Machine
+from tests.gpu import compiler_watch, engines, machines, qwen_engine
+from tests.gpu.compiler_watch import Watch
+from tests.gpu.recorder import Recorder
+from tests.image.box import Box
+from tests.image.subject import Subject
+
+EXPECTED = Path(__file__).with_name("still_compiled.json")
+
+ALONE = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "GLOO_SOCKET_IFNAME": "lo",
+    "NCCL_SOCKET_IFNAME": "lo",
+}
+"""Without a network, as smoke's engines."""
+
+QUIET = {"SGL_JIT_DEEPGEMM_PRECOMPILE": "false", "SGLANG_JIT_DEEPGEMM_PRECOMPILE": "false"}
+"""As smoke has it: DeepGEMM compiles what the requests need, not every size."""
+
+
+@pytest.fixture(scope="module")
+def watched(gpu: Box, subject: Subject, request: pytest.FixtureRequest) -> Iterator[Box]:
+    """A box of its own, whose compilers note when they run."""
+    engines.need_engine(subject)
+    new_box: Box = request.getfixturevalue("new_box")
+    with new_box.started(gpus=True, env={"HOME": "/root", **machines.ours()}) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def watch(watched: Box) -> Watch:
+    found = Watch(watched)
+    print(found.programs)
+    assert {"nvcc", "ninja", "g++", "gcc"} <= set(found.programs.values())
+    return found
+
+
+def new_home(box: Box, name: str) -> dict[str, str]:
+    """Make a HOME and a directory of temporary files; return the variables."""
+    box.run("mkdir -p %s %s", f"/new/{name}/home", f"/new/{name}/tmp")
+    return {"HOME": f"/new/{name}/home", "TMPDIR": f"/new/{name}/tmp", **engines.ROLL, **QUIET}
+
+
+def check(name: str, result: Mapping[str, Any], watch: Watch, subject: Subject) -> None:
+    """Compare what was compiled with what is expected of this start."""
+    found = compiler_watch.listed(watch.commands(), result["compiled"])
+    target = subject.target.id.removesuffix("-roll")
+    expected: dict[str, Any] = json.loads(EXPECTED.read_text()).get(target, {}).get(name, {})
+    seconds = [engines.reported(result, f"{part}_s") for part in ("import", "start", "first_token")]
+    print(f"seconds: imports, start, first token {seconds}, sum {sum(seconds):.1f}")
+    print(f"{EXPECTED.name}: {json.dumps({target: {name: found}}, indent=2)}")
+    faults = compiler_watch.faults(found, expected)
+    assert not faults, f"compiled in a new container: {'; '.join(faults)}"
+
+
+def test_own_backends_compile_nothing(
+    watched: Box, watch: Watch, subject: Subject, recorder: Recorder
+) -> None:
+    name = "new container"
+    env = new_home(watched, "backends")
+    result = engines.start(watched, recorder, name, "--default-backends", env=env)
+    assert result["faults"] == []
+    check(name, result, watch, subject)
+
+
+def test_block_fp8_compiles_nothing(
+    watched: Box, watch: Watch, subject: Subject, recorder: Recorder, machine: Machine
+) -> None:
+    engines.need_fp8(watched, subject, machine)
+    name = "new container, block FP8"
+    env = new_home(watched, "fp8")
+    result = engines.start(watched, recorder, name, "--default-backends", "--fp8", env=env)
+    assert result["faults"] == []
+    check(name, result, watch, subject)
+
+
+def test_the_shapes_of_qwen_compile_nothing(
+    watched: Box, watch: Watch, subject: Subject, recorder: Recorder
+) -> None:
+    name = "new container, Qwen2.5-7B's shapes"
+    env = {**new_home(watched, "qwen"), **ALONE}
+    watched.run("mkdir -p /new/qwen/model")
+    script = Path(qwen_engine.__file__).read_text()
+    result = watched.ask(script, "/new/qwen/model", env=env)
+    recorder.add_run(name, result)
+    assert result["lengths"] == [8] * sum(qwen_engine.BATCHES)
+    check(name, result, watch, subject)

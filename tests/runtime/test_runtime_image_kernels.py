@@ -1,0 +1,213 @@
+"""Kernels of the image for SGLang's `load_jit`, and for FlashInfer 0.2.5."""
+
+from __future__ import annotations
+
+import ast
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import runtime_wheels
+
+from roll_runtime import flashinfer_kernels, image_kernels, jit, jit_kernels
+
+VERSION = "0.5.12.post1"
+WRAPPERS = [("run", "Kernel<true>::run")]
+
+Utils = Callable[..., Any]
+
+
+@pytest.fixture
+def utils(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Utils:
+    """Return a function that makes a module like `sglang.jit_kernel.utils`, with its sources."""
+    (tmp_path / "sglang" / "csrc").mkdir(parents=True)
+    (tmp_path / "sglang" / "csrc" / "kernel.cuh").write_text("// kernel\n")
+    (tmp_path / "sglang" / "include").mkdir()
+    (tmp_path / "sglang" / "include" / "common.h").write_text("// header\n")
+    monkeypatch.setattr(image_kernels, "DIRECTORY", tmp_path / "kernels")
+    ffi: Any = ModuleType("tvm_ffi")
+    ffi.load_module = lambda path: f"loaded {path}"
+    ffi.cpp = ModuleType("tvm_ffi.cpp")
+    for name in ("load", "load_inline", "build", "build_inline"):
+        setattr(ffi.cpp, name, compiler(name, tmp_path / "built"))
+    monkeypatch.setitem(sys.modules, "tvm_ffi", ffi)
+    monkeypatch.setitem(sys.modules, "tvm_ffi.cpp", ffi.cpp)
+
+    def make(major: int = 9) -> Any:
+        jit_kernels._headers.cache_clear()
+        module: Any = ModuleType("sglang.jit_kernel.utils")
+        module.__file__ = str(tmp_path / "sglang" / "utils.py")
+        module.get_jit_cuda_arch = lambda: SimpleNamespace(target_name=f"{major}.0")
+        module.load_jit = lambda *args, **kwargs: ffi.cpp.load_inline(args, kwargs)
+        jit_kernels.patch_utils(module, VERSION)
+        return module
+
+    return make
+
+
+def compiler(name: str, built: Path) -> Callable[..., str]:
+    def compile_(*args: Any, **kwargs: Any) -> str:
+        if "build" in name:
+            built.write_text("machine code")
+            return str(built)
+        return f"compiled by {name}"
+
+    return compile_
+
+
+def load(module: Any, **changed: Any) -> Any:
+    given = {"cuda_files": ["kernel.cuh"], "cuda_wrappers": WRAPPERS, **changed}
+    return module.load_jit("kernel", "bf16_t", "true", **given)
+
+
+def build(module: Any, tmp_path: Path) -> Path:
+    with jit_kernels.building(tmp_path / "kernels" / "tvm-ffi"):
+        return Path(load(module))
+
+
+def test_the_images_kernel_is_loaded_without_a_compiler(utils: Utils, tmp_path: Path) -> None:
+    module = utils()
+    assert load(module) == "compiled by load_inline"
+    path = build(module, tmp_path)
+    assert path.name == "sgl_kernel_jit_kernel_bf16_t_true.so"
+    assert path.parent.parent == tmp_path / "kernels" / "tvm-ffi"
+    assert path.read_text() == "machine code"
+    assert load(utils()) == f"loaded {path}"
+
+
+def change_source(root: Path) -> None:
+    (root / "csrc" / "kernel.cuh").write_text("// another\n")
+
+
+def change_header(root: Path) -> None:
+    (root / "include" / "common.h").write_text("// another\n")
+
+
+@pytest.mark.parametrize("change", [change_source, change_header])
+def test_another_source_misses(
+    utils: Utils, tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    build(utils(), tmp_path)
+    change(tmp_path / "sglang")
+    assert load(utils()) == "compiled by load_inline"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"extra_cuda_cflags": ["-G"]}, {"cuda_wrappers": [("run", "Kernel<false>::run")]}],
+)
+def test_other_flags_miss(utils: Utils, tmp_path: Path, changed: dict[str, Any]) -> None:
+    build(utils(), tmp_path)
+    assert load(utils(), **changed) == "compiled by load_inline"
+
+
+def test_another_architecture_misses(utils: Utils, tmp_path: Path) -> None:
+    build(utils(), tmp_path)
+    assert load(utils(8)) == "compiled by load_inline"
+
+
+def test_other_versions_miss(utils: Utils, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build(utils(), tmp_path)
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "another")
+    assert load(utils()) == "compiled by load_inline"
+
+
+def test_a_source_that_cannot_be_read_is_the_compilers_matter(utils: Utils, tmp_path: Path) -> None:
+    build(utils(), tmp_path)
+    assert load(utils(), cuda_files=["missing.cuh"]) == "compiled by load_inline"
+
+
+def test_the_corrected_kernel_does_not_depend_on_the_cache(
+    utils: Utils, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`jit.py` puts the corrected source into the user's cache, whose path differs."""
+    (tmp_path / "sglang" / "csrc" / "kernel.cuh").write_text(jit._REFUSED)
+
+    def activation(module: Any) -> Any:
+        kernel: Any = ModuleType("sglang.jit_kernel.activation")
+        kernel.__file__ = str(tmp_path / "sglang" / "activation.py")
+        kernel.load_jit = module.load_jit
+        jit.patch_activation(kernel, VERSION)
+        assert kernel.load_jit is not module.load_jit
+        return kernel
+
+    monkeypatch.setenv("TVM_FFI_CACHE_DIR", str(tmp_path / "of the build"))
+    path = build(activation(utils()), tmp_path)
+    monkeypatch.setenv("TVM_FFI_CACHE_DIR", str(tmp_path / "of the user"))
+    assert load(activation(utils())) == f"loaded {path}"
+
+
+def test_once_is_enough(utils: Utils) -> None:
+    module = utils()
+    once = module.load_jit
+    jit_kernels.patch_utils(module, VERSION)
+    assert module.load_jit is once
+
+
+@pytest.mark.parametrize("release", ["0.5.10.post1", "0.5.12.post1", "0.5.15.post1"])
+def test_sglangs_load_jit_is_what_is_patched(release: str) -> None:
+    """Its real source: the names that are used, and what `building` replaces is asked at a call."""
+    wheel = runtime_wheels.fetch(runtime_wheels.read_lock()[release])
+    with zipfile.ZipFile(wheel) as archive:
+        text = archive.read("sglang/jit_kernel/utils.py").decode()
+    functions = {
+        item.name: ast.unparse(item)
+        for item in ast.parse(text).body
+        if isinstance(item, ast.FunctionDef)
+    }
+    assert "get_jit_cuda_arch" in functions
+    assert "override_jit_cuda_arch" in functions
+    assert "from tvm_ffi.cpp import load, load_inline" in functions["load_jit"]
+    assert "'sgl_kernel_jit_' + '_'.join" in functions["load_jit"]
+
+
+def test_a_compiler_without_an_architecture_is_left_alone() -> None:
+    module: Any = ModuleType("sglang.jit_kernel.utils")
+    module.load_jit = upstream = lambda: None
+    jit_kernels.patch_utils(module, "0.5.7")
+    assert module.load_jit is upstream
+
+
+class Operations:
+    norm = "the operations"
+
+    def __init__(self) -> None:
+        self.loaded: list[str] = []
+
+    def load_library(self, path: str) -> None:
+        self.loaded.append(path)
+
+
+@pytest.fixture
+def core(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A module like FlashInfer 0.2.5's `jit.core`."""
+    monkeypatch.setattr(image_kernels, "DIRECTORY", tmp_path)
+    module: Any = ModuleType("flashinfer.jit.core")
+    module.torch = SimpleNamespace(ops=Operations())
+    module.load_cuda_ops = lambda name, sources: f"{name} compiled"
+    return module
+
+
+def test_flashinfers_module_of_the_image(core: Any, tmp_path: Path) -> None:
+    (tmp_path / "flashinfer" / "norm").mkdir(parents=True)
+    (tmp_path / "flashinfer" / "norm" / "norm.so").touch()
+    for _ in range(2):
+        flashinfer_kernels.patch_core(core, "0.4.6.post4")
+    assert core.load_cuda_ops("norm", []) == "the operations"
+    assert core.torch.ops.loaded == [str(tmp_path / "flashinfer" / "norm" / "norm.so")]
+    assert core.load_cuda_ops("rope", []) == "rope compiled"
+
+
+@pytest.mark.parametrize("later", [True, False])
+def test_flashinfer_that_is_left_alone(core: Any, tmp_path: Path, later: bool) -> None:
+    """A later one finds its modules itself; and an image may have none."""
+    upstream = core.load_cuda_ops
+    if later:
+        (tmp_path / "flashinfer").mkdir()
+        core.JitSpec = object
+    flashinfer_kernels.patch_core(core, "0.5.2")
+    assert core.load_cuda_ops is upstream
