@@ -6,11 +6,12 @@ of 1 GB and its dependencies. What is absent in the root is replaced by stand-in
 sources depended on one would not compile.
 """
 
+import importlib
 import importlib.abc
 import importlib.machinery
-import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -101,6 +102,15 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         """Do nothing: a stand-in has no code."""
 
 
+def _import_without_torch(name: str) -> None:
+    """Import a module, if it is there, that would look into torch; it works without."""
+    absent: Any = None
+    sys.modules["torch"] = absent  # else torch's headers would count as a package
+    with suppress(ModuleNotFoundError):
+        importlib.import_module(name)
+    del sys.modules["torch"]
+
+
 def _is_below(name: str, package: str) -> bool:
     return bool(package) and f"{name}.".startswith(f"{package}.")
 
@@ -114,7 +124,7 @@ def install(torch_version: str, *, cxx11_abi: bool, unused: str = "", used: str 
         unused: a package that is there and of which one subpackage is used.
         used: that subpackage.
     """
-    os.environ["TVM_FFI_DISABLE_TORCH_C_DLPACK"] = "1"  # it would compile an extension of torch
+    _import_without_torch("tvm_ffi.cpp")
     sys.meta_path.insert(0, _Finder(unused, used))
     import torch
     import torch.torch_version
