@@ -139,6 +139,7 @@ def install(torch_version: str, *, cxx11_abi: bool, unused: str = "", used: str 
         getattr(torch, name).itemsize = size
     torch._C._GLIBCXX_USE_CXX11_ABI = cxx11_abi
     torch.cuda.device_count = lambda: 0
+    torch.cuda.get_device_capability = lambda device=0: (0, 0)
     extension.CUDA_HOME = CUDA_HOME
     extension._TORCH_PATH = str(SITE_PACKAGES / "torch")
     extension._get_cuda_arch_flags = lambda: []
