@@ -52,6 +52,10 @@ layer's key."""
 CUDA_COMPILER_13_0 = "1"
 """The same of the CUDA 13.0 compiler: raise the one whose files change."""
 
+KERNELS = "1"
+"""The kernels that are compiled of the same sources (`content.kernels.kernel_build`). Part of that
+layer's key, beside the worker's bytes."""
+
 CUDA_LINKS = "1"
 """The links to the wheels' CUDA libraries (`content.cuda.links`). Part of that layer's key."""
 

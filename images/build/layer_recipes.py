@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
 from images import format_numbers, image_paths
-from images.build import flavour_layers, grouping, titles, wheel_layers
+from images.build import flavour_layers, grouping, kernel_layer, titles, wheel_layers
 from images.build.base import Base
 from images.build.conflicts import left_out
 from images.build.flavour_layers import Flavour
 from images.build.recipe import SMALL, Keys, LayerContext, Recipe, weight_of
 from images.content import runtime_wheel
 from images.content.cuda import toolkit
+from images.content.kernels.kernel_build import Kernels
 from images.content.python import bytecode
 from images.inputs.lock.cuda_lock import Toolkit
 from images.inputs.lock.deb import Deb
@@ -28,6 +29,7 @@ def recipes(
     compression: Compression,
     base: Base,
     flavour: Flavour | None = None,
+    kernels: Kernels | None = None,
 ) -> list[Recipe]:
     """Return the layers of a target, lowest first.
 
@@ -38,15 +40,26 @@ def recipes(
         compression: how the layers are compressed.
         base: what they are put on.
         flavour: of a target that is one.
+        kernels: the kernels that are compiled; the Debian base alone has a compiler for them.
     """
     keys = _keys(base_debs, compression)
     grouped = grouping.groups(lock.of_engine())
     added = grouping.added_groups(lock.of_flavour(), flavour.name, lock.compiled) if flavour else []
     losses = left_out.of_groups([*grouped, *added], lock.conflicts)
 
-    def of_group(group: grouping.Group) -> Recipe:
+    def layer_of(group: grouping.Group) -> wheel_layers.WheelLayer:
         lost = losses.get(group.name, [])
-        return wheel_layers.WheelLayer(group, lock, base_debs, tools.version, lost).recipe(keys)
+        return wheel_layers.WheelLayer(group, lock, base_debs, tools.version, lost)
+
+    def of_group(group: grouping.Group) -> Recipe:
+        return layer_of(group).recipe(keys)
+
+    def compiled() -> list[Recipe]:
+        flashinfer = kernel_layer.group_of(grouped)
+        if kernels is None or flashinfer is None or base.layers:
+            return []
+        layer = kernel_layer.KernelLayer(kernels, layer_of(flashinfer), base_debs, tools)
+        return [layer.recipe(keys)]
 
     return [
         base.lowest(keys),
@@ -54,6 +67,7 @@ def recipes(
         *(of_group(group) for group in grouped if group.is_torch_stack),
         wheel_layers.LinksLayer(lock, tools, home=not base.has_compiler).recipe(keys),
         *(of_group(group) for group in grouped if not group.is_torch_stack),
+        *compiled(),
         *(flavour_layers.recipes(keys, flavour, base_debs) if flavour else ()),
         *map(of_group, added),
         _runtime(keys),

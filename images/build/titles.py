@@ -35,6 +35,8 @@ class Kind(Enum):
     """The Debian packages of a flavour."""
     LOGIN = auto()
     """The environment of logins."""
+    KERNELS = auto()
+    """Kernels that are compiled when the image is built."""
     RUNTIME = auto()
     """`roll_runtime`."""
     OTHER = auto()
@@ -76,12 +78,14 @@ class LayerName(NamedTuple):
 DEBIAN = LayerName(Kind.DEBIAN)
 LINKS = LayerName(Kind.LINKS)
 LOGIN = LayerName(Kind.LOGIN)
+KERNELS = LayerName(Kind.KERNELS)
 RUNTIME = LayerName(Kind.RUNTIME)
 
 _FIXED = {
     Kind.DEBIAN: "Debian bookworm",
     Kind.LINKS: "CUDA links",
     Kind.LOGIN: "environment of logins",
+    Kind.KERNELS: "compiled kernels",
     Kind.RUNTIME: "roll_runtime",
 }
 _PREFIXES = {Kind.VENV: _VENV, Kind.BUCKET: _BUCKET, Kind.ADDED_DEBS: _ADDED_DEBS}

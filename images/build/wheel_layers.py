@@ -101,7 +101,7 @@ class WheelLayer(NamedTuple):
         """Make the entries; a file that several distributions install alike appears once."""
         from images.formats import wheel_file
 
-        paths = {item: self._wheel(item, context) for item in self._read}
+        paths = {item: self.wheel(item, context) for item in self._read}
         installed = partial(self._installed, paths)
         seen: dict[str, tuple[Entry, str]] = {}
         for item in self.group.distributions:
@@ -131,7 +131,13 @@ class WheelLayer(NamedTuple):
 
         return detection.InstalledFiles(conflict_rules.THE_IMAGE, image_files.of(self.toolkit))
 
-    def _wheel(self, item: Distribution, context: LayerContext) -> Path:
+    def record(self, context: LayerContext, opened: ExitStack) -> Entry:
+        """Return the RECORD of its first distribution, as it is in the layer."""
+        entries = self._without_repetition(context, opened)
+        return next(entry for entry in entries if entry.path.endswith(".dist-info/RECORD"))
+
+    def wheel(self, item: Distribution, context: LayerContext) -> Path:
+        """Return the wheel of a distribution; that of an sdist is built, once in a context."""
         from images.content.sdist import compiled_build, wheel_build
 
         path = _checked(item, context.cache)
@@ -139,6 +145,8 @@ class WheelLayer(NamedTuple):
             return path
         needs = [_checked(need, context.cache) for need in self.lock.build]
         workdir = context.workdir / item.name
+        if made := [*workdir.glob("*.whl")]:
+            return made[0]
         workdir.mkdir()
         if item.name in self.lock.compiled:
             return compiled_build.build(path, needs, self.base_debs, context.cache, workdir)

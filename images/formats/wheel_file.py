@@ -13,7 +13,7 @@ import hashlib
 import io
 import stat
 import zipfile
-from collections.abc import Collection, Container, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -290,6 +290,13 @@ def _generated(wheel: Wheel) -> Iterator[Entry]:
     yield of_bytes(
         f"{image_paths.SITE_PACKAGES}/{wheel.source.dist_info_dir}/INSTALLER", _INSTALLER
     )
+
+
+def record_with(record: Entry, added: Iterable[Entry]) -> Entry:
+    """Return a RECORD with the rows of further files, which pip then removes with the others."""
+    rows = [_row(entry.path, _hash_of(entry), entry.size) for entry in added]
+    with record.open() as stream, construct_record_file(rows) as more:
+        return of_bytes(record.path, stream.read() + more.read())
 
 
 def _row(path: str, digest: Hash | None, size: int | None) -> tuple[Scheme, RecordEntry]:

@@ -22,6 +22,7 @@ KEYS = (
     "exclude_newer_package",
     "wheels",
     "conflicts",
+    "kernels",
     "budget",
     "gpus",
 )
@@ -84,6 +85,7 @@ class Entries(NamedTuple):
     package_dates: tuple[Entry, ...]
     wheels: tuple[Entry, ...]
     conflicts: tuple[Entry, ...]
+    kernels: tuple[Entry, ...]
     budget: tuple[int, str]
     gpus: tuple[tuple[str, int], ...]
 
@@ -102,6 +104,7 @@ def read(table: Table, *, flavour: bool = False) -> Entries:
         tuple(_package_date(name, node, table) for name, node in dates.items()),
         tuple(_wheel(node, table) for node in table.items("wheels")),
         tuple(_conflict(node, table) for node in table.items("conflicts")),
+        tuple(_kernel(name, node, table) for name, node in table.mapping("kernels").items()),
         _budget(table),
         _gpus(table),
     )
@@ -137,6 +140,14 @@ def _named(name: str, node: Node, parent: Table) -> Entry:
         parent.faults.add(node.line, f"misrecorded: {wrong}")
     table = Table(node, f"the misrecorded {name!r}", ("why", *_WHEN), parent.faults)
     return Entry(name, "", (), table.text("why"), _when(table), table.line)
+
+
+def _kernel(name: str, node: Node, parent: Table) -> Entry:
+    if wrong := rules.kernel(name):
+        parent.faults.add(node.line, f"kernels: {wrong}")
+    table = Table(node, f"the kernels {name!r}", ("gpus", "why", *_WHEN), parent.faults)
+    meant = table.texts("gpus", gpus.wrong)
+    return Entry(name, "", meant, table.text("why"), _when(table), table.line)
 
 
 def _env(node: Node, parent: Table) -> Entry:

@@ -77,6 +77,21 @@ class EnvDefault:
     why: str
 
 
+class Kernel(NamedTuple):
+    """A module of kernels that is compiled when the image is built.
+
+    Attributes:
+        module: its name, one of `rules.KERNELS`.
+        why: the reason.
+        gpus: the compute capabilities that it is compiled for; empty for all that the image serves.
+            Of SGLang's own kernels alone: one of FlashInfer's must run on all of them.
+    """
+
+    module: str
+    why: str
+    gpus: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
     """The largest size of an image.
@@ -118,6 +133,7 @@ class Target:
         package_dates: dates of single packages, sorted by name.
         wheels: the wheels that the package index does not have, sorted by file name.
         conflicts: which distribution wins where two contain the same file; no lock depends on it.
+        kernels: what is compiled when the image is built, sorted by module; no lock depends on it.
         gpus: the compute capabilities that the image serves, in order; no lock depends on it.
         narrows: the id of the target whose GPUs it has some of; "" for a target of the matrix.
     """
@@ -147,6 +163,7 @@ class Target:
     package_dates: tuple[PackageDate, ...] = ()
     wheels: tuple[CustomWheel, ...] = ()
     conflicts: tuple[Rule, ...] = ()
+    kernels: tuple[Kernel, ...] = ()
     gpus: tuple[str, ...] = ()
     narrows: str = ""
 

@@ -19,6 +19,7 @@ from images.inputs.matrix.records import (
     Budget,
     CustomWheel,
     EnvDefault,
+    Kernel,
     PackageDate,
     Pin,
     Sdist,
@@ -158,6 +159,7 @@ class Document:
         wheels = self._pick_by_name(row, *(level.wheels for level in levels))
         env = self._pick_by_name(row, *(level.env for level in levels))
         conflicts = _pick(row, *(level.conflicts for level in levels))
+        kernels = self._pick_by_name(row, *(level.kernels for level in levels))
         served = self._gpus(row, flavour)
         return Target(
             id=f"{row.id}-{flavour.name}" if flavour else row.id,
@@ -194,6 +196,7 @@ class Document:
                 Rule(e.name, e.value, e.build[0], e.why, f"{self._name}:{e.line}")
                 for e in conflicts
             ),
+            kernels=tuple(Kernel(e.name, e.why, e.build) for e in sorted(kernels)),
             gpus=served,
         )
 

@@ -19,6 +19,9 @@ from images.util import suggest, units
 # A Debian suite determines the minor version of Python and, by its glibc, the wheels that fit.
 SUITES = {"bookworm": ("3.11", "x86_64-manylinux_2_36")}
 
+KERNELS = ("attention-bf16-128", "norm", "sampling", "sglang-dense")
+"""The modules of kernels that can be compiled (`images/content/kernels`)."""
+
 _NUMBER = r"(?:0|[1-9][0-9]{0,9})"
 _RELEASE = rf"{_NUMBER}(?:\.{_NUMBER})*"
 _VERSION = rf"{_RELEASE}(?:(?:a|b|rc){_NUMBER})?(?:\.post{_NUMBER})?(?:\.dev{_NUMBER})?"
@@ -172,6 +175,14 @@ def sha256(text: str) -> str | None:
     if re.fullmatch("[0-9a-f]{64}", text):
         return None
     return f"{text[:80]!r} is not a SHA-256: 64 digits of 0-9a-f, as sha256sum prints them"
+
+
+def kernel(text: str) -> str | None:
+    """Check the name of a module of kernels."""
+    if text in KERNELS:
+        return None
+    hint = suggest.nearest(text, KERNELS)
+    return f"{text!r} is not a module of kernels: there is {', '.join(KERNELS)}{hint}"
 
 
 def flag(text: str) -> str | None:

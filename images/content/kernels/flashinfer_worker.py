@@ -1,0 +1,87 @@
+"""Compiles modules of FlashInfer; run by the image's own Python in the base's root file system.
+
+    python3.11 -s -P -B flashinfer_worker.py PLACE
+
+The root has the image's compiler, FlashInfer, and the headers that its kernels include, each at its
+path in the image. PLACE has `stand_ins.py` and `kernels.json`, of which this is read:
+
+    {"torch": "2.8.0", "cxx11_abi": true,
+     "flashinfer": {"architectures": ["8.0", "9.0a"], "modules": ["norm", ...]}}
+
+Each module becomes a library in PLACE/kernels, by its path in the image, stripped: what nvcc leaves
+in symbol tables are the names of its temporary files, other ones in each run.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def _norm() -> Any:
+    from flashinfer import norm
+
+    return norm.gen_norm_module()
+
+
+def _sampling() -> Any:
+    from flashinfer import sampling
+
+    return sampling.gen_sampling_module()
+
+
+def _prefill() -> Any:
+    """Attention over a cache of pages: bf16, head size 128."""
+    import torch
+    from flashinfer import jit
+
+    bf16, size = torch.bfloat16, 128
+    return jit.gen_batch_prefill_module(
+        "fa2", bf16, bf16, bf16, torch.int32, size, size, 0, False, False, False
+    )
+
+
+_MODULES: dict[str, Callable[[], Any]] = {
+    "norm": _norm,
+    "sampling": _sampling,
+    "attention-bf16-128": _prefill,
+}
+
+
+def _compile(spec: Any, destination: Path) -> None:
+    """Compile a module, strip it, and copy it."""
+    spec.write_ninja()
+    spec.build(verbose=False)
+    library = destination / spec.name / f"{spec.name}.so"
+    library.parent.mkdir(parents=True)
+    shutil.copyfile(spec.jit_library_path, library)
+    subprocess.run(["strip", "--strip-all", str(library)], check=True)
+
+
+def main(place: Path) -> None:
+    """Compile the modules that `kernels.json` lists."""
+    sys.path.append(str(place))
+    import stand_ins
+
+    wanted = json.loads((place / "kernels.json").read_text(encoding="utf-8"))
+    architectures = wanted["flashinfer"]["architectures"]
+    # Earlier versions read torch's variable. A library names those of torch that it needs, though
+    # the linker finds no symbol of theirs used: it has stubs without any.
+    os.environ |= {
+        "CXX": "c++ -Wl,--no-as-needed",
+        "FLASHINFER_CUDA_ARCH_LIST": " ".join(architectures),
+        "FLASHINFER_WORKSPACE_BASE": str(place / "workspace"),
+        "TORCH_CUDA_ARCH_LIST": ";".join(architectures),
+    }
+    stand_ins.install(wanted["torch"], cxx11_abi=wanted["cxx11_abi"])
+    aot = stand_ins.SITE_PACKAGES / "flashinfer/data/aot"
+    for name in wanted["flashinfer"]["modules"]:
+        _compile(_MODULES[name](), place / "kernels" / aot.relative_to("/"))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,79 @@
+"""Compiles SGLang's own kernels for one architecture, as `flashinfer_worker.py` does FlashInfer's.
+
+    python3.11 -s -P -B sglang_worker.py PLACE ARCHITECTURE
+
+SGLang keeps what it derived from an architecture, so that each one takes a process. `kernels.json`:
+
+    {"torch": "2.11.0", "cxx11_abi": true, "sglang": {"kernels": ["dense"], ...}}
+
+The names and keys of the libraries are those that roll_runtime looks for
+(`roll_runtime.jit_kernels`, which is in the root).
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+KERNELS = Path("/opt/venv/kernels/tvm-ffi")
+
+
+def _dense() -> None:
+    """Compile what dense models and mixtures of experts call at each step: head size 128, bf16."""
+    import torch
+    from sglang.jit_kernel import (
+        activation,
+        clamp_position,
+        kvcache,
+        norm,
+        resolve_future_token_ids,
+        rope,
+    )
+
+    bf16, size = torch.bfloat16, 128
+    activation._jit_activation_module(bf16)
+    clamp_position._jit_clamp_position_module(torch.int64)
+    resolve_future_token_ids._jit_resolve_future_token_ids_module(torch.int64)
+    rope._jit_fused_rope_module(True, size, bf16)
+    norm._jit_qknorm_module(size, bf16)
+    for heads in (2, 4, 8):  # of keys, on one GPU
+        kvcache._jit_kvcache_module(heads * size * bf16.itemsize)
+
+
+_KERNELS: dict[str, Callable[[], None]] = {"dense": _dense}
+
+
+def main(place: Path, architecture: str) -> None:
+    """Compile the kernels that `kernels.json` lists."""
+    sys.path.append(str(place))
+    import stand_ins
+
+    wanted = json.loads((place / "kernels.json").read_text(encoding="utf-8"))
+    os.environ["TVM_FFI_CACHE_DIR"] = str(place / "tvm-ffi" / architecture)
+    stand_ins.install(
+        wanted["torch"],
+        cxx11_abi=wanted["cxx11_abi"],
+        unused="sglang",
+        used="sglang.jit_kernel",
+    )
+    from sglang.jit_kernel import utils
+
+    from roll_runtime import jit, jit_kernels
+
+    jit_kernels.patch_utils(utils, "")
+    import sglang.jit_kernel.activation as activation
+
+    jit.patch_activation(activation, "")
+    target = place / "kernels" / KERNELS.relative_to("/")
+    major, minor = architecture.split(".")
+    with utils.override_jit_cuda_arch(int(major), int(minor)), jit_kernels.building(target):
+        for name in wanted["sglang"]["kernels"]:
+            _KERNELS[name]()
+    for library in target.glob("*/*.so"):
+        subprocess.run(["strip", "--strip-all", str(library)], check=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])

@@ -1,0 +1,146 @@
+"""Stand-ins for the packages that kernels are compiled without.
+
+FlashInfer and SGLang say themselves how a kernel is compiled: which sources are generated, with
+which flags. They import torch for the names of types and other facts, none of which needs a library
+of 1 GB and its dependencies. What is absent in the root is replaced by stand-ins; a kernel whose
+sources depended on one would not compile.
+"""
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import sys
+from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+CUDA_HOME = "/usr/local/cuda"
+SITE_PACKAGES = Path("/opt/venv/lib/python3.11/site-packages")
+
+_BYTES_OF_TYPES = {"float16": 2, "bfloat16": 2, "float32": 4, "int32": 4, "int64": 8}
+_ABSENT = frozenset(
+    {
+        "cuda",
+        "cudnn",
+        "cutlass",
+        "einops",
+        "nvidia",
+        "nvidia_cutlass_dsl",
+        "numpy",
+        "psutil",
+        "pynvml",
+        "requests",
+        "tabulate",
+        "torch",
+        "torch_c_dlpack_ext",
+        "tqdm",
+        "triton",
+    }
+)
+"""The packages that FlashInfer's generators import and do not use."""
+
+
+class _Absent(ModuleType):
+    """A stand-in for a module, a class or a value of an absent package."""
+
+    def __getattr__(self, name: str) -> Any:
+        """Return a stand-in, the same one each time: types are keys of dictionaries."""
+        if name == "__version__":
+            return "0"
+        if name.startswith("__"):
+            raise AttributeError(name)
+        found = _Absent(f"{self.__name__}.{name}")
+        setattr(self, name, found)
+        return found
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what a decorator decorates, as it is; else a stand-in."""
+        if len(args) == 1 and not kwargs and callable(args[0]) and not isinstance(args[0], _Absent):
+            return args[0]
+        return self
+
+    def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type, ...]:
+        """Return what a class inherits that has it as a base."""
+        return (object,)
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return a stand-in for a generic type."""
+        return self
+
+    def __or__(self, other: Any) -> Any:
+        """Return a stand-in for a union of types."""
+        return self
+
+    __ror__ = __or__
+
+
+class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds stand-ins for the packages that are absent."""
+
+    def __init__(self, unused: str, used: str) -> None:
+        self._unused = unused
+        self._used = used
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        """Return a stand-in's spec for a module of an absent or unused package; else `None`."""
+        package = name.partition(".")[0]
+        is_used = package != self._unused or _is_below(name, self._used)
+        if package not in _ABSENT and is_used:
+            return None
+        return importlib.machinery.ModuleSpec(name, self, is_package=True)
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        """Return a stand-in; what is used of a package is found below it."""
+        parent, _, own = spec.name.rpartition(".")
+        module: _Absent = getattr(sys.modules[parent], own) if parent else _Absent(spec.name)
+        module.__path__ = [str(SITE_PACKAGES / spec.name)] if spec.name == self._unused else []
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Do nothing: a stand-in has no code."""
+
+
+def _import_without_torch(name: str) -> None:
+    """Import a module, if it is there, that would look into torch; it works without."""
+    absent: Any = None
+    sys.modules["torch"] = absent  # else torch's headers would count as a package
+    with suppress(ModuleNotFoundError):
+        importlib.import_module(name)
+    del sys.modules["torch"]
+
+
+def _is_below(name: str, package: str) -> bool:
+    return bool(package) and f"{name}.".startswith(f"{package}.")
+
+
+def install(torch_version: str, *, cxx11_abi: bool, unused: str = "", used: str = "") -> None:
+    """Put stand-ins in place, and set the facts of torch that are read.
+
+    Args:
+        torch_version: the version of torch.
+        cxx11_abi: whether torch is compiled with libstdc++'s new ABI.
+        unused: a package that is there and of which one subpackage is used.
+        used: that subpackage.
+    """
+    _import_without_torch("tvm_ffi.cpp")
+    sys.meta_path.insert(0, _Finder(unused, used))
+    import torch
+    import torch.torch_version
+    import torch.utils.cpp_extension as extension
+    from packaging.version import Version
+
+    torch.__version__ = torch.torch_version.__version__ = torch_version
+    torch.torch_version.TorchVersion = Version
+    torch.dtype = _Absent
+    torch.version.hip = None
+    for name, size in _BYTES_OF_TYPES.items():
+        getattr(torch, name).itemsize = size
+    torch._C._GLIBCXX_USE_CXX11_ABI = cxx11_abi
+    torch.cuda.device_count = lambda: 0
+    torch.cuda.get_device_capability = lambda device=0: (0, 0)
+    extension.CUDA_HOME = CUDA_HOME
+    extension._TORCH_PATH = str(SITE_PACKAGES / "torch")
+    extension._get_cuda_arch_flags = lambda: []
+    extension._get_pybind11_abi_build_flags = lambda: []
+    extension._get_num_workers = lambda verbose: None
