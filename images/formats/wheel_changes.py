@@ -47,15 +47,15 @@ class Rules(NamedTuple):
 
 @dataclass(frozen=True)
 class ChangedFile:
-    """A file that is installed with other bytes than the wheel's.
+    """A library that was looked at, and may be installed with other bytes than the wheel's.
 
     Attributes:
         entry: installs it.
-        digest: returns the hash of what is installed; cheap once that was read.
+        digest: the hash of what is installed, or what returns it; cheap once that was read.
     """
 
     entry: Entry
-    digest: Callable[[], Hash]
+    digest: Hash | Callable[[], Hash] | None
 
 
 class Changes:
@@ -117,7 +117,7 @@ class Changes:
     ) -> ChangedFile | None:
         """Return a library without the GPU code that no served GPU can load.
 
-        None if nothing in it changes.
+        None for any other file.
 
         Args:
             entry: installs it as published; its content is checked as it is read.
@@ -132,7 +132,9 @@ class Changes:
         if plan.pieces or plan.faults:
             self._files[f"/{entry.path}"] = _described(plan, digest)
         self._removed += sum(plan.removed.values())
-        return _ChangedLibrary(entry, plan, again).file if plan.pieces else None
+        if not plan.pieces:
+            return ChangedFile(replace(entry, open=again), digest)
+        return _ChangedLibrary(entry, plan, again).file
 
     def note(self, path: str) -> Entry | None:
         """Return the file that states the changes; None if there are none.

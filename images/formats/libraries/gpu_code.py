@@ -39,6 +39,10 @@ ALIGNED = 8
 """Containers begin at multiples of this."""
 
 
+_ENTRIES = 1000
+"""Most entries of a container: libraries have one or two for each architecture."""
+
+
 class CodeEntry(NamedTuple):
     """An entry of a container.
 
@@ -111,6 +115,8 @@ def read(offset: int, size: int) -> Generator[Range, bytes, Container]:
             return found._replace(fault=f"at {at}: an entry is longer than its container")
         if kind not in (PTX, CUBIN):
             return found._replace(fault=f"at {at}: an entry of the unknown kind {kind}")
+        if len(entries) == _ENTRIES:
+            return found._replace(fault=f"more than {_ENTRIES} entries")
         entries.append(CodeEntry(kind, architecture, at, length + payload))
         at += length + payload
     return found._replace(entries=tuple(entries))

@@ -19,6 +19,9 @@ from images.formats.libraries.byte_ranges import Range
 from images.formats.libraries.elf_sections import DamagedError, Section
 from images.formats.libraries.gpu_code import CUBIN, CodeEntry, Container
 
+_CONTAINERS = 1 << 16
+"""Most containers of a file, so that none can take all memory: libtorch_cuda has 393."""
+
 
 class Piece(NamedTuple):
     """A part of a changed file.
@@ -98,7 +101,8 @@ def plan(opened: Callable[[], IO[bytes]], size: int, served: Served) -> Plan:
     faults: list[str] = []
 
     def container(offset: int) -> Generator[Range, bytes, None]:
-        found[offset] = yield from gpu_code.read(offset, size)
+        if offset % gpu_code.ALIGNED == 0 and len(found) < _CONTAINERS:
+            found[offset] = yield from gpu_code.read(offset, size)
 
     def table() -> Generator[Range, bytes, None]:
         try:

@@ -116,6 +116,7 @@ DAMAGED = {
     "size beyond the file": container(SM_70, size=1 << 40),
     "size up to the next entry": container(SM_70, SM_90, size=len(SM_70)),
     "size of nothing": container(SM_70, size=0),
+    "too many entries": container(*[entry(CUBIN, 70, b"")] * 1001),
 }
 
 
@@ -130,6 +131,11 @@ def test_damaged_container_stays_byte_for_byte_and_is_reported(damaged: bytes) -
     assert made[at - len(GOOD) : at] == expected(SM_90, of=GOOD)
     behind = content[at + len(damaged) :]
     assert made[at + len(damaged) :] in (behind, behind.replace(GOOD, expected(SM_90, of=GOOD)))
+
+
+def test_file_of_nothing_but_beginnings_takes_little() -> None:
+    content = with_code(container(b"")[:8] * 200_000)
+    assert len(plan_of(content).faults) == 1
 
 
 def test_container_behind_one_of_unknown_kind_is_read() -> None:
