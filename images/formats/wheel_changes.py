@@ -84,7 +84,7 @@ class Changes:
     def _unused_by(self) -> str:
         if not self._rules.served:
             return "nothing in the image"
-        majors = ", ".join(f"{major}.x" for major in self._rules.served.majors)
+        majors = " or ".join(f"{major}.x" for major in self._rules.served.majors)
         return f"no GPU of compute capability {majors}"
 
     @property
