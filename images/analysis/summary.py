@@ -14,7 +14,7 @@ from images.build.prepare import Inputs, Shared
 from images.build.recipe import Recipe
 from images.build.titles import Kind, LayerName
 from images.content import runtime_wheel
-from images.errors import LockError
+from images.errors import LockError, UsageError
 from images.inputs.lock.artifact import Artifact
 from images.inputs.matrix.records import Matrix, Target
 from images.oci.descriptor import Blob, Compression
@@ -173,13 +173,13 @@ def find(name: str, matrix: Matrix, store: Store | None, compression: Compressio
         UsageError: neither the store nor the matrix has it.
         LockError: the lock of a target that is not built is missing, stale or edited by hand.
     """
-    ids = [target.id for target in matrix.targets]
     names = store.images() if store else {}
     if store and (name in names or name.startswith("sha256:")):
         found = of_image(name, store.load(name) if name in names else store.load_digest(name))
-        return replace(found, renewed=name in ids and _is_renewed(found, matrix, name, store))
-    if name in ids:
-        return of_target(matrix, matrix.target(name), store, compression)
+        return replace(found, renewed=_is_renewed(found, matrix, name, store))
+    if target := matrix.find(name):
+        return of_target(matrix, target, store, compression)
+    ids = [target.id for target in matrix.targets]
     raise suggest.no_image(name, ids, names, also=", or the digest of an image in the store")
 
 
@@ -187,7 +187,8 @@ def _is_renewed(built: ImageSummary, matrix: Matrix, name: str, store: Store) ->
     blob = built.layers[0].blob if built.layers else None
     compression: Compression = "zstd" if blob and blob.media_type.endswith("zstd") else "gzip"
     try:
-        today = of_target(matrix, matrix.target(name), store, compression)
-    except LockError:
+        target = matrix.find(name)
+        today = of_target(matrix, target, store, compression) if target else None
+    except (LockError, UsageError):  # UsageError: the target has no longer the GPUs of its name
         return True
-    return today.identities != built.identities
+    return today is not None and today.identities != built.identities

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from images.content import runtime_wheel
+from images.inputs.matrix import gpus
 from images.inputs.matrix.records import Target
 
 _MIN_DRIVER = {"12": "525.60.13", "13": "580.65.06"}
 """The oldest Linux driver that runs a CUDA major version, any minor one: NVIDIA's CUDA
 Compatibility guide, "Minor Version Compatibility"."""
-
-_ARCHITECTURES = {
-    "12": "sm_80 sm_86 sm_89 sm_90",
-    "13": "sm_80 sm_86 sm_89 sm_90 sm_100 sm_103 sm_120",
-}
-"""By CUDA major version, the architectures that SGLang's kernels are built for and the compiler
-supports: Ampere, Ada and Hopper, and from 13 on Blackwell."""
 
 
 def versions(target: Target) -> dict[str, str]:
@@ -42,7 +36,7 @@ def of_target(target: Target, lock_digest: str) -> dict[str, str]:
         f"torch {target.torch}, CUDA {target.cuda}",
         "org.opencontainers.image.title": target.id,
         "org.opencontainers.image.version": target.sglang,
-        "roll.cuda.architectures": _ARCHITECTURES[cuda_major],
+        "roll.cuda.architectures": gpus.architectures(target.gpus),
         "roll.cuda.driver.min": _MIN_DRIVER[cuda_major],
         "roll.lock.sha256": lock_digest,
         "roll.runtime.version": runtime_wheel.version(),

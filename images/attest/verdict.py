@@ -9,9 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from images.attest.evidence import FAILED, NOT_RUN, Evidence, Machine, RollRun
-
-ROLL = "-roll"
-"""The end of the ids of targets whose image must have run ROLL's own code."""
+from images.inputs.matrix import gpus
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +37,11 @@ class Verdict:
         if self.runs is None:
             return f"no ({self.fault})" if self.fault else "no"
         return f"{self.image_digest[:19]}: {self.runs}" if self.image_digest else self.runs
+
+
+def needs_roll(target: str) -> bool:
+    """Return whether the image of a target must have run ROLL's own code, by the target's id."""
+    return gpus.plain_id(target).endswith("-roll")
 
 
 def judge_results(evidence: Evidence | None, target: str, built: str | None) -> Verdict:
@@ -69,7 +72,7 @@ def judge_results(evidence: Evidence | None, target: str, built: str | None) -> 
         missing = min((proof.count(NOT_RUN) for proof in evidence.proofs), default=0)
         fault = f"{missing} not run" if missing else "nothing passed"
         return Verdict(False, fault=fault, roll=roll)
-    if target.endswith(ROLL) and not (roll and roll.whole):
+    if needs_roll(target) and not (roll and roll.whole):
         return Verdict(False, fault=_roll_lacks(roll), roll=roll)
     last = max(proof.date for proof in whole)
     runs = ", ".join([*(_gpus(proof.machine) for proof in whole), last[:10]])

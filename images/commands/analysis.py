@@ -5,7 +5,13 @@ from __future__ import annotations
 import argparse
 
 from images.commands.arguments import Command, Parser
-from images.commands.options import add_cache_location, add_compression, add_json, add_targets
+from images.commands.options import (
+    add_cache_location,
+    add_compression,
+    add_gpus,
+    add_json,
+    add_targets,
+)
 from images.commands.report.printing import print_documents, print_json
 from images.commands.selection import chosen, compare_files, existing_store, matrix_of
 from images.util import output
@@ -13,6 +19,7 @@ from images.util import output
 
 def _add_plan_options(parser: Parser) -> None:
     add_targets(parser)
+    add_gpus(parser)
     add_compression(parser, "of the layers that a build would make (default: %(default)s)")
     add_cache_location(parser)
     add_json(parser)

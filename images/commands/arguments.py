@@ -111,6 +111,19 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def capabilities(text: str) -> list[str]:
+    """Return compute capabilities, separated by commas: the type of an argument."""
+    from images.inputs.matrix import gpus
+
+    found = gpus.split(text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is no compute capability such as 9.0")
+    for word in found:
+        if wrong := gpus.wrong(word):
+            raise argparse.ArgumentTypeError(wrong)
+    return found
+
+
 def size(text: str) -> int:
     """Return a number of bytes: the type of an argument."""
     try:

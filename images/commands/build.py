@@ -16,6 +16,7 @@ from images.commands.fetch import fetch_values
 from images.commands.options import (
     add_cache,
     add_compression,
+    add_gpus,
     add_jobs,
     add_json,
     add_mirror,
@@ -58,6 +59,7 @@ class _Built:
 
 def _add_build_options(parser: Parser) -> None:
     add_targets(parser)
+    add_gpus(parser)
     add_cache(parser)
     parser.add_argument(
         "--offline",
@@ -176,7 +178,7 @@ def _build(
     made = [*prepare.put(one.base, options), *ours]
     image = assemble.assemble(
         one.target,
-        sha256.of_file(matrix.lock_path(one.target.id)),
+        sha256.of_file(matrix.lock_path(one.target.lock_id)),
         [item.layer for item in made],
         one.base.inherited,
     )
@@ -211,7 +213,11 @@ def _run(
     from images.attest.provenance import Build
     from images.inputs.lock import base_lock, cuda_lock
 
-    locks = [matrix.lock_path(one.target.id), base_lock.PATH, cuda_lock.path_of(one.target.toolkit)]
+    locks = [
+        matrix.lock_path(one.target.lock_id),
+        base_lock.PATH,
+        cuda_lock.path_of(one.target.toolkit),
+    ]
     locks += [matrix.debian_lock_path(one.target.flavour)] if one.added_debs else []
     return Build(
         ROOT,

@@ -31,6 +31,20 @@ def add_targets(parser: Parser) -> None:
     which.add_argument("--all", action="store_true", help="every target of the matrix")
 
 
+def add_gpus(parser: Parser) -> None:
+    """Add the option that narrows the targets to some of their GPUs."""
+    parser.add_argument(
+        "--gpu",
+        action="extend",
+        type=arguments.capabilities,
+        dest="only_gpus",
+        metavar="CAPABILITY",
+        help="only these GPUs of the target, by compute capability, as in 9.0; repeatable, or "
+        "separated by commas. The image is called ID-sm90, and has that name everywhere: "
+        "--target ID-sm90",
+    )
+
+
 def add_optional_targets(parser: Parser) -> None:
     """Add an option that restricts a command to some targets."""
     parser.add_argument(

@@ -26,11 +26,21 @@ def matrix_of(options: argparse.Namespace) -> Matrix:
 
 
 def chosen(options: argparse.Namespace) -> tuple[Matrix, list[Target]]:
-    """Return the matrix, and those of its targets that the options name, each once."""
+    """Return the matrix, and the targets that the options name, each once.
+
+    Raises:
+        UsageError: there is no such target, or it cannot be narrowed to the GPUs of `--gpu`.
+    """
+    from images.inputs.matrix import gpus
+
     matrix = matrix_of(options)
     if options.all:
-        return matrix, list(matrix.targets)
-    return matrix, [matrix.target(name) for name in dict.fromkeys(options.target)]
+        targets = list(matrix.targets)
+    else:
+        targets = [matrix.target(name) for name in dict.fromkeys(options.target)]
+    if only := getattr(options, "only_gpus", None):
+        return matrix, [target.narrowed(gpus.in_order(only)) for target in targets]
+    return matrix, targets
 
 
 def copy_wheels(targets: Sequence[Target], options: argparse.Namespace) -> None:
@@ -83,11 +93,11 @@ def check_name(options: argparse.Namespace, source: Store, name: str) -> None:
     """
     images = source.images()
     if name not in images:  # else the matrix need not be read
-        targets = [target.id for target in matrix_of(options).targets]
-        if name not in targets:
+        matrix = matrix_of(options)
+        if matrix.find(name) is None:
             from images.util import suggest
 
-            raise suggest.no_image(name, targets, images)
+            raise suggest.no_image(name, [target.id for target in matrix.targets], images)
 
 
 def compare_files(matrix: Matrix, targets: Sequence[Target], cache: Path) -> None:

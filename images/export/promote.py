@@ -13,7 +13,7 @@ from pathlib import Path
 
 from images.attest import evidence, evidence_check, labels
 from images.attest.evidence import Evidence
-from images.attest.verdict import ROLL
+from images.attest.verdict import needs_roll
 from images.errors import EvidenceError, IntegrityError, RegistryError, UsageError
 from images.inputs.matrix.records import Target
 from images.oci import reference
@@ -119,7 +119,7 @@ def candidate(
 
 
 def _more(target: Target) -> str:
-    needed = target.id.endswith(ROLL)
+    needed = needs_roll(target.id)
     return f", and then with --roll CHECKOUT of {ROLL_SOURCE}" if needed else ""
 
 

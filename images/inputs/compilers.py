@@ -29,6 +29,8 @@ class CompilerSources:
         format: the number of what is made of the same files.
         glibc: the minor version of glibc 2 that the programs of `debs` need; 0 if there are none.
             What wheels need is in their names.
+        gpus: the compute capabilities that it compiles for and SGLang's kernels are built for, in
+            order: what an image serves unless its row names fewer.
     """
 
     version: str
@@ -39,6 +41,7 @@ class CompilerSources:
     runtime: str
     format: str
     glibc: int
+    gpus: tuple[str, ...]
 
 
 # No single source has all of CUDA 12: Debian packages the programs, NVIDIA's wheels contain the
@@ -71,6 +74,7 @@ _CUDA_12 = CompilerSources(
     runtime="",
     format=format_numbers.CUDA_COMPILER_12_4,
     glibc=34,
+    gpus=("8.0", "8.6", "8.9", "9.0"),  # Ampere, Ada, Hopper; Blackwell needs 12.8's compiler
 )
 
 # NVIDIA's wheels for CUDA 13 contain the whole compiler, laid out as below /usr/local/cuda. The
@@ -114,6 +118,7 @@ _CUDA_13 = CompilerSources(
     runtime="nvidia-cuda-runtime",
     format=format_numbers.CUDA_COMPILER_13_0,
     glibc=0,
+    gpus=("8.0", "8.6", "8.9", "9.0", "10.0", "10.3", "12.0", "12.1"),
 )
 
 BY_VERSION: Mapping[str, CompilerSources] = {item.version: item for item in (_CUDA_12, _CUDA_13)}

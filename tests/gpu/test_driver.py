@@ -6,7 +6,9 @@ import json
 
 from images import image_paths
 from images.attest.evidence import Machine
+from tests.gpu import engines
 from tests.image.box import Box
+from tests.image.subject import Subject
 
 
 def test_driver_is_the_hosts(gpu: Box, machine: Machine) -> None:
@@ -33,3 +35,20 @@ def test_doctor_tells_people(gpu: Box, machine: Machine) -> None:
     assert done.stdout.splitlines()[-1] == "all is well"
     assert f"ok    gpu: {machine.gpus[0].name}" in done.stdout
     assert "ok    torch architectures" in done.stdout
+    assert "ok    served GPUs: compute capability" in done.stdout
+
+
+def test_engine_on_a_gpu_that_is_not_served_is_refused(
+    gpu: Box, machine: Machine, subject: Subject
+) -> None:
+    """Before anything is compiled or loaded, with the sentence that names what serves the GPU."""
+    engines.need_engine(subject)
+    first = machine.gpus[0]
+    other = "9.0" if first.capability.startswith("8.") else "8.0"
+    done = gpu.attempt("python -m roll_runtime smoke --json", env={"ROLL_RUNTIME_GPUS": other})
+    result = json.loads(done.stdout[done.stdout.index("{") :])
+    print(result["faults"])
+    reason = f"{first.name} has compute capability {first.capability}, and this image serves "
+    assert any(f"{reason}{other}: use an image" in fault for fault in result["faults"])
+    assert not result["ok"]
+    assert result["compiled"] == {}

@@ -71,7 +71,7 @@ def read_subject(matrix_path: Path, target_id: str, store_path: Path) -> Subject
     return Subject(
         target,
         target_lock.read(found, target),
-        found.lock_path(target_id),
+        found.lock_path(target.lock_id),
         source,
         source.load(target_id),
     )

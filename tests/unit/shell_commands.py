@@ -15,6 +15,7 @@ from pathlib import Path
 import build
 from images.errors import UsageError
 from images.inputs.matrix.load import load
+from images.inputs.matrix.records import Matrix
 from images.repository import ROOT
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -81,7 +82,7 @@ def fault(command: Sequence[str]) -> str | None:
         return printed.getvalue().strip().rpartition("\n")[2] or "asks for help only"
     targets = getattr(parsed, "target", None) or []
     for target in [targets] if isinstance(targets, str) else targets:
-        if re.match(r"torch\d", target) and target not in _targets():
+        if re.match(r"torch\d", target) and _matrix().find(target) is None:
             return f"{target}: no such target in matrix.yaml"
     return None
 
@@ -118,5 +119,5 @@ def _runtime_parser() -> argparse.ArgumentParser:
 
 
 @cache
-def _targets() -> frozenset[str]:
-    return frozenset(target.id for target in load(ROOT / "matrix.yaml").targets)
+def _matrix() -> Matrix:
+    return load(ROOT / "matrix.yaml")

@@ -40,7 +40,7 @@ def lock_targets(options: argparse.Namespace) -> int:
 
     matrix = matrix_of(options)
     named = bool(options.target)
-    chosen = {matrix.target(name).id for name in options.target}
+    chosen = {matrix.target(name).lock_id for name in options.target}
     # In the order of the matrix: a flavour's lock is made from that of its engine.
     targets = [one for one in matrix.targets if one.id in chosen or not named]
     if options.check:
@@ -49,7 +49,9 @@ def lock_targets(options: argparse.Namespace) -> int:
         copy_wheels(targets, options)
         for target in targets:
             changed = target_locks.write(matrix, target, options.cache)
-            output.result(f"{matrix.lock_path(target.id)}: {'locked' if changed else 'unchanged'}")
+            output.result(
+                f"{matrix.lock_path(target.lock_id)}: {'locked' if changed else 'unchanged'}"
+            )
         compare_files(matrix, targets, options.cache)
     if options.base_only or not named:
         where = mirror.find(options.debian_mirror)

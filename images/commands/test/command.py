@@ -112,7 +112,7 @@ def _need_ray(matrix: Matrix, target: Target) -> None:
 
     if any(item.name == "ray" for item in target_lock.read(matrix, target).distributions):
         return
-    flavours = [other.id for other in matrix.targets if other.id == f"{target.id}-roll"]
+    flavours = [other.id for other in matrix.targets if other.id == f"{target.lock_id}-roll"]
     raise UsageError(
         f"{target.id}: ROLL needs Ray, which its lock does not have",
         remedy=f"name {flavours[0] if flavours else 'a target whose id ends in -roll'} instead",

@@ -19,7 +19,6 @@ from images import format_numbers
 from images.errors import LockError
 from images.inputs.lock import sealed_text
 from images.inputs.lock.distribution import Distribution, line_of, parse_lines
-from images.inputs.matrix import change_rules
 from images.inputs.matrix.change_rules import GpuCode, LeftOut
 from images.inputs.matrix.conflict_rules import Rule
 from images.util import sha256
@@ -112,8 +111,8 @@ def read(matrix: Matrix, target: Target) -> Lock:
         LockError: the lock is missing, stale or was edited by hand; the error names the command
             that renews it.
     """
-    path = matrix.lock_path(target.id)
-    remedy = f"python build.py lock --target {target.id}"
+    path = matrix.lock_path(target.lock_id)
+    remedy = f"python build.py lock --target {target.lock_id}"
     engine = engine_of(matrix, target)
     sealed = sealed_text.read(path, remedy=remedy)
     if sealed.inputs != inputs_of(target, _digest(engine)):
@@ -135,7 +134,7 @@ def read(matrix: Matrix, target: Target) -> Lock:
             frozenset(sdist.name for sdist in target.sdists if sdist.compiled),
             target.conflicts,
             target.gpu_code,
-            change_rules.gpus_by_default(target.cuda),
+            target.gpus,
             target.left_out,
         )
     except ValueError as error:
@@ -153,7 +152,7 @@ def engine_of(matrix: Matrix, target: Target) -> Lock | None:
     try:
         return read(matrix, matrix.target(target.engine))
     except LockError as error:
-        remedy = f"{error.remedy} --target {target.id}"
+        remedy = f"{error.remedy} --target {target.lock_id}"
         raise LockError(error.message, remedy=remedy) from None
 
 

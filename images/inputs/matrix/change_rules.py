@@ -35,9 +35,3 @@ class LeftOut(NamedTuple):
     distribution: str
     why: str
     location: str
-
-
-def gpus_by_default(cuda: str) -> tuple[str, ...]:
-    """Return the compute capabilities that images of a CUDA version serve."""
-    served = ("8.0", "8.6", "8.9", "9.0")
-    return served if cuda.startswith("12.") else (*served, "10.0", "10.3", "12.0", "12.1")

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from images.inputs.matrix import rules
-from images.inputs.matrix.yaml_nodes import Node, Scalar
+from images.inputs.matrix import gpus, rules
+from images.inputs.matrix.yaml_nodes import Node, Scalar, kind
 from images.inputs.matrix.yaml_table import Table
 from images.util.suggest import nearest
 
@@ -25,6 +25,7 @@ KEYS = (
     "gpu_code",
     "left_out",
     "budget",
+    "gpus",
 )
 
 LOCKED = "locked"
@@ -75,7 +76,7 @@ class Entry(NamedTuple):
 
 
 class Entries(NamedTuple):
-    """All entries of the defaults, of one row or of one flavour."""
+    """All entries of the defaults, of one row or of one flavour; GPUs with the line of each."""
 
     requirements: tuple[Entry, ...]
     constraints: tuple[Entry, ...]
@@ -90,6 +91,7 @@ class Entries(NamedTuple):
     gpu_code: tuple[Entry, ...]
     left_out: tuple[Entry, ...]
     budget: tuple[int, str]
+    gpus: tuple[tuple[str, int], ...]
 
 
 def read(table: Table, *, flavour: bool = False) -> Entries:
@@ -109,6 +111,7 @@ def read(table: Table, *, flavour: bool = False) -> Entries:
         tuple(_gpu_code(name, node, table) for name, node in table.mapping("gpu_code").items()),
         tuple(_left_out(node, table) for node in table.items("left_out")),
         _budget(table),
+        _gpus(table),
     )
 
 
@@ -211,6 +214,27 @@ def _budget(parent: Table) -> tuple[int, str]:
     table = Table(node, "budget", ("size", "why"), parent.faults)
     size = table.text("size", lambda text: rules.budget(text)[0])
     return rules.budget(size)[1], table.text("why")
+
+
+def _gpus(parent: Table) -> tuple[tuple[str, int], ...]:
+    """Return the capabilities of a list, or of one text, each with its line."""
+    node = parent.get("gpus", required=False)
+    if node is None:
+        return ()
+    items = [node] if isinstance(node, Scalar) else parent.items("gpus")
+    texts = [item for item in items if isinstance(item, Scalar) and not item.null]
+    found = [(word, item.line) for item in texts for word in gpus.split(item.text)]
+    for item in items:
+        if not isinstance(item, Scalar):
+            parent.faults.add(item.line, f"gpus: must be text, not {kind(item)}")
+    if not found:
+        parent.fault("gpus", "there are none: without the key the image serves all")
+    for number, (word, line) in enumerate(found):
+        if fault := gpus.wrong(word):
+            parent.faults.add(line, f"gpus: {fault}")
+        elif word in [earlier for earlier, _ in found[:number]]:
+            parent.faults.add(line, f"gpus: {word!r} is here twice")
+    return tuple((word, line) for word, line in found if not gpus.wrong(word))
 
 
 def _when(table: Table) -> tuple[str, str]:

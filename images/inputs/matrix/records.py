@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from images.errors import UsageError
+from images.inputs.matrix import gpus as gpu_names
 from images.inputs.matrix.change_rules import GpuCode, LeftOut
 from images.inputs.matrix.conflict_rules import Rule
 from images.util import suggest
@@ -121,6 +122,8 @@ class Target:
         gpu_code: the distributions of which only the GPU code for the image's GPUs is installed; no
             lock depends on it.
         left_out: files that are not installed; no lock depends on it.
+        gpus: the compute capabilities that the image serves, in order; no lock depends on it.
+        narrows: the id of the target whose GPUs it has some of; "" for a target of the matrix.
     """
 
     id: str
@@ -150,6 +153,29 @@ class Target:
     conflicts: tuple[Rule, ...] = ()
     gpu_code: tuple[GpuCode, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
+    gpus: tuple[str, ...] = ()
+    narrows: str = ""
+
+    @property
+    def lock_id(self) -> str:
+        """The id of the target of the matrix: the name of the lock."""
+        return self.narrows or self.id
+
+    def narrowed(self, gpus: tuple[str, ...]) -> Target:
+        """Return the target for some of its GPUs alone; its id says which.
+
+        Raises:
+            UsageError: it does not serve them, they are all that it serves, or not in order.
+        """
+        gpu_names.check_narrowing(self.id, self.gpus, gpus)
+        served = EnvDefault(gpu_names.ENV, " ".join(gpus), gpu_names.ENV_WHY)
+        return replace(
+            self,
+            id=f"{self.lock_id}{gpu_names.ends(gpus)}",
+            gpus=gpus,
+            narrows=self.lock_id,
+            env=tuple(served if item.name == gpu_names.ENV else item for item in self.env),
+        )
 
     def environment(self) -> dict[str, str]:
         """Return the environment defaults, by name."""
@@ -215,23 +241,34 @@ class Matrix:
     targets: tuple[Target, ...]
 
     def target(self, target_id: str) -> Target:
-        """Return a target.
+        """Return a target, or one narrowed to some of its GPUs: `torch280-sglang052-sm90`.
 
         Raises:
             UsageError: there is none of that id; the message suggests the nearest and lists all.
         """
+        if target := self.find(target_id):
+            return target
         ids = [target.id for target in self.targets]
-        if target_id in ids:
-            return self.targets[ids.index(target_id)]
         hint = suggest.nearest(target_id, ids)
         raise UsageError(
             f"no target {target_id!r} in {self.path.name}{hint}",
             remedy=f"targets: {', '.join(ids)}",
         )
 
-    def lock_path(self, target_id: str) -> Path:
-        """Return the path of a target's lock, which need not exist yet."""
-        return self.locks / f"{target_id}.txt"
+    def find(self, target_id: str) -> Target | None:
+        """Return a target, narrowed or not, or None if there is none of that id.
+
+        Raises:
+            UsageError: there is a target, and it cannot be narrowed to the GPUs that the id names.
+        """
+        by_id = {target.id: target for target in self.targets}
+        plain, gpus = gpu_names.named(target_id)
+        target = by_id.get(plain) if gpus else None
+        return target.narrowed(gpus) if target else by_id.get(target_id)
+
+    def lock_path(self, lock_id: str) -> Path:
+        """Return the path of the lock of a target, by its `lock_id`; it need not exist yet."""
+        return self.locks / f"{lock_id}.txt"
 
     def debian_lock_path(self, flavour: str) -> Path:
         """Return the path of the lock of a flavour's Debian packages, which need not exist yet."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from images.inputs import compilers
-from images.inputs.matrix import base_reference, rules, support
+from images.inputs.matrix import base_reference, gpus, rules, support
 from images.inputs.matrix import entries as matrix_entries
 from images.inputs.matrix import flavours as matrix_flavours
 from images.inputs.matrix.change_rules import GpuCode, LeftOut
@@ -161,6 +161,7 @@ class Document:
         conflicts = _pick(row, *(level.conflicts for level in levels))
         gpu_code = self._pick_by_name(row, *(level.gpu_code for level in levels))
         left_out = _pick(row, *(level.left_out for level in levels))
+        served = self._gpus(row, flavour)
         return Target(
             id=f"{row.id}-{flavour.name}" if flavour else row.id,
             sglang=row.sglang,
@@ -177,10 +178,13 @@ class Document:
             exclude_newer=date,
             exclude_newer_why=date_why,
             dependencies=self._dependencies,
-            env=tuple(EnvDefault(e.name, e.filled(versions), e.why) for e in env),
+            env=(
+                *(EnvDefault(e.name, e.filled(versions), e.why) for e in env),
+                *_served_env(served),
+            ),
             budget=self._budget(row, flavour),
             line=row.table.line,
-            base=row.base[1] if "base" in row.table else self.base,
+            base=self._custom_base(row),
             flavour=flavour.name if flavour else "",
             engine=row.id if flavour else "",
             debian=flavour.debian if flavour else (),
@@ -199,6 +203,7 @@ class Document:
             left_out=tuple(
                 LeftOut(e.name, e.value, e.why, f"{self._name}:{e.line}") for e in left_out
             ),
+            gpus=served,
         )
 
     def _date(self, row: _Row, flavour: Flavour | None) -> tuple[str, str]:
@@ -218,6 +223,25 @@ class Document:
             more, its_why = flavour.own.budget
             size, why = size + more, f"{why}; {flavour.name}: {its_why or 'no budget of its own'}"
         return Budget(size, why) if size else None
+
+    def _gpus(self, row: _Row, flavour: Flavour | None) -> tuple[str, ...]:
+        """Return the GPUs that an image serves: the flavour's, else the row's, else the defaults'.
+
+        Without any they are those of the compiler. A custom base may have its own compiler, which
+        serves others: that is not known here, so its row may name any.
+        """
+        compiler = self.toolkits.get(row.versions["cuda_major"], "")
+        if not compiler:
+            return ()
+        own = (flavour.own.gpus if flavour else ()) or row.own.gpus or self._shared.gpus
+        for gpu, line in own:
+            fault = gpus.not_served(gpu, compiler)
+            if fault and not self._custom_base(row):
+                self._faults.add(line, f"gpus: {row.id}: {fault}")
+        return gpus.in_order(gpu for gpu, _ in own) or compilers.BY_VERSION[compiler].gpus
+
+    def _custom_base(self, row: _Row) -> str:
+        return row.base[1] if "base" in row.table else self.base
 
     def _pick_by_name(self, row: _Row, *levels: Iterable[Entry]) -> list[Entry]:
         """Return the entries for a row; a later level's replaces an earlier one's of that name."""
@@ -241,6 +265,11 @@ def _pick(row: _Row, *levels: Iterable[Entry]) -> list[Entry]:
     """Return the entries for a row, one level after the other."""
     versions = row.versions
     return [entry for entries in levels for entry in entries if entry.applies_to(versions)]
+
+
+def _served_env(served: tuple[str, ...]) -> list[EnvDefault]:
+    """Return the variable that names the served GPUs to roll_runtime."""
+    return [EnvDefault(gpus.ENV, " ".join(served), gpus.ENV_WHY)] if served else []
 
 
 def _pins(entries: Iterable[Entry], versions: dict[str, str]) -> tuple[Pin, ...]:

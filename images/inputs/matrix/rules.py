@@ -13,6 +13,7 @@ from functools import cache
 
 from images.formats import wheel_licence
 from images.inputs import compilers
+from images.inputs.matrix import gpus
 from images.inputs.matrix.conflict_rules import THE_IMAGE
 from images.util import suggest, units
 
@@ -50,6 +51,7 @@ _ALLOCATOR = (
 _FORBIDDEN_ENV = {
     "PYTORCH_CUDA_ALLOC_CONF": _ALLOCATOR,
     "PYTORCH_ALLOC_CONF": f"torch 2.9 and later read it too; {_ALLOCATOR}",
+    gpus.ENV: "it follows from `gpus`",
 }
 
 
@@ -189,6 +191,8 @@ def flag(text: str) -> str | None:
 
 def flavour(text: str) -> str | None:
     """Check the name of a flavour, which ends the ids of its targets."""
+    if gpus.named(f"-{text}")[1]:
+        return f"{text!r} is not a flavour's name: in an id it names GPUs"
     if re.fullmatch("[a-z][a-z0-9]{0,19}", text):
         return None
     return f"{text!r} is not a flavour's name: lower-case letters and digits, as in roll"

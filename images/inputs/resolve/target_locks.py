@@ -46,7 +46,7 @@ def write(matrix: Matrix, target: Target, cache: Path) -> bool:
     needs = sorted({pin for sdist in target.sdists if sdist.name in built for pin in sdist.build})
     build = _distributions(uv.resolve(uv.Request(needs, dependencies=False)) if needs else [])
     text = target_lock.text_of(target, engine, locked, build)
-    path = matrix.lock_path(target.id)
+    path = matrix.lock_path(target.lock_id)
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return False
     atomic_file.write_text(path, text)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from roll_runtime import dispatch, gpu, versions
+from roll_runtime import dispatch, gpu, served, versions
 from roll_runtime.doctor_software import torch_cuda
 from roll_runtime.findings import Check, Status
 
@@ -49,7 +49,10 @@ def driver_check(driver: tuple[int, int], image: tuple[int, int] | None) -> Chec
 
 
 def check_gpu(ask: Callable[[], dict[str, Any]] = gpu.ask_in_child) -> Iterator[Check]:
-    """Report the driver and the GPUs."""
+    """Report the GPUs that the image serves, the driver, and the GPUs of this machine."""
+    image, check = _served()
+    if check:
+        yield check
     answer = ask()
     if "error" in answer:
         yield Check(
@@ -64,7 +67,7 @@ def check_gpu(ask: Callable[[], dict[str, Any]] = gpu.ask_in_child) -> Iterator[
     if not answer["devices"]:
         yield Check("gpu", Status.FAIL, "none visible", "Check CUDA_VISIBLE_DEVICES")
     for device in answer["devices"]:
-        yield _gpu_check(device)
+        yield _gpu_check(device, image)
     yield from _arch_checks({tuple(device["capability"]) for device in answer["devices"]})
 
 
@@ -128,9 +131,23 @@ def _arch_checks(capabilities: set[tuple[int, int]]) -> Iterator[Check]:
             )
 
 
-def _gpu_check(device: dict[str, Any]) -> Check:
+def _served() -> tuple[tuple[served.Capability, ...], Check | None]:
+    """Return the GPUs that the image serves, and the line about them, if it says which."""
+    try:
+        image = served.served()
+    except RuntimeError as error:
+        return (), Check("served GPUs", Status.FAIL, str(error), f"Unset {served.GPUS}.")
+    known = ", ".join(f"{major}.{minor}" for major, minor in image)
+    found = f"compute capability {known} ({served.GPUS})"
+    return image, Check("served GPUs", Status.OK, found) if image else None
+
+
+def _gpu_check(device: dict[str, Any], image: tuple[served.Capability, ...]) -> Check:
     major, minor = device["capability"]
     found = f"{device['name']}, sm_{major}{minor}, {device['memory_gib']} GiB"
+    if image and not served.runs((major, minor), image):
+        why = served.refusal(device["name"], (major, minor), image)
+        return Check("gpu", Status.FAIL, found, why)
     if (major, minor) < (8, 0):
         return Check(
             "gpu",

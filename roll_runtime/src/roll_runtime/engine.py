@@ -12,7 +12,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from roll_runtime import args, env, roll
+from roll_runtime import args, env, roll, served
 from roll_runtime.signals import ThreadAwareSignal
 
 log = logging.getLogger("roll_runtime")
@@ -61,10 +61,12 @@ def patch_engine(module: ModuleType, version: str) -> None:
 
 
 def _with_policy(upstream: Callable[..., Any], version: str) -> Callable[..., Any]:
-    """Wrap `_set_envs_and_config` with the environment policy."""
+    """Wrap `_set_envs_and_config` with the environment policy, and the check of the GPUs."""
 
     @functools.wraps(upstream)
     def _set_envs_and_config(*call_args: Any, **call_kwargs: Any) -> Any:
+        # The first that a launch does with its arguments: no child runs, nothing is loaded.
+        served.require_served(*call_args[:1])
         kept = env.before_upstream(version)
         result = upstream(*call_args, **call_kwargs)
         env.after_upstream(version, kept)

@@ -1,4 +1,4 @@
-"""GPU memory in use and the driver's version, from libnvidia-ml alone.
+"""GPU memory in use, compute capabilities and the driver's version, from libnvidia-ml alone.
 
 NVML looks at a GPU without a context on it: measuring takes no GPU memory, and what other processes
 hold is counted.
@@ -44,6 +44,27 @@ def driver_version() -> str | None:
         if nvml is None or nvml.nvmlSystemGetDriverVersion(text, len(text)):
             return None
     return text.value.decode()
+
+
+def capabilities() -> list[tuple[int, int]] | None:
+    """Return the compute capability of each GPU, whatever CUDA_VISIBLE_DEVICES says.
+
+    Returns:
+        `None` where NVML does not report it.
+    """
+    handle, count, major, minor = ctypes.c_void_p(), *(ctypes.c_int() for _ in range(3))
+    found = []
+    with _library() as nvml:
+        if nvml is None or nvml.nvmlDeviceGetCount_v2(ctypes.byref(count)):
+            return None
+        for index in range(count.value):
+            if nvml.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(handle)):
+                return None
+            capability = ctypes.byref(major), ctypes.byref(minor)
+            if nvml.nvmlDeviceGetCudaComputeCapability(handle, *capability):
+                return None
+            found.append((major.value, minor.value))
+    return found
 
 
 def used_mib(gpus: Sequence[str]) -> int | None:

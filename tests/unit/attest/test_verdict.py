@@ -8,7 +8,7 @@ import pytest
 
 from images.attest import evidence
 from images.attest.evidence import Evidence, Outcome
-from images.attest.verdict import judge_results
+from images.attest.verdict import judge_results, needs_roll
 from tests.unit.proofs import (
     DIGEST,
     ELSEWHERE,
@@ -91,6 +91,13 @@ def test_rolls_commit_is_in_the_verdict() -> None:
     assert verdict(with_roll(ROLL)) == (True, "H100 80GB HBM3, 2026-11-24 with ROLL 8eb27cc2")
     assert judge_results(with_roll(ROLL), TARGET, DIGEST).roll == ROLL
     assert verdict(with_roll(replace(ROLL, dirty=True)))[1].endswith(" with ROLL 8eb27cc2, changed")
+
+
+@pytest.mark.parametrize(
+    ("target", "needed"), [("a-roll", True), ("a-roll-sm80-sm90", True), ("a-sm90", False)]
+)
+def test_an_image_for_some_gpus_needs_what_its_target_needs(target: str, needed: bool) -> None:
+    assert needs_roll(target) == needed
 
 
 def test_a_failure_of_rolls_code_unproves_the_image() -> None:

@@ -22,9 +22,19 @@ def test_labels_name_what_the_image_runs_on(target: Target) -> None:
     labels = assemble(target, "0" * 64, []).labels
     architectures = labels["roll.cuda.architectures"].split()
     cuda_12 = target.cuda.startswith("12.")
-    assert architectures == HOPPER + ([] if cuda_12 else ["sm_100", "sm_103", "sm_120"])
+    assert architectures == HOPPER + ([] if cuda_12 else ["sm_100", "sm_103", "sm_120", "sm_121"])
     assert labels["roll.cuda.version"] == target.cuda
     assert labels["roll.cuda.driver.min"] == ("525.60.13" if cuda_12 else "580.65.06")
+
+
+def test_image_for_some_gpus_says_so() -> None:
+    target = load(ROOT / "matrix.yaml").target("torch280-sglang052-roll-sm80-sm90")
+    image = assemble(target, "0" * 64, [])
+    assert image.ref == image.labels["roll.target"] == "torch280-sglang052-roll-sm80-sm90"
+    assert image.labels["org.opencontainers.image.title"] == image.ref
+    assert image.labels["roll.cuda.architectures"] == "sm_80 sm_90"
+    assert image.env["ROLL_RUNTIME_GPUS"] == "8.0 9.0"
+    assert image.labels["roll.flavour"] == "roll"
 
 
 def test_labels_and_environment_of_a_custom_base() -> None:

@@ -27,6 +27,33 @@ def test_plan_needs_no_store_and_makes_none(work: SmallMatrix) -> None:
     assert not (work.place / "store").exists()
 
 
+def test_plan_of_some_gpus_has_the_name_of_the_image(work: SmallMatrix) -> None:
+    named = json.loads(run(work, "plan", "--target", f"{TARGET}-sm80-sm90", "--json"))
+    assert named["target"] == f"{TARGET}-sm80-sm90"
+    for given in (["--gpu", "9.0,8.0"], ["--gpu", "9.0", "--gpu", "8.0"], ["--gpu", "8.0 9.0"]):
+        assert json.loads(run(work, "plan", "--target", TARGET, *given, "--json")) == named
+    both = json.loads(run(work, "plan", "--all", "--gpu", "9.0", "--json"))
+    names = [item["target"] for item in both["targets"]]
+    assert names == [f"{TARGET}-sm90", "torch280-sglang054-sm90"]
+    assert f"{TARGET}-sm90" in run(work, "diff", TARGET, f"{TARGET}-sm90")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("sm_90", "'sm_90' is not a compute capability: write 9.0"),
+        (",", "',' is no compute capability such as 9.0"),
+        ("10.0", f"{TARGET} does not serve compute capability 10.0"),
+        ("8.0,8.6,8.9,9.0", f"{TARGET} itself serves compute capability 8.0, 8.6, 8.9, 9.0"),
+    ],
+)
+def test_gpus_that_no_image_is_for_are_wrong_usage(
+    work: SmallMatrix, given: str, said: str
+) -> None:
+    matrix = ("--matrix", work.matrix.path)
+    assert said in failed(2, "plan", "--target", TARGET, "--gpu", given, *matrix)
+
+
 def test_plan_reports_what_a_build_would_make(work: SmallMatrix) -> None:
     work.build("052")
     document = json.loads(run(work, "plan", "--target", "torch280-sglang054", "--json"))

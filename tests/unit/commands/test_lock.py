@@ -42,6 +42,15 @@ def test_check_lists_every_stale_lock_and_changes_nothing(matrix: Path) -> None:
     assert not lock_of(matrix).exists()
 
 
+def test_lock_of_some_gpus_is_that_of_the_target(matrix: Path) -> None:
+    given = ("lock", "--check", "--matrix", matrix, "--target", f"{TARGET}-sm90")
+    assert cli(*given).returncode == 0
+    lock_of(matrix).unlink()
+    said = failed(4, *given)
+    assert str(lock_of(matrix)) in said
+    assert said.rstrip().endswith(f"python build.py lock --target {TARGET}")
+
+
 def test_the_locks_match_the_matrix() -> None:
     done = cli("lock", "--check")
     assert done.returncode == 0, done.stderr

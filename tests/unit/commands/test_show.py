@@ -117,6 +117,10 @@ def test_image_that_is_not_in_the_store_is_wrong_usage(command: list[str], store
     assert "holds no image torch280-sglang054" in said
     assert "python build.py --target torch280-sglang054" in said
     assert "did you mean" not in failed(2, *given, "x")
+    said = failed(2, *given, f"{TARGET}-sm90")
+    assert f"holds no image {TARGET}-sm90" in said
+    assert f"python build.py --target {TARGET}-sm90" in said
+    assert "does not serve compute capability 7.5" in failed(2, *given, f"{TARGET}-sm75")
 
 
 def test_inspect_without_a_store_is_wrong_usage(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.cuda_lock import Toolkit
 from images.inputs.lock.distribution import Distribution
 from images.inputs.lock.target_lock import Lock
-from images.inputs.matrix.change_rules import GpuCode, LeftOut, gpus_by_default
+from images.inputs.matrix.change_rules import GpuCode, LeftOut
 from images.oci.layer.entry import Entry
 from tests.unit.fat_binaries import CUBIN, LICENCE, container, entry, library
 from tests.unit.wheels import write_wheel
@@ -149,8 +149,3 @@ def test_sbom_and_provenance_state_the_rules(lock: Lock) -> None:
         "gpu_code": {"gpus": list(CUDA_12), "distributions": {"nvidia-demo": "Apache-2.0"}},
         "left_out": [LEFT_OUT.path],
     }
-
-
-def test_gpus_are_those_that_the_compiler_of_a_cuda_version_serves() -> None:
-    assert gpus_by_default("12.8") == CUDA_12
-    assert gpus_by_default("13.0") == (*CUDA_12, "10.0", "10.3", "12.0", "12.1")

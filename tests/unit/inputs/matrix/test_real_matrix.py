@@ -56,7 +56,9 @@ def test_every_real_target_holds_the_contract() -> None:
             "NVIDIA_VISIBLE_DEVICES": "all",
             "NVIDIA_DRIVER_CAPABILITIES": "compute,utility",
             "NVIDIA_REQUIRE_CUDA": "cuda>=12.0" if cuda_12 else "cuda>=13.0",
+            "ROLL_RUNTIME_GPUS": "8.0 8.6 8.9 9.0" + ("" if cuda_12 else " 10.0 10.3 12.0 12.1"),
         }
+        assert env["ROLL_RUNTIME_GPUS"].split() == [*target.gpus]
         assert f"torch=={target.torch}" in target.requirements
         assert any(text.startswith("pip==") for text in target.requirements)
         assert ("cuda-python<13" in [pin.requirement for pin in target.constraints]) == cuda_12
