@@ -67,6 +67,11 @@ class Mention:
 
 MENTIONS: tuple[Mention, ...] = (
     Mention(
+        "cuda-bindings",
+        r"cuda/bindings/_path_finder/supported_libs\.py",
+        "the same table as cuda-pathfinder's, before that was a distribution of its own",
+    ),
+    Mention(
         "cuda-pathfinder",
         r"cuda/pathfinder/_dynamic_libs/(supported_nvidia_libs|descriptor_catalog)\.py",
         "a table of all libraries of CUDA: it loads the one that is asked for by name",
