@@ -59,7 +59,7 @@ class KernelLayer(NamedTuple):
 
     def entries(self, context: LayerContext, opened: ExitStack) -> Iterator[Entry]:
         """Compile the kernels, and add them to FlashInfer's RECORD."""
-        from images.formats import wheel_file
+        from images.formats import wheel_record
 
         links = LinksLayer(self.flashinfer.lock, self.tools, home=True)
         (torch,) = (item for item in self._headers if item.name == "torch")
@@ -73,7 +73,7 @@ class KernelLayer(NamedTuple):
         )
         made = list(kernel_build.entries(self.kernels, sources, context.cache, context.workdir))
         yield from made
-        yield wheel_file.record_with(self.flashinfer.record(context, opened), made)
+        yield wheel_record.with_files(self.flashinfer.record(context, opened), made)
 
     @property
     def _own(self) -> tuple[Distribution, ...]:

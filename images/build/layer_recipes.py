@@ -11,7 +11,7 @@ from images.build.base import Base
 from images.build.conflicts import left_out
 from images.build.flavour_layers import Flavour
 from images.build.recipe import SMALL, Keys, LayerContext, Recipe, weight_of
-from images.content import runtime_wheel
+from images.content import changed_wheels, runtime_wheel
 from images.content.cuda import toolkit
 from images.content.kernels.kernel_build import Kernels
 from images.content.python import bytecode
@@ -41,7 +41,11 @@ def recipes(
         base: what they are put on.
         flavour: of a target that is one.
         kernels: the kernels that are compiled; the Debian base alone has a compiler for them.
+
+    Raises:
+        MatrixError: a rule of the matrix is about a distribution that the target does not have.
     """
+    changed_wheels.check(lock)
     keys = _keys(base_debs, compression)
     grouped = grouping.groups(lock.of_engine())
     added = grouping.added_groups(lock.of_flavour(), flavour.name, lock.compiled) if flavour else []

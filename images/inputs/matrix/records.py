@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from images.errors import UsageError
 from images.inputs.matrix import gpus as gpu_names
+from images.inputs.matrix.change_rules import GpuCode, LeftOut
 from images.inputs.matrix.conflict_rules import Rule
 from images.util import suggest
 
@@ -134,6 +135,9 @@ class Target:
         wheels: the wheels that the package index does not have, sorted by file name.
         conflicts: which distribution wins where two contain the same file; no lock depends on it.
         kernels: what is compiled when the image is built, sorted by module; no lock depends on it.
+        gpu_code: the distributions of which only the GPU code for the image's GPUs is installed; no
+            lock depends on it.
+        left_out: files that are not installed; no lock depends on it.
         gpus: the compute capabilities that the image serves, in order; no lock depends on it.
         narrows: the id of the target whose GPUs it has some of; "" for a target of the matrix.
     """
@@ -164,6 +168,8 @@ class Target:
     wheels: tuple[CustomWheel, ...] = ()
     conflicts: tuple[Rule, ...] = ()
     kernels: tuple[Kernel, ...] = ()
+    gpu_code: tuple[GpuCode, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
     gpus: tuple[str, ...] = ()
     narrows: str = ""
 
