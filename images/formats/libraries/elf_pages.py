@@ -10,9 +10,9 @@ Whole pages leave: offsets stay as they are modulo a page, and the loader has no
 fill with zeros. The longer table of segments is at the end of the file and in no segment, since
 linkers leave no room for it; glibc keeps a copy of such a table, for `dl_iterate_phdr` as well.
 
-No loader reads section headers. Here a section has its size in the file, so that `cuobjdump` finds
-all that is left; behind the first range that left, its bytes are at higher addresses than it says.
-GNU strip, which writes the table of segments behind the file's header, damages such a file.
+No loader reads section headers. A section that lost pages has its size in the file, so `cuobjdump`
+finds all that is left, and is marked as not in memory, where it is longer; gdb warns otherwise. GNU
+strip, which writes the table of segments behind the file's header, damages such a file.
 """
 
 from __future__ import annotations
@@ -177,7 +177,11 @@ def _shortened(section: Section, holes: Collection[_Range], offset: int) -> Sect
     within = [hole for hole in holes if _overlap(section, hole)]
     if any(hole.offset < section.offset or hole.end > section.end for hole in within):
         raise _UnusualError
-    return section._replace(offset=offset, size=section.size - sum(hole.length for hole in within))
+    return section._replace(
+        offset=offset,
+        size=section.size - sum(hole.length for hole in within),
+        flags=section.flags & ~elf_headers.ALLOC if within else section.flags,
+    )
 
 
 def _divided(headers: Headers, holes: dict[_Range, Segment]) -> list[Segment]:

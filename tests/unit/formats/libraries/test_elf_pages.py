@@ -82,6 +82,14 @@ def test_pages_of_zeros_leave_and_memory_stays(content: bytes) -> None:
     assert after == before
 
 
+def test_offsets_fit_addresses_and_alignments(content: bytes) -> None:
+    """glibc before 2.35 refuses a segment that does not fit its own alignment."""
+    loads = [one for one in headers_of(cut(content)).segments if one.type == LOAD]
+    assert all((one.vaddr - one.offset) % one.align == 0 for one in loads)
+    largest = max(one.align for one in headers_of(content).segments if one.type == LOAD)
+    assert max(one.align for one in loads) == largest
+
+
 def test_a_loaded_library_is_the_same_and_exceptions_pass_it(library: Path, content: bytes) -> None:
     before, whole = shared_libraries.loaded(library)
     after, memory = shared_libraries.loaded(beside(library, cut(content)))
@@ -142,9 +150,12 @@ def test_any_ranges_leave_memory_as_it_is(library: Path, data: st.DataObject) ->
 
 
 def test_sections_have_what_is_left(content: bytes) -> None:
+    """cuobjdump reads the bytes; gdb looks for the segment of a section that is in memory."""
     _, before = section_of(content)
     _, after = section_of(cut(content))
     assert after.replace(b"\0", b"") == before.replace(b"\0", b"")
+    headers = headers_of(cut(content))
+    assert headers.sections[headers.names.index(shared_libraries.SECTION)].flags == 0
     for name in (".text", ".eh_frame", ".dynstr", ".symtab", ".strtab", ".comment"):
         assert section_of(cut(content), name)[1] == section_of(content, name)[1]
 
@@ -169,6 +180,15 @@ def stripped(library: Path) -> bytes:
     made = library.with_suffix(".stripped")
     subprocess.run(["strip", "--strip-debug", "-o", made, library], check=True)
     return made.read_bytes()
+
+
+@pytest.mark.skipif(shutil.which("gdb") is None, reason="needs gdb")
+def test_a_debugger_reads_it_without_a_warning(library: Path, content: bytes) -> None:
+    path = beside(library, cut(content))
+    command = ["gdb", "-nx", "-batch", "-ex", "info address caught", str(path)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert "caught" in done.stdout
+    assert "warning" not in done.stderr
 
 
 def test_both_leave_at_once(library: Path, content: bytes) -> None:
