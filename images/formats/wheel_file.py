@@ -16,18 +16,27 @@ import zipfile
 from collections.abc import Collection, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, cast
 
 from installer.exceptions import InstallerError
-from installer.records import Hash, RecordEntry
+from installer.records import Hash
 from installer.scripts import Script
 from installer.sources import WheelFile
-from installer.utils import Scheme, construct_record_file, fix_shebang, parse_metadata_file
+from installer.utils import fix_shebang, parse_metadata_file
 
 from images import image_paths
 from images.errors import IntegrityError
-from images.formats import entry_points, wheel_record, zip_errors, zip_member
+from images.formats import (
+    entry_points,
+    wheel_changes,
+    wheel_licence,
+    wheel_record,
+    zip_errors,
+    zip_member,
+)
+from images.formats.wheel_changes import Changes
 from images.oci.layer.entry import Entry, is_whiteout, of_bytes
 from images.util import limits
 
@@ -168,17 +177,23 @@ def _not_recorded(source: WheelFile) -> set[str]:
     return {f"{source.dist_info_dir}/{name}" for name in ("RECORD.jws", "RECORD.p7s")}
 
 
-def entries(wheel: Wheel, left_out: Container[str] = ()) -> Iterator[Entry]:
+def entries(
+    wheel: Wheel, left_out: Container[str] = (), changes: Changes | None = None
+) -> Iterator[Entry]:
     """Yield what the wheel installs in the image, in a fixed order; content is read lazily.
 
     Args:
         wheel: the wheel.
         left_out: paths in the image that belong to another distribution.
+        changes: to its files; RECORD has the hashes of what is installed.
 
     Raises:
-        IntegrityError: RECORD is correct although `misrecorded`; reading content raises it as well.
+        IntegrityError: RECORD is correct although `misrecorded`, or the wheel's licence is not the
+            one that permits the changes; reading content raises it as well.
     """
-    rows = []
+    if changes and changes.licence:
+        _check_licence(wheel, changes.licence)
+    rows: list[wheel_record.Row] = []
     wrong = wheel.records.faulty
     for member in _to_install(wheel):
         entry = _installed(wheel, member)
@@ -188,20 +203,40 @@ def entries(wheel: Wheel, left_out: Container[str] = ()) -> Iterator[Entry]:
             continue
         if wheel.misrecorded or entry.path.startswith(f"{image_paths.BIN}/"):
             digest = _hash_of(entry)
-        rows.append(_row(entry.path, digest, entry.size))
-        yield entry
+        if changes and changes.leaves_out(entry, digest):
+            continue
+        again = partial(_content, wheel, wheel.members[member], checked=False)
+        if changes and (changed := changes.changed(entry, digest, again)):
+            rows.append(wheel_record.Row(changed.entry, changed.digest))
+            yield changed.entry
+        else:
+            rows.append(wheel_record.Row(entry, digest))
+            yield entry
     if wheel.misrecorded and not wrong:
         raise IntegrityError(
             f"{wheel.name}: its RECORD is correct",
             remedy="remove it from `misrecorded:` in matrix.yaml",
         )
-    for entry in _generated(wheel):
+    info = f"{image_paths.SITE_PACKAGES}/{wheel.source.dist_info_dir}"
+    note = changes.note(f"{info}/{wheel_changes.NOTE}") if changes else None
+    for entry in (*_generated(wheel), *((note,) if note else ())):
         if entry.path not in left_out:
-            rows.append(_row(entry.path, _hash_of(entry), entry.size))
+            rows.append(wheel_record.Row(entry, _hash_of(entry)))
             yield entry
-    record = f"{image_paths.SITE_PACKAGES}/{wheel.source.dist_info_dir}/RECORD"
-    with construct_record_file([*rows, _row(record, None, None)]) as stream:
-        yield of_bytes(record, stream.read())
+    yield wheel_record.installed(f"{info}/RECORD", rows)
+
+
+def _check_licence(wheel: Wheel, licence: str) -> None:
+    info = wheel.source.dist_info_dir
+    names = [name for name in wheel.members if wheel_licence.is_text(name, info)]
+    texts = {name: _text(wheel, name) for name in names}
+    metadata = parse_metadata_file(wheel.source.read_dist_info("METADATA"))
+    wheel_licence.check(wheel.name, licence, texts, metadata)
+
+
+def _text(wheel: Wheel, member: str) -> str:
+    with _content(wheel, wheel.members[member]) as stream:
+        return stream.read().decode("utf-8", "replace")
 
 
 def _to_install(wheel: Wheel) -> list[str]:
@@ -292,15 +327,6 @@ def _generated(wheel: Wheel) -> Iterator[Entry]:
     )
 
 
-def _row(path: str, digest: Hash | None, size: int | None) -> tuple[Scheme, RecordEntry]:
-    """Return a row of RECORD, whose paths are relative to site-packages."""
-    scheme = Scheme("purelib")
-    inside = path.removeprefix(f"{image_paths.SITE_PACKAGES}/")
-    if inside == path:
-        inside = "../../../" + path.removeprefix(f"{image_paths.PREFIX}/")
-    return scheme, RecordEntry(inside, digest, size)
-
-
 def _hash_of(entry: Entry) -> Hash:
     with entry.open() as stream:
         return Hash("sha256", _digest_of(stream, "sha256"))
@@ -314,8 +340,9 @@ def _digest_of(stream: IO[bytes], algorithm: str) -> str:
     return base64.urlsafe_b64encode(found.digest()).decode().rstrip("=")
 
 
-def _content(wheel: Wheel, info: zipfile.ZipInfo) -> IO[bytes]:
-    if wheel.misrecorded:
+def _content(wheel: Wheel, info: zipfile.ZipInfo, *, checked: bool = True) -> IO[bytes]:
+    """Open a member; without `checked` its CRC alone is compared, not its hash in RECORD."""
+    if wheel.misrecorded or not checked:
         return cast(IO[bytes], zip_member.Member(wheel.path, info))
     where = f"{wheel.name}: {info.filename}"
     expected = wheel.records.hashes[info.filename]

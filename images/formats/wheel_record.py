@@ -1,4 +1,4 @@
-"""A wheel's RECORD, checked against the files in the wheel.
+"""A wheel's RECORD, checked against the files in the wheel, and the RECORD of an image.
 
 Specification: PyPA, "Recording installed projects", https://packaging.python.org/specifications/.
 Some wheels are published with a wrong RECORD; installers do not check it. Here they are refused
@@ -8,12 +8,16 @@ its content, and the image gets a correct RECORD.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+import io
+from collections.abc import Callable, Sequence, Set
 from typing import NamedTuple
 
-from installer.records import Hash, InvalidRecordEntry, parse_record_file
+from installer.records import Hash, InvalidRecordEntry, RecordEntry, parse_record_file
+from installer.utils import Scheme, construct_record_file
 
+from images import image_paths
 from images.errors import IntegrityError
+from images.oci.layer.entry import Entry
 
 REMEDY = (
     "the wheel has its locked hash, so it was published like this: if you accept that, list the "
@@ -82,3 +86,49 @@ def _compare(name: str, omitted: Set[str], invented: Set[str]) -> None:
     if faults:
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         raise IntegrityError(f"{name}: {faults[0]}{more}", remedy=REMEDY)
+
+
+class Row(NamedTuple):
+    """A row of an image's RECORD.
+
+    Attributes:
+        entry: a file that is installed.
+        digest: its hash, or what returns it once the file was read.
+    """
+
+    entry: Entry
+    digest: Hash | Callable[[], Hash] | None
+
+
+_UNKNOWN = Hash("sha256", "0" * 43)
+"""As long as the hash of a file that was not read yet."""
+
+
+def installed(path: str, rows: Sequence[Row]) -> Entry:
+    """Return the RECORD of an image; it is made when it is read, after the files of its rows.
+
+    Args:
+        path: of the RECORD.
+        rows: all others.
+    """
+
+    def content(*, known: bool) -> bytes:
+        found = []
+        for entry, digest in rows:
+            if callable(digest):
+                digest = digest() if known else _UNKNOWN
+            found.append(_row(entry.path, digest, entry.size))
+        with construct_record_file([*found, _row(path, None, None)]) as stream:
+            return stream.read()
+
+    size = len(content(known=False))
+    return Entry(path, "file", 0o644, size, lambda: io.BytesIO(content(known=True)))
+
+
+def _row(path: str, digest: Hash | None, size: int | None) -> tuple[Scheme, RecordEntry]:
+    """Return a row, whose path is relative to site-packages."""
+    scheme = Scheme("purelib")
+    inside = path.removeprefix(f"{image_paths.SITE_PACKAGES}/")
+    if inside == path:
+        inside = "../../../" + path.removeprefix(f"{image_paths.PREFIX}/")
+    return scheme, RecordEntry(inside, digest, size)
