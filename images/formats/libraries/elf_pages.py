@@ -22,8 +22,9 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from images.formats.libraries import elf_headers
+from images.formats.libraries.changed_stream import Piece
 from images.formats.libraries.elf_headers import PAGE, Headers, Section, Segment
-from images.formats.libraries.splicing import Splice, splice
+from images.formats.libraries.splicing import splice
 
 MINIMUM = 1 << 16
 """Bytes from which on a range of zeros leaves: each costs 56 bytes and two mappings of memory."""
@@ -52,8 +53,8 @@ def smaller(
     *,
     minimum: int = MINIMUM,
     debug: bool = True,
-) -> Splice | None:
-    """Return a library's content without what nothing reads; None if it stays as it is.
+) -> tuple[Piece, ...]:
+    """Return the pieces of a library without what nothing reads; none if it stays as it is.
 
     Args:
         headers: of the library.
@@ -65,9 +66,9 @@ def smaller(
         _check(headers)
         holes = _holes(headers, dead, minimum)
         gone = () if debug else _debug_sections(headers)
-        return _content(headers, holes, gone) if holes or gone else None
+        return _content(headers, holes, gone) if holes or gone else ()
     except _UnusualError:
-        return None
+        return ()
 
 
 def _check(headers: Headers) -> None:
@@ -131,7 +132,9 @@ def _debug_sections(headers: Headers) -> tuple[int, ...]:
     return tuple(number for _, number in sorted(found))
 
 
-def _content(headers: Headers, holes: dict[_Range, Segment], gone: Collection[int]) -> Splice:
+def _content(
+    headers: Headers, holes: dict[_Range, Segment], gone: Collection[int]
+) -> tuple[Piece, ...]:
     """Return the file without the holes and some sections, with its new headers."""
     debug = _merged(headers.sections[number] for number in gone)
     removed = [*holes, *(_Range(at, size // PAGE * PAGE) for at, size in debug if size >= PAGE)]
