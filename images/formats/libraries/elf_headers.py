@@ -16,14 +16,14 @@ Reading = Generator[tuple[int, int], bytes, "Headers | None"]
 LOAD, DYNAMIC, INTERPRETER, PHDR = 1, 2, 3, 6
 """Types of segments."""
 
-WRITABLE = 2
-"""The flag of a segment that is written to."""
+EXECUTABLE, WRITABLE = 1, 2
+"""Flags of segments: of code, and of what is written to."""
 
 PROGBITS, NOBITS = 1, 8
 """Types of sections: with bytes in the file, and without."""
 
-ALLOC = 2
-"""The flag of a section that is in memory."""
+ALLOC, CODE = 2, 4
+"""Flags of sections: of those in memory, and of machine code."""
 
 PAGE = 4096
 """Bytes of a page of x86-64."""

@@ -191,14 +191,16 @@ def _divided(headers: Headers, holes: dict[_Range, Segment]) -> list[Segment]:
     """Return the segments, divided at the holes, at their offsets in the whole file."""
     if not holes:
         return list(headers.segments)
-    if len(headers.segments) + len(holes) > _MOST:
-        raise _UnusualError
     segments: list[Segment] = []
     for segment in headers.segments:
-        if segment.type == elf_headers.LOAD:
-            segments += _parts(segment, [at for at, load in holes.items() if load == segment])
+        within = [hole for hole, load in holes.items() if load == segment]
+        if segment.type == elf_headers.LOAD and within:
+            for part in _parts(segment, within):
+                segments += _apart_from_code(part, headers.sections)
         elif segment.type != elf_headers.PHDR:  # optional, and the table is in no segment now
             segments.append(segment)
+    if len(segments) > _MOST:
+        raise _UnusualError
     return segments
 
 
@@ -217,6 +219,39 @@ def _parts(segment: Segment, holes: Sequence[_Range]) -> list[Segment]:
         )
         for start, end, next_start in zip(starts, ends, behind, strict=True)
     ]
+
+
+def _apart_from_code(part: Segment, sections: Collection[Section]) -> list[Segment]:
+    """Return a part of a segment, without the right to execute what is not code.
+
+    Libraries such as NCCL have code and data in one segment. Zeros that may be executed would be
+    memory that no file backs: policies of SELinux refuse it (`execmem`). The border is in the
+    section that has the hole: gdb warns of any other that is in two segments.
+    """
+    if not part.flags & elf_headers.EXECUTABLE:
+        return [part]
+    last = [one.offset for one in sections if one.offset < part.end < one.end]
+    border = min(last, default=part.end)
+    border = min(max(border + -border % PAGE, part.offset), part.end)
+    if not _has_code(sections, part.offset, border):
+        border = part.offset
+    length = border - part.offset
+    if _has_code(sections, border, part.end) or length == part.memsz:
+        return [part]
+    data = part._replace(
+        flags=part.flags & ~elf_headers.EXECUTABLE,
+        offset=border,
+        vaddr=part.vaddr + length,
+        paddr=part.paddr + length,
+        filesz=part.filesz - length,
+        memsz=part.memsz - length,
+    )
+    return [part._replace(filesz=length, memsz=length), data] if length else [data]
+
+
+def _has_code(sections: Collection[Section], start: int, end: int) -> bool:
+    part = _Range(start, end - start)
+    return any(one.flags & elf_headers.CODE and _overlap(one, part) for one in sections)
 
 
 def _aligned(segment: Segment, offset: int) -> Segment:
