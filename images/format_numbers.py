@@ -25,6 +25,10 @@ WHEELS = "1"
 """The files that installing a wheel makes (`formats.wheel_file`, the pinned `installer`). Part of
 the key of every layer of distributions."""
 
+GPU_CODE = "1"
+"""The files of a wheel of whose GPU code only a part is installed, or that lacks files by a rule
+(`formats.wheel_changes`, `formats.libraries`). Part of the key of layers with such a wheel."""
+
 SDIST = "1"
 """The wheel that an sdist becomes (`content.sdist.wheel_build`, its worker and sandbox). Part of
 the key of layers with such a wheel."""
@@ -71,10 +75,10 @@ name and of its lock's seal: raise it when it is laid out otherwise, and lock.""
 
 # -- documents -------------------------------------------------------------------------------------
 
-SBOM = "2"
+SBOM = "3"
 """The SBOM of the same image and locks (`attest.sbom`). The version of its maker in the SBOM."""
 
-PROVENANCE = "2"
+PROVENANCE = "3"
 """The meaning of the provenance's parameters, as docs/supply-chain.md describes them
 (`attest.provenance`). Part of its build type."""
 

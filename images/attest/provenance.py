@@ -22,7 +22,7 @@ from images import format_numbers
 from images.attest import package_urls, revision
 from images.attest.materials import Materials
 from images.attest.revision import CiRun
-from images.content import runtime_wheel
+from images.content import changed_wheels, runtime_wheel
 from images.oci.image import Image
 from images.oci.referrer import Referrer
 
@@ -79,7 +79,10 @@ def statement(image: Image, made_from: Materials, build: Build, sbom: Referrer) 
             "buildDefinition": {
                 "buildType": BUILD_TYPE,
                 "externalParameters": dict(build.parameters),
-                "internalParameters": {"runner": run.hosted} if run else {},
+                "internalParameters": {
+                    **({"runner": run.hosted} if run else {}),
+                    **changed_wheels.parameters(made_from.lock),
+                },
                 "resolvedDependencies": [
                     *_source(build, run),
                     *(_file(path, build.root) for path in build.files),

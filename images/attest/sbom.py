@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from images import format_numbers
 from images.attest import package_urls
 from images.attest.materials import Materials
-from images.content import runtime_wheel
+from images.content import changed_wheels, runtime_wheel
 from images.image_paths import CUDA_HOME
 from images.inputs.lock import base_lock
 from images.inputs.lock.artifact import Artifact
@@ -95,6 +95,10 @@ def key(image: Image, made_from: Materials) -> str:
         [_values(item) for item in made_from.lock.distributions],
         [_values(item) for item in made_from.distributions()],
         [[*_values(deb), distro] for deb, distro in made_from.debs()],
+        [
+            [item.name, changed_wheels.notes(made_from.lock, item)]
+            for item in made_from.lock.distributions
+        ],
     ]
     return hashlib.sha256(b"sbom " + canonical_json(read)).hexdigest()
 
@@ -136,6 +140,8 @@ def _parts(made_from: Materials) -> Iterator[Component]:
         notes = {} if item in installed else {"part": f"/{CUDA_HOME}"}
         if not item.is_wheel:
             notes["built"] = "from its sdist"
+        if item in installed:
+            notes |= changed_wheels.notes(made_from.lock, item)
         purl = package_urls.of_distribution(item)
         yield _locked(item.name, item.version, purl, item.artifact, notes)
     for deb, distro in made_from.debs():

@@ -233,7 +233,7 @@ class _LayerMaker:
         records = layer_records.RecordCollector()
         with ExitStack() as stack:
             workdir = stack.enter_context(self._options.store.workdir())
-            context = LayerContext(self._options.cache, workdir, python, compiler)
+            context = LayerContext(self._options.cache, workdir, python, compiler, self._meter.log)
             out, commit = stack.enter_context(self._options.store.blobs.new_file())
             with self._slots:
                 begin = time.monotonic()

@@ -11,7 +11,7 @@ from images.build.base import Base
 from images.build.conflicts import left_out
 from images.build.flavour_layers import Flavour
 from images.build.recipe import SMALL, Keys, LayerContext, Recipe, weight_of
-from images.content import runtime_wheel
+from images.content import changed_wheels, runtime_wheel
 from images.content.cuda import toolkit
 from images.content.python import bytecode
 from images.inputs.lock.cuda_lock import Toolkit
@@ -38,7 +38,11 @@ def recipes(
         compression: how the layers are compressed.
         base: what they are put on.
         flavour: of a target that is one.
+
+    Raises:
+        MatrixError: a rule of the matrix is about a distribution that the target does not have.
     """
+    changed_wheels.check(lock)
     keys = _keys(base_debs, compression)
     grouped = grouping.groups(lock.of_engine())
     added = grouping.added_groups(lock.of_flavour(), flavour.name, lock.compiled) if flavour else []

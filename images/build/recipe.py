@@ -40,12 +40,14 @@ class LayerContext:
         workdir: an empty directory of this layer's own.
         python: the image's interpreter.
         compiler: byte code by that interpreter.
+        report: takes a line for the user.
     """
 
     cache: Path
     workdir: Path
     python: Interpreter
     compiler: Compiler
+    report: Callable[[str], None] = lambda _: None
 
 
 Entries = Callable[[LayerContext, ExitStack], Iterator[Entry]]

@@ -17,6 +17,7 @@ from images.build import grouping, titles
 from images.build.conflicts import left_out
 from images.build.conflicts.left_out import Loss
 from images.build.recipe import SMALL, Keys, LayerContext, Recipe, weight_of
+from images.content import changed_wheels
 from images.content.cuda import links
 from images.content.python import bytecode
 from images.errors import ConflictError
@@ -28,6 +29,7 @@ from images.oci.layer.entry import Entry
 
 if TYPE_CHECKING:
     from images.build.conflicts.detection import InstalledFiles
+    from images.formats.wheel_changes import Changes
 
 
 class WheelLayer(NamedTuple):
@@ -89,6 +91,7 @@ class WheelLayer(NamedTuple):
             from images.content.sdist import compiled_build
 
             found["compiled"] = [compiled_build.key(self.base_debs), *compiled]
+        found |= changed_wheels.inputs(self.lock, items)
         if self.losses:
             found["left_out"] = left_out.inputs(self.losses)
         return found
@@ -108,7 +111,8 @@ class WheelLayer(NamedTuple):
             misrecorded = item.name in self.lock.misrecorded
             wheel = opened.enter_context(wheel_file.opened(paths[item], misrecorded=misrecorded))
             lost = left_out.paths(self.losses, item, installed, self._own)
-            for entry in wheel_file.entries(wheel, lost):
+            changes = self._changes(item, context)
+            for entry in wheel_file.entries(wheel, lost, changes):
                 first, owner = seen.setdefault(entry.path, (entry, item.name))
                 if first is entry:
                     yield entry
@@ -118,6 +122,16 @@ class WheelLayer(NamedTuple):
                         "it with different content",
                         remedy="name the winner under `conflicts:` in matrix.yaml",
                     )
+            if changes:
+                changed_wheels.check_used(self.lock, item, changes)
+
+    def _changes(self, item: Distribution, context: LayerContext) -> Changes | None:
+        from images.formats.wheel_changes import Changes
+
+        rules = changed_wheels.rules(self.lock, item)
+        if rules is None:
+            return None
+        return Changes(rules, lambda line: context.report(f"  {item.name} {item.version}: {line}"))
 
     def _installed(self, paths: dict[Distribution, Path], item: Distribution) -> InstalledFiles:
         from images.build.conflicts import wheel_files
@@ -170,6 +184,8 @@ class LinksLayer(NamedTuple):
     def inputs(self) -> dict[str, Any]:
         """Return what decides about its bytes, but for what all layers share."""
         found: dict[str, Any] = {"links": format_numbers.CUDA_LINKS, "wheels": _hashes(self.nvidia)}
+        if absent := changed_wheels.not_installed(self.lock, self.nvidia):
+            found["not_installed"] = absent
         return found if self.home else {**found, "home": False}
 
     def entries(self, context: LayerContext, opened: ExitStack) -> Iterator[Entry]:
@@ -181,7 +197,7 @@ class LinksLayer(NamedTuple):
             misrecorded = item.name in self.lock.misrecorded
             path = _checked(item, context.cache)
             wheel = opened.enter_context(wheel_file.opened(path, misrecorded=misrecorded))
-            members[item.name] = sorted(wheel.members)
+            members[item.name] = changed_wheels.installed_members(self.lock, item, wheel.members)
         own = {wheel.name for wheel in self.tools.header_wheels}
         found = links.entries(members, own)
         return found if self.home else links.of_the_loader(found)

@@ -50,6 +50,29 @@ class Duplicate:
     why: str
 
 
+@dataclass(frozen=True)
+class Mention:
+    """A file that has the name of a library that is left out, and does not need it.
+
+    Attributes:
+        distribution: the one that contains the file.
+        path: a pattern of its path below site-packages.
+        why: the reason that it is accepted.
+    """
+
+    distribution: str
+    path: str
+    why: str
+
+
+MENTIONS: tuple[Mention, ...] = (
+    Mention(
+        "cuda-pathfinder",
+        r"cuda/pathfinder/_dynamic_libs/(supported_nvidia_libs|descriptor_catalog)\.py",
+        "a table of all libraries of CUDA: it loads the one that is asked for by name",
+    ),
+)
+
 DUPLICATES: tuple[Duplicate, ...] = (
     Duplicate(
         "triton",

@@ -30,10 +30,13 @@ from images.content.python.bytecode import Compiler
 from images.content.python.interpreter import Interpreter
 from images.content.sdist import compiled_build, wheel_build
 from images.formats import wheel_file
+from images.formats.libraries import gpu_code_plan
+from images.formats.wheel_changes import Changes, Rules
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.deb import Deb
 from images.oci.layer import writer
 from images.oci.layer.entry import Entry, of_bytes, of_symlink
+from tests.unit import fat_binaries
 from tests.unit.fake_debs import ar_of, tar_of
 from tests.unit.fake_toolkits import fake_12, fake_13
 from tests.unit.wheels import write_wheel
@@ -121,6 +124,24 @@ def installed_wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
     with wheel_file.opened(other, misrecorded=True) as opened:
         made += described(wheel_file.entries(opened))
     return made
+
+
+def changed_wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
+    code = fat_binaries.container(
+        *(fat_binaries.entry(fat_binaries.CUBIN, number, b"code") for number in (70, 90, 120)),
+        *(fat_binaries.entry(fat_binaries.PTX, number, b"text") for number in (80, 120)),
+    )
+    odd = fat_binaries.container(fat_binaries.entry(9, 90, b"odd"))
+    files = {
+        "demo/code.so": fat_binaries.library([(".nv_fatbin", code), (".data", b"data")]),
+        "demo/relocatable.so.1": fat_binaries.library([("__nv_relfatbin", code + odd)]),
+        "demo/sm100.cubin": b"",
+        "demo/static.a": b"",
+        "demo-1.0.dist-info/LICENSE": fat_binaries.LICENCE,
+    }
+    rules = Rules(gpu_code_plan.served_by(["9.0"]), "Apache-2.0", (f"/{SITE}/*.a",))
+    with wheel_file.opened(write_wheel(tmp_path, files)) as opened:
+        return described(wheel_file.entries(opened, (), Changes(rules)))
 
 
 BACKEND = b"""

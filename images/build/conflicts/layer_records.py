@@ -1,5 +1,7 @@
-"""The RECORDs in a layer: the files that each distribution in it installs, with hashes.
+"""The RECORDs in a layer: the files that each distribution in it contains, with published hashes.
 
+Of a distribution that is changed as it is installed, `MODIFIED.json` has the published hashes, also
+of the files that are left out: a comparison is of what was published, as it is without the layer.
 They are kept beside a store's layers, so that the files of a target can be compared without its
 wheels. For a layer that was made before they were kept, they are read from the layer itself.
 """
@@ -18,6 +20,7 @@ from packaging.utils import canonicalize_name
 from images import image_paths
 from images.build.conflicts.detection import InstalledFiles
 from images.content.python import bytecode
+from images.formats import wheel_changes
 from images.oci.descriptor import Blob
 from images.oci.layer.entry import Entry
 from images.oci.store.store import Store
@@ -25,7 +28,7 @@ from images.oci.store.store import Store
 _RECORD = re.compile(
     re.escape(image_paths.SITE_PACKAGES) + r"/(?P<name>[^/]+)-[^/-]+\.dist-info/RECORD"
 )
-_ENDING = ".dist-info/RECORD"
+_ENDINGS = (".dist-info/RECORD", f".dist-info/{wheel_changes.NOTE}")
 
 
 class RecordCollector:
@@ -37,7 +40,7 @@ class RecordCollector:
     def passing(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         """Yield the entries, unchanged."""
         for entry in entries:
-            if entry.path.endswith(_ENDING):
+            if entry.path.endswith(_ENDINGS):
                 with entry.open() as stream:
                     self._found.append((entry.path, stream.read()))
             yield entry
@@ -64,10 +67,11 @@ def of_layer(store: Store, key: str, blob: Blob) -> list[InstalledFiles]:
 def parse(kept: bytes) -> Iterator[InstalledFiles]:
     """Parse the distributions of a document of `RecordCollector.dump`."""
     text = zlib.decompress(kept).decode()
-    for part in filter(None, text.split("\0")):
-        path, _, record = part.partition("\n")
+    parts = {path: content for path, _, content in map(_split, text.split("\0"))}
+    for path, record in parts.items():
         if found := _RECORD.fullmatch(path):
-            hashes = dict(_rows(record))
+            note = parts.get(f"{posixpath.dirname(path)}/{wheel_changes.NOTE}", "")
+            hashes = dict(_rows(record)) | dict(_published(note))
             yield InstalledFiles(
                 canonicalize_name(found["name"]), tuple(hashes), _hashes_of(hashes)
             )
@@ -75,6 +79,16 @@ def parse(kept: bytes) -> Iterator[InstalledFiles]:
 
 def _hashes_of(hashes: Mapping[str, str]) -> Callable[[Iterable[str]], dict[str, str]]:
     return lambda paths: {path: hashes[path] for path in paths}
+
+
+def _split(part: str) -> tuple[str, str, str]:
+    return part.partition("\n")
+
+
+def _published(note: str) -> Iterator[tuple[str, str]]:
+    """Yield path and published hash of each file that is changed or left out."""
+    for path, digest in wheel_changes.published(note).items():
+        yield path, digest.removeprefix("sha256=")
 
 
 def _rows(record: str) -> Iterator[tuple[str, str]]:
@@ -100,5 +114,5 @@ def _inside(store: Store, blob: Blob) -> Iterator[tuple[str, bytes]]:
     with closing(ahead(unpacked(store.blobs, blob))) as pieces:
         tar = TarStream(pieces)
         for member in tar.members():
-            if member.name.endswith(_ENDING):
+            if member.name.endswith(_ENDINGS):
                 yield member.name, b"".join(bytes(piece) for piece in tar.content(member))

@@ -19,6 +19,8 @@ from images import format_numbers
 from images.errors import LockError
 from images.inputs.lock import sealed_text
 from images.inputs.lock.distribution import Distribution, line_of, parse_lines
+from images.inputs.matrix import change_rules
+from images.inputs.matrix.change_rules import GpuCode, LeftOut
 from images.inputs.matrix.conflict_rules import Rule
 from images.util import sha256
 
@@ -41,6 +43,9 @@ class Lock:
         added: names of distributions that a flavour adds to those of its engine.
         compiled: names of the sdists that have C sources, from the matrix.
         conflicts: which distribution wins where two contain the same file, from the matrix.
+        gpu_code: of which distributions only the GPU code for `gpus` is installed, from the matrix.
+        gpus: compute capabilities of the GPUs that the image serves, from the matrix.
+        left_out: files that are not installed, from the matrix.
     """
 
     distributions: tuple[Distribution, ...]
@@ -49,6 +54,9 @@ class Lock:
     added: frozenset[str] = frozenset()
     compiled: frozenset[str] = frozenset()
     conflicts: tuple[Rule, ...] = ()
+    gpu_code: tuple[GpuCode, ...] = ()
+    gpus: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
     def of_engine(self) -> tuple[Distribution, ...]:
         """Return the distributions of the engine: all of them for a plain target."""
@@ -126,6 +134,9 @@ def read(matrix: Matrix, target: Target) -> Lock:
             _added(distributions, engine),
             frozenset(sdist.name for sdist in target.sdists if sdist.compiled),
             target.conflicts,
+            target.gpu_code,
+            change_rules.gpus_by_default(target.cuda),
+            target.left_out,
         )
     except ValueError as error:
         raise LockError(f"{path}: {error}", remedy=remedy) from error

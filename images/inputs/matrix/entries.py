@@ -22,6 +22,8 @@ KEYS = (
     "exclude_newer_package",
     "wheels",
     "conflicts",
+    "gpu_code",
+    "left_out",
     "budget",
 )
 
@@ -38,9 +40,11 @@ class Entry(NamedTuple):
     """One entry of a list.
 
     Attributes:
-        name: of the variable, package or file; of a conflict, the path; "" for a requirement.
+        name: of the variable, package or file; of a conflict or of files that are left out, the
+            path; "" for a requirement.
         value: the text, with placeholders; of a package's date, the date; of a wheel, its SHA-256;
-            of a conflict, the winner.
+            of a conflict, the winner; of GPU code, the licence; of files that are left out, the
+            distribution.
         build: of an sdist, the requirements of its build; of a conflict, the loser.
         why: the reason.
         when: a specifier of the row's SGLang version and one of its CUDA version; "" is any.
@@ -83,6 +87,8 @@ class Entries(NamedTuple):
     package_dates: tuple[Entry, ...]
     wheels: tuple[Entry, ...]
     conflicts: tuple[Entry, ...]
+    gpu_code: tuple[Entry, ...]
+    left_out: tuple[Entry, ...]
     budget: tuple[int, str]
 
 
@@ -100,6 +106,8 @@ def read(table: Table, *, flavour: bool = False) -> Entries:
         tuple(_package_date(name, node, table) for name, node in dates.items()),
         tuple(_wheel(node, table) for node in table.items("wheels")),
         tuple(_conflict(node, table) for node in table.items("conflicts")),
+        tuple(_gpu_code(name, node, table) for name, node in table.mapping("gpu_code").items()),
+        tuple(_left_out(node, table) for node in table.items("left_out")),
         _budget(table),
     )
 
@@ -178,6 +186,22 @@ def _conflict(node: Node, parent: Table) -> Entry:
     if winner and winner == over:
         table.fault("over", f"{over!r} cannot win over itself")
     return Entry(path, winner, (over,), table.text("why"), _when(table), table.line)
+
+
+def _gpu_code(name: str, node: Node, parent: Table) -> Entry:
+    if wrong := rules.package_name(name):
+        parent.faults.add(node.line, f"gpu_code: {wrong}")
+    table = Table(node, f"the GPU code of {name!r}", ("licence", "why", *_WHEN), parent.faults)
+    licence = table.text("licence", rules.licence)
+    return Entry(name, licence, (), table.text("why"), _when(table), table.line)
+
+
+def _left_out(node: Node, parent: Table) -> Entry:
+    known = ("path", "distribution", "why", *_WHEN)
+    table = Table(node, "what is left out", known, parent.faults)
+    path = table.text("path", rules.image_path)
+    distribution = table.text("distribution", rules.package_name)
+    return Entry(path, distribution, (), table.text("why"), _when(table), table.line)
 
 
 def _budget(parent: Table) -> tuple[int, str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from images.errors import UsageError
+from images.inputs.matrix.change_rules import GpuCode, LeftOut
 from images.inputs.matrix.conflict_rules import Rule
 from images.util import suggest
 
@@ -117,6 +118,9 @@ class Target:
         package_dates: dates of single packages, sorted by name.
         wheels: the wheels that the package index does not have, sorted by file name.
         conflicts: which distribution wins where two contain the same file; no lock depends on it.
+        gpu_code: the distributions of which only the GPU code for the image's GPUs is installed; no
+            lock depends on it.
+        left_out: files that are not installed; no lock depends on it.
     """
 
     id: str
@@ -144,6 +148,8 @@ class Target:
     package_dates: tuple[PackageDate, ...] = ()
     wheels: tuple[CustomWheel, ...] = ()
     conflicts: tuple[Rule, ...] = ()
+    gpu_code: tuple[GpuCode, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
     def environment(self) -> dict[str, str]:
         """Return the environment defaults, by name."""

@@ -12,6 +12,7 @@ from images.inputs import compilers
 from images.inputs.matrix import base_reference, rules, support
 from images.inputs.matrix import entries as matrix_entries
 from images.inputs.matrix import flavours as matrix_flavours
+from images.inputs.matrix.change_rules import GpuCode, LeftOut
 from images.inputs.matrix.conflict_rules import Rule
 from images.inputs.matrix.entries import Entries, Entry
 from images.inputs.matrix.flavours import Flavour
@@ -158,6 +159,8 @@ class Document:
         wheels = self._pick_by_name(row, *(level.wheels for level in levels))
         env = self._pick_by_name(row, *(level.env for level in levels))
         conflicts = _pick(row, *(level.conflicts for level in levels))
+        gpu_code = self._pick_by_name(row, *(level.gpu_code for level in levels))
+        left_out = _pick(row, *(level.left_out for level in levels))
         return Target(
             id=f"{row.id}-{flavour.name}" if flavour else row.id,
             sglang=row.sglang,
@@ -189,6 +192,12 @@ class Document:
             conflicts=tuple(
                 Rule(e.name, e.value, e.build[0], e.why, f"{self._name}:{e.line}")
                 for e in conflicts
+            ),
+            gpu_code=tuple(
+                GpuCode(e.name, e.value, e.why, f"{self._name}:{e.line}") for e in sorted(gpu_code)
+            ),
+            left_out=tuple(
+                LeftOut(e.name, e.value, e.why, f"{self._name}:{e.line}") for e in left_out
             ),
         )
 

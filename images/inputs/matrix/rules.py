@@ -11,6 +11,7 @@ import re
 from datetime import datetime, timezone
 from functools import cache
 
+from images.formats import wheel_licence
 from images.inputs import compilers
 from images.inputs.matrix.conflict_rules import THE_IMAGE
 from images.util import suggest, units
@@ -147,6 +148,15 @@ def image_path(text: str) -> str | None:
     if parts[0] == "" and not {"", ".", ".."} & {*parts[1:]}:
         return None
     return f"{text!r} is not an absolute path in the image, as in /opt/venv/bin/tool"
+
+
+def licence(text: str) -> str | None:
+    """Check the licence of a distribution whose files are changed."""
+    if text in wheel_licence.PERMITTING:
+        return None
+    known = list(wheel_licence.PERMITTING)
+    hint = suggest.nearest(text, known)
+    return f"{text!r} is not a licence that permits changes: {', '.join(known)}{hint}"
 
 
 def wheel_file(text: str) -> str | None:

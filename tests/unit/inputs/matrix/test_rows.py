@@ -45,6 +45,37 @@ def test_conflicts_are_for_the_rows_that_they_name_and_in_no_lock(read: Reader) 
     assert second.resolve_inputs() == read().targets[1].resolve_inputs()
 
 
+CHANGES = (
+    "  gpu_code:\n    torch: {licence: BSD-3-Clause, why: half of it, sglang: '>=0.5'}\n"
+    "  left_out:\n    - {path: '/opt/x*.a', distribution: triton, why: unused}\n"
+)
+
+
+def test_changes_are_for_the_rows_that_they_name_and_in_no_lock(read: Reader) -> None:
+    text = SMALL.replace("  env:\n", f"{CHANGES}  env:\n", 1)
+    first, second = read(text).targets
+    assert first.gpu_code == ()
+    (code,) = second.gpu_code
+    assert code[:3] == ("torch", "BSD-3-Clause", "half of it")
+    (unused,) = first.left_out
+    assert unused[:3] == ("/opt/x*.a", "triton", "unused")
+    assert unused.location == f"matrix.yaml:{line_of(text, 'path: ')}"
+    assert second.resolve_inputs() == read().targets[1].resolve_inputs()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [("BSD-3-Clause", "BSD-3-Claus", "did you mean 'BSD-3-Clause'?"),
+     ("torch:", "Torch:", "normal form"), ("licence: BSD-3-Clause, ", "", "licence"),
+     (", why: half of it", "", "why"), ("/opt/x*.a", "x.a", "not an absolute path"),
+     ("distribution: triton", "distribution: Triton", "normal form"),
+     (", why: unused", "", "why")],
+)  # fmt: skip
+def test_faults_of_changes_are_reported(read: Reader, old: str, new: str, said: str) -> None:
+    text = SMALL.replace("  env:\n", f"{CHANGES.replace(old, new)}  env:\n", 1)
+    assert said in read.fault(text)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [("path: /opt", "path: opt", "not an absolute path"), ("bin/x", "../x", "not an absolute path"),

@@ -1,0 +1,43 @@
+"""The entries of `gpu_code:` and `left_out:` in the matrix: what leaves a distribution's files."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class GpuCode(NamedTuple):
+    """A distribution of which only the GPU code for the image's GPUs is installed.
+
+    Attributes:
+        name: of the distribution.
+        licence: the licence that permits this; the wheel must be under it.
+        why: the reason.
+        location: its line in the matrix, e.g. `matrix.yaml:70`.
+    """
+
+    name: str
+    licence: str
+    why: str
+    location: str
+
+
+class LeftOut(NamedTuple):
+    """Files of a distribution that are not installed, since nothing in the image uses them.
+
+    Attributes:
+        path: of the files, absolute in the image; `*` stands for any characters, including `/`.
+        distribution: that has them.
+        why: the reason.
+        location: its line in the matrix, e.g. `matrix.yaml:70`.
+    """
+
+    path: str
+    distribution: str
+    why: str
+    location: str
+
+
+def gpus_by_default(cuda: str) -> tuple[str, ...]:
+    """Return the compute capabilities that images of a CUDA version serve."""
+    served = ("8.0", "8.6", "8.9", "9.0")
+    return served if cuda.startswith("12.") else (*served, "10.0", "10.3", "12.0", "12.1")
