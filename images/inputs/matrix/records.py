@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from images.errors import UsageError
-from images.inputs.matrix.change_rules import GpuCode, LeftOut
+from images.inputs.matrix.change_rules import DebugSections, GpuCode, LeftOut
 from images.inputs.matrix.conflict_rules import Rule
 from images.util import suggest
 
@@ -120,6 +120,8 @@ class Target:
         conflicts: which distribution wins where two contain the same file; no lock depends on it.
         gpu_code: the distributions of which only the GPU code for the image's GPUs is installed; no
             lock depends on it.
+        debug_sections: the distributions whose libraries are installed without debug sections; no
+            lock depends on it.
         left_out: files that are not installed; no lock depends on it.
     """
 
@@ -149,6 +151,7 @@ class Target:
     wheels: tuple[CustomWheel, ...] = ()
     conflicts: tuple[Rule, ...] = ()
     gpu_code: tuple[GpuCode, ...] = ()
+    debug_sections: tuple[DebugSections, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
 
     def environment(self) -> dict[str, str]:

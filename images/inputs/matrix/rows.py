@@ -12,7 +12,7 @@ from images.inputs import compilers
 from images.inputs.matrix import base_reference, rules, support
 from images.inputs.matrix import entries as matrix_entries
 from images.inputs.matrix import flavours as matrix_flavours
-from images.inputs.matrix.change_rules import GpuCode, LeftOut
+from images.inputs.matrix.change_rules import DebugSections, GpuCode, LeftOut
 from images.inputs.matrix.conflict_rules import Rule
 from images.inputs.matrix.entries import Entries, Entry
 from images.inputs.matrix.flavours import Flavour
@@ -160,6 +160,7 @@ class Document:
         env = self._pick_by_name(row, *(level.env for level in levels))
         conflicts = _pick(row, *(level.conflicts for level in levels))
         gpu_code = self._pick_by_name(row, *(level.gpu_code for level in levels))
+        debug = self._pick_by_name(row, *(level.debug_sections for level in levels))
         left_out = _pick(row, *(level.left_out for level in levels))
         return Target(
             id=f"{row.id}-{flavour.name}" if flavour else row.id,
@@ -195,6 +196,10 @@ class Document:
             ),
             gpu_code=tuple(
                 GpuCode(e.name, e.value, e.why, f"{self._name}:{e.line}") for e in sorted(gpu_code)
+            ),
+            debug_sections=tuple(
+                DebugSections(e.name, e.value, e.why, f"{self._name}:{e.line}")
+                for e in sorted(debug)
             ),
             left_out=tuple(
                 LeftOut(e.name, e.value, e.why, f"{self._name}:{e.line}") for e in left_out
