@@ -11,8 +11,9 @@ fill with zeros. The longer table of segments is at the end of the file and in n
 linkers leave no room for it; glibc keeps a copy of such a table, for `dl_iterate_phdr` as well.
 
 No loader reads section headers. A section that lost pages has its size in the file, so `cuobjdump`
-finds all that is left, and is marked as not in memory, where it is longer; gdb warns otherwise. GNU
-strip, which writes the table of segments behind the file's header, damages such a file.
+finds all that is left, and is marked as not in memory, where it is longer; gdb warns otherwise.
+`strip`, of binutils and of elfutils, expects the table of segments behind the file's header and
+damages such a file; patchelf does not.
 """
 
 from __future__ import annotations
