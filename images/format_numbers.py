@@ -26,7 +26,7 @@ WHEELS = "1"
 the key of every layer of distributions."""
 
 GPU_CODE = "1"
-"""The files of a wheel of whose GPU code only a part is installed, or that lacks files by a rule
+"""The files of a wheel that by a rule lacks a part of its GPU code, debug sections or whole files
 (`formats.wheel_changes`, `formats.libraries`). Part of the key of layers with such a wheel."""
 
 SDIST = "1"

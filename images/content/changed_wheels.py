@@ -28,6 +28,7 @@ def check(lock: Lock) -> None:
     """
     names = {item.name for item in lock.distributions}
     entries = [("gpu_code", one.name, one.location) for one in lock.gpu_code]
+    entries += [("debug_sections", one.name, one.location) for one in lock.debug_sections]
     entries += [("left_out", one.distribution, one.location) for one in lock.left_out]
     idle = [
         f"{location}: {key}: the target has no {name}"
@@ -46,6 +47,8 @@ def inputs(lock: Lock, items: Iterable[Distribution]) -> dict[str, Any]:
     if gpu_code := [[one.name, one.licence] for one in lock.gpu_code if one.name in names]:
         served = gpu_code_plan.served_by(lock.gpus)
         found["gpu_code"] = [format_numbers.GPU_CODE, *served, *gpu_code]
+    if debug := [[one.name, one.licence] for one in lock.debug_sections if one.name in names]:
+        found["debug_sections"] = [format_numbers.GPU_CODE, *debug]
     if paths := not_installed(lock, items):
         found["not_installed"] = [format_numbers.GPU_CODE, *paths]
     return found
@@ -75,12 +78,13 @@ def rules(lock: Lock, item: Distribution) -> Rules | None:
     """Return the changes to a distribution; None if it is installed as it is published."""
     from images.formats.wheel_changes import Rules
 
-    licences = [one.licence for one in lock.gpu_code if one.name == item.name]
-    served = gpu_code_plan.served_by(lock.gpus) if licences else None
+    code = [one.licence for one in lock.gpu_code if one.name == item.name]
+    debug = [one.licence for one in lock.debug_sections if one.name == item.name]
+    served = gpu_code_plan.served_by(lock.gpus) if code else None
     unused = tuple(one.path for one in _left_out(lock, item))
-    if not (served or unused):
+    if not (served or debug or unused):
         return None
-    return Rules(served, licences[0] if licences else "", unused)
+    return Rules(served, next(iter((*code, *debug)), ""), unused, debug=not debug)
 
 
 def notes(lock: Lock, item: Distribution) -> dict[str, str]:
@@ -90,6 +94,8 @@ def notes(lock: Lock, item: Distribution) -> dict[str, str]:
         majors, newest = gpu_code_plan.served_by(lock.gpus)
         kept = ", ".join(f"{major}.x" for major in majors)
         found["gpu_code"] = f"machine code for {kept}; PTX up to {newest // 10}.{newest % 10}"
+    if any(one.name == item.name for one in lock.debug_sections):
+        found["debug_sections"] = "left out"
     if paths := [path for _, path in not_installed(lock, [item])]:
         found["left_out"] = " ".join(paths)
     return found
@@ -107,6 +113,8 @@ def parameters(lock: Lock) -> dict[str, Any]:
     if lock.gpu_code:
         licences = {one.name: one.licence for one in lock.gpu_code}
         found["gpu_code"] = {"gpus": list(lock.gpus), "distributions": licences}
+    if lock.debug_sections:
+        found["debug_sections"] = {one.name: one.licence for one in lock.debug_sections}
     if lock.left_out:
         found["left_out"] = [path for _, path in not_installed(lock, lock.distributions)]
     return found

@@ -11,14 +11,14 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import IO, Any, NamedTuple, cast
 
 from installer.records import Hash
 
-from images.formats.libraries import gpu_code_plan
-from images.formats.libraries.changed_stream import ChangedStream
+from images.formats.libraries import elf_pages, gpu_code_plan
+from images.formats.libraries.changed_stream import ChangedStream, Piece
 from images.formats.libraries.gpu_code_plan import Plan, Served
 from images.oci.layer.entry import Entry, of_bytes
 from images.util import progress
@@ -38,11 +38,13 @@ class Rules(NamedTuple):
         served: the GPUs whose code stays; None leaves all GPU code as it is.
         licence: the licence (SPDX) that permits this.
         unused: paths in the image of files that are left out; `*` stands for any characters.
+        debug: whether sections of debug information stay in libraries.
     """
 
     served: Served | None = None
     licence: str = ""
     unused: tuple[str, ...] = ()
+    debug: bool = True
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Changes:
     @property
     def licence(self) -> str:
         """The licence that the wheel must be under; "" if it does not matter."""
-        return self._rules.licence if self._rules.served else ""
+        return self._rules.licence if self._rules.served or not self._rules.debug else ""
 
     @property
     def _unused_by(self) -> str:
@@ -115,7 +117,7 @@ class Changes:
     def changed(
         self, entry: Entry, digest: Hash | None, again: Callable[[], IO[bytes]]
     ) -> ChangedFile | None:
-        """Return a library without the GPU code that no served GPU can load.
+        """Return a library without the GPU code that no served GPU can load, and debug sections.
 
         None for any other file.
 
@@ -124,17 +126,21 @@ class Changes:
             digest: its published hash.
             again: opens its content when it was checked before.
         """
-        if self._rules.served is None or not _LIBRARY.fullmatch(entry.path):
+        served, debug = self._rules.served, self._rules.debug
+        if (served is None and debug) or not _LIBRARY.fullmatch(entry.path):
             return None
-        plan = gpu_code_plan.plan(entry.open, entry.size, self._rules.served)
+        plan = gpu_code_plan.plan(entry.open, entry.size, served)
+        pages = elf_pages.smaller(plan.headers, plan.dead, debug=debug) if plan.headers else ()
         for fault in plan.faults:
             self._report(f"/{entry.path}: {fault}: left as published")
-        if plan.pieces or plan.faults:
-            self._files[f"/{entry.path}"] = _described(plan, digest)
-        self._removed += sum(plan.removed.values())
-        if not plan.pieces:
+        stages = [pieces for pieces in (plan.pieces, pages) if pieces]
+        size = sum(piece.length for piece in stages[-1]) if stages else entry.size
+        if stages or plan.faults:
+            self._files[f"/{entry.path}"] = _described(plan, entry.size - size, digest)
+        self._removed += max(entry.size - size, sum(plan.removed.values()))
+        if not stages:
             return ChangedFile(replace(entry, open=again), digest)
-        return _ChangedLibrary(entry, plan, again).file
+        return _ChangedLibrary(replace(entry, size=size), stages, again).file
 
     def note(self, path: str) -> Entry | None:
         """Return the file that states the changes; None if there are none.
@@ -154,16 +160,26 @@ class Changes:
 
 
 class _ChangedLibrary:
-    """A library with a plan; its hash is taken when it is read the first time."""
+    """A changed library; its hash is taken when it is read the first time.
 
-    def __init__(self, published: Entry, plan: Plan, again: Callable[[], IO[bytes]]) -> None:
+    Args:
+        entry: of the library, with its new size.
+        stages: the pieces of which it is made, each stage of what the one before has made.
+        again: opens the published file.
+    """
+
+    def __init__(
+        self, entry: Entry, stages: Sequence[Sequence[Piece]], again: Callable[[], IO[bytes]]
+    ) -> None:
         self._published = again
-        self._pieces = plan.pieces
+        self._stages = stages
         self._known: Hash | None = None
-        self.file = ChangedFile(replace(published, open=self._open), self._digest)
+        self.file = ChangedFile(replace(entry, open=self._open), self._digest)
 
     def _open(self) -> IO[bytes]:
-        stream = ChangedStream(self._published(), self._pieces)
+        stream = self._published()
+        for pieces in self._stages:
+            stream = cast(IO[bytes], ChangedStream(stream, pieces))
         return cast(IO[bytes], _Hashing(stream, self._remember))
 
     def _remember(self, digest: bytes) -> None:
@@ -182,7 +198,7 @@ class _ChangedLibrary:
 class _Hashing:
     """A stream; reading its end hands its SHA-256 on."""
 
-    def __init__(self, stream: ChangedStream, finished: Callable[[bytes], None]) -> None:
+    def __init__(self, stream: IO[bytes], finished: Callable[[bytes], None]) -> None:
         self._stream = stream
         self._finished = finished
         self._hash = hashlib.sha256()
@@ -207,10 +223,12 @@ def pattern(path: str) -> re.Pattern[str]:
     return re.compile(".*".join(parts))
 
 
-def _described(plan: Plan, published: Hash | None) -> dict[str, Any]:
+def _described(plan: Plan, smaller_by: int, published: Hash | None) -> dict[str, Any]:
     found: dict[str, Any] = {"published": str(published or "")}
     if plan.removed:
         found["removed"] = plan.removed
+    if smaller_by:
+        found["smaller_by"] = smaller_by
     if plan.faults:
         found["left_as_published"] = list(plan.faults)
     return found

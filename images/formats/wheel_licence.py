@@ -55,9 +55,9 @@ def _plain(text: str) -> str:
 
 def _other(wheel: str, licence: str, why: str) -> IntegrityError:
     return IntegrityError(
-        f"{wheel}: not under {licence}, as `gpu_code:` in matrix.yaml has it: {why}",
+        f"{wheel}: not under {licence}, as matrix.yaml has it: {why}",
         remedy="read the wheel's licence; if it does not permit changes, take the distribution out "
-        "of `gpu_code:`",
+        "of `gpu_code:` and `debug_sections:`",
     )
 
 

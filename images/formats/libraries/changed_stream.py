@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import IO
-
-from images.formats.libraries.gpu_code_plan import Piece
+from typing import IO, NamedTuple
 
 _CHUNK = 1 << 20
 _ZEROS = bytes(_CHUNK)
+
+
+class Piece(NamedTuple):
+    """A part of a changed file.
+
+    Attributes:
+        length: bytes of it.
+        start: where it is in the published file; -1 if it is not from there.
+        content: the bytes of a part that is not from there; zeros if it is empty.
+    """
+
+    length: int
+    start: int = -1
+    content: bytes = b""
 
 
 class ChangedStream:

@@ -11,30 +11,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO, NamedTuple
 
-from images.formats.libraries import byte_ranges, elf_sections, gpu_code
+from images.formats.libraries import byte_ranges, elf_headers, elf_sections, gpu_code
 from images.formats.libraries.byte_ranges import Range
+from images.formats.libraries.changed_stream import Piece
+from images.formats.libraries.elf_headers import Headers
 from images.formats.libraries.elf_sections import DamagedError, Section
 from images.formats.libraries.gpu_code import CUBIN, CodeEntry, Container
 
 _CONTAINERS = 1 << 16
 """Most containers of a file, so that none can take all memory: libtorch_cuda has 393."""
-
-
-class Piece(NamedTuple):
-    """A part of a changed file.
-
-    Attributes:
-        length: bytes of it.
-        start: where it is in the published file; -1 if it is not from there.
-        content: the bytes of a part that is not from there; zeros if it is empty.
-    """
-
-    length: int
-    start: int = -1
-    content: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -47,12 +35,14 @@ class Plan:
         dead: the ranges (offset, length) that are zeros afterwards, sorted; none touch.
         removed: bytes that are taken out, by what they are, e.g. `sm_70` and `compute_120`.
         faults: why containers stay as they are, with their offset.
+        headers: of the library, which the pieces do not change; None if it has another form.
     """
 
     pieces: tuple[Piece, ...] = ()
     dead: tuple[Range, ...] = ()
     removed: dict[str, int] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
+    headers: Headers | None = None
 
 
 class Served(NamedTuple):
@@ -88,17 +78,18 @@ def served_by(gpus: Iterable[str]) -> Served:
     return Served(tuple(sorted({number // 10 for number in numbers})), max(numbers))
 
 
-def plan(opened: Callable[[], IO[bytes]], size: int, served: Served) -> Plan:
+def plan(opened: Callable[[], IO[bytes]], size: int, served: Served | None) -> Plan:
     """Return what to change in a file.
 
     Args:
         opened: opens it; more than once for a file of a rare form.
         size: of the file.
-        served: the GPUs whose code stays.
+        served: the GPUs whose code stays; all of it for None.
     """
     found: dict[int, Container] = {}
     sections: list[Section] = []
     faults: list[str] = []
+    headers: list[Headers | None] = []
 
     def container(offset: int) -> Generator[Range, bytes, None]:
         if offset % gpu_code.ALIGNED == 0 and len(found) < _CONTAINERS:
@@ -110,12 +101,18 @@ def plan(opened: Callable[[], IO[bytes]], size: int, served: Served) -> Plan:
         except DamagedError as error:
             faults.append(str(error))
 
-    byte_ranges.read(opened, [table()], gpu_code.MAGIC, container)
+    def all_headers() -> Generator[Range, bytes, None]:
+        headers.append((yield from elf_headers.read(size)))
+
+    if served is None:
+        byte_ranges.read(opened, [all_headers()])
+        return Plan(headers=headers[0])
+    byte_ranges.read(opened, [table(), all_headers()], gpu_code.MAGIC, container)
     inside = [section for section in sections if section.name in gpu_code.SECTIONS]
     every: list[Container] = []
     for section in sorted(inside, key=lambda one: one.offset):
         every += _walked(section, found, faults)
-    return _changes(every, size, served.keeps, faults)
+    return replace(_changes(every, size, served.keeps, faults), headers=headers[0])
 
 
 def _walked(

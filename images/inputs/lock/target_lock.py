@@ -19,7 +19,7 @@ from images import format_numbers
 from images.errors import LockError
 from images.inputs.lock import sealed_text
 from images.inputs.lock.distribution import Distribution, line_of, parse_lines
-from images.inputs.matrix.change_rules import GpuCode, LeftOut
+from images.inputs.matrix.change_rules import DebugSections, GpuCode, LeftOut
 from images.inputs.matrix.conflict_rules import Rule
 from images.util import sha256
 
@@ -43,6 +43,8 @@ class Lock:
         compiled: names of the sdists that have C sources, from the matrix.
         conflicts: which distribution wins where two contain the same file, from the matrix.
         gpu_code: of which distributions only the GPU code for `gpus` is installed, from the matrix.
+        debug_sections: of which distributions the libraries are installed without debug sections,
+            from the matrix.
         gpus: compute capabilities of the GPUs that the image serves, from the matrix.
         left_out: files that are not installed, from the matrix.
     """
@@ -54,6 +56,7 @@ class Lock:
     compiled: frozenset[str] = frozenset()
     conflicts: tuple[Rule, ...] = ()
     gpu_code: tuple[GpuCode, ...] = ()
+    debug_sections: tuple[DebugSections, ...] = ()
     gpus: tuple[str, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
 
@@ -134,6 +137,7 @@ def read(matrix: Matrix, target: Target) -> Lock:
             frozenset(sdist.name for sdist in target.sdists if sdist.compiled),
             target.conflicts,
             target.gpu_code,
+            target.debug_sections,
             target.gpus,
             target.left_out,
         )

@@ -1,4 +1,4 @@
-"""The entries of `gpu_code:` and `left_out:` in the matrix: what leaves a distribution's files."""
+"""The entries of `gpu_code:`, `debug_sections:` and `left_out:`: what leaves distributions."""
 
 from __future__ import annotations
 
@@ -7,6 +7,22 @@ from typing import NamedTuple
 
 class GpuCode(NamedTuple):
     """A distribution of which only the GPU code for the image's GPUs is installed.
+
+    Attributes:
+        name: of the distribution.
+        licence: the licence that permits this; the wheel must be under it.
+        why: the reason.
+        location: its line in the matrix, e.g. `matrix.yaml:70`.
+    """
+
+    name: str
+    licence: str
+    why: str
+    location: str
+
+
+class DebugSections(NamedTuple):
+    """A distribution whose libraries are installed without their debug sections.
 
     Attributes:
         name: of the distribution.

@@ -24,6 +24,7 @@ KEYS = (
     "conflicts",
     "kernels",
     "gpu_code",
+    "debug_sections",
     "left_out",
     "budget",
     "gpus",
@@ -45,8 +46,8 @@ class Entry(NamedTuple):
         name: of the variable, package or file; of a conflict or of files that are left out, the
             path; "" for a requirement.
         value: the text, with placeholders; of a package's date, the date; of a wheel, its SHA-256;
-            of a conflict, the winner; of GPU code, the licence; of files that are left out, the
-            distribution.
+            of a conflict, the winner; of GPU code and debug sections, the licence; of files that
+            are left out, the distribution.
         build: of an sdist, the requirements of its build; of a conflict, the loser.
         why: the reason.
         when: a specifier of the row's SGLang version and one of its CUDA version; "" is any.
@@ -91,6 +92,7 @@ class Entries(NamedTuple):
     conflicts: tuple[Entry, ...]
     kernels: tuple[Entry, ...]
     gpu_code: tuple[Entry, ...]
+    debug_sections: tuple[Entry, ...]
     left_out: tuple[Entry, ...]
     budget: tuple[int, str]
     gpus: tuple[tuple[str, int], ...]
@@ -111,7 +113,8 @@ def read(table: Table, *, flavour: bool = False) -> Entries:
         tuple(_wheel(node, table) for node in table.items("wheels")),
         tuple(_conflict(node, table) for node in table.items("conflicts")),
         tuple(_kernel(name, node, table) for name, node in table.mapping("kernels").items()),
-        tuple(_gpu_code(name, node, table) for name, node in table.mapping("gpu_code").items()),
+        _licensed("gpu_code", table),
+        _licensed("debug_sections", table),
         tuple(_left_out(node, table) for node in table.items("left_out")),
         _budget(table),
         _gpus(table),
@@ -202,10 +205,18 @@ def _conflict(node: Node, parent: Table) -> Entry:
     return Entry(path, winner, (over,), table.text("why"), _when(table), table.line)
 
 
-def _gpu_code(name: str, node: Node, parent: Table) -> Entry:
+def _licensed(key: str, parent: Table) -> tuple[Entry, ...]:
+    """Return the entries of a mapping of distributions whose licence permits a change."""
+    return tuple(
+        _licensed_entry(key, name, node, parent) for name, node in parent.mapping(key).items()
+    )
+
+
+def _licensed_entry(key: str, name: str, node: Node, parent: Table) -> Entry:
     if wrong := rules.package_name(name):
-        parent.faults.add(node.line, f"gpu_code: {wrong}")
-    table = Table(node, f"the GPU code of {name!r}", ("licence", "why", *_WHEN), parent.faults)
+        parent.faults.add(node.line, f"{key}: {wrong}")
+    known = ("licence", "why", *_WHEN)
+    table = Table(node, f"the entry of {name!r} in {key}", known, parent.faults)
     licence = table.text("licence", rules.licence)
     return Entry(name, licence, (), table.text("why"), _when(table), table.line)
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from images.errors import UsageError
 from images.inputs.matrix import gpus as gpu_names
-from images.inputs.matrix.change_rules import GpuCode, LeftOut
+from images.inputs.matrix.change_rules import DebugSections, GpuCode, LeftOut
 from images.inputs.matrix.conflict_rules import Rule
 from images.util import suggest
 
@@ -137,6 +137,8 @@ class Target:
         kernels: what is compiled when the image is built, sorted by module; no lock depends on it.
         gpu_code: the distributions of which only the GPU code for the image's GPUs is installed; no
             lock depends on it.
+        debug_sections: the distributions whose libraries are installed without debug sections; no
+            lock depends on it.
         left_out: files that are not installed; no lock depends on it.
         gpus: the compute capabilities that the image serves, in order; no lock depends on it.
         narrows: the id of the target whose GPUs it has some of; "" for a target of the matrix.
@@ -169,6 +171,7 @@ class Target:
     conflicts: tuple[Rule, ...] = ()
     kernels: tuple[Kernel, ...] = ()
     gpu_code: tuple[GpuCode, ...] = ()
+    debug_sections: tuple[DebugSections, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     gpus: tuple[str, ...] = ()
     narrows: str = ""

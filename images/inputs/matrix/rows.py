@@ -12,7 +12,7 @@ from images.inputs import compilers
 from images.inputs.matrix import base_reference, gpus, rules, support
 from images.inputs.matrix import entries as matrix_entries
 from images.inputs.matrix import flavours as matrix_flavours
-from images.inputs.matrix.change_rules import GpuCode, LeftOut
+from images.inputs.matrix.change_rules import DebugSections, GpuCode, LeftOut
 from images.inputs.matrix.conflict_rules import Rule
 from images.inputs.matrix.entries import Entries, Entry
 from images.inputs.matrix.flavours import Flavour
@@ -162,6 +162,7 @@ class Document:
         conflicts = _pick(row, *(level.conflicts for level in levels))
         kernels = self._pick_by_name(row, *(level.kernels for level in levels))
         gpu_code = self._pick_by_name(row, *(level.gpu_code for level in levels))
+        debug = self._pick_by_name(row, *(level.debug_sections for level in levels))
         left_out = _pick(row, *(level.left_out for level in levels))
         served = self._gpus(row, flavour)
         return Target(
@@ -202,6 +203,10 @@ class Document:
             kernels=tuple(Kernel(e.name, e.why, e.build) for e in sorted(kernels)),
             gpu_code=tuple(
                 GpuCode(e.name, e.value, e.why, f"{self._name}:{e.line}") for e in sorted(gpu_code)
+            ),
+            debug_sections=tuple(
+                DebugSections(e.name, e.value, e.why, f"{self._name}:{e.line}")
+                for e in sorted(debug)
             ),
             left_out=tuple(
                 LeftOut(e.name, e.value, e.why, f"{self._name}:{e.line}") for e in left_out

@@ -18,11 +18,13 @@ from images.content import changed_wheels
 from images.content.python.bytecode import Compiler
 from images.content.python.interpreter import Interpreter
 from images.errors import MatrixError
+from images.formats.libraries.gpu_code_plan import served_by
+from images.formats.wheel_changes import Rules
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.cuda_lock import Toolkit
 from images.inputs.lock.distribution import Distribution
 from images.inputs.lock.target_lock import Lock
-from images.inputs.matrix.change_rules import GpuCode, LeftOut
+from images.inputs.matrix.change_rules import DebugSections, GpuCode, LeftOut
 from images.oci.layer.entry import Entry
 from tests.unit.fat_binaries import CUBIN, LICENCE, container, entry, library
 from tests.unit.wheels import write_wheel
@@ -36,6 +38,7 @@ FILES = {
     "nvidia_demo-1.0.dist-info/LICENSE": LICENCE,
 }
 GPU_CODE = GpuCode("nvidia-demo", "Apache-2.0", "tried", "matrix.yaml:7")
+DEBUG = DebugSections("nvidia-demo", "Apache-2.0", "tried", "matrix.yaml:8")
 LEFT_OUT = LeftOut(f"/{SITE}/nvidia/*/libdemoMg.*", "nvidia-demo", "tried", "matrix.yaml:9")
 
 
@@ -122,6 +125,22 @@ def test_rule_about_a_distribution_that_is_not_locked_is_refused(lock: Lock) -> 
     with pytest.raises(MatrixError, match="left_out: the target has no nvidia-demo-"):
         changed_wheels.check(ruled(lock, other))
     changed_wheels.check(ruled(lock, LEFT_OUT))
+
+
+def test_debug_sections_are_a_rule_of_their_own(lock: Lock) -> None:
+    (item,) = lock.distributions
+    without = dataclasses.replace(lock, debug_sections=(DEBUG,))
+    assert changed_wheels.rules(without, item) == Rules(None, "Apache-2.0", debug=False)
+    assert changed_wheels.rules(ruled(lock), item) == Rules(served_by(CUDA_12), "Apache-2.0")
+    both = dataclasses.replace(ruled(lock), debug_sections=(DEBUG,))
+    assert changed_wheels.rules(both, item) == Rules(served_by(CUDA_12), "Apache-2.0", debug=False)
+    assert layer(without).inputs() != layer(lock).inputs()
+    assert layer(both).inputs() != layer(ruled(lock)).inputs()
+    assert changed_wheels.notes(without, item) == {"debug_sections": "left out"}
+    assert changed_wheels.parameters(without) == {"debug_sections": {"nvidia-demo": "Apache-2.0"}}
+    other = dataclasses.replace(lock, debug_sections=(DEBUG._replace(name="nvidia-other"),))
+    with pytest.raises(MatrixError, match="debug_sections: the target has no nvidia-other"):
+        changed_wheels.check(other)
 
 
 def test_keys_depend_on_what_decides_about_the_bytes(lock: Lock) -> None:

@@ -16,6 +16,7 @@ from images.formats import wheel_changes, wheel_file
 from images.formats.libraries import gpu_code_plan
 from images.formats.wheel_changes import Changes, Rules
 from images.oci.layer.entry import Entry
+from tests.unit import shared_libraries
 from tests.unit.fat_binaries import CUBIN, LICENCE, PTX, container, entry, library
 from tests.unit.wheels import MakeWheel
 
@@ -132,6 +133,40 @@ def test_user_gets_one_line_about_what_is_left_out(make_wheel: MakeWheel) -> Non
     (line,) = lines
     assert line.startswith("left out ")
     assert line.endswith("no GPU of compute capability 9.x can use")
+
+
+@shared_libraries.needs_gcc
+@pytest.mark.parametrize("options", [(), ("-g",)])
+def test_pages_and_debug_sections_leave_a_library_that_still_loads(
+    make_wheel: MakeWheel, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    code = container(entry(CUBIN, 80, b"8" * 300_000), entry(CUBIN, 90, b"9" * 5000))
+    library = shared_libraries.linked(tmp_path, code, *options)
+    wheel = make_wheel({"demo/lib.so": library.read_bytes(), f"{INFO}/LICENSE": LICENCE})
+    rules = FOR_HOPPER._replace(debug=False)
+    made = installed(wheel, Changes(rules))
+    smaller = made[f"{SITE}/demo/lib.so"]
+    described = note(made)["files"][f"/{SITE}/demo/lib.so"]
+    assert described["removed"] == {"sm_80": 300_064}
+    assert described["smaller_by"] == library.stat().st_size - len(smaller) > 290_000
+    assert record(made)["demo/lib.so"] == (hash_of(smaller), str(len(smaller)))
+    library.write_bytes(smaller)
+    printed, memory = shared_libraries.loaded(library)
+    assert "caught 45" in printed
+    assert (b"9" * 5000 in memory, b"8" * 5000 in memory) == (True, False)
+
+
+@shared_libraries.needs_gcc
+def test_debug_sections_leave_where_all_gpu_code_stays(
+    make_wheel: MakeWheel, tmp_path: Path
+) -> None:
+    published = shared_libraries.linked(tmp_path, b"", "-g").read_bytes()
+    wheel = make_wheel({"demo/lib.so": published, f"{INFO}/LICENSE": LICENCE})
+    made = installed(wheel, Changes(Rules(licence="Apache-2.0", debug=False)))
+    assert len(made[f"{SITE}/demo/lib.so"]) < len(published) - 3000
+    refused = make_wheel({"demo/lib.so": published, f"{INFO}/LICENSE": b"EULA"})
+    with pytest.raises(IntegrityError, match="not under Apache"):
+        installed(refused, Changes(Rules(licence="Apache-2.0", debug=False)))
 
 
 def test_wheel_without_gpu_code_is_installed_as_published(make_wheel: MakeWheel) -> None:

@@ -47,6 +47,7 @@ def test_conflicts_are_for_the_rows_that_they_name_and_in_no_lock(read: Reader) 
 
 CHANGES = (
     "  gpu_code:\n    torch: {licence: BSD-3-Clause, why: half of it, sglang: '>=0.5'}\n"
+    "  debug_sections:\n    uvloop: {licence: MIT, why: of no use}\n"
     "  left_out:\n    - {path: '/opt/x*.a', distribution: triton, why: unused}\n"
 )
 
@@ -57,6 +58,8 @@ def test_changes_are_for_the_rows_that_they_name_and_in_no_lock(read: Reader) ->
     assert first.gpu_code == ()
     (code,) = second.gpu_code
     assert code[:3] == ("torch", "BSD-3-Clause", "half of it")
+    (debug,) = first.debug_sections
+    assert debug[:3] == ("uvloop", "MIT", "of no use")
     (unused,) = first.left_out
     assert unused[:3] == ("/opt/x*.a", "triton", "unused")
     assert unused.location == f"matrix.yaml:{line_of(text, 'path: ')}"
@@ -67,7 +70,8 @@ def test_changes_are_for_the_rows_that_they_name_and_in_no_lock(read: Reader) ->
     ("old", "new", "said"),
     [("BSD-3-Clause", "BSD-3-Claus", "did you mean 'BSD-3-Clause'?"),
      ("torch:", "Torch:", "normal form"), ("licence: BSD-3-Clause, ", "", "licence"),
-     (", why: half of it", "", "why"), ("/opt/x*.a", "x.a", "not an absolute path"),
+     (", why: half of it", "", "why"), ("licence: MIT", "licence: NIT", "did you mean 'MIT'?"),
+     ("uvloop:", "UVloop:", "debug_sections: "), ("/opt/x*.a", "x.a", "not an absolute path"),
      ("distribution: triton", "distribution: Triton", "normal form"),
      (", why: unused", "", "why")],
 )  # fmt: skip
