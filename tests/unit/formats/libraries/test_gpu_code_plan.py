@@ -204,3 +204,19 @@ def test_no_byte_outside_of_containers_changes(
     assert [made[at] for at in outside] == [content[at] for at in outside]
     assert not any(any(made[start : start + length]) for start, length in plan.dead)
     assert not plan_of(made, served).removed
+
+
+WHOLE = with_code(GOOD, container(SM_100, PTX_90), GOOD)
+
+
+@settings(max_examples=chance.times(300, 20_000), deadline=None)
+@given(
+    st.dictionaries(st.integers(0, len(WHOLE) - 1), st.integers(0, 255), min_size=1, max_size=4),
+    st.integers(0, len(WHOLE)),
+)
+def test_any_bytes_and_any_end_make_a_plan(damage: dict[int, int], end: int) -> None:
+    content = bytearray(WHOLE)
+    for at, byte in damage.items():
+        content[at] = byte
+    for damaged in (bytes(content), bytes(content[:end])):
+        assert len(changed(damaged)) == len(damaged)
