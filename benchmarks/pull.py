@@ -28,8 +28,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.checkout import Checkout, Variant  # noqa: E402
+from benchmarks.engines.podman import Podman  # noqa: E402
 from benchmarks.loopback import Relay, registry, relay  # noqa: E402
-from benchmarks.podman import Podman  # noqa: E402
 from benchmarks.processes import Run, timed  # noqa: E402
 from benchmarks.push import linked, pushed  # noqa: E402
 from images.oci.image import Image, Layer  # noqa: E402
