@@ -17,8 +17,8 @@ OWN_MOUNTS = (*ENDS_WITH_US, "unshare", "--mount", "--propagation", "private", "
 class Engine(Protocol):
     """An engine with empty storage when it is made."""
 
-    def running(self) -> AbstractContextManager[None]:
-        """Start its daemon, if it has one; remove its storage at the end."""
+    def running(self) -> AbstractContextManager[Sequence[int]]:
+        """Start its daemon, if it has one; yield process ids; remove its storage at the end."""
 
     def pull(self, reference: str) -> Sequence[str]:
         """Return the command that pulls an image, as users run it."""

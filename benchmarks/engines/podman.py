@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,11 +24,11 @@ class Podman:
         place.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
-    def running(self) -> Iterator[None]:
+    def running(self) -> Iterator[Sequence[int]]:
         """Check the storage driver; remove the storage at the end."""
         try:
             self.check()
-            yield
+            yield ()
         finally:
             self.remove()
 
