@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from benchmarks import daemons
 from benchmarks.engines.engine import ENDS_WITH_US, disk_used
+from benchmarks.removal import remove
 
 # CRI, NRI and the directory for add-ons have sockets and files outside of the storage.
 _CONFIG = """\
@@ -84,7 +84,7 @@ class Containerd:
             with daemons.running(root, place, command, self._address, _answers) as pid:
                 yield (pid,)
         finally:
-            shutil.rmtree(place)
+            remove(place)
 
     def pull(self, reference: str) -> list[str]:
         """Return the command that pulls and unpacks an image."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.engines.engine import ENDS_WITH_US, disk_used
+from benchmarks.removal import remove
 from benchmarks.rivals import dockerd
 
 _CLIENT = "/usr/bin/docker"
@@ -42,7 +42,7 @@ class Docker:
                 self._host = daemon.host
                 yield (daemon.pid,)
         finally:
-            shutil.rmtree(self._place)
+            remove(self._place)
 
     def pull(self, reference: str) -> list[str]:
         """Return the command that pulls an image."""

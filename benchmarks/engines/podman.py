@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.engines.engine import OWN_MOUNTS, disk_used
+from benchmarks.removal import remove
 
 
 class Podman:
@@ -58,7 +58,7 @@ class Podman:
 
     def remove(self) -> None:
         """Remove the storage."""
-        shutil.rmtree(self._place)
+        remove(self._place)
 
     @property
     def _root(self) -> Path:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from benchmarks.checkout import BUMPS, Variant
 from benchmarks.engines.podman import Podman
 from benchmarks.loopback import Relay, registry_on, relay
 from benchmarks.processes import timed
+from benchmarks.removal import remove
 from benchmarks.rivals import floor
 from benchmarks.rivals.ours import Ours
 from benchmarks.rivals.results import Reading
@@ -222,5 +222,4 @@ def clear(place: Path) -> None:
         ]
         if left := [path for path in mounted if path.startswith(f"{place}/")]:
             sys.exit(f"still mounted, umount first: {' '.join(left)}")
-        with suppress(FileNotFoundError):
-            shutil.rmtree(place)
+        remove(place)

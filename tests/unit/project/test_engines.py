@@ -19,6 +19,7 @@ from benchmarks.engines.node import Ticks
 from benchmarks.engines.tables import tables
 from benchmarks.processes import cpu_seconds
 from benchmarks.pull import variants
+from benchmarks.removal import remove
 from benchmarks.rivals.results import Reading
 
 IMAGES = {"ours": "ours", "buildkit-zstd": "BuildKit", "buildah": "buildah"}
@@ -116,3 +117,15 @@ with daemons.running(None, place, command, place / "socket", lambda _: True) as 
     assert not daemon.exists()
     assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
     assert not (tmp_path / "m" / "there").exists()
+
+
+def test_a_removal_leaves_nothing_and_follows_no_link(tmp_path: Path) -> None:
+    kept, tree = tmp_path / "kept", tmp_path / "a tree"
+    (tree / "b" / "c").mkdir(parents=True)
+    kept.write_text("kept")
+    (tree / "b" / "c" / "a\nname").write_text("")
+    (tree / "b" / "link").symlink_to(kept)
+    remove(tree)
+    remove(tree)
+    assert not tree.exists()
+    assert kept.exists()
