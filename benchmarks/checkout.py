@@ -45,8 +45,7 @@ class Checkout:
     def __init__(self, place: Path, matrix: Path, store: Path, cache: Path) -> None:
         self.path = place / "checkout"
         if not self.path.exists():
-            ignore = shutil.ignore_patterns(".*", "store", "__pycache__", "tests", "evidence")
-            shutil.copytree(ROOT, self.path, ignore=ignore)
+            shutil.copytree(ROOT, self.path, ignore=_ignored)
         self.matrix = self.path / matrix
         self._rows = (ROOT / matrix).read_text()
         self._module = Path("roll_runtime", "src", "roll_runtime", "__init__.py")
@@ -71,17 +70,17 @@ class Checkout:
         """Change the sources to a variant. A lock is made once, and kept."""
         content = (ROOT / self._module).read_text()
         (self.path / self._module).write_text(content + _comment(variant.comment))
-        row = f"  - id: {variant.target}\n"
-        head, _, tail = self._rows.partition(row)
-        override = f"    overrides:\n      - pin: {variant.pin}\n        why: benchmark\n"
-        self.matrix.write_text(head + row + (override if variant.pin else "") + tail)
+        self.matrix.write_text(_pinned(self._rows, variant) if variant.pin else self._rows)
         lock = self.lock(variant.target)
+        for path in lock.parent.glob("torch*.txt"):  # a flavour's lock depends on the plain one
+            shutil.copy(ROOT / path.relative_to(self.path), path)
         kept = self._locks / f"{variant.target}-{variant.pin}.txt"
         if variant.pin and not kept.exists():
             kept.parent.mkdir(exist_ok=True)
             _run(self.command("lock", variant.target))
             shutil.copy(lock, kept)
-        shutil.copy(kept if variant.pin else ROOT / lock.relative_to(self.path), lock)
+        if variant.pin:
+            shutil.copy(kept, lock)
 
     def lock(self, target: str) -> Path:
         """Return the path of a target's lock."""
@@ -103,6 +102,18 @@ class Checkout:
             missing |= not here.exists()
         if missing:
             _run(self.command("fetch", variant.target))
+
+
+def _ignored(directory: str, names: list[str]) -> list[str]:
+    """Return what no build reads; a package may have the same name as a directory at the top."""
+    top = ("store", "tests", "evidence") if Path(directory) == ROOT else ()
+    return [name for name in names if name.startswith(".") or name in ("__pycache__", *top)]
+
+
+def _pinned(rows: str, variant: Variant) -> str:
+    row = f"  - id: {variant.target}\n"
+    head, _, tail = rows.partition(row)
+    return f"{head}{row}    overrides:\n      - pin: {variant.pin}\n        why: benchmark\n{tail}"
 
 
 def _comment(text: str) -> str:

@@ -91,18 +91,30 @@ class _Memory:
 
     def _sample(self) -> None:
         while True:
-            pids = {pid for root in self._roots for pid in _family(root)}
+            pids = {pid for root in self._roots for pid in family(root)}
             self._peak = max(self._peak, sum(map(_resident, pids)))
             if self._ended.wait(_INTERVAL):
                 return
 
 
-def _family(pid: int) -> Iterator[int]:
+def cpu_seconds(roots: Sequence[int]) -> float:
+    """Return what processes and all their descendants have used, with those that have ended."""
+    ticks = 0
+    for pid in {pid for root in roots for pid in family(root)}:
+        with suppress(OSError):
+            # The name, in brackets, may have spaces.
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += sum(map(int, fields[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def family(pid: int) -> Iterator[int]:
+    """Return a process and all its descendants."""
     yield pid
     with suppress(OSError):  # it may end at any moment
         for task in Path(f"/proc/{pid}/task").iterdir():
             for child in (task / "children").read_text().split():
-                yield from _family(int(child))
+                yield from family(int(child))
 
 
 def _resident(pid: int) -> int:

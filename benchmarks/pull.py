@@ -1,13 +1,18 @@
-"""What a node pays to pull an image when it has another one, beside what the whole costs.
+"""What nodes pay to pull our images, and a rival's: podman, containerd and Docker.
 
-    python benchmarks/pull.py --place /var/tmp/pull-bench   # as root
+    python benchmarks/pull.py --place /var/tmp/pulls                         # all, as root
+    python benchmarks/pull.py --place /var/tmp/pulls --only podman docker --steps cold
+    python benchmarks/pull.py --results benchmarks/pull.json --table
 
-Starts a registry (`docker-registry`) on the loopback interface, and podman with a storage of its
-own, all below --place and removed afterwards. podman pulls a target onto an empty node,
-then a second target, then the first one after the bump of a small pin (one in the highest bucket of
-small distributions, one in the lowest) and after a change of roll_runtime; at last the second
-target onto another empty node. All requests go through a relay that counts bytes, and its CPU time
-is not podman's. The store is not changed: builds and pushes use a copy of hard links.
+For each image in turn: it is built in its variants, pushed to a registry on the loopback interface,
+and its builder is removed. Then each engine, with an empty storage of its own, pulls the first
+target, and onto that a bumped pin, a flavour and a second target. The storage is removed then. All
+requests go through a relay that counts bytes, and its CPU time is hardly any. Ours is taken from
+--store as far as it is there; the store is not changed: a copy of hard links is.
+
+Every reading is written to the results at once, and what they contain is not measured again: rerun
+the command to resume a run that was interrupted or ended by --minutes. A node that has lost its
+first target pulls it again, without a reading. `--small` does all of it with a few megabytes.
 """
 
 from __future__ import annotations
@@ -17,228 +22,223 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.checkout import Checkout, Variant  # noqa: E402
-from benchmarks.loopback import Relay, registry, relay  # noqa: E402
-from benchmarks.podman import Podman  # noqa: E402
-from benchmarks.processes import Run, timed  # noqa: E402
-from benchmarks.push import linked, pushed  # noqa: E402
-from images.oci.image import Image, Layer  # noqa: E402
-from images.oci.store.store import Store  # noqa: E402
+from benchmarks.checkout import BUMPS, Variant  # noqa: E402
+from benchmarks.engines.kinds import ENGINES, Where  # noqa: E402
+from benchmarks.engines.node import Node  # noqa: E402
+from benchmarks.engines.tables import PULLS, tables  # noqa: E402
+from benchmarks.push import linked  # noqa: E402
+from benchmarks.rivals import machine  # noqa: E402
+from benchmarks.rivals.ours import Ours  # noqa: E402
+from benchmarks.rivals.results import OURS, Results  # noqa: E402
+from benchmarks.rivals.rival import COLD, SECOND, Bench, Rival, quiet  # noqa: E402
+from benchmarks.rivals.sources import MATRIX, SMALL, Sources  # noqa: E402
+from benchmarks.rivals.steps import KeptRegistry, clear, kept_registry  # noqa: E402
+from benchmarks.rivals.ways import WAYS  # noqa: E402
+from images.oci.store.store import open_store  # noqa: E402
 
-REPOSITORY = "roll/app"
-HIGH, LOW = "sniffio==1.3.0", "distro==1.8.0"
-"""Distributions of the highest and the lowest bucket, at releases that they are not locked to."""
-ROOM = 20_000_000_000
-"""Bytes for a registry with two targets, and one of them unpacked and on its way."""
-
-
-@dataclass(frozen=True)
-class Delta:
-    """What a pull must do by the documents of the images alone.
-
-    Attributes:
-        kept: how many layers are unpacked on the node with the same chain below them.
-        first: title of the layer above these, from which on all are unpacked.
-        again: layers that are on the node above another chain: unpacked again, not fetched.
-        new: layers that the node does not have.
-    """
-
-    kept: int
-    first: str
-    again: tuple[Layer, ...]
-    new: tuple[Layer, ...]
-
-    @classmethod
-    def of(cls, image: Image, present: Sequence[Image]) -> Delta:
-        """Return what `image` adds to a node that has the images `present`."""
-        kept = max((_common(image, other) for other in present), default=0)
-        there = {layer.blob.digest for other in present for layer in other.layers}
-        above = image.layers[kept:]
-        again = tuple(layer for layer in above if layer.blob.digest in there)
-        new = tuple(layer for layer in above if layer not in again)
-        return cls(kept, above[0].title if above else "none", again, new)
+FIRST = "torch280-sglang052"
+LOW = "distro==1.8.0"
+"""A distribution of our lowest bucket, at a release that it is not locked to."""
+IMAGES = (OURS, "buildkit-zstd", "buildkit-zstd-three")
+OF_RIVALS = (COLD, "bump", SECOND)
+"""The steps of rivals: they have no buckets, and a flavour of theirs would be one more RUN."""
+ROOM = 25_000_000_000
+"""Bytes for a registry with all variants, and one node that pulls them."""
 
 
-@dataclass(frozen=True)
-class Pull:
-    """A pull: the process, what it fetched and left on disk in bytes, what it had to do."""
+class Stored(Ours):
+    """Our builder on a copy of the store: what is built there is not built again."""
 
-    run: Run
-    fetched: int
-    disk: int
-    delta: Delta
-    load: float
+    def __init__(self, bench: Bench) -> None:
+        super().__init__(bench)
+        self._place = bench.place
 
-    def row(self, whole: Pull) -> str:
-        """Return the line of the table of costs."""
-        pairs = (
-            (self.run.seconds, whole.run.seconds, f"{self.run.seconds:.1f}"),
-            (self.fetched, whole.fetched, f"{self.fetched:,}"),
-            (self.disk, whole.disk, f"{self.disk / 1e6:,.1f}"),
+    @contextmanager
+    def running(self) -> Iterator[Sequence[int]]:
+        """Copy the store by hard links."""
+        self.drop()
+        linked(self._bench.store.path, self._place)
+        yield ()
+
+    def prepare(self, variant: Variant) -> None:
+        """Write the sources of a variant."""
+        self._bench.checkout.at(variant)
+
+
+class Run:
+    """One run: its images, one after the other, each pulled by all engines."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        place: Path = options.place / ("small" if options.small else "real")
+        place.mkdir(parents=True, exist_ok=True)
+        self._place = place
+        self.results = Results(options.results or place / "pull.json")
+        self._end = time.monotonic() + 60 * options.minutes
+        self._variants = variants("torch280-sglang054" if options.small else options.second)
+        self._sources = Sources(
+            place,
+            options.place,
+            SMALL if options.small else MATRIX,
+            open_store(options.store.resolve(), create=False),
+            FIRST,
+            options.cache,
+            options.port,
         )
-        cells = [
-            text if self is whole else f"{text} ({100 * mine / all_:.3g} %)"
-            for mine, all_, text in pairs
-        ]
-        return _line(self.run.what, *cells, f"{self.run.cpu:.1f}", f"{self.load:.1f}")
 
-    def layers(self) -> str:
-        """Return the line of the table of layers."""
-        delta = self.delta
-        counts = (delta.kept, len(delta.new), len(delta.again))
-        sizes = (f"{_unpacked(layers) / 1e6:,.1f}" for layers in (delta.new, delta.again))
-        return _line(self.run.what, *map(str, counts), *sizes, delta.first)
+    def all(self) -> None:
+        """Measure all images."""
+        self.results.document["machine"] = machine.describe(self._place)
+        wanted = [name for name in self._options.images if self._missing_of(name)]
+        steps = {step for name in wanted for step in self._steps(name)}
+        chosen = [variant for name, variant in self._variants.items() if name in steps]
+        if not chosen:
+            return
+        with self._sources.benches(chosen) as bench:
+            for image in wanted:
+                self._one(image, bench(image))
 
+    def _steps(self, image: str) -> list[str]:
+        known = PULLS if image == OURS else OF_RIVALS
+        # All others are pulled onto the first.
+        return [step for step in known if step in self._options.steps or step == COLD]
 
-def _line(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
+    def _missing_of(self, image: str) -> dict[tuple[str, int], list[str]]:
+        """Return the steps without a reading, of each engine and round."""
+        rounds = range(1, self._options.rounds + 1)
+        found = {}
+        for number in rounds:
+            for engine in self._options.only:
+                known = self.results.of(f"{engine} {image}")
+                steps = [step for step in self._steps(image) if f"{step}-{number}" not in known]
+                if steps:
+                    found[engine, number] = steps
+        return found
 
+    def _one(self, image: str, bench: Bench) -> None:
+        missing = self._missing_of(image)
+        self._room(WAYS[image].room if image != OURS else ROOM)
+        with kept_registry(bench.place / "registry", 0) as registry:
+            self._build(image, bench, registry)
+            for (engine, number), steps in missing.items():
+                if time.monotonic() > self._end:
+                    return
+                self._pull(engine, image, registry, number, steps)
+        clear(bench.place)
 
-def _common(one: Image, other: Image) -> int:
-    """Return how many layers two images have in common, counted from below."""
-    pairs = zip(one.layers, other.layers, strict=False)
-    alike = (mine.blob.diff_id == theirs.blob.diff_id for mine, theirs in pairs)
-    return sum(takewhile(bool, alike))
+    def _room(self, needed: int) -> None:
+        needed = 4_000_000_000 if self._options.small else needed
+        if (free := shutil.disk_usage(self._place).free) < needed:
+            sys.exit(f"{self._place}: {free / 1e9:.0f} GB free, {needed / 1e9:.0f} GB needed")
 
+    def _build(self, image: str, bench: Bench, registry: KeptRegistry) -> None:
+        """Push what the registry lacks; a rival makes other bytes each time, so all of it."""
+        steps = self._steps(image)
+        if all(registry.has(step) for step in steps):
+            return
+        rival: Rival = Stored(bench) if image == OURS else WAYS[image].make(bench)
+        rival.drop()
+        with rival.running():
+            for step in steps:
+                self._say(f"{image}: build and push {step}")
+                variant = self._variants[step]
+                rival.prepare(variant)
+                quiet(rival.build(variant))
+                quiet(rival.push(variant, registry.reference(step)))
+                rival.after(variant)
+        rival.drop()
 
-def _unpacked(layers: Sequence[Layer]) -> int:
-    return sum(layer.blob.unpacked for layer in layers)
+    def _pull(
+        self, name: str, image: str, registry: KeptRegistry, number: int, steps: Sequence[str]
+    ) -> None:
+        """Measure the missing steps of one engine, on a node that begins empty."""
+        place, options = self._place / "node", self._options
+        clear(place)
+        engine = ENGINES[name].make(Where(place, options.place, options.containerd))
+        self.results.document["versions"][name] = dict(engine.versions())
+        known = self.results.of(f"{name} {image}")
+        with engine.running() as daemons:
+            node = Node(engine, daemons, registry)
+            for step in (COLD, *(step for step in steps if step != COLD)):
+                if time.monotonic() > self._end:
+                    return
+                reading = node.pull(step)
+                if step in steps:
+                    known[f"{step}-{number}"] = reading
+                    self.results.keep()
+                    self._say(f"{name}, {image}: {step}-{number}: {reading}")
 
-
-class Node:
-    """podman with a storage of its own, which pulls by way of a relay."""
-
-    def __init__(self, podman: Podman, relay: Relay) -> None:
-        self._podman = podman
-        self._relay = relay
-        self._present: list[Image] = []
-
-    def pull(self, what: str, image: Image, tag: str) -> Pull:
-        """Pull a tag that must be this image."""
-        before, delta = self._podman.used(), Delta.of(image, self._present)
-        self._relay.counted()
-        reference = f"{self._relay.address}/{REPOSITORY}:{tag}"
-        run, output = timed(what, self._podman.pull(reference))
-        fetched, _ = self._relay.counted()
-        if f"sha256:{output.strip()}" != image.config_digest:
-            sys.exit(f"{what}: podman has {output.strip()} instead of {image.config_digest}")
-        self._present.append(image)
-        load, _, _ = os.getloadavg()
-        pull = Pull(run, fetched, self._podman.used() - before, delta, load)
-        print(pull, file=sys.stderr)
-        return pull
-
-
-@contextmanager
-def node(place: Path, relay: Relay) -> Iterator[Node]:
-    """Yield an empty node."""
-    podman = Podman(place / "node")
-    try:
-        podman.check()
-        yield Node(podman, relay)
-    finally:
-        podman.remove()
-
-
-class Source:
-    """Builds changed images in the store of hard links, and pushes them without a relay."""
-
-    def __init__(self, store: Store, address: str, checkout: Checkout, target: str) -> None:
-        self._store = store
-        self._address = address
-        self._checkout = checkout
-        self._target = target
-        self.pushes: list[Run] = []
-
-    def push(self, target: str, tag: str) -> Image:
-        """Push the store's image of that name, and return it."""
-        to = f"{self._address}/{REPOSITORY}:{tag}"
-        self.pushes.append(pushed(f"push {tag}", self._store.path, target, to, "--no-attest"))
-        return self._store.load(target)
-
-    def bumped(self, pin: str, tag: str) -> Image:
-        """Build and push with another small pin."""
-        return self._rebuilt(Variant(tag, self._target, pin=pin))
-
-    def touched(self, pin: str, tag: str) -> Image:
-        """Build and push with another roll_runtime, and the pin as well."""
-        return self._rebuilt(Variant(tag, self._target, comment="changed", pin=pin))
-
-    def _rebuilt(self, variant: Variant) -> Image:
-        self._checkout.at(variant)
-        self._checkout.build(self._target)
-        return self.push(self._target, variant.name)
+    def _say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
 
 
-def measure(options: argparse.Namespace, place: Path, store: Store) -> tuple[Source, list[Pull]]:
-    """All pushes and pulls."""
-    first, second = options.target, options.second
-    checkout = Checkout(place, Path("matrix.yaml"), store.path, place / "downloads")
-    with registry(place) as upstream, relay(upstream) as between:
-        source = Source(store, upstream, checkout, first)
-        images = {name: source.push(name, name) for name in (first, second)}
-        with node(place, between) as holder:
-            pulls = [holder.pull(f"{first}, empty node", images[first], first)]
-            pulls.append(holder.pull(f"{second}, second target", images[second], second))
-            for pin in (HIGH, LOW):
-                tag = pin.partition("=")[0]
-                pulls.append(holder.pull(f"{first}, {pin}", source.bumped(pin, tag), tag))
-            changed = source.touched(LOW, "runtime")
-            pulls.append(holder.pull("the last, roll_runtime changed", changed, "runtime"))
-        with node(place, between) as holder:
-            pulls.append(holder.pull(f"{second}, empty node", images[second], second))
-    return source, pulls
-
-
-def show(pushes: Sequence[Run], pulls: Sequence[Pull]) -> None:
-    """Print Markdown tables."""
-    first, second, *others, alone = pulls
-    print(_line("what", "seconds", "CPU seconds", "peak memory, MB", "bytes sent"))
-    print("|---" * 5 + "|")
-    for run in pushes:
-        print(run.row())
-    print("\nIn brackets: of the whole, pulled onto an empty node.\n")
-    print(_line("pulled", "seconds", "bytes fetched", "disk added, MB", "CPU seconds", "load"))
-    print("|---" * 6 + "|")
-    print("\n".join((first.row(first), alone.row(alone), second.row(alone))))
-    for pull in others:
-        print(pull.row(first))
-    print()
-    sizes = ("MB of new", "MB of unpacked again")
-    print(_line("pulled", "kept", "new", "unpacked again", *sizes, "first one unpacked"))
-    print("|---" * 7 + "|")
-    for pull in pulls:
-        print(pull.layers())
+def variants(second: str) -> Mapping[str, Variant]:
+    """Return the state of the sources for each step."""
+    made = (
+        Variant(COLD, FIRST),
+        Variant("bump", FIRST, pin=BUMPS[0]),
+        Variant("low", FIRST, pin=LOW),
+        Variant("flavour", f"{FIRST}-roll"),
+        Variant(SECOND, second),
+    )
+    return {variant.name: variant for variant in made}
 
 
 def main() -> None:
-    """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--target", default="torch280-sglang052")
-    parser.add_argument("--second", default="torch280-sglang055", help="on the node beside it")
-    parser.add_argument("--store", type=Path, default=ROOT / "store")
-    parser.add_argument("--place", type=Path, required=True, help="on the store's disk")
-    options = parser.parse_args()
-    if os.geteuid():
-        parser.error("podman's own overlay needs root")
-    options.place.mkdir(parents=True, exist_ok=True)
-    if (free := shutil.disk_usage(options.place).free) < ROOM:
-        parser.error(f"{options.place}: {free / 1e9:.0f} GB free, {ROOM / 1e9:.0f} GB needed")
-    # So that all is removed then, too.
+    """Run the benchmark, or show what is known."""
+    options = _options()
+    if options.table:
+        engines = {name: kind.title for name, kind in ENGINES.items()}
+        titles = {name: way.title for name, way in WAYS.items()}
+        print(tables(Results(options.results).document, engines, titles))
+        return
+    # Python caches byte code by default, and so does a user's.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    # So that daemons end and storages are removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
-    with TemporaryDirectory(prefix="pull-", dir=options.place) as work:
-        source, pulls = measure(options, Path(work), linked(options.store.resolve(), Path(work)))
-    show(source.pushes, pulls)
+    Run(options).all()
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    add = parser.add_argument
+    add("--place", type=Path, help="directory for all files, on the disk of store and cache")
+    add("--store", type=Path, default=ROOT / "store", help=f"holds {FIRST}")
+    add("--cache", type=Path, default=Path.home() / ".cache" / "roll-images")
+    add("--results", type=Path, help="the JSON file (default: below --place)")
+    add("--only", nargs="+", choices=ENGINES, metavar="ENGINE", help=", ".join(ENGINES))
+    add("--images", nargs="+", choices=WAYS, default=IMAGES, metavar="RIVAL", help=", ".join(WAYS))
+    add("--steps", nargs="+", choices=PULLS, default=list(PULLS), metavar="STEP", help=str(PULLS))
+    add("--containerd", type=Path, help="directory with containerd and ctr of a release")
+    add("--second", default="torch280-sglang055", help="the second target (%(default)s)")
+    add("--rounds", type=int, default=1, help="of all pulls (%(default)s)")
+    add("--small", action="store_true", help="small targets: a test of the benchmark itself")
+    add("--minutes", type=float, default=1e6, help="begin nothing after so many")
+    add("--port", type=int, default=8161, help="of the wheels' page")
+    add("--table", action="store_true", help="measure nothing; print the tables of --results")
+    options = parser.parse_args()
+    if options.table:
+        if not options.results:
+            parser.error("--table needs --results")
+        return options
+    if not options.place or os.geteuid():
+        parser.error("needs --place, and root for daemons and overlay")
+    if not options.containerd and any(ENGINES[name].released for name in options.only or ()):
+        parser.error("a release of containerd is named by --containerd")
+    options.only = options.only or [
+        name for name, kind in ENGINES.items() if options.containerd or not kind.released
+    ]
+    options.place = options.place.resolve()
+    options.containerd = options.containerd and options.containerd.resolve()
+    return options
 
 
 if __name__ == "__main__":

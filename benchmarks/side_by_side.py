@@ -21,21 +21,16 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.checkout import Checkout  # noqa: E402
-from benchmarks.podman import Podman  # noqa: E402
-from benchmarks.rivals import dockerfile, floor, machine, wheels  # noqa: E402
-from benchmarks.rivals.buildah import Buildah  # noqa: E402
-from benchmarks.rivals.docker import HostBuildKit, NewBuildKit  # noqa: E402
-from benchmarks.rivals.ours import Ours  # noqa: E402
+from benchmarks.engines.podman import Podman  # noqa: E402
+from benchmarks.rivals import floor, machine  # noqa: E402
 from benchmarks.rivals.results import OURS, Results, tables  # noqa: E402
 from benchmarks.rivals.rival import Bench, Rival  # noqa: E402
+from benchmarks.rivals.sources import MATRIX, SMALL, Sources  # noqa: E402
 from benchmarks.rivals.steps import (  # noqa: E402
     Builder,
     KeptRegistry,
@@ -47,48 +42,10 @@ from benchmarks.rivals.steps import (  # noqa: E402
     sequence,
     variants,
 )
-from images.inputs.fetch import download_cache  # noqa: E402
+from benchmarks.rivals.ways import WAYS, Way  # noqa: E402
 from images.oci.store.store import open_store  # noqa: E402
 
 FIRST, SECOND = "torch280-sglang052", "torch280-sglang054"
-SMALL = Path("benchmarks", "rivals", "small", "matrix.yaml")
-
-
-@dataclass(frozen=True)
-class Way:
-    """A rival: what it is called, what makes it, whether it keeps anything between builds, and
-    the bytes of disk that it needs for the real target."""
-
-    title: str
-    make: Callable[[Bench], Rival]
-    cached: bool = True
-    room: int = 30_000_000_000
-
-
-WAYS = {
-    OURS: Way("ours", Ours, room=16_000_000_000),
-    "buildkit-zstd": Way(
-        "BuildKit new, zstd, RUN for torch and rest",
-        lambda bench: NewBuildKit(bench, dockerfile.STACK_REST, "zstd"),
-    ),
-    "buildkit-zstd-three": Way(
-        "BuildKit new, zstd, RUN for torch, large and small",
-        lambda bench: NewBuildKit(bench, dockerfile.STACK_LARGE_SMALL, "zstd"),
-    ),
-    "buildkit-gzip": Way(
-        "BuildKit of the host's Docker, gzip, RUN for torch and rest",
-        lambda bench: HostBuildKit(bench, dockerfile.without_link(dockerfile.STACK_REST)),
-    ),
-    "buildah": Way(
-        "buildah, zstd, RUN for torch and rest",
-        lambda bench: Buildah(bench, dockerfile.without_link(dockerfile.STACK_REST)),
-    ),
-    "pip": Way(
-        "BuildKit new, gzip, one RUN pip install",
-        lambda bench: NewBuildKit(bench, dockerfile.PIP, "gzip"),
-        cached=False,
-    ),
-}
 
 
 class Run:
@@ -99,50 +56,25 @@ class Run:
         place: Path = options.place
         self._place = place / "small" if options.small else place / "real"
         self._place.mkdir(parents=True, exist_ok=True)
-        self._fetched: set[tuple[str, str]] = set()
         self.results = Results(options.results or self._place / "results.json")
         self._end = time.monotonic() + 60 * options.minutes
         rounds = Rounds(options.same, options.runtimes, options.bumps)
         self._variants = variants(FIRST, SECOND, rounds)
-        self._store = open_store(options.store, create=False)
-        matrix = SMALL if options.small else Path("matrix.yaml")
-        cache = self._place / "cache"
-        self._checkout = Checkout(self._place, matrix, self._place / "unused", cache)
+        store, matrix = open_store(options.store, create=False), SMALL if options.small else MATRIX
+        self._sources = Sources(
+            self._place, place, matrix, store, FIRST, options.cache, options.port
+        )
 
     def all(self) -> None:
         """Measure every selected rival, one after the other."""
         document = self.results.document
         document["machine"] = machine.describe(self._place)
-        files = self._wheels()
         if not document["rates"]:
-            document["rates"] = floor.measure(self._store, FIRST, self._place)
+            document["rates"] = floor.measure(self._sources.store, FIRST, self._place)
         self.results.keep()
-        (pip,) = (path for name, path in files.items() if name.startswith("pip-"))
-        with wheels.index(files, self._options.port) as index:
+        with self._sources.benches(list(self._variants.values())) as bench:
             for name in self._options.only:
-                bench = Bench(
-                    self._place / name,
-                    self._options.place,
-                    self._checkout,
-                    self._store,
-                    FIRST,
-                    index,
-                    pip,
-                )
-                self._one(name, WAYS[name], bench)
-
-    def _wheels(self) -> dict[str, Path]:
-        """Return all locked files of the variants, by name; fetch those that the cache lacks."""
-        found: dict[str, Path] = {}
-        cache = self._place / "cache"
-        for variant in self._variants.values():
-            if (variant.target, variant.pin) not in self._fetched:
-                self._fetched.add((variant.target, variant.pin))
-                self._checkout.fetch(variant, self._options.cache)
-                locked = dockerfile.locked(self._checkout, variant.target)
-                for item in (*locked.distributions, *locked.build):
-                    found[item.artifact.filename] = download_cache.cached(item.artifact, cache)
-        return found
+                self._one(name, WAYS[name], bench(name))
 
     def _one(self, name: str, way: Way, bench: Bench) -> None:
         building, pulling = sequence(list(self._variants), cached=way.cached)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from benchmarks.checkout import Variant
+from benchmarks.removal import remove
 from benchmarks.rivals import base, dockerd
 from benchmarks.rivals.dockerfile import Context, Recipe
 from benchmarks.rivals.rival import COLD, FIRST, SECOND, Bench, quiet
@@ -70,8 +71,7 @@ class _Docker:
 
     def drop(self) -> None:
         """Remove the daemon's data."""
-        # Docker leaves no immutable files here: plain removal is enough.
-        quiet(["rm", "-rf", *map(str, self._bench.place.glob("data"))])
+        remove(self._bench.place / "data")  # Docker leaves no immutable files here
 
     def versions(self) -> Mapping[str, str]:
         """Return the versions of Docker and its parts."""

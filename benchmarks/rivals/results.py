@@ -82,8 +82,8 @@ class Results:
 def tables(document: Mapping[str, Any], titles: Mapping[str, str]) -> str:
     """Return all tables, in Markdown."""
     measured = document["readings"]
-    readings = {name: _grouped(measured[name]) for name in titles if measured.get(name)}
-    parts = [_about(document), _seconds(readings, titles), _bytes(readings, titles)]
+    readings = {name: grouped(measured[name]) for name in titles if measured.get(name)}
+    parts = [about(document), _seconds(readings, titles), _bytes(readings, titles)]
     if OURS in readings and len(readings) > 1:
         parts.append(_goals(readings, titles))
     if document["rates"] and OURS in readings:
@@ -94,14 +94,16 @@ def tables(document: Mapping[str, Any], titles: Mapping[str, str]) -> str:
 Grouped = Mapping[str, Sequence[Reading]]
 
 
-def _grouped(readings: Mapping[str, Reading]) -> Grouped:
+def grouped(readings: Mapping[str, Reading]) -> Grouped:
+    """Return the readings of a step together, without their round."""
     found: dict[str, list[Reading]] = {}
     for step, reading in readings.items():
         found.setdefault(_ROUND.sub("", step), []).append(reading)
     return found
 
 
-def _about(document: Mapping[str, Any]) -> str:
+def about(document: Mapping[str, Any]) -> str:
+    """Return the line about the machine and the programs."""
     machine = ", ".join(f"{name} {text}" for name, text in document["machine"].items())
     programs = {
         f"{program} {version}"
@@ -111,13 +113,14 @@ def _about(document: Mapping[str, Any]) -> str:
     return f"Machine: {machine}. Rivals: {', '.join(sorted(programs))}.\n"
 
 
-def _line(cells: Sequence[str]) -> str:
+def line(cells: Sequence[str]) -> str:
+    """Return a line of a table."""
     return f"| {' | '.join(cells)} |\n"
 
 
 def _head(first: str, readings: Mapping[str, Grouped], titles: Mapping[str, str]) -> str:
     return (
-        _line([first, *(titles[name] for name in readings)]) + "|---" * (len(readings) + 1) + "|\n"
+        line([first, *(titles[name] for name in readings)]) + "|---" * (len(readings) + 1) + "|\n"
     )
 
 
@@ -129,7 +132,7 @@ def _seconds(readings: Mapping[str, Grouped], titles: Mapping[str, str]) -> str:
     rows = {what: (step,) for step, what in _WHAT.items()} | _SUMS
     text = _head("seconds (times ours)", readings, titles)
     for what, steps in rows.items():
-        text += _row(what, readings, _summed(steps, "seconds"), _spread)
+        text += _row(what, readings, _summed(steps, "seconds"), spread)
     return text
 
 
@@ -151,9 +154,9 @@ def _bytes(readings: Mapping[str, Grouped], titles: Mapping[str, str]) -> str:
     rows += [("peak memory, cold build", "build cold", "memory")]
     rows += [("peak memory, first push", "push cold", "memory")]
     for what, step, field in rows:
-        text += _row(what, readings, _summed((step,), field), _megabytes)
+        text += _row(what, readings, _summed((step,), field), megabytes)
     counts = (str(int(median(_values(r, "push cold", "layers") or [0]))) for r in readings.values())
-    return text + _line(["layers", *counts])
+    return text + line(["layers", *counts])
 
 
 def _moved() -> Iterator[tuple[str, str]]:
@@ -176,7 +179,7 @@ def _row(
         if found and mine and name != OURS and median(mine) > 0:
             ratio = f" ({median(found) / median(mine):.3g}x)"
         cells.append(show(found) + ratio if found else "-")
-    return _line(cells)
+    return line(cells)
 
 
 def _goals(readings: Mapping[str, Grouped], titles: Mapping[str, str]) -> str:
@@ -191,11 +194,12 @@ def _goals(readings: Mapping[str, Grouped], titles: Mapping[str, str]) -> str:
             if mine and found:
                 ratio = median(found) / median(mine)
                 cells[-1] = f"{ratio:.3g}, {'reached' if ratio >= goal else 'missed'}"
-        text += _line(cells)
+        text += line(cells)
     return text
 
 
-def _spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float]) -> str:
+    """Return seconds: the median, and from the least to the most."""
     middle = median(values)
     digits = 0 if middle >= 100 else 1 if middle >= 10 else 2
     text = f"{middle:.{digits}f}"
@@ -204,19 +208,20 @@ def _spread(values: Sequence[float]) -> str:
     return text
 
 
-def _megabytes(values: Sequence[float]) -> str:
+def megabytes(values: Sequence[float]) -> str:
+    """Return bytes: the median in MB."""
     return f"{median(values) / 1e6:,.{0 if median(values) >= 1e8 else 2}f}"
 
 
 def _floors(readings: Grouped, rates: Rates) -> str:
-    text = _line(["ours", "seconds", "floor, s", "times the floor"]) + "|---" * 4 + "|\n"
+    text = line(["ours", "seconds", "floor, s", "times the floor"]) + "|---" * 4 + "|\n"
     for step, what in _WHAT.items():
         found = [reading for reading in readings.get(step, ()) if "work" in reading]
         if found:
             seconds = median(reading["seconds"] for reading in found)
             floor = median(Work(**reading["work"]).floor(rates) for reading in found)
             ratio = f"{seconds / floor:.2f}" if floor else "-"
-            text += _line([what, f"{seconds:.2f}", f"{floor:.2f}", ratio])
+            text += line([what, f"{seconds:.2f}", f"{floor:.2f}", ratio])
     speeds = {"SHA-256": rates.sha256, "inflate": rates.inflate, "zstd": rates.compress}
     speeds |= {"unzstd": rates.decompress, "disk, written": rates.write}
     listed = ", ".join(f"{name} {value / 1e6:,.0f}" for name, value in speeds.items())

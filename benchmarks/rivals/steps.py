@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,10 @@ from typing import Any
 import requests
 
 from benchmarks.checkout import BUMPS, Variant
+from benchmarks.engines.podman import Podman
 from benchmarks.loopback import Relay, registry_on, relay
-from benchmarks.podman import Podman
 from benchmarks.processes import timed
+from benchmarks.removal import remove
 from benchmarks.rivals import floor
 from benchmarks.rivals.ours import Ours
 from benchmarks.rivals.results import Reading
@@ -26,6 +26,7 @@ from images.oci.store.store import open_store
 
 REPOSITORY = "bench/app"
 _MANIFESTS = (MANIFEST_TYPE, INDEX_TYPE, "application/vnd.docker.distribution.manifest.v2+json")
+_ACCEPT = {"Accept": ", ".join(_MANIFESTS)}
 
 
 @dataclass(frozen=True)
@@ -177,16 +178,29 @@ class KeptRegistry:
         """Remove the blobs that no other of these tags needs: disks are small."""
         needed = {digest for other in later for digest in self._layers(other)}
         for digest in set(self._layers(tag)) - needed:
-            value = digest.removeprefix("sha256:")
-            blob = self._data / "docker/registry/v2/blobs/sha256" / value[:2] / value / "data"
-            blob.unlink(missing_ok=True)
+            self._blob(digest).unlink(missing_ok=True)
+
+    def has(self, tag: str) -> bool:
+        """Return whether the image is there."""
+        url = f"{self._url}/manifests/{tag}"
+        return requests.head(url, headers=_ACCEPT, timeout=60).ok
+
+    def warm(self, tag: str) -> None:
+        """Read an image's blobs, so that no pull is the only one to read them from the disk."""
+        for digest in self._layers(tag):
+            with self._blob(digest).open("rb", buffering=0) as stream:
+                while stream.read(1 << 20):
+                    pass
+
+    def _blob(self, digest: str) -> Path:
+        value = digest.removeprefix("sha256:")
+        return self._data / "docker/registry/v2/blobs/sha256" / value[:2] / value / "data"
 
     def _layers(self, tag: str) -> list[str]:
         return [layer["digest"] for layer in self._manifest(tag)["layers"]]
 
     def _manifest(self, name: str) -> dict[str, Any]:
-        headers = {"Accept": ", ".join(_MANIFESTS)}
-        answer = requests.get(f"{self._url}/manifests/{name}", headers=headers, timeout=60)
+        answer = requests.get(f"{self._url}/manifests/{name}", headers=_ACCEPT, timeout=60)
         answer.raise_for_status()
         found: dict[str, Any] = answer.json()
         return self._manifest(found["manifests"][0]["digest"]) if "manifests" in found else found
@@ -208,5 +222,4 @@ def clear(place: Path) -> None:
         ]
         if left := [path for path in mounted if path.startswith(f"{place}/")]:
             sys.exit(f"still mounted, umount first: {' '.join(left)}")
-        with suppress(FileNotFoundError):
-            shutil.rmtree(place)
+        remove(place)

@@ -24,7 +24,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.rivals.dockerd import IN_ITS_ROOT, newer
+from benchmarks.daemons import IN_ITS_ROOT
+from benchmarks.rivals.dockerd import newer
 
 REQUIRE = "ROLL_IMAGES_REQUIRE"
 DIRECTORY = "ROLL_IMAGES_DOCKERD"

@@ -1,15 +1,19 @@
-"""podman with a storage of its own: the node that pulls."""
+"""podman with a storage of its own."""
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+
+from benchmarks.engines.engine import OWN_MOUNTS, disk_used
+from benchmarks.removal import remove
 
 
 class Podman:
-    """A node.
+    """The host's podman, which has no daemon.
 
     Args:
         place: the directory of its storage, made when missing.
@@ -17,7 +21,16 @@ class Podman:
 
     def __init__(self, place: Path) -> None:
         self._place = place
-        place.mkdir(exist_ok=True)
+        place.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def running(self) -> Iterator[Sequence[int]]:
+        """Check the storage driver; remove the storage at the end."""
+        try:
+            self.check()
+            yield ()
+        finally:
+            self.remove()
 
     def pull(self, reference: str) -> list[str]:
         """Return the command that pulls an image and prints its id."""
@@ -25,8 +38,12 @@ class Podman:
 
     def used(self) -> int:
         """Return the bytes on disk."""
-        command = ["du", "--summarize", "--block-size=1", str(self._root)]
-        return int(subprocess.check_output(command, text=True).split()[0])
+        return disk_used(self._root)
+
+    def versions(self) -> Mapping[str, str]:
+        """Return the version of podman."""
+        output = subprocess.check_output(["podman", "--version"], text=True)
+        return {"podman": output.split()[2]}
 
     def forget(self, reference: str) -> None:
         """Remove an image."""
@@ -40,16 +57,17 @@ class Podman:
             sys.exit(f"podman cannot use overlay below {self._place}: {done.stderr.strip()}")
 
     def remove(self) -> None:
-        """Remove the storage; podman bind-mounts its overlay directory onto itself."""
-        subprocess.run(["umount", self._root / "overlay"], capture_output=True, check=False)
-        shutil.rmtree(self._place)
+        """Remove the storage."""
+        remove(self._place)
 
     @property
     def _root(self) -> Path:
         return self._place / "root"
 
     def _command(self, *arguments: str) -> list[str]:
-        # podman keeps a fetched layer in TMPDIR until it is unpacked.
-        command = ["env", f"TMPDIR={self._place}", "podman", "--storage-driver", "overlay"]
+        # podman bind-mounts its overlay directory onto itself, and leaves that mount behind.
+        # It keeps a fetched layer in TMPDIR until it is unpacked.
+        command = [*OWN_MOUNTS, "env", f"TMPDIR={self._place}", "podman"]
+        command += ["--storage-driver", "overlay"]
         command += ["--root", str(self._root), "--runroot", str(self._place / "run")]
         return [*command, *arguments]

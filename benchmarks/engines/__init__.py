@@ -1,0 +1,1 @@
+"""The engines of nodes: each with storage of its own below one directory."""
