@@ -67,7 +67,7 @@ def make(
     """
     with ExitStack() as stack:
         arriving = _start_downloads(lacking, base_debs, options, progress, stack)
-        total = sum(recipe.weight for recipe in lacking)
+        total = sum(recipe.work for recipe in lacking)
         meter = stack.enter_context(progress.stage("layers", total))
         maker = stack.enter_context(_LayerMaker(base_debs, options, meter, compare))
         return maker.run(lacking, arriving)
@@ -148,7 +148,7 @@ class _LayerMaker:
         python = self._interpreter(arriving)
         compiler = self._stack.enter_context(Compiler(python.command, python.env))
         compiler.prepare()
-        todo = sorted(lacking, key=lambda recipe: (not recipe.debs, -recipe.weight))
+        todo = sorted(lacking, key=lambda recipe: (not recipe.debs, -recipe.work))
         running: dict[Future[Blob], Recipe] = {}
         made: dict[str, Blob] = {}
         while todo or running:
@@ -210,7 +210,7 @@ class _LayerMaker:
         store = self._options.store
         with store.layer_keys.making(recipe.key):
             if blob := store.layer_keys.known(recipe.key):  # another build has just made it
-                self._meter.advance(recipe.weight)
+                self._meter.advance(recipe.work)
                 return blob
             with _blamed(recipe):
                 blob, seconds = self._write(recipe, python, compiler)
@@ -220,7 +220,7 @@ class _LayerMaker:
 
     def _write(self, recipe: Recipe, python: Interpreter, compiler: Compiler) -> tuple[Blob, float]:
         """Write a layer into the store; returns its blob and the seconds that it took."""
-        shown, before_disk = 0, int(recipe.weight * _BEFORE_DISK)
+        shown, before_disk = 0, int(recipe.work * _BEFORE_DISK)
 
         def advance(content: int) -> None:
             nonlocal shown
@@ -246,7 +246,7 @@ class _LayerMaker:
             # Waits for the disk, while another layer has the processor.
             with self._meter.busy(f"writing {recipe.title} to the disk"):
                 commit(blob.digest)
-        self._meter.advance(recipe.weight - shown)
+        self._meter.advance(recipe.work - shown)
         return blob, time.monotonic() - begin
 
 

@@ -6,14 +6,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
 from images import format_numbers, image_paths
-from images.build import flavour_layers, grouping, kernel_layer, titles, wheel_layers
+from images.build import grouping, titles
 from images.build.base import Base
 from images.build.conflicts import left_out
-from images.build.flavour_layers import Flavour
+from images.build.layers import flavour_layers, kernel_layer, wheel_layers
+from images.build.layers.flavour_layers import Flavour
 from images.build.recipe import SMALL, Keys, LayerContext, Recipe, weight_of
 from images.content import changed_wheels, runtime_wheel
 from images.content.cuda import toolkit
-from images.content.kernels.kernel_build import Kernels
+from images.content.kernels.kernel_inputs import Kernels
 from images.content.python import bytecode
 from images.inputs.lock.cuda_lock import Toolkit
 from images.inputs.lock.deb import Deb
@@ -40,7 +41,8 @@ def recipes(
         compression: how the layers are compressed.
         base: what they are put on.
         flavour: of a target that is one.
-        kernels: the kernels that are compiled; the Debian base alone has a compiler for them.
+        kernels: the kernels that are compiled. On a custom base there are none: a library that is
+            compiled in the Debian base may need a newer glibc or libstdc++ than another base has.
 
     Raises:
         MatrixError: a rule of the matrix is about a distribution that the target does not have.
@@ -59,11 +61,10 @@ def recipes(
         return layer_of(group).recipe(keys)
 
     def compiled() -> list[Recipe]:
-        flashinfer = kernel_layer.group_of(grouped)
-        if kernels is None or flashinfer is None or base.layers:
+        if kernels is None or base.digest:
             return []
-        layer = kernel_layer.KernelLayer(kernels, layer_of(flashinfer), base_debs, tools)
-        return [layer.recipe(keys)]
+        flashinfer = layer_of(kernel_layer.group_of(kernels, grouped))
+        return [kernel_layer.KernelLayer(kernels, flashinfer, base_debs, tools).recipe(keys)]
 
     return [
         base.lowest(keys),

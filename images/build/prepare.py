@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from images.build import base as bases
 from images.build import layer_recipes
 from images.build.base import Base
-from images.build.flavour_layers import Flavour
+from images.build.layers.flavour_layers import Flavour
 from images.build.recipe import Recipe, files_of
-from images.content.kernels import architectures
-from images.content.kernels.kernel_build import Kernels
+from images.content.kernels import kernel_inputs
+from images.content.kernels.kernel_inputs import Kernels
 from images.inputs.build_options import BuildOptions, FetchOptions
 from images.inputs.fetch.needed_files import NeededFiles
 from images.inputs.lock import base_lock, cuda_lock, extra_lock, python_lock, target_lock
@@ -64,27 +64,17 @@ class Inputs:
             self.compression,
             base,
             self._flavour(),
-            self._kernels(),
+            self.kernels,
         )
+
+    @property
+    def kernels(self) -> Kernels | None:
+        """The kernels that are compiled for the target, if there are any."""
+        return kernel_inputs.of(self.target.kernels, self.target.gpus)
 
     def debian_base(self) -> Base:
         """Return the Debian base, as the target has it."""
         return bases.debian(self.debs, self.added_debs)
-
-    def _kernels(self) -> Kernels | None:
-        """Return the kernels that are compiled, for those of the target's GPUs that are meant."""
-        wanted = self.target.kernels
-        if not wanted:
-            return None
-        of_sglang = [kernel for kernel in wanted if kernel.module.startswith("sglang-")]
-        served = self.target.gpus
-        meant = {gpu for kernel in of_sglang for gpu in kernel.gpus or served}
-        return Kernels(
-            tuple(kernel.module for kernel in wanted if kernel not in of_sglang),
-            architectures.compiled_for(served),
-            tuple(kernel.module.removeprefix("sglang-") for kernel in of_sglang),
-            tuple(gpu for gpu in served if gpu in meant),
-        )
 
     def _flavour(self) -> Flavour | None:
         name = self.target.flavour

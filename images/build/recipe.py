@@ -64,9 +64,10 @@ class Recipe:
         distributions: locked files that it needs from the package index.
         debs: locked files that it needs from the Debian mirror.
         entries: makes its entries.
-        weight: bytes of its inputs, for order and progress.
+        weight: bytes of its inputs, or its size where it is small whatever they are.
         effort: how hard it is compressed.
         installed: the distributions that it installs; what they are built with is not among them.
+        compiling: how long something is compiled for it, as bytes of wheels that take as long.
     """
 
     name: LayerName
@@ -77,6 +78,7 @@ class Recipe:
     weight: int
     effort: Effort = "fast"
     installed: tuple[Distribution, ...] = ()
+    compiling: int = 0
 
     @property
     def title(self) -> str:
@@ -87,6 +89,11 @@ class Recipe:
     def kind(self) -> Kind:
         """The kind of layer."""
         return self.name.kind
+
+    @property
+    def work(self) -> int:
+        """How much work it is, in bytes of wheels, for order and progress."""
+        return self.weight + self.compiling
 
     @property
     def needs(self) -> tuple[Artifact, ...]:

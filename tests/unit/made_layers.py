@@ -25,6 +25,8 @@ from images.build import base
 from images.content import runtime_wheel
 from images.content.cuda import links, toolkit
 from images.content.debian import extra_packages, mmdebstrap, rootfs
+from images.content.kernels import kernel_build, kernel_inputs
+from images.content.kernels.kernel_inputs import Kernels
 from images.content.python import bytecode
 from images.content.python.bytecode import Compiler
 from images.content.python.interpreter import Interpreter
@@ -57,7 +59,7 @@ def members(tar: Path, without: Sequence[str] = ()) -> list[list[Any]]:
     with tarfile.open(tar) as archive:
         return [
             [m.name, m.mode, m.uid, m.gid, m.uname, m.mtime, m.linkname,
-             content.read() if (content := archive.extractfile(m)) else None]
+             content.read() if not m.issym() and (content := archive.extractfile(m)) else None]
             for m in archive
             if m.name not in without
         ]  # fmt: skip
@@ -212,6 +214,43 @@ def compiled_sdist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
     archive = sdist(tmp_path / "demo-1.0.tar.gz")
     compiled_build.build(archive, needs, [], tmp_path / "cache", tmp_path / "work")
     return seen
+
+
+def compiled_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
+    """What is done in the base's root, with which files, and what is kept of the results."""
+    seen: list[object] = []
+    kernels = Kernels(("norm", "sampling"), ("8.0", "9.0a"), (("9.0", ("dense",)),))
+    programs = [path.name for path in kernel_inputs.programs(kernels)]
+    workers = [f"build/{name}" for name in programs]
+    naming = [f"{SITE}/roll_runtime/{name}" for name in programs]
+    profile = "usr/local/cuda/bin/nvcc.profile"
+
+    def change(workdir: Path, recipe: Path, epoch: int, hooks: mmdebstrap.Hooks) -> None:
+        seen.extend(hooks(Path("/place")))
+        found = members(workdir / "kernels-build.tar", [*workers, *naming, profile])
+        seen.extend(found)
+        (workdir / "build.log").write_text("")
+        with tarfile.open(workdir / "kernels.tar", "w") as tar:
+            for name in (f"{SITE}/flashinfer/data/aot/norm/norm.so", "opt/venv/kernels/other.so"):
+                tar.addfile(tarfile.TarInfo(f"./{name}"))
+
+    monkeypatch.setattr(mmdebstrap, "change", change)
+    torch = {
+        "torch/include/ATen/a.h": b"header",
+        "torch/lib/libtorch.so": b"not read",
+        "torch/share/cmake/Torch/TorchConfig.cmake": b"-D_GLIBCXX_USE_CXX11_ABI=0",
+    }
+    (tmp_path / "work").mkdir()
+    sources = kernel_build.Sources(
+        [write_wheel(tmp_path, {"flashinfer/__init__.py": b""}, name="flashinfer_python")],
+        [write_wheel(tmp_path, torch, name="torch", version="2.6.0")],
+        "2.6.0",
+        [of_symlink("usr/local/cuda/include/nccl.h", "/opt/nccl.h")],
+        fake_12(tmp_path),
+        [],
+    )
+    made = kernel_build.entries(kernels, sources, tmp_path, tmp_path / "work")
+    return [described(made), seen]
 
 
 def root_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:

@@ -107,7 +107,8 @@ def _confined(job: Job) -> str:
     spaces = f"unshare {' '.join(sandbox.SPACES)}"
     user = f"--reuid={sandbox.NOBODY} --regid={sandbox.NOBODY} --clear-groups"
     environment = " ".join(
-        f"{name}={value}" for name, value in {**_ENVIRONMENT, **job.environment}.items()
+        shlex.quote(f"{name}={value}")
+        for name, value in {**_ENVIRONMENT, **job.environment}.items()
     )
     inside = (
         'if [ -n "$2" ]; then umount --recursive --lazy "$1/proc" "$1/sys" 2> /dev/null; '

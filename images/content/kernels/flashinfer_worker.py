@@ -1,15 +1,16 @@
 """Compiles modules of FlashInfer; run by the image's own Python in the base's root file system.
 
-    python3.11 -s -P -B flashinfer_worker.py PLACE
+    python3.11 -s -P -B flashinfer_worker.py DIRECTORY
 
 The root has the image's compiler, FlashInfer, and the headers that its kernels include, each at its
-path in the image. PLACE has `stand_ins.py` and `kernels.json`, of which this is read:
+path in the image. DIRECTORY has `stand_ins.py` and `kernels.json`, of which this is read:
 
-    {"torch": "2.8.0", "cxx11_abi": true,
+    {"torch": "2.8.0", "cxx11_abi": true, "cuda_home": "/usr/local/cuda",
+     "site_packages": "/opt/venv/lib/python3.11/site-packages",
      "flashinfer": {"architectures": ["8.0", "9.0a"], "modules": ["norm", ...]}}
 
-Each module becomes a library in PLACE/kernels, by its path in the image, stripped: what nvcc leaves
-in symbol tables are the names of its temporary files, other ones in each run.
+Each module becomes a library in DIRECTORY/kernels, by its path in the image, stripped: what nvcc
+leaves in symbol tables are the names of its temporary files, other ones in each run.
 """
 
 import json
@@ -45,11 +46,12 @@ def _prefill() -> Any:
     )
 
 
-_MODULES: dict[str, Callable[[], Any]] = {
+MODULES: dict[str, Callable[[], Any]] = {
     "norm": _norm,
     "sampling": _sampling,
     "attention-bf16-128": _prefill,
 }
+"""The generator of each module, by its name in matrix.yaml."""
 
 
 def _compile(spec: Any, destination: Path) -> None:
@@ -62,25 +64,25 @@ def _compile(spec: Any, destination: Path) -> None:
     subprocess.run(["strip", "--strip-all", str(library)], check=True)
 
 
-def main(place: Path) -> None:
+def main(directory: Path) -> None:
     """Compile the modules that `kernels.json` lists."""
-    sys.path.append(str(place))
+    sys.path.append(str(directory))
     import stand_ins
 
-    wanted = json.loads((place / "kernels.json").read_text(encoding="utf-8"))
+    wanted = json.loads((directory / "kernels.json").read_text(encoding="utf-8"))
     architectures = wanted["flashinfer"]["architectures"]
-    # Earlier versions read torch's variable. A library names those of torch that it needs, though
-    # the linker finds no symbol of theirs used: it has stubs without any.
+    # Earlier versions read torch's variable. A library must name those of torch that it
+    # needs, although the linker finds none of their symbols: it has stubs without any.
     os.environ |= {
         "CXX": "c++ -Wl,--no-as-needed",
         "FLASHINFER_CUDA_ARCH_LIST": " ".join(architectures),
-        "FLASHINFER_WORKSPACE_BASE": str(place / "workspace"),
+        "FLASHINFER_WORKSPACE_BASE": str(directory / "workspace"),
         "TORCH_CUDA_ARCH_LIST": ";".join(architectures),
     }
-    stand_ins.install(wanted["torch"], cxx11_abi=wanted["cxx11_abi"])
-    aot = stand_ins.SITE_PACKAGES / "flashinfer/data/aot"
+    stand_ins.install(wanted)
+    aot = Path(wanted["site_packages"], "flashinfer/data/aot")
     for name in wanted["flashinfer"]["modules"]:
-        _compile(_MODULES[name](), place / "kernels" / aot.relative_to("/"))
+        _compile(MODULES[name](), directory / "kernels" / aot.relative_to("/"))
 
 
 if __name__ == "__main__":

@@ -7,74 +7,46 @@ its package: that one is loaded, whatever the times of files, and no compiler ru
 
 from __future__ import annotations
 
-import io
+import errno
 import json
+import os
 import re
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from images import format_numbers, image_paths
-from images.content import runtime_wheel
+from images import image_paths
 from images.content.cuda import stub_library, toolkit
 from images.content.debian import confined, rootfs
-from images.errors import ToolError
+from images.content.kernels import kernel_inputs
+from images.content.kernels.kernel_inputs import Kernels
+from images.content.sdist import sandbox
+from images.errors import BuildError, IntegrityError, StoreError, ToolError
 from images.formats import wheel_file
 from images.inputs.lock.cuda_lock import Toolkit
 from images.inputs.lock.deb import Deb
 from images.oci.layer.entry import Entry, of_bytes
-from images.util import sha256
-
-FLASHINFER = "flashinfer-python"
-HELPERS = frozenset(
-    {
-        "apache-tvm-ffi",
-        "filelock",
-        "jinja2",
-        "markupsafe",
-        "ninja",
-        "packaging",
-        "typing-extensions",
-    }
-)
-"""Distributions whose code runs when kernels are compiled: FlashInfer imports them."""
 
 _SITE = image_paths.SITE_PACKAGES
-_OF_FLASHINFER = Path(__file__).with_name("flashinfer_worker.py")
-_OF_SGLANG = Path(__file__).with_name("sglang_worker.py")
-_WORKERS = (Path(__file__).with_name("stand_ins.py"), _OF_FLASHINFER, _OF_SGLANG)
-_NAMING = ("image_kernels.py", "jit.py", "jit_kernels.py")
-"""The modules of roll_runtime that name SGLang's kernels, and correct one."""
-
 _HEADERS = re.compile(
     re.escape(_SITE) + r"/(?:torch|nvidia/\w+|cusparselt)/include/.+"
     r"|" + re.escape(_SITE) + r"/nvidia/\w+/lib/libcudart\.so(?:\.\d+)*"
     r"|" + re.escape(_SITE) + r"/torch-[^/]+\.dist-info/METADATA"
 )
+_RESULTS = re.compile(
+    rf"\./(?P<path>(?:{re.escape(_SITE)}/flashinfer/data/aot"
+    rf"|{re.escape(image_paths.PREFIX)}/kernels/tvm-ffi)/[\w.-]+/[\w.-]+\.so)"
+)
+"""The libraries that are kept: what else a worker leaves behind has no place in the image."""
+
 _TORCH_LIBRARIES = ("c10", "c10_cuda", "torch", "torch_cpu", "torch_cuda")
 _TORCH_CONFIG = f"{_SITE}/torch/share/cmake/Torch/TorchConfig.cmake"
 _OLD_ABI = "_GLIBCXX_USE_CXX11_ABI=0"
-_EPOCH = rootfs.EPOCH
+_WORKERS = kernel_inputs.OF_FLASHINFER.parent
 _INPUT = "kernels-build.tar"
-
-
-@dataclass(frozen=True, slots=True)
-class Kernels:
-    """The kernels of an image.
-
-    Attributes:
-        flashinfer: the names of FlashInfer's modules, as in matrix.yaml.
-        architectures: the targets that they are compiled for (`architectures.compiled_for`).
-        sglang: the names of SGLang's own kernels, as in matrix.yaml.
-        gpus: the compute capabilities that those are compiled for.
-    """
-
-    flashinfer: tuple[str, ...]
-    architectures: tuple[str, ...]
-    sglang: tuple[str, ...] = ()
-    gpus: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +54,13 @@ class Sources:
     """The files that kernels are compiled from, all of them in the download cache.
 
     Attributes:
-        whole: the wheels of FlashInfer, of `HELPERS`, and of SGLang for kernels of its own.
+        whole: the wheels of FlashInfer and of its helpers, and of SGLang for kernels of its own.
         headers: the wheels of torch and of NVIDIA, of which the headers are used.
         torch: the version of torch.
         links: the links of the CUDA libraries and headers below /usr/local/cuda.
         tools: the compiler.
         base_debs: the Debian base.
+        misrecorded: those of the wheels whose RECORD may be wrong.
     """
 
     whole: Sequence[Path]
@@ -96,25 +69,7 @@ class Sources:
     links: Sequence[Entry]
     tools: Toolkit
     base_debs: Sequence[Deb]
-
-
-def key(kernels: Kernels, tools: Toolkit, base_debs: Sequence[Deb]) -> str:
-    """Return the digest of all inputs of the kernels but the wheels; hexadecimal SHA-256."""
-    return sha256.of_json(
-        {
-            "base": rootfs.key(base_debs),
-            "flashinfer": [*kernels.architectures, *kernels.flashinfer],
-            "format": format_numbers.KERNELS,
-            "programs": [sha256.of_file(path) for path in _programs(kernels)],
-            "sglang": [*kernels.gpus, *kernels.sglang],
-            "toolkit": toolkit.key(tools),
-        }
-    )
-
-
-def _programs(kernels: Kernels) -> list[Path]:
-    naming = [runtime_wheel.SOURCE / "src/roll_runtime" / name for name in _NAMING]
-    return [*_WORKERS, *(naming if kernels.sglang else ())]
+    misrecorded: frozenset[Path] = frozenset()
 
 
 def entries(kernels: Kernels, sources: Sources, cache: Path, workdir: Path) -> Iterator[Entry]:
@@ -155,14 +110,20 @@ def _compile(kernels: Kernels, sources: Sources, cache: Path, workdir: Path) -> 
     output, log = confined.run(job, sources.base_debs, cache, workdir)
     found = _results(output)
     if not found:
-        tail = "\n".join(log.splitlines()[-20:])
-        raise ToolError(
-            f"the kernels {', '.join((*kernels.flashinfer, *kernels.sglang))} cannot be compiled:"
-            f"\n{tail}",
-            remedy="remove one from `kernels:` in matrix.yaml, or pin the versions that it "
-            "was compiled with",
-        )
+        raise _failed(kernels, log)
     return found
+
+
+def _failed(kernels: Kernels, log: str) -> BuildError:
+    tail = "\n".join(log.splitlines()[-20:])
+    message = f"the kernels {', '.join(kernels.modules)} cannot be compiled:\n{tail}"
+    if os.strerror(errno.ENOSPC) in log:
+        return StoreError(message, remedy=sandbox.NO_ROOM)
+    return ToolError(
+        message,
+        remedy="remove the module from `kernels:` in matrix.yaml, or lock the versions with which "
+        "it was compiled before",
+    )
 
 
 def _commands(kernels: Kernels) -> Iterator[str]:
@@ -170,50 +131,65 @@ def _commands(kernels: Kernels) -> Iterator[str]:
     place = confined.DIRECTORY
     python = f"/usr/bin/python{image_paths.PYTHON} -s -P -B {place}"
     if kernels.flashinfer:
-        yield f"{python}/{_OF_FLASHINFER.name} {place}"
-    if kernels.sglang:
-        for gpu in kernels.gpus:
-            yield f"{python}/{_OF_SGLANG.name} {place} {gpu}"
+        yield f"{python}/{kernel_inputs.OF_FLASHINFER.name} {place}"
+    for gpu, names in kernels.sglang:
+        yield f"{python}/{kernel_inputs.OF_SGLANG.name} {place} {gpu} {' '.join(names)}"
 
 
 def _files(kernels: Kernels, sources: Sources, cache: Path, opened: ExitStack) -> Iterator[Entry]:
     """Yield the files of the job, at their paths in the root."""
     yield from toolkit.entries(sources.tools, cache)
     yield from sources.links
+
+    def installed(path: Path) -> Iterator[Entry]:
+        misrecorded = path in sources.misrecorded
+        wheel = opened.enter_context(wheel_file.opened(path, misrecorded=misrecorded))
+        return wheel_file.entries(wheel)
+
     for path in sources.whole:
-        yield from wheel_file.entries(opened.enter_context(wheel_file.opened(path)))
-    abi = ""
+        yield from installed(path)
+    torch_config = ""
     for path in sources.headers:
-        for entry in wheel_file.entries(opened.enter_context(wheel_file.opened(path))):
+        for entry in installed(path):
             if _HEADERS.fullmatch(entry.path):
                 yield entry
             elif entry.path == _TORCH_CONFIG:
-                abi = _content(entry).decode()
-    for name in _TORCH_LIBRARIES:  # the linker wants their names only: they are loaded before
+                torch_config = _content(entry).decode()
+    if not torch_config:
+        raise IntegrityError(f"torch {sources.torch}: the wheel has no /{_TORCH_CONFIG}")
+    for name in _TORCH_LIBRARIES:
+        # The linker needs their names alone: Python has loaded them before a kernel is.
         library = stub_library.shared_library(f"lib{name}.so", [])
         yield of_bytes(f"{_SITE}/torch/lib/lib{name}.so", library, 0o755)
-    wanted = {
-        "cxx11_abi": _OLD_ABI not in abi,
+    directory = confined.DIRECTORY.removeprefix("/")
+    wanted = _wanted(kernels, sources.torch, cxx11_abi=_OLD_ABI not in torch_config)
+    yield of_bytes(f"{directory}/kernels.json", json.dumps(wanted).encode())
+    for path in kernel_inputs.programs(kernels):
+        inside = directory if path.parent == _WORKERS else f"{_SITE}/roll_runtime"
+        yield of_bytes(f"{inside}/{path.name}", path.read_bytes())
+
+
+def _wanted(kernels: Kernels, torch: str, *, cxx11_abi: bool) -> dict[str, Any]:
+    """Return what the workers read."""
+    return {
+        "cuda_home": f"/{image_paths.CUDA_HOME}",
+        "cxx11_abi": cxx11_abi,
         "flashinfer": {
             "architectures": list(kernels.architectures),
             "modules": list(kernels.flashinfer),
         },
-        "sglang": {"kernels": list(kernels.sglang)},
-        "torch": sources.torch,
+        "prefix": f"/{image_paths.PREFIX}",
+        "site_packages": f"/{_SITE}",
+        "torch": torch,
     }
-    directory = confined.DIRECTORY.removeprefix("/")
-    yield of_bytes(f"{directory}/kernels.json", json.dumps(wanted).encode())
-    for path in _programs(kernels):
-        inside = directory if path in _WORKERS else f"{_SITE}/roll_runtime"
-        yield of_bytes(f"{inside}/{path.name}", path.read_bytes())
 
 
 def _pack(entries: Iterable[Entry], path: Path) -> None:
-    """Write entries as a tar, without the directories that are in the root already."""
+    """Write files and links as a tar; unpacking it makes their directories."""
     with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as tar:
         for entry in entries:
             member = tarfile.TarInfo(entry.path)
-            member.mode, member.mtime, member.size = entry.mode, _EPOCH, entry.size
+            member.mode, member.mtime, member.size = entry.mode, rootfs.EPOCH, entry.size
             if entry.kind == "symlink":
                 member.type, member.linkname = tarfile.SYMTYPE, entry.target
                 tar.addfile(member)
@@ -223,12 +199,14 @@ def _pack(entries: Iterable[Entry], path: Path) -> None:
 
 
 def _results(output: Path) -> dict[str, bytes]:
+    """Return the libraries that the workers left, by their path in the image."""
     found = {}
     with tarfile.open(output) as tar:
         for member in tar:
-            if member.isfile() and member.name.endswith(".so"):
-                content = tar.extractfile(member) or io.BytesIO()
-                found[member.name.removeprefix("./")] = content.read()
+            named = _RESULTS.fullmatch(member.name)
+            content = tar.extractfile(member) if named and member.isreg() else None
+            if named and content:
+                found[named["path"]] = content.read()
     return found
 
 

@@ -1,10 +1,12 @@
 """Compiles SGLang's own kernels for one architecture, as `flashinfer_worker.py` does FlashInfer's.
 
-    python3.11 -s -P -B sglang_worker.py PLACE ARCHITECTURE
+    python3.11 -s -P -B sglang_worker.py DIRECTORY ARCHITECTURE KERNEL...
 
-SGLang keeps what it derived from an architecture, so that each one takes a process. `kernels.json`:
+SGLang keeps what it derived from an architecture, so each one, such as 9.0, takes a process. Of
+`kernels.json` this is read:
 
-    {"torch": "2.11.0", "cxx11_abi": true, "sglang": {"kernels": ["dense"], ...}}
+    {"torch": "2.11.0", "cxx11_abi": true, "cuda_home": "/usr/local/cuda", "prefix": "/opt/venv",
+     "site_packages": "/opt/venv/lib/python3.11/site-packages"}
 
 The names and keys of the libraries are those that roll_runtime looks for
 (`roll_runtime.jit_kernels`, which is in the root).
@@ -16,8 +18,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-
-KERNELS = Path("/opt/venv/kernels/tvm-ffi")
 
 
 def _dense() -> None:
@@ -42,22 +42,18 @@ def _dense() -> None:
         kvcache._jit_kvcache_module(heads * size * bf16.itemsize)
 
 
-_KERNELS: dict[str, Callable[[], None]] = {"dense": _dense}
+KERNELS: dict[str, Callable[[], None]] = {"dense": _dense}
+"""What compiles each kernel, by its name in matrix.yaml without `sglang-`."""
 
 
-def main(place: Path, architecture: str) -> None:
-    """Compile the kernels that `kernels.json` lists."""
-    sys.path.append(str(place))
+def main(directory: Path, architecture: str, names: list[str]) -> None:
+    """Compile kernels for one architecture."""
+    sys.path.append(str(directory))
     import stand_ins
 
-    wanted = json.loads((place / "kernels.json").read_text(encoding="utf-8"))
-    os.environ["TVM_FFI_CACHE_DIR"] = str(place / "tvm-ffi" / architecture)
-    stand_ins.install(
-        wanted["torch"],
-        cxx11_abi=wanted["cxx11_abi"],
-        unused="sglang",
-        used="sglang.jit_kernel",
-    )
+    wanted = json.loads((directory / "kernels.json").read_text(encoding="utf-8"))
+    os.environ["TVM_FFI_CACHE_DIR"] = str(directory / "tvm-ffi" / architecture)
+    stand_ins.install(wanted, unused="sglang", used="sglang.jit_kernel")
     from sglang.jit_kernel import utils
 
     from roll_runtime import jit, jit_kernels
@@ -66,14 +62,16 @@ def main(place: Path, architecture: str) -> None:
     import sglang.jit_kernel.activation as activation
 
     jit.patch_activation(activation, "")
-    target = place / "kernels" / KERNELS.relative_to("/")
+    kernels = Path(wanted["prefix"], "kernels", "tvm-ffi")
+    target = directory / "kernels" / kernels.relative_to("/")
+    earlier = set(target.glob("*/*.so"))
     major, minor = architecture.split(".")
     with utils.override_jit_cuda_arch(int(major), int(minor)), jit_kernels.building(target):
-        for name in wanted["sglang"]["kernels"]:
-            _KERNELS[name]()
-    for library in target.glob("*/*.so"):
+        for name in names:
+            KERNELS[name]()
+    for library in set(target.glob("*/*.so")) - earlier:
         subprocess.run(["strip", "--strip-all", str(library)], check=True)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])

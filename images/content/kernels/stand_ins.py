@@ -15,9 +15,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-CUDA_HOME = "/usr/local/cuda"
-SITE_PACKAGES = Path("/opt/venv/lib/python3.11/site-packages")
-
 _BYTES_OF_TYPES = {"float16": 2, "bfloat16": 2, "float32": 4, "int32": 4, "int64": 8}
 _ABSENT = frozenset(
     {
@@ -38,7 +35,7 @@ _ABSENT = frozenset(
         "triton",
     }
 )
-"""The packages that FlashInfer's generators import and do not use."""
+"""The packages that are imported without need; any other one that is missing is an error."""
 
 
 class _Absent(ModuleType):
@@ -61,8 +58,8 @@ class _Absent(ModuleType):
         return self
 
     def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type, ...]:
-        """Return what a class inherits that has it as a base."""
-        return (object,)
+        """Return what a class inherits that has it as a base: nothing."""
+        return ()
 
     def __getitem__(self, key: Any) -> Any:
         """Return a stand-in for a generic type."""
@@ -78,7 +75,8 @@ class _Absent(ModuleType):
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Finds stand-ins for the packages that are absent."""
 
-    def __init__(self, unused: str, used: str) -> None:
+    def __init__(self, site_packages: str, unused: str, used: str) -> None:
+        self._site_packages = site_packages
         self._unused = unused
         self._used = used
 
@@ -94,7 +92,8 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         """Return a stand-in; what is used of a package is found below it."""
         parent, _, own = spec.name.rpartition(".")
         module: _Absent = getattr(sys.modules[parent], own) if parent else _Absent(spec.name)
-        module.__path__ = [str(SITE_PACKAGES / spec.name)] if spec.name == self._unused else []
+        is_there = spec.name == self._unused
+        module.__path__ = [str(Path(self._site_packages, spec.name))] if is_there else []
         return module
 
     def exec_module(self, module: ModuleType) -> None:
@@ -114,33 +113,33 @@ def _is_below(name: str, package: str) -> bool:
     return bool(package) and f"{name}.".startswith(f"{package}.")
 
 
-def install(torch_version: str, *, cxx11_abi: bool, unused: str = "", used: str = "") -> None:
+def install(wanted: dict[str, Any], *, unused: str = "", used: str = "") -> None:
     """Put stand-ins in place, and set the facts of torch that are read.
 
     Args:
-        torch_version: the version of torch.
-        cxx11_abi: whether torch is compiled with libstdc++'s new ABI.
+        wanted: the content of `kernels.json`: the version of torch, whether it is compiled with
+            libstdc++'s new ABI, and the paths of CUDA and of the installed packages.
         unused: a package that is there and of which one subpackage is used.
         used: that subpackage.
     """
     _import_without_torch("tvm_ffi.cpp")
-    sys.meta_path.insert(0, _Finder(unused, used))
+    sys.meta_path.insert(0, _Finder(wanted["site_packages"], unused, used))
     import torch
     import torch.torch_version
     import torch.utils.cpp_extension as extension
     from packaging.version import Version
 
-    torch.__version__ = torch.torch_version.__version__ = torch_version
+    torch.__version__ = torch.torch_version.__version__ = wanted["torch"]
     torch.torch_version.TorchVersion = Version
     torch.dtype = _Absent
     torch.version.hip = None
     for name, size in _BYTES_OF_TYPES.items():
         getattr(torch, name).itemsize = size
-    torch._C._GLIBCXX_USE_CXX11_ABI = cxx11_abi
+    torch._C._GLIBCXX_USE_CXX11_ABI = wanted["cxx11_abi"]
     torch.cuda.device_count = lambda: 0
     torch.cuda.get_device_capability = lambda device=0: (0, 0)
-    extension.CUDA_HOME = CUDA_HOME
-    extension._TORCH_PATH = str(SITE_PACKAGES / "torch")
+    extension.CUDA_HOME = wanted["cuda_home"]
+    extension._TORCH_PATH = str(Path(wanted["site_packages"], "torch"))
     extension._get_cuda_arch_flags = lambda: []
     extension._get_pybind11_abi_build_flags = lambda: []
     extension._get_num_workers = lambda verbose: None

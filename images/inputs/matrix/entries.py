@@ -48,7 +48,8 @@ class Entry(NamedTuple):
         value: the text, with placeholders; of a package's date, the date; of a wheel, its SHA-256;
             of a conflict, the winner; of GPU code and debug sections, the licence; of files that
             are left out, the distribution.
-        build: of an sdist, the requirements of its build; of a conflict, the loser.
+        build: of an sdist, the requirements of its build; of a conflict, the loser; of kernels, the
+            GPUs that they are compiled for.
         why: the reason.
         when: a specifier of the row's SGLang version and one of its CUDA version; "" is any.
         line: its line in the file.
@@ -156,8 +157,10 @@ def _named(name: str, node: Node, parent: Table) -> Entry:
 def _kernel(name: str, node: Node, parent: Table) -> Entry:
     if wrong := rules.kernel(name):
         parent.faults.add(node.line, f"kernels: {wrong}")
-    table = Table(node, f"the kernels {name!r}", ("gpus", "why", *_WHEN), parent.faults)
+    table = Table(node, f"the kernel {name!r}", ("gpus", "why", *_WHEN), parent.faults)
     meant = table.texts("gpus", gpus.wrong)
+    if meant and not rules.is_of_sglang(name):
+        table.fault("gpus", "FlashInfer loads one library on every GPU: it is compiled for all")
     return Entry(name, "", meant, table.text("why"), _when(table), table.line)
 
 

@@ -84,8 +84,8 @@ class Kernel(NamedTuple):
     Attributes:
         module: its name, one of `rules.KERNELS`.
         why: the reason.
-        gpus: the compute capabilities that it is compiled for; empty for all that the image serves.
-            Of SGLang's own kernels alone: one of FlashInfer's must run on all of them.
+        gpus: the compute capabilities that one of SGLang's own kernels is compiled for, of those
+            that the image serves; empty for all of them, as it is for FlashInfer's modules.
     """
 
     module: str

@@ -160,7 +160,7 @@ class Document:
         wheels = self._pick_by_name(row, *(level.wheels for level in levels))
         env = self._pick_by_name(row, *(level.env for level in levels))
         conflicts = _pick(row, *(level.conflicts for level in levels))
-        kernels = self._pick_by_name(row, *(level.kernels for level in levels))
+        kernels = self._kernels(row, *(level.kernels for level in levels))
         gpu_code = self._pick_by_name(row, *(level.gpu_code for level in levels))
         debug = self._pick_by_name(row, *(level.debug_sections for level in levels))
         left_out = _pick(row, *(level.left_out for level in levels))
@@ -200,7 +200,7 @@ class Document:
                 Rule(e.name, e.value, e.build[0], e.why, f"{self._name}:{e.line}")
                 for e in conflicts
             ),
-            kernels=tuple(Kernel(e.name, e.why, e.build) for e in sorted(kernels)),
+            kernels=tuple(Kernel(e.name, e.why, gpus.in_order(e.build)) for e in sorted(kernels)),
             gpu_code=tuple(
                 GpuCode(e.name, e.value, e.why, f"{self._name}:{e.line}") for e in sorted(gpu_code)
             ),
@@ -247,6 +247,16 @@ class Document:
             if fault and not self._custom_base(row):
                 self._faults.add(line, f"gpus: {row.id}: {fault}")
         return gpus.in_order(gpu for gpu, _ in own) or compilers.BY_VERSION[compiler].gpus
+
+    def _kernels(self, row: _Row, *levels: Iterable[Entry]) -> list[Entry]:
+        """Return the kernels for a row; those that its compiler cannot compile are faults."""
+        picked = self._pick_by_name(row, *levels)
+        compiler = self.toolkits.get(row.versions["cuda_major"], "")
+        if compiler and not self._custom_base(row):
+            for entry in picked:
+                for fault in filter(None, (gpus.not_served(gpu, compiler) for gpu in entry.build)):
+                    self._faults.add(entry.line, f"kernels: {entry.name}: {row.id}: {fault}")
+        return picked
 
     def _custom_base(self, row: _Row) -> str:
         return row.base[1] if "base" in row.table else self.base

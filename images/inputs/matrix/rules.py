@@ -23,6 +23,9 @@ SUITES = {"bookworm": ("3.11", "x86_64-manylinux_2_36")}
 KERNELS = ("attention-bf16-128", "norm", "sampling", "sglang-dense")
 """The modules of kernels that can be compiled (`images/content/kernels`)."""
 
+OF_SGLANG = "sglang-"
+"""How the names of SGLang's own kernels begin; the others are FlashInfer's."""
+
 _NUMBER = r"(?:0|[1-9][0-9]{0,9})"
 _RELEASE = rf"{_NUMBER}(?:\.{_NUMBER})*"
 _VERSION = rf"{_RELEASE}(?:(?:a|b|rc){_NUMBER})?(?:\.post{_NUMBER})?(?:\.dev{_NUMBER})?"
@@ -193,6 +196,11 @@ def kernel(text: str) -> str | None:
         return None
     hint = suggest.nearest(text, KERNELS)
     return f"{text!r} is not a module of kernels: there is {', '.join(KERNELS)}{hint}"
+
+
+def is_of_sglang(module: str) -> bool:
+    """Return whether a module of kernels is SGLang's own."""
+    return module.startswith(OF_SGLANG)
 
 
 def flag(text: str) -> str | None:

@@ -11,6 +11,7 @@ KNOWN = [
     ("Debian bookworm", titles.DEBIAN),
     ("CUDA links", titles.LINKS),
     ("environment of logins", titles.LOGIN),
+    ("compiled kernels", titles.KERNELS),
     ("roll_runtime", titles.RUNTIME),
     ("CUDA compiler 12.4", titles.compiler("12.4")),
     ("virtual environment of /usr/bin/python3.11", titles.venv("/usr/bin/python3.11")),

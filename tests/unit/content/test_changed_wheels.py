@@ -12,8 +12,8 @@ import pytest
 
 from images.build import grouping
 from images.build.conflicts import layer_records
+from images.build.layers.wheel_layers import LinksLayer, WheelLayer
 from images.build.recipe import LayerContext
-from images.build.wheel_layers import LinksLayer, WheelLayer
 from images.content import changed_wheels
 from images.content.python.bytecode import Compiler
 from images.content.python.interpreter import Interpreter

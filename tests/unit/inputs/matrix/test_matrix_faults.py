@@ -67,6 +67,16 @@ from tests.unit.inputs.matrix.conftest import SMALL, Reader, line_of
         ("[numpy]", "[numpy]\n    budget: {size: 0GB, why: x}", "budget", "'0GB' is not a size"),
         ("[numpy]", "[numpy]\n    budget: {size: big, why: x}", "budget", "'big' is not a size"),
         ("defaults:", "defaults:\n  budget: {size: -1GB, why: x}", "budget", "is not a size"),
+        ("[numpy]", "[numpy]\n    kernels: {nrom: {why: x}}", "kernels", "did you mean 'norm'?"),
+        ("[numpy]", "[numpy]\n    kernels: {norm: {}}", "kernels", "'norm' has no 'why'"),
+        ("[numpy]", "[numpy]\n    kernels: [norm]", "kernels", "must be a mapping, not a list"),
+        ("[numpy]", "[numpy]\n    kernels: {norm: {wyh: x}}", "kernels", "did you mean 'why'?"),
+        ("[numpy]", "[numpy]\n    kernels: {norm: {why: x, gpus: ['9.0']}}", "kernels",
+         "on every GPU"),
+        ("[numpy]", "[numpy]\n    kernels: {sglang-dense: {why: x, gpus: [sm_90]}}", "kernels",
+         "write 9.0"),
+        ("[numpy]", "[numpy]\n    kernels:\n      sglang-dense: {why: x, gpus: ['10.0']}",
+         "      sglang-dense", "torch280-sglang052: the compiler, CUDA 12.4, does not serve"),
     ],
 )  # fmt: skip
 def test_a_fault_is_reported_with_its_line(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from images.errors import UsageError
-from images.inputs.matrix.records import Budget, EnvDefault, Pin, Sdist
+from images.inputs.matrix.records import Budget, EnvDefault, Kernel, Pin, Sdist
 from images.util import sha256
 from tests.unit.inputs.matrix.conftest import SMALL, Reader, line_of
 
@@ -91,6 +91,35 @@ def test_faults_of_conflicts_are_reported(read: Reader, old: str, new: str, said
     entry = CONFLICT.replace(old, new)
     text = SMALL.replace("  env:\n", f"  conflicts:\n    - {entry}\n  env:\n", 1)
     assert said in read.fault(text)
+
+
+KERNELS = """\
+  kernels:
+    norm: {sglang: ">=0.5.2", why: every start}
+    sglang-dense: {gpus: ["9.0", "8.0"], why: every step}
+"""
+
+
+def test_kernels_are_for_the_rows_that_they_name_and_in_no_lock(read: Reader) -> None:
+    first, second = read(SMALL.replace("targets:", f"{KERNELS}targets:", 1)).targets
+    dense = Kernel("sglang-dense", "every step", ("8.0", "9.0"))
+    assert first.kernels == (dense,)
+    assert second.kernels == (Kernel("norm", "every start"), dense)
+    assert second.resolve_inputs() == read().targets[1].resolve_inputs()
+
+
+def test_a_row_replaces_a_kernel_of_the_defaults(read: Reader) -> None:
+    row = "    sglang: 0.5.2\n"
+    own = f"{row}    kernels: {{sglang-dense: {{why: its own}}}}\n"
+    text = SMALL.replace("targets:", f"{KERNELS}targets:", 1).replace(row, own)
+    assert Kernel("sglang-dense", "its own") in read(text).targets[1].kernels
+
+
+def test_on_a_custom_base_no_compiler_limits_kernels(read: Reader) -> None:
+    text = SMALL.replace("targets:", f"{KERNELS}targets:", 1).replace('"8.0"]', '"10.0"]')
+    base = f"base: {{image: r.io/a@sha256:{'a' * 64}}}"
+    assert len(read.faults(text)) == 2
+    assert read(text.replace("base:\n  suite: bookworm", base)).targets[0].kernels
 
 
 def test_the_image_itself_may_win(read: Reader) -> None:

@@ -146,9 +146,14 @@ class WheelLayer(NamedTuple):
         return detection.InstalledFiles(conflict_rules.THE_IMAGE, image_files.of(self.toolkit))
 
     def record(self, context: LayerContext, opened: ExitStack) -> Entry:
-        """Return the RECORD of its first distribution, as it is in the layer."""
-        entries = self._without_repetition(context, opened)
-        return next(entry for entry in entries if entry.path.endswith(".dist-info/RECORD"))
+        """Return the RECORD of its one distribution, as it is in the layer."""
+        for entry in self._without_repetition(context, opened):
+            if entry.path.endswith(".dist-info/RECORD"):
+                break
+            with entry.open() as stream:  # the hash of a changed file is known once it is read
+                while stream.read(1 << 20):
+                    pass
+        return entry
 
     def wheel(self, item: Distribution, context: LayerContext) -> Path:
         """Return the wheel of a distribution; that of an sdist is built, once in a context."""

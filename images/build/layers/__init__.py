@@ -1,0 +1,1 @@
+"""The kinds of layers whose recipes take more than a few lines."""

@@ -1,0 +1,121 @@
+"""The kernels of a target, and the key of what is compiled."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from images import format_numbers
+from images.content import runtime_wheel
+from images.content.kernels import flashinfer_worker, kernel_inputs, sglang_worker
+from images.content.kernels.kernel_inputs import Kernels
+from images.inputs.lock import base_lock, cuda_lock
+from images.inputs.matrix import rules
+from images.inputs.matrix.load import load
+from images.inputs.matrix.records import Kernel
+from images.repository import ROOT
+
+CUDA_12 = ("8.0", "8.6", "8.9", "9.0")
+NORM = Kernel("norm", "every start")
+DENSE = Kernel("sglang-dense", "every step", ("9.0",))
+BOTH = Kernels(("norm",), ("8.0", "9.0a"), (("9.0", ("dense",)),))
+
+
+def key(kernels: Kernels = BOTH, tools: str = "12.4") -> str:
+    return kernel_inputs.key(kernels, cuda_lock.read(tools), base_lock.read())
+
+
+def test_kernels_are_for_what_the_image_serves() -> None:
+    assert kernel_inputs.of([NORM, DENSE], CUDA_12) == BOTH
+    assert kernel_inputs.of([], CUDA_12) is None
+
+
+def test_narrowed_image_has_kernels_of_its_gpus_alone() -> None:
+    assert kernel_inputs.of([NORM, DENSE], ["9.0"]) == dataclasses.replace(
+        BOTH, architectures=("9.0a",)
+    )
+    assert kernel_inputs.of([NORM, DENSE], ["8.0"]) == Kernels(("norm",), ("8.0",))
+    assert kernel_inputs.of([DENSE], ["8.0", "8.6"]) is None
+
+
+def test_kernels_of_sglang_are_for_each_gpu_unless_some_are_named() -> None:
+    every = DENSE._replace(gpus=())
+    found = kernel_inputs.of([every], ["8.0", "9.0"])
+    assert found == Kernels(sglang=(("8.0", ("dense",)), ("9.0", ("dense",))))
+    assert found.targets == {"sglang-dense": ("8.0", "9.0")}
+    assert (found.modules, found.count) == (("sglang-dense",), 2)
+    assert BOTH.targets == {"norm": ("8.0", "9.0a"), "sglang-dense": ("9.0",)}
+
+
+def test_every_module_that_the_matrix_may_name_has_a_worker() -> None:
+    own = {f"{rules.OF_SGLANG}{name}" for name in sglang_worker.KERNELS}
+    assert {*flashinfer_worker.MODULES, *own} == set(rules.KERNELS)
+    assert not any(map(rules.is_of_sglang, flashinfer_worker.MODULES))
+
+
+@pytest.mark.parametrize("version", ["0.5.2", "0.5.12.post1"])
+def test_narrowed_targets_of_the_matrix_are_compiled_for_9_0a_alone(version: str) -> None:
+    (plain, *_) = [t for t in load(ROOT / "matrix.yaml").targets if t.sglang == version]
+    narrowed = plain.narrowed(("9.0",))
+    found = kernel_inputs.of(narrowed.kernels, narrowed.gpus)
+    assert found
+    assert found.architectures == ("9.0a",)
+    assert {gpu for gpu, _ in found.sglang} <= {"9.0"}
+    whole = kernel_inputs.of(plain.kernels, plain.gpus)
+    assert whole
+    assert whole.modules == found.modules
+
+
+# -- key -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        dataclasses.replace(BOTH, flashinfer=("norm", "sampling")),
+        dataclasses.replace(BOTH, architectures=("9.0a",)),
+        dataclasses.replace(BOTH, sglang=()),
+        dataclasses.replace(BOTH, sglang=(("8.0", ("dense",)),)),
+    ],
+)
+def test_other_kernels_have_another_key(changed: Kernels) -> None:
+    assert key(changed) != key()
+
+
+def test_other_compiler_base_and_number_give_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = key()
+    assert key(tools="13.0") != before
+    tools, debs = cuda_lock.read("12.4"), base_lock.read()
+    assert kernel_inputs.key(BOTH, tools, debs[1:]) != before
+    assert kernel_inputs.key(BOTH, tools, debs) == before
+    monkeypatch.setattr(format_numbers, "KERNELS", "other")
+    assert key() != before
+
+
+def test_programs_that_run_are_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    flashinfer = dataclasses.replace(BOTH, sglang=())
+    before = key(), key(flashinfer)
+    monkeypatch.setattr(kernel_inputs, "OF_SGLANG", kernel_inputs.OF_FLASHINFER)
+    assert key() != before[0]
+    assert key(flashinfer) == before[1], "SGLang's worker does not run"
+    monkeypatch.setattr(kernel_inputs, "OF_FLASHINFER", Path(__file__))
+    assert key(flashinfer) != before[1]
+
+
+def test_of_roll_runtime_only_what_names_kernels_is_in_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flashinfer = dataclasses.replace(BOTH, sglang=())
+    source = tmp_path / "src" / "roll_runtime"
+    source.mkdir(parents=True)
+    for path in (runtime_wheel.SOURCE / "src" / "roll_runtime").glob("*.py"):
+        (source / path.name).write_bytes(path.read_bytes())
+    before = key(), key(flashinfer)
+    monkeypatch.setattr(runtime_wheel, "SOURCE", tmp_path)
+    (source / "_hooks.py").write_text("other")
+    assert (key(), key(flashinfer)) == before
+    (source / "jit_kernels.py").write_text("other")
+    assert key() != before[0]
+    assert key(flashinfer) == before[1]

@@ -1,0 +1,129 @@
+"""SGLang's worker, run on a small SGLang: its kernels have the keys that roll_runtime looks for."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from images.content import runtime_wheel
+from images.content.kernels import kernel_inputs
+
+UTILS = """
+import contextlib, pathlib, torch
+
+_arch = None
+
+class Arch:
+    def __init__(self, major, minor):
+        self.target_name = f"sm_{major}{minor}"
+
+@contextlib.contextmanager
+def override_jit_cuda_arch(major, minor):
+    global _arch
+    _arch = Arch(major, minor)
+    yield
+
+def get_jit_cuda_arch():
+    return _arch
+
+def load_jit(*args, cuda_files=None, cuda_wrappers=None, **kwargs):
+    import tvm_ffi.cpp
+    return tvm_ffi.cpp.load(name="_".join(map(str, args)), cuda_files=cuda_files)
+"""
+TVM = """
+import os, pathlib
+def load(**kwargs): raise RuntimeError("a kernel is loaded")
+load_inline = load
+def build(name, cuda_files):
+    path = pathlib.Path(os.environ["TVM_FFI_CACHE_DIR"], name, "a.so")
+    path.parent.mkdir(parents=True)
+    path.write_text(f"library {name}")
+    return str(path)
+build_inline = build
+"""
+KERNEL = """
+from sglang.jit_kernel.utils import load_jit
+from sglang.srt.layers import anything
+def {function}(*arguments):
+    numbers = [one for one in arguments if isinstance(one, int)]
+    return load_jit("{name}", *numbers, cuda_files=["a.cuh"])
+"""
+FUNCTIONS = {
+    "activation": "_jit_activation_module",
+    "clamp_position": "_jit_clamp_position_module",
+    "kvcache": "_jit_kvcache_module",
+    "norm": "_jit_qknorm_module",
+    "resolve_future_token_ids": "_jit_resolve_future_token_ids_module",
+    "rope": "_jit_fused_rope_module",
+}
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    files = {
+        "sglang/__init__.py": "raise RuntimeError('it would load everything')",
+        "sglang/jit_kernel/__init__.py": "",
+        "sglang/jit_kernel/utils.py": UTILS,
+        "sglang/jit_kernel/csrc/a.cuh": "source",
+        "sglang/jit_kernel/include/b.cuh": "header",
+        "tvm_ffi/__init__.py": "",
+        "tvm_ffi/cpp.py": TVM,
+    }
+    for name, function in FUNCTIONS.items():
+        files[f"sglang/jit_kernel/{name}.py"] = KERNEL.format(function=function, name=name)
+    for name in ("image_kernels.py", "jit.py", "jit_kernels.py"):
+        source = runtime_wheel.SOURCE / "src" / "roll_runtime" / name
+        files[f"roll_runtime/{name}"] = source.read_text()
+    for name, content in files.items():
+        path = tmp_path / "site" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return tmp_path / "site"
+
+
+def compiled(site: Path, architecture: str) -> list[Path]:
+    """Run the worker; return the libraries by their paths below the prefix."""
+    directory, programs, prefix = (site.parent / name for name in ("build", "bin", "prefix"))
+    for path in (directory, programs):
+        path.mkdir(exist_ok=True)
+    (programs / "strip").write_text('#!/bin/sh\necho stripped >> "$2"\n')
+    (programs / "strip").chmod(0o755)
+    (directory / "stand_ins.py").write_bytes(
+        kernel_inputs.OF_SGLANG.with_name("stand_ins.py").read_bytes()
+    )
+    wanted = {
+        "torch": "2.11.0",
+        "cxx11_abi": True,
+        "cuda_home": "/usr/local/cuda",
+        "prefix": str(prefix),
+        "site_packages": str(site),
+    }
+    (directory / "kernels.json").write_text(json.dumps(wanted))
+    worker = str(kernel_inputs.OF_SGLANG)
+    command = [sys.executable, "-s", "-B", worker, str(directory), architecture, "dense"]
+    env = {"PYTHONPATH": str(site), "PATH": f"{programs}:/usr/bin:/bin"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    kept = Path(f"{directory}/kernels{prefix}")
+    assert all(path.read_text().count("stripped") == 1 for path in kept.rglob("*.so"))
+    return [path.relative_to(kept) for path in kept.rglob("*.so")]
+
+
+def test_kernels_are_kept_by_the_names_that_roll_runtime_looks_for(site: Path) -> None:
+    found = compiled(site, "9.0")
+    assert {path.parts[:2] for path in found} == {("kernels", "tvm-ffi")}
+    names = {path.stem.removeprefix("sgl_kernel_jit_") for path in found}
+    assert names >= {"activation", "kvcache_512", "kvcache_1024", "kvcache_2048"}
+    assert all(path.parent.name.startswith(f"{path.stem}_") for path in found)
+    assert len(found) == len(FUNCTIONS) + 2, "of the caches of keys and values there are three"
+
+
+def test_another_architecture_adds_kernels_of_its_own(site: Path) -> None:
+    hopper = set(compiled(site, "9.0"))
+    both = set(compiled(site, "8.0"))
+    assert both > hopper
+    assert len(both) == 2 * len(hopper)
