@@ -69,10 +69,7 @@ def main(place: Path) -> None:
 
     wanted = json.loads((place / "kernels.json").read_text(encoding="utf-8"))
     architectures = wanted["flashinfer"]["architectures"]
-    # Earlier versions read torch's variable. A library names those of torch that it needs, though
-    # the linker finds no symbol of theirs used: it has stubs without any.
-    os.environ |= {
-        "CXX": "c++ -Wl,--no-as-needed",
+    os.environ |= {  # earlier versions read torch's variable
         "FLASHINFER_CUDA_ARCH_LIST": " ".join(architectures),
         "FLASHINFER_WORKSPACE_BASE": str(place / "workspace"),
         "TORCH_CUDA_ARCH_LIST": ";".join(architectures),
