@@ -225,7 +225,9 @@ def compiled_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
     naming = [f"{SITE}/roll_runtime/{name}" for name in programs]
     profile = "usr/local/cuda/bin/nvcc.profile"
 
-    def change(workdir: Path, recipe: Path, epoch: int, hooks: mmdebstrap.Hooks) -> None:
+    def unpack(
+        workdir: Path, recipe: Path, epoch: int, hooks: mmdebstrap.Hooks, packages: Sequence[str]
+    ) -> None:
         seen.extend(hooks(Path("/place")))
         found = members(workdir / "kernels-build.tar", [*workers, *naming, profile])
         seen.extend(found)
@@ -234,7 +236,7 @@ def compiled_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
             for name in (f"{SITE}/flashinfer/data/aot/norm/norm.so", "opt/venv/kernels/other.so"):
                 tar.addfile(tarfile.TarInfo(f"./{name}"))
 
-    monkeypatch.setattr(mmdebstrap, "change", change)
+    monkeypatch.setattr(mmdebstrap, "unpack", unpack)
     torch = {
         "torch/include/ATen/a.h": b"header",
         "torch/lib/libtorch.so": b"not read",

@@ -41,6 +41,7 @@ class Job:
         destination: the directory of the root that `files` is unpacked in.
         own: the directories below `DIRECTORY` that the command may change.
         environment: variables beside the fixed ones.
+        installed: whether the base's packages are installed, and not unpacked alone.
     """
 
     files: Path
@@ -49,6 +50,7 @@ class Job:
     destination: str = DIRECTORY
     own: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    installed: bool = True
 
 
 def run(job: Job, base_debs: Sequence[Deb], cache: Path, workdir: Path) -> tuple[Path, str]:
@@ -68,7 +70,8 @@ def run(job: Job, base_debs: Sequence[Deb], cache: Path, workdir: Path) -> tuple
         ToolError: the root cannot be made.
         StoreError: the disk is full.
     """
-    rootfs.change(base_debs, cache, workdir, partial(_hooks, job))
+    make = rootfs.change if job.installed else rootfs.unpack
+    make(base_debs, cache, workdir, partial(_hooks, job))
     log = (workdir / _LOG).read_text(encoding="utf-8", errors="replace")
     return workdir / _output(job), log
 

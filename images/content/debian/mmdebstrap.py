@@ -93,6 +93,24 @@ def change(workdir: Path, recipe: Path, epoch: int, hooks: Hooks) -> None:
     _start(workdir.absolute(), recipe, epoch, hooks)
 
 
+def unpack(workdir: Path, recipe: Path, epoch: int, hooks: Hooks, packages: Sequence[str]) -> None:
+    """Unpack packages, install none, and run hooks in that root; only what they save is kept.
+
+    Programs run in it; what maintainer scripts make is not there: alternatives (`c++`), caches.
+
+    Args:
+        workdir: as for `run`.
+        recipe: as for `run`.
+        epoch: as for `run`.
+        hooks: the steps in the root.
+        packages: the names of all packages.
+
+    Raises:
+        ToolError, StoreError: as `run`.
+    """
+    _start(workdir.absolute(), recipe, epoch, hooks, packages)
+
+
 def check() -> None:
     """Check that this user can make a root file system on this machine.
 
@@ -107,7 +125,9 @@ def check() -> None:
         mmdebstrap_check.check_temporary(mmdebstrap_check.temporary())
 
 
-def _start(workdir: Path, recipe: Path, epoch: int, hooks: Hooks | None) -> None:
+def _start(
+    workdir: Path, recipe: Path, epoch: int, hooks: Hooks | None, packages: Sequence[str] = ()
+) -> None:
     mmdebstrap_check.check_program()
     mmdebstrap_check.make_plain(workdir)
     path = mmdebstrap_check.search_path()
@@ -123,7 +143,7 @@ def _start(workdir: Path, recipe: Path, epoch: int, hooks: Hooks | None) -> None
     log = workdir / "base.log"
     with log.open("wb") as stream:
         done = subprocess.run(
-            [*workspace.prefix, *_command(workspace.directory, recipe, hooks)],
+            [*workspace.prefix, *_command(workspace.directory, recipe, hooks, packages)],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=stream,
@@ -161,28 +181,40 @@ def _works(command: Sequence[str], path: str) -> bool:
     return done.returncode == 0
 
 
-def _command(directory: Path, recipe: Path, hooks: Hooks | None) -> list[str]:
+def _command(
+    directory: Path, recipe: Path, hooks: Hooks | None, packages: Sequence[str]
+) -> list[str]:
     def text(name: str) -> str:
         return (recipe / name).read_text(encoding="utf-8")
 
-    later = [f"--customize-hook={hook}" for hook in hooks(directory)] if hooks else []
+    def installing() -> list[str]:
+        return [
+            f"--extract-hook={text('extract.sh')}",
+            f"--customize-hook={text('install.sh')}",
+            f"--customize-hook={text('accounts.sh')}",
+            f"--customize-hook={text('clean.sh')}",
+            f"--customize-hook={writing(text('sources.list'), 'etc/apt/sources.list')}",
+        ]
+
+    stage = "extract" if packages else "customize"  # the last one of each variant
+    later = [f"--{stage}-hook={hook}" for hook in hooks(directory)] if hooks else []
     return [
         "mmdebstrap",
         # By default it would use fakechroot where that is installed and ids are missing.
         f"--mode={'unshare' if os.geteuid() else 'root'}",
         f"--architectures={apt.ARCHITECTURE}",
-        "--variant=essential",
+        *(
+            ("--variant=extract", f"--include={','.join(packages)}")
+            if packages
+            else ("--variant=essential",)
+        ),
         # With hooks no root is kept, so it need not be clean; and a hook that empties /tmp would
         # remove the file that keeps mmdebstrap's cleaning away from the host's apt.
         *(("--format=null", "--skip=cleanup") if hooks else ("--format=tar",)),
         *(f"--setup-hook={hook}" for hook in unpacking(directory / REPOSITORY)),
         f"--setup-hook={writing(text('dpkg.cfg'), 'etc/dpkg/dpkg.cfg.d/roll-images')}",
         f"--setup-hook={text('setup.sh')}",
-        f"--extract-hook={text('extract.sh')}",
-        f"--customize-hook={text('install.sh')}",
-        f"--customize-hook={text('accounts.sh')}",
-        f"--customize-hook={text('clean.sh')}",
-        f"--customize-hook={writing(text('sources.list'), 'etc/apt/sources.list')}",
+        *(() if packages else installing()),
         *later,
         "",
         "-" if hooks else str(directory / RESULT),

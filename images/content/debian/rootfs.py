@@ -72,6 +72,24 @@ def change(debs: Sequence[Deb], cache: Path, workdir: Path, hooks: mmdebstrap.Ho
         mmdebstrap.change(workdir, RECIPE, EPOCH, hooks)
 
 
+def unpack(debs: Sequence[Deb], cache: Path, workdir: Path, hooks: mmdebstrap.Hooks) -> None:
+    """Unpack the packages alone and run hooks in that root; only what they save is kept.
+
+    It takes a third of the time of `change`, and has the same programs.
+
+    Args:
+        debs: as for `build`.
+        cache: as for `build`.
+        workdir: as for `build`.
+        hooks: the steps in the root.
+
+    Raises:
+        ToolError, StoreError, IntegrityError: as `build`.
+    """
+    with _repository(debs, cache, workdir):
+        mmdebstrap.unpack(workdir, RECIPE, EPOCH, hooks, [package.package for package in debs])
+
+
 def entries(tar: Path) -> Iterator[Entry]:
     """Return the members of a tar that `build` made: sorted, parents first, without device nodes.
 

@@ -71,10 +71,7 @@ def main(directory: Path) -> None:
 
     wanted = json.loads((directory / "kernels.json").read_text(encoding="utf-8"))
     architectures = wanted["flashinfer"]["architectures"]
-    # Earlier versions read torch's variable. A library must name those of torch that it
-    # needs, although the linker finds none of their symbols: it has stubs without any.
-    os.environ |= {
-        "CXX": "c++ -Wl,--no-as-needed",
+    os.environ |= {  # earlier versions read torch's variable
         "FLASHINFER_CUDA_ARCH_LIST": " ".join(architectures),
         "FLASHINFER_WORKSPACE_BASE": str(directory / "workspace"),
         "TORCH_CUDA_ARCH_LIST": ";".join(architectures),

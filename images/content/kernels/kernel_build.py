@@ -102,10 +102,14 @@ def _compile(kernels: Kernels, sources: Sources, cache: Path, workdir: Path) -> 
         destination="/",
         environment={
             "CUDA_HOME": f"/{image_paths.CUDA_HOME}",
+            # A library names those of torch that it needs, though the linker finds no symbol of
+            # theirs used: it has stubs without any.
+            "CXX": "g++ -Wl,--no-as-needed",
             "LIBRARY_PATH": f"/{image_paths.CUDA_HOME}/lib64/stubs",
             "PATH": f"/{image_paths.BIN}:/{image_paths.CUDA_HOME}/bin:/usr/bin:/bin",
             "PYTHONPATH": f"/{_SITE}",
         },
+        installed=False,
     )
     output, log = confined.run(job, sources.base_debs, cache, workdir)
     found = _results(output)

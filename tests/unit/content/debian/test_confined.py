@@ -15,11 +15,13 @@ def hooks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, job: Job) -> list[str
     """The steps of a job in the root."""
     found: list[str] = []
 
-    def change(workdir: Path, recipe: Path, epoch: int, steps: mmdebstrap.Hooks) -> None:
+    def change(
+        workdir: Path, recipe: Path, epoch: int, steps: mmdebstrap.Hooks, *packages: list[str]
+    ) -> None:
         found.extend(steps(Path("/the place")))
         (workdir / "build.log").write_text("its output")
 
-    monkeypatch.setattr(mmdebstrap, "change", change)
+    monkeypatch.setattr(mmdebstrap, "change" if job.installed else "unpack", change)
     output, log = confined.run(job, [], tmp_path, tmp_path)
     assert (output, log) == (tmp_path / f"{job.results}.tar", "its output")
     return found
@@ -78,7 +80,7 @@ def test_command_that_fails_leaves_its_output_and_no_result(
 ) -> None:
     results = tmp_path / "root" / "build" / "results"
     text = f"mkdir -p {results}/a/b; echo half > {results}/a/b/c; echo reason >&2; exit 3"
-    job = Job(tmp_path / "a.tar", ("sh", "-c", text), "results")
+    job = Job(tmp_path / "a.tar", ("sh", "-c", text), "results", installed=False)
     root = run(tmp_path, hooks(monkeypatch, tmp_path, job))
     assert (root / "build" / "build.log").read_text() == "reason\n"
     assert list(results.iterdir()) == []

@@ -100,6 +100,21 @@ def test_hooks_run_after_the_bases_own_and_no_root_is_kept(
     assert arguments.index("etc/apt/sources.list") < arguments.index("download /x ")
 
 
+def test_packages_that_are_unpacked_alone_run_no_scripts_of_the_recipe(
+    tmp_path: Path, workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(tmp_path, monkeypatch, 'printf "%s\\n" "$@"')
+    mmdebstrap.unpack(
+        workdir, rootfs.RECIPE, rootfs.EPOCH, lambda place: [f"download /x {place}/x"], ["a", "b"]
+    )
+    arguments = (workdir / "base.log").read_text()
+    assert "\n--variant=extract\n--include=a,b\n" in arguments
+    assert "\n--format=null\n--skip=cleanup\n" in arguments
+    assert "\n--extract-hook=download /x " in arguments
+    assert "--customize-hook" not in arguments, "mmdebstrap has none after unpacking alone"
+    assert (rootfs.RECIPE / "install.sh").read_text() not in arguments
+
+
 def test_a_missing_program_is_reported_with_the_command_that_installs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
