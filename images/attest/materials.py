@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from images.content.kernels.kernel_inputs import Kernels
 from images.inputs.lock import base_lock, cuda_lock
 from images.inputs.lock.cuda_lock import Toolkit
 from images.inputs.lock.deb import Deb
@@ -24,6 +25,7 @@ class Materials:
         custom_base: the digest of the custom base's manifest; "" if the base is Debian's.
         base_repository: where that base is in a registry, e.g. `registry.example.com/team/base`;
             "" if it is in a layout.
+        kernels: those that are compiled, if there are any.
     """
 
     lock: Lock
@@ -31,6 +33,7 @@ class Materials:
     tools: Toolkit | None
     custom_base: str = ""
     base_repository: str = ""
+    kernels: Kernels | None = None
 
     def distributions(self) -> Iterator[Distribution]:
         """Return the distributions in the image, each file once, those of the compiler last."""

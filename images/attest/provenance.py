@@ -23,6 +23,7 @@ from images.attest import package_urls, revision
 from images.attest.materials import Materials
 from images.attest.revision import CiRun
 from images.content import changed_wheels, runtime_wheel
+from images.content.kernels import kernel_inputs
 from images.oci.image import Image
 from images.oci.referrer import Referrer
 
@@ -82,6 +83,7 @@ def statement(image: Image, made_from: Materials, build: Build, sbom: Referrer) 
                 "internalParameters": {
                     **({"runner": run.hosted} if run else {}),
                     **changed_wheels.parameters(made_from.lock),
+                    **kernel_inputs.parameters(made_from.kernels),
                 },
                 "resolvedDependencies": [
                     *_source(build, run),

@@ -25,6 +25,7 @@ from images import format_numbers
 from images.attest import package_urls
 from images.attest.materials import Materials
 from images.content import changed_wheels, runtime_wheel
+from images.content.kernels import kernel_inputs
 from images.image_paths import CUDA_HOME
 from images.inputs.lock import base_lock
 from images.inputs.lock.artifact import Artifact
@@ -99,6 +100,7 @@ def key(image: Image, made_from: Materials) -> str:
             [item.name, changed_wheels.notes(made_from.lock, item)]
             for item in made_from.lock.distributions
         ],
+        kernel_inputs.parameters(made_from.kernels),
     ]
     return hashlib.sha256(b"sbom " + canonical_json(read)).hexdigest()
 
@@ -142,6 +144,7 @@ def _parts(made_from: Materials) -> Iterator[Component]:
             notes["built"] = "from its sdist"
         if item in installed:
             notes |= changed_wheels.notes(made_from.lock, item)
+            notes |= kernel_inputs.notes(made_from.kernels, item.name)
         purl = package_urls.of_distribution(item)
         yield _locked(item.name, item.version, purl, item.artifact, notes)
     for deb, distro in made_from.debs():

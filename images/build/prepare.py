@@ -183,6 +183,7 @@ class Prepared:
             None if self.base.has_compiler else self.inputs.tools,
             self.base.digest,
             self.base.repository,
+            None if self.base.digest else self.inputs.kernels,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from images import format_numbers
 from images.content import runtime_wheel
@@ -102,6 +103,27 @@ def _named(kernels: Sequence[Kernel], gpu: str) -> tuple[str, ...]:
     """Return the names of the kernels that are compiled for a GPU."""
     found = (kernel.module for kernel in kernels if not kernel.gpus or gpu in kernel.gpus)
     return tuple(module.removeprefix(rules.OF_SGLANG) for module in found)
+
+
+def notes(kernels: Kernels | None, name: str) -> dict[str, str]:
+    """Return what is compiled of a distribution's kernels, for an SBOM; empty if nothing is."""
+    targets = kernels.targets if kernels else {}
+    if name not in (FLASHINFER, SGLANG):
+        return {}
+    found = (
+        f"{module} ({', '.join(compiled)})"
+        for module, compiled in targets.items()
+        if rules.is_of_sglang(module) == (name == SGLANG)
+    )
+    text = ", ".join(found)
+    return {"kernels": text} if text else {}
+
+
+def parameters(kernels: Kernels | None) -> dict[str, Any]:
+    """Return what each module of kernels is compiled for, for the provenance of an image."""
+    if kernels is None:
+        return {}
+    return {"kernels": {module: list(compiled) for module, compiled in kernels.targets.items()}}
 
 
 def key(kernels: Kernels, tools: Toolkit, base_debs: Sequence[Deb]) -> str:

@@ -15,6 +15,7 @@ import pytest
 from images.attest import attach, provenance, sbom
 from images.attest.provenance import Build
 from images.content import runtime_wheel
+from images.content.kernels.kernel_inputs import Kernels
 from images.oci.image import Image
 from images.oci.referrer import Referrer
 from images.oci.store.store import open_store
@@ -118,6 +119,15 @@ def test_parameters_are_what_a_person_chose(image: Image, tmp_path: Path) -> Non
     found = definition(image, build_of(tmp_path))
     assert found["externalParameters"] == {"target": "one", "compression": "zstd"}
     assert found["internalParameters"] == {}
+
+
+def test_kernels_are_listed_with_their_architectures(image: Image, tmp_path: Path) -> None:
+    kernels = Kernels(("norm",), ("8.0", "9.0a"), (("9.0", ("dense",)),))
+    materials = replace(MATERIALS, kernels=kernels)
+    made = json.loads(provenance.statement(image, materials, build_of(tmp_path), SBOM))
+    assert made["predicate"]["buildDefinition"]["internalParameters"] == {
+        "kernels": {"norm": ["8.0", "9.0a"], "sglang-dense": ["9.0"]}
+    }
 
 
 def test_local_build_has_the_local_builder_id(image: Image, tmp_path: Path) -> None:

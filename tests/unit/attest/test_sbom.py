@@ -18,12 +18,13 @@ from packageurl import PackageURL
 from images.attest import sbom
 from images.attest.materials import Materials
 from images.content import runtime_wheel
+from images.content.kernels.kernel_inputs import Kernels
 from images.inputs.lock import base_lock, cuda_lock, target_lock
 from images.inputs.matrix.load import load
 from images.oci.image import Image
 from images.oci.store.store import open_store
 from images.repository import ROOT
-from tests.unit.attestations import MATERIALS, RUNTIME, SDIST, image_in, sha256
+from tests.unit.attestations import MATERIALS, RUNTIME, SDIST, image_in, sha256, wheel
 
 
 @pytest.fixture
@@ -122,6 +123,23 @@ def test_components_that_are_not_plain_wheels_are_annotated(image: Image) -> Non
     assert "roll:part" not in notes(found[RUNTIME.name])  # the target's own, and whole
     assert found["roll-runtime"]["purl"].startswith("pkg:generic/")
     assert found["debian"]["version"] == "12"
+
+
+def test_compiled_kernels_are_properties_of_what_they_are_of(image: Image) -> None:
+    names = ("flashinfer-python", "sglang")
+    items = (*MATERIALS.lock.distributions, *(wheel(name) for name in names))
+    lock = dataclasses.replace(MATERIALS.lock, distributions=items)
+    without = dataclasses.replace(MATERIALS, lock=lock)
+    kernels = Kernels(("norm", "sampling"), ("8.0", "9.0a"), (("9.0", ("dense",)),))
+    compiled = dataclasses.replace(without, kernels=kernels)
+    found = by_name(parsed(image, compiled))
+    assert [notes(found[name]).get("roll:kernels") for name in (*names, "torch")] == [
+        "norm (8.0, 9.0a), sampling (8.0, 9.0a)",
+        "sglang-dense (9.0)",
+        None,
+    ]
+    assert "roll:kernels" not in notes(by_name(parsed(image, without))["sglang"])
+    assert sbom.key(image, compiled) != sbom.key(image, without)
 
 
 @pytest.mark.parametrize(

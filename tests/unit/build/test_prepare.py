@@ -44,6 +44,8 @@ def test_layers_are_keyed_as_on_the_debian_base(
     lowest = {"Debian bookworm", "virtual environment of /usr/bin/python3.11"}
     assert differing == {*lowest, "compiled kernels"}
     assert "compiled kernels" in ours
+    assert own.kernels is not None
+    assert found.materials.kernels is None
 
 
 def test_fetch_replaces_a_damaged_layer(
