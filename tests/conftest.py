@@ -154,3 +154,13 @@ def box(new_box: Box) -> Iterator[Box]:
     """The image, running as root with a writable root file system."""
     with new_box.started() as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def with_driver(new_box: Box) -> Iterator[Box]:
+    """A box of its own, with the stand-in for the driver's library."""
+    from tests.image import driver
+
+    with new_box.started() as started:
+        driver.install(started)
+        yield started

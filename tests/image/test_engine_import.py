@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from packaging.version import Version
 
@@ -34,14 +32,6 @@ print(json.dumps([
     type(passed) is torch.Tensor and passed.tolist(),
 ]))
 """
-
-
-@pytest.fixture(scope="module")
-def with_driver(new_box: Box) -> Iterator[Box]:
-    """A box of its own, with the stand-in for the driver's library."""
-    with new_box.started() as started:
-        driver.install(started)
-        yield started
 
 
 def test_torch_is_built_for_the_targets_cuda(box: Box, subject: Subject) -> None:

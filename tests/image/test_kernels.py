@@ -1,0 +1,166 @@
+"""Kernels that the image's build compiled: for every GPU that it serves, loaded without a compiler.
+
+On a GPU `tests/gpu` looks whether an engine compiles any.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from images import image_paths
+from images.content.kernels import kernel_inputs
+from images.content.kernels.kernel_inputs import Kernels
+from tests.image import driver
+from tests.image.box import Box
+from tests.image.subject import Subject
+
+AOT = f"/{image_paths.SITE_PACKAGES}/flashinfer/data/aot"
+TVM = f"/{image_paths.PREFIX}/kernels/tvm-ffi"
+LIBRARIES = {
+    "norm": "norm",
+    "sampling": "sampling",
+    "attention-bf16-128": r"batch_prefill_with_kv_cache_\w+_head_dim_qk_128_\w+",
+}
+"""The name of the library of each module of FlashInfer."""
+
+OF_TORCH = {"libc10.so", "libc10_cuda.so", "libtorch.so", "libtorch_cpu.so", "libtorch_cuda.so"}
+"""What a library that torch loads must name itself, as Python's import of torch hides its names."""
+
+RECORDED = """
+import importlib.metadata, json, os
+files = importlib.metadata.files("flashinfer-python")
+print(json.dumps(sorted(os.path.normpath(file.locate()) for file in files)))
+"""
+
+# No program is found; FlashInfer is told a GPU, as there is none.
+ALONE = """
+import json, os, sys
+os.environ |= {"PATH": "/nonexistent", "CUDA_HOME": "/nonexistent", "CXX": "/nonexistent",
+               "TORCH_CUDA_ARCH_LIST": "9.0a", "FLASHINFER_CUDA_ARCH_LIST": "9.0a"}
+"""
+FLASHINFER = f"""{ALONE}
+import importlib
+module, generator = sys.argv[1:]
+spec = getattr(importlib.import_module(module), generator)()
+print(json.dumps([spec.is_aot, spec.build_and_load() is not None]))
+"""
+GENERATORS = {
+    "norm": ("flashinfer.norm", "gen_norm_module"),
+    "sampling": ("flashinfer.sampling", "gen_sampling_module"),
+}
+SGLANG = f"""{ALONE}
+import torch
+from sglang.jit_kernel import activation, norm, utils
+major, minor = map(int, sys.argv[1].split("."))
+with utils.override_jit_cuda_arch(major, minor):
+    found = [activation._jit_activation_module(torch.bfloat16),
+             norm._jit_qknorm_module(128, torch.bfloat16)]
+print(json.dumps([hasattr(found[0], "run_activation"), hasattr(found[1], "qknorm")]))
+"""
+
+
+@pytest.fixture
+def kernels(subject: Subject) -> Kernels:
+    """The kernels that matrix.yaml names for the image."""
+    found = kernel_inputs.of(subject.target.kernels, subject.target.gpus)
+    if found is None or subject.target.base:
+        pytest.skip("no kernels are compiled for this image")
+    return found
+
+
+def libraries(box: Box) -> list[str]:
+    return box.run(f"ls {AOT}/*/*.so {TVM}/*/*.so 2>/dev/null || true").split()
+
+
+def needed(box: Box, library: str) -> set[str]:
+    return set(re.findall(r"\(NEEDED\).*\[(.+)\]", box.run("readelf -d %s", library)))
+
+
+def architectures(box: Box, library: str) -> set[str]:
+    """The architectures that a library has machine code for, e.g. `90a`."""
+    listing = box.run("cuobjdump --list-elf %s", library)
+    return set(re.findall(r"\.sm_(\d+[af]?)\.cubin", listing))
+
+
+def runs_on(architecture: str, gpu: str) -> bool:
+    """NVIDIA's rule: X.y runs on X.z with z >= y, `a` on X.y alone."""
+    number = int(architecture.rstrip("af"))
+    wanted = int(gpu.replace(".", ""))
+    if architecture.endswith("a"):
+        return number == wanted
+    return number // 10 == wanted // 10 and number <= wanted
+
+
+def test_each_module_has_its_libraries(box: Box, kernels: Kernels) -> None:
+    found = libraries(box)
+    aot = [path.split("/")[-2] for path in found if path.startswith(AOT)]
+    for module in kernels.flashinfer:
+        assert len([name for name in aot if re.fullmatch(LIBRARIES[module], name)]) == 1
+    assert len(aot) == len(kernels.flashinfer)
+    assert len(found) - len(aot) >= len(kernels.sglang)
+    assert all(path.split("/")[-2].startswith(path.split("/")[-1][:-3]) for path in found)
+
+
+def test_every_served_gpu_has_machine_code(box: Box, subject: Subject, kernels: Kernels) -> None:
+    for library in libraries(box):
+        if library.startswith(AOT):
+            found = architectures(box, library)
+            for gpu in subject.target.gpus:
+                assert any(runs_on(one, gpu) for one in found), f"{library}: {gpu}: {found}"
+            assert len(found) == len(kernels.architectures)
+
+
+def test_sglangs_kernels_have_machine_code_of_one_architecture(box: Box, kernels: Kernels) -> None:
+    wanted = {gpu.replace(".", "") for gpu, _ in kernels.sglang}
+    found = [architectures(box, path) for path in libraries(box) if path.startswith(TVM)]
+    assert {tuple(one) for one in found} == {(one,) for one in wanted}
+
+
+def test_all_of_them_are_in_the_record_of_flashinfer(box: Box, kernels: Kernels) -> None:
+    """So `pip uninstall` removes them, and pip sees what was changed."""
+    recorded = box.ask(RECORDED)
+    assert set(libraries(box)) <= set(recorded)
+    assert len(set(recorded)) == len(recorded)
+
+
+def test_what_they_need_is_named_and_found(
+    with_driver: Box, subject: Subject, kernels: Kernels
+) -> None:
+    found = {library: needed(with_driver, library) for library in libraries(with_driver)}
+    for library, names in found.items():
+        assert f"libcudart.so.{subject.cuda_major}" in names, library
+        assert not any(name.startswith("libtorch") for name in names) or names >= OF_TORCH, library
+    if subject.target.sglang == "0.5.2":
+        assert all(names >= OF_TORCH for names in found.values())
+
+
+def test_they_have_no_names_of_temporary_files(box: Box, kernels: Kernels) -> None:
+    """Those of nvcc are other ones in each run."""
+    for library in libraries(box):
+        assert "no symbols" in box.run("nm %s 2>&1", library)
+        assert box.run("grep -c tmpxft %s || true", library).strip() == "0"
+
+
+def test_modules_of_flashinfer_are_loaded_without_a_compiler(
+    with_driver: Box, kernels: Kernels
+) -> None:
+    env = {**driver.ENV, "HOME": "/tmp/no-kernels", "FLASHINFER_WORKSPACE_BASE": "/tmp/no-kernels"}
+    for module in kernels.flashinfer:
+        if module in GENERATORS:
+            found = with_driver.ask(FLASHINFER, *GENERATORS[module], env=env)
+            assert found == [True, True], module
+    assert with_driver.run("find /tmp/no-kernels -name '*.so' -o -name build.ninja").split() == []
+
+
+def test_kernels_of_sglang_are_loaded_without_a_compiler(
+    with_driver: Box, kernels: Kernels
+) -> None:
+    """roll_runtime finds them by the contents of SGLang's sources."""
+    if not kernels.sglang:
+        pytest.skip("none of SGLang's own kernels are compiled for this image")
+    for number, (gpu, _) in enumerate(kernels.sglang):
+        env = {**driver.ENV, "TVM_FFI_CACHE_DIR": f"/tmp/no-kernels-{number}"}
+        assert with_driver.ask(SGLANG, gpu, env=env) == [True, True]
+        assert with_driver.run(f"find /tmp/no-kernels-{number} -name '*.so' || true").split() == []
