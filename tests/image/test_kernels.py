@@ -34,10 +34,11 @@ files = importlib.metadata.files("flashinfer-python")
 print(json.dumps(sorted(os.path.normpath(file.locate()) for file in files)))
 """
 
-# No program is found; FlashInfer is told a GPU, as there is none.
+# ninja and g++ are not found: FlashInfer asks nvcc for its version, and writes ninja's file anyway.
+# It is told a GPU, as there is none.
 ALONE = """
 import json, os, sys
-os.environ |= {"PATH": "/nonexistent", "CUDA_HOME": "/nonexistent", "CXX": "/nonexistent",
+os.environ |= {"PATH": "/nonexistent", "CXX": "/nonexistent",
                "TORCH_CUDA_ARCH_LIST": "9.0a", "FLASHINFER_CUDA_ARCH_LIST": "9.0a"}
 """
 FLASHINFER = f"""{ALONE}
@@ -151,7 +152,7 @@ def test_modules_of_flashinfer_are_loaded_without_a_compiler(
         if module in GENERATORS:
             found = with_driver.ask(FLASHINFER, *GENERATORS[module], env=env)
             assert found == [True, True], module
-    assert with_driver.run("find /tmp/no-kernels -name '*.so' -o -name build.ninja").split() == []
+    assert with_driver.run("find /tmp/no-kernels -name '*.so' -o -name '*.o'").split() == []
 
 
 def test_kernels_of_sglang_are_loaded_without_a_compiler(

@@ -38,7 +38,7 @@ _HEADERS = re.compile(
 )
 _RESULTS = re.compile(
     rf"\./(?P<path>(?:{re.escape(_SITE)}/flashinfer/data/aot"
-    rf"|{re.escape(image_paths.PREFIX)}/kernels/tvm-ffi)/[\w.-]+/[\w.-]+\.so)"
+    rf"|{re.escape(image_paths.PREFIX)}/kernels/tvm-ffi)/(?!\.)[^/]+/(?!\.)[^/]+\.so)"
 )
 """The libraries that are kept: what else a worker leaves behind has no place in the image."""
 
