@@ -59,6 +59,11 @@ class Command(NamedTuple):
         return any(item.endswith(_SOURCES) for item in self.arguments)
 
     @property
+    def is_of_nvcc(self) -> bool:
+        """Whether nvcc runs it, which counts by itself: its names are of temporary files."""
+        return "-D__NVCC__" in self.arguments
+
+    @property
     def output(self) -> str:
         """The name of what it makes."""
         if "-o" not in self.arguments[:-1]:
@@ -104,6 +109,8 @@ def listed(commands: Iterable[Command], compiled: dict[str, Any]) -> dict[str, A
     found = dict(compiled)
     outputs: dict[str, list[str]] = {}
     for command in commands:
+        if command.is_of_nvcc:
+            continue
         outputs.setdefault(command.program, []).append(command.output)
     for program, names in sorted(outputs.items()):
         found[program] = {"count": len(names), "names": sorted(set(names))}

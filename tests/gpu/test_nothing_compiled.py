@@ -61,7 +61,7 @@ def check(name: str, result: Mapping[str, Any], watch: Watch, subject: Subject, 
     """Compare what was compiled with what is expected of this start."""
     found = compiler_watch.listed(watch.commands(), result["compiled"])
     found |= watch.of_the_driver(home)
-    target = subject.target.id.removesuffix("-roll")
+    target = subject.target.engine or subject.target.lock_id
     expected: dict[str, Any] = json.loads(EXPECTED.read_text()).get(target, {}).get(name, {})
     seconds = [engines.reported(result, f"{part}_s") for part in ("import", "start", "first_token")]
     print(f"seconds: imports, start, first token {seconds}, sum {sum(seconds):.1f}")
