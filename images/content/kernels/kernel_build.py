@@ -14,7 +14,7 @@ import re
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +104,7 @@ def _compile(kernels: Kernels, sources: Sources, cache: Path, workdir: Path) -> 
             "CUDA_HOME": f"/{image_paths.CUDA_HOME}",
             # A library names those of torch that it needs, though the linker finds no symbol of
             # theirs used: it has stubs without any.
-            "CXX": "g++ -Wl,--no-as-needed",
+            "CXX": "g++ -Wl,--no-as-needed -Wl,--build-id=none",
             "LIBRARY_PATH": f"/{image_paths.CUDA_HOME}/lib64/stubs",
             "PATH": f"/{image_paths.BIN}:/{image_paths.CUDA_HOME}/bin:/usr/bin:/bin",
             "PYTHONPATH": f"/{_SITE}",
@@ -142,7 +142,7 @@ def _commands(kernels: Kernels) -> Iterator[str]:
 
 def _files(kernels: Kernels, sources: Sources, cache: Path, opened: ExitStack) -> Iterator[Entry]:
     """Yield the files of the job, at their paths in the root."""
-    yield from toolkit.entries(sources.tools, cache)
+    yield from _compiler(sources.tools, cache)
     yield from sources.links
 
     def installed(path: Path) -> Iterator[Entry]:
@@ -171,6 +171,16 @@ def _files(kernels: Kernels, sources: Sources, cache: Path, opened: ExitStack) -
     for path in kernel_inputs.programs(kernels):
         inside = directory if path.parent == _WORKERS else f"{_SITE}/roll_runtime"
         yield of_bytes(f"{inside}/{path.name}", path.read_bytes())
+
+
+def _compiler(tools: Toolkit, cache: Path) -> Iterator[Entry]:
+    """Yield the compiler, with a script in nvcc's place, and what that script loads."""
+    nvcc = f"{image_paths.CUDA_HOME}/bin/nvcc"
+    for entry in toolkit.entries(tools, cache):
+        yield replace(entry, path=f"{nvcc}.real") if entry.path == nvcc else entry
+    yield of_bytes(nvcc, kernel_inputs.NVCC.read_bytes(), 0o755)
+    directory = confined.DIRECTORY.removeprefix("/")
+    yield of_bytes(f"{directory}/getpid.so", stub_library.shared_library("getpid.so", ["getpid"]))
 
 
 def _wanted(kernels: Kernels, torch: str, *, cxx11_abi: bool) -> dict[str, Any]:

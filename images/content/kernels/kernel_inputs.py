@@ -41,6 +41,7 @@ OF_FLASHINFER = Path(__file__).with_name("flashinfer_worker.py")
 OF_SGLANG = Path(__file__).with_name("sglang_worker.py")
 """The program that compiles SGLang's own kernels."""
 
+NVCC = Path(__file__).with_name("nvcc.sh")
 _STAND_INS = Path(__file__).with_name("stand_ins.py")
 _NAMING = ("image_kernels.py", "jit.py", "jit_kernels.py")
 """The modules of roll_runtime that name SGLang's kernels, and correct one."""
@@ -133,7 +134,7 @@ def key(kernels: Kernels, tools: Toolkit, base_debs: Sequence[Deb]) -> str:
             "base": rootfs.key(base_debs),
             "flashinfer": [*kernels.architectures, *kernels.flashinfer],
             "format": format_numbers.KERNELS,
-            "programs": [sha256.of_file(path) for path in programs(kernels)],
+            "programs": [sha256.of_file(path) for path in (*programs(kernels), NVCC)],
             "sglang": [[gpu, *names] for gpu, names in kernels.sglang],
             "toolkit": toolkit.key(tools),
         }
