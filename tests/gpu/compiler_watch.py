@@ -56,7 +56,8 @@ class Command(NamedTuple):
         """Whether it is more than a question such as `nvcc --version`, which FlashInfer asks."""
         if self.program == "ninja":
             return "--version" not in self.arguments
-        return any(item.endswith(_SOURCES) for item in self.arguments)
+        # What is preprocessed alone is for nvcc, which counts by itself.
+        return "-E" not in self.arguments and any(item.endswith(_SOURCES) for item in self.arguments)
 
     @property
     def is_of_nvcc(self) -> bool:
