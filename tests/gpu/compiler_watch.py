@@ -56,8 +56,9 @@ class Command(NamedTuple):
         """Whether it is more than a question such as `nvcc --version`, which FlashInfer asks."""
         if self.program == "ninja":
             return "--version" not in self.arguments
-        # What is preprocessed alone is for nvcc, which counts by itself.
-        return "-E" not in self.arguments and any(item.endswith(_SOURCES) for item in self.arguments)
+        if "-E" in self.arguments:  # it preprocesses for nvcc, which counts by itself
+            return False
+        return any(item.endswith(_SOURCES) for item in self.arguments)
 
     @property
     def is_of_nvcc(self) -> bool:

@@ -34,9 +34,9 @@ def nvcc(tmp_path: Path) -> Path:
 
 
 def run(nvcc: Path, *arguments: str) -> tuple[str, str, str, str]:
-    done = subprocess.run(
-        [str(nvcc), *arguments], capture_output=True, text=True, check=True, env={"PATH": os.defpath}
-    )
+    environment = {"PATH": os.defpath}
+    command = [str(nvcc), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     first, second = done.stdout.splitlines()
     pid, directory, exists = first.split(" ")
     return pid, directory, exists, second
