@@ -7,7 +7,6 @@ states its changes itself, wherever its layers come from (and the Apache License
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import re
@@ -17,6 +16,7 @@ from typing import IO, Any, NamedTuple, cast
 
 from installer.records import Hash
 
+from images.formats import wheel_record
 from images.formats.libraries import elf_pages, gpu_code_plan
 from images.formats.libraries.changed_stream import ChangedStream, Piece
 from images.formats.libraries.gpu_code_plan import Plan, Served
@@ -183,7 +183,7 @@ class _ChangedLibrary:
         return cast(IO[bytes], _Hashing(stream, self._remember))
 
     def _remember(self, digest: bytes) -> None:
-        self._known = Hash("sha256", base64.urlsafe_b64encode(digest).decode().rstrip("="))
+        self._known = Hash("sha256", wheel_record.written(digest))
 
     def _digest(self) -> Hash:
         if self._known is None:

@@ -42,7 +42,6 @@ from images.util import limits
 
 _INSTALLER = b"roll-sglang-images\n"
 _PYTHON = f"/{image_paths.BIN}/python"
-_CHUNK = 1 << 20
 _ROOTS = {
     "purelib": image_paths.SITE_PACKAGES,
     "platlib": image_paths.SITE_PACKAGES,
@@ -202,7 +201,7 @@ def entries(
         if entry.path in left_out:
             continue
         if wheel.misrecorded or entry.path.startswith(f"{image_paths.BIN}/"):
-            digest = _hash_of(entry)
+            digest = wheel_record.hash_of(entry)
         if changes and changes.leaves_out(entry, digest):
             continue
         again = partial(_content, wheel, wheel.members[member], checked=False)
@@ -221,7 +220,7 @@ def entries(
     note = changes.note(f"{info}/{wheel_changes.NOTE}") if changes else None
     for entry in (*_generated(wheel), *((note,) if note else ())):
         if entry.path not in left_out:
-            rows.append(wheel_record.Row(entry, _hash_of(entry)))
+            rows.append(wheel_record.Row(entry, wheel_record.hash_of(entry)))
             yield entry
     yield wheel_record.installed(f"{info}/RECORD", rows)
 
@@ -264,7 +263,7 @@ def _is_recorded(wheel: Wheel, member: str, recorded: Hash | None) -> bool:
     if recorded is None or recorded.name not in _HASHES:
         return False
     with _content(wheel, wheel.members[member]) as stream:
-        return _digest_of(stream, recorded.name) == recorded.value.rstrip("=")
+        return wheel_record.digest_of(stream, recorded.name) == recorded.value.rstrip("=")
 
 
 def _installed(wheel: Wheel, member: str) -> Entry:
@@ -310,11 +309,11 @@ def hashes(wheel: Wheel, paths: Collection[str]) -> dict[str, str]:
         if path in wanted:
             hashed = wheel.records.hashes.get(member)
             if not hashed or hashed.name != "sha256" or is_script or wheel.misrecorded:
-                hashed = _hash_of(_installed(wheel, member))
+                hashed = wheel_record.hash_of(_installed(wheel, member))
             found[path] = hashed.value
     for entry in _generated(wheel):
         if entry.path in wanted:
-            found[entry.path] = _hash_of(entry).value
+            found[entry.path] = wheel_record.hash_of(entry).value
     return found
 
 
@@ -325,19 +324,6 @@ def _generated(wheel: Wheel) -> Iterator[Entry]:
     yield of_bytes(
         f"{image_paths.SITE_PACKAGES}/{wheel.source.dist_info_dir}/INSTALLER", _INSTALLER
     )
-
-
-def _hash_of(entry: Entry) -> Hash:
-    with entry.open() as stream:
-        return Hash("sha256", _digest_of(stream, "sha256"))
-
-
-def _digest_of(stream: IO[bytes], algorithm: str) -> str:
-    """Return the digest of a content as RECORD writes it."""
-    found = hashlib.new(algorithm)
-    while piece := stream.read(_CHUNK):
-        found.update(piece)
-    return base64.urlsafe_b64encode(found.digest()).decode().rstrip("=")
 
 
 def _content(wheel: Wheel, info: zipfile.ZipInfo, *, checked: bool = True) -> IO[bytes]:

@@ -12,7 +12,7 @@ import base64
 import hashlib
 import io
 from collections.abc import Callable, Iterable, Sequence, Set
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from installer.records import Hash, InvalidRecordEntry, RecordEntry, parse_record_file
 from installer.utils import Scheme, construct_record_file
@@ -20,6 +20,8 @@ from installer.utils import Scheme, construct_record_file
 from images import image_paths
 from images.errors import IntegrityError
 from images.oci.layer.entry import Entry, of_bytes
+
+_CHUNK = 1 << 20
 
 REMEDY = (
     "the wheel has its locked hash, so it was published like this: if you accept that, list the "
@@ -129,16 +131,29 @@ def installed(path: str, rows: Sequence[Row]) -> Entry:
 
 def with_files(record: Entry, added: Iterable[Entry]) -> Entry:
     """Return a RECORD with the rows of further files, so that pip removes them with the others."""
-    rows = [_row(entry.path, _hash_of(entry), entry.size) for entry in added]
+    rows = [_row(entry.path, hash_of(entry), entry.size) for entry in added]
     with record.open() as stream, construct_record_file(rows) as more:
         content = stream.read() + more.read()
     return of_bytes(record.path, content)
 
 
-def _hash_of(entry: Entry) -> Hash:
+def hash_of(entry: Entry) -> Hash:
+    """Return the SHA-256 of a file, which is read in pieces."""
     with entry.open() as stream:
-        digest = hashlib.sha256(stream.read()).digest()
-    return Hash("sha256", base64.urlsafe_b64encode(digest).decode().rstrip("="))
+        return Hash("sha256", digest_of(stream, "sha256"))
+
+
+def digest_of(stream: IO[bytes], algorithm: str) -> str:
+    """Return the digest of a content as RECORD writes it."""
+    found = hashlib.new(algorithm)
+    while piece := stream.read(_CHUNK):
+        found.update(piece)
+    return written(found.digest())
+
+
+def written(digest: bytes) -> str:
+    """Return a digest as RECORD writes it."""
+    return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
 
 def _row(path: str, digest: Hash | None, size: int | None) -> tuple[Scheme, RecordEntry]:
