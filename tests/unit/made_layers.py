@@ -201,7 +201,10 @@ def compiled_sdist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
     """What is done in the base's root, whose bytes are in the key, and with which files."""
     seen: list[object] = []
 
-    def change(workdir: Path, recipe: Path, epoch: int, hooks: mmdebstrap.Hooks) -> None:
+    def change(
+        workdir: Path, recipe: Path, epoch: int, hooks: mmdebstrap.Hooks, unpacked: None
+    ) -> None:
+        assert unpacked is None, "the packages are installed"
         seen.extend(hooks(Path("/place")))
         seen.extend(members(workdir / "sdist-build.tar", without=[wheel_build.WORKER.name]))
         (workdir / "build.log").write_text("")
@@ -225,9 +228,10 @@ def compiled_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
     naming = [f"{SITE}/roll_runtime/{name}" for name in programs]
     profile = "usr/local/cuda/bin/nvcc.profile"
 
-    def unpack(
-        workdir: Path, recipe: Path, epoch: int, hooks: mmdebstrap.Hooks, packages: Sequence[str]
+    def change(
+        workdir: Path, recipe: Path, epoch: int, hooks: mmdebstrap.Hooks, unpacked: Sequence[str]
     ) -> None:
+        assert unpacked is not None, "the packages are unpacked alone"
         seen.extend(hooks(Path("/place")))
         found = members(workdir / "kernels-build.tar", [*workers, *naming, profile])
         seen.extend(found)
@@ -236,7 +240,7 @@ def compiled_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
             for name in (f"{SITE}/flashinfer/data/aot/norm/norm.so", "opt/venv/kernels/other.so"):
                 tar.addfile(tarfile.TarInfo(f"./{name}"))
 
-    monkeypatch.setattr(mmdebstrap, "unpack", unpack)
+    monkeypatch.setattr(mmdebstrap, "change", change)
     torch = {
         "torch/include/ATen/a.h": b"header",
         "torch/lib/libtorch.so": b"not read",
@@ -307,7 +311,10 @@ def packages_of_a_flavour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ob
     """What is done in the base's root, and how what it changes is read."""
     seen: list[object] = []
 
-    def change(workdir: Path, recipe: Path, epoch: int, hooks: mmdebstrap.Hooks) -> None:
+    def change(
+        workdir: Path, recipe: Path, epoch: int, hooks: mmdebstrap.Hooks, unpacked: None
+    ) -> None:
+        assert unpacked is None, "the packages are installed"
         seen.extend(without_files_of_the_key(hook) for hook in hooks(Path("/place")))
         seen.extend(members(workdir / "extra.tar"))
         (workdir / "gone.json").write_text("[]")

@@ -70,8 +70,8 @@ def run(job: Job, base_debs: Sequence[Deb], cache: Path, workdir: Path) -> tuple
         ToolError: the root cannot be made.
         StoreError: the disk is full.
     """
-    make = rootfs.change if job.installed else rootfs.unpack
-    make(base_debs, cache, workdir, partial(_hooks, job))
+    hooks = partial(_hooks, job)
+    rootfs.change(base_debs, cache, workdir, hooks, installed=job.installed)
     log = (workdir / _LOG).read_text(encoding="utf-8", errors="replace")
     return workdir / _output(job), log
 

@@ -78,7 +78,9 @@ def run(workdir: Path, recipe: Path, epoch: int) -> Path:
     return workdir / RESULT
 
 
-def change(workdir: Path, recipe: Path, epoch: int, hooks: Hooks) -> None:
+def change(
+    workdir: Path, recipe: Path, epoch: int, hooks: Hooks, unpacked: Sequence[str] | None = None
+) -> None:
     """Make the root file system of `run` and run hooks in it; only what they save is kept.
 
     Args:
@@ -86,29 +88,13 @@ def change(workdir: Path, recipe: Path, epoch: int, hooks: Hooks) -> None:
         recipe: as for `run`.
         epoch: as for `run`.
         hooks: the steps in the root.
+        unpacked: the names of all packages, to unpack them and install none. Programs run in such
+            a root; what maintainer scripts make is not there: alternatives (`c++`), caches.
 
     Raises:
         ToolError, StoreError: as `run`.
     """
-    _start(workdir.absolute(), recipe, epoch, hooks)
-
-
-def unpack(workdir: Path, recipe: Path, epoch: int, hooks: Hooks, packages: Sequence[str]) -> None:
-    """Unpack packages, install none, and run hooks in that root; only what they save is kept.
-
-    Programs run in it; what maintainer scripts make is not there: alternatives (`c++`), caches.
-
-    Args:
-        workdir: as for `run`.
-        recipe: as for `run`.
-        epoch: as for `run`.
-        hooks: the steps in the root.
-        packages: the names of all packages.
-
-    Raises:
-        ToolError, StoreError: as `run`.
-    """
-    _start(workdir.absolute(), recipe, epoch, hooks, packages)
+    _start(workdir.absolute(), recipe, epoch, hooks, unpacked)
 
 
 def check() -> None:
@@ -126,7 +112,11 @@ def check() -> None:
 
 
 def _start(
-    workdir: Path, recipe: Path, epoch: int, hooks: Hooks | None, packages: Sequence[str] = ()
+    workdir: Path,
+    recipe: Path,
+    epoch: int,
+    hooks: Hooks | None,
+    unpacked: Sequence[str] | None = None,
 ) -> None:
     mmdebstrap_check.check_program()
     mmdebstrap_check.make_plain(workdir)
@@ -143,7 +133,7 @@ def _start(
     log = workdir / "base.log"
     with log.open("wb") as stream:
         done = subprocess.run(
-            [*workspace.prefix, *_command(workspace.directory, recipe, hooks, packages)],
+            [*workspace.prefix, *_command(workspace.directory, recipe, hooks, unpacked)],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=stream,
@@ -182,7 +172,7 @@ def _works(command: Sequence[str], path: str) -> bool:
 
 
 def _command(
-    directory: Path, recipe: Path, hooks: Hooks | None, packages: Sequence[str]
+    directory: Path, recipe: Path, hooks: Hooks | None, unpacked: Sequence[str] | None
 ) -> list[str]:
     def text(name: str) -> str:
         return (recipe / name).read_text(encoding="utf-8")
@@ -196,7 +186,7 @@ def _command(
             f"--customize-hook={writing(text('sources.list'), 'etc/apt/sources.list')}",
         ]
 
-    stage = "extract" if packages else "customize"  # the last one of each variant
+    stage = "customize" if unpacked is None else "extract"  # the last one of each variant
     later = [f"--{stage}-hook={hook}" for hook in hooks(directory)] if hooks else []
     return [
         "mmdebstrap",
@@ -204,9 +194,9 @@ def _command(
         f"--mode={'unshare' if os.geteuid() else 'root'}",
         f"--architectures={apt.ARCHITECTURE}",
         *(
-            ("--variant=extract", f"--include={','.join(packages)}")
-            if packages
-            else ("--variant=essential",)
+            ("--variant=essential",)
+            if unpacked is None
+            else ("--variant=extract", f"--include={','.join(unpacked)}")
         ),
         # With hooks no root is kept, so it need not be clean; and a hook that empties /tmp would
         # remove the file that keeps mmdebstrap's cleaning away from the host's apt.
@@ -214,7 +204,7 @@ def _command(
         *(f"--setup-hook={hook}" for hook in unpacking(directory / REPOSITORY)),
         f"--setup-hook={writing(text('dpkg.cfg'), 'etc/dpkg/dpkg.cfg.d/roll-images')}",
         f"--setup-hook={text('setup.sh')}",
-        *(() if packages else installing()),
+        *(installing() if unpacked is None else ()),
         *later,
         "",
         "-" if hooks else str(directory / RESULT),

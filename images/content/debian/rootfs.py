@@ -56,7 +56,14 @@ def build(debs: Sequence[Deb], cache: Path, workdir: Path) -> Path:
         return mmdebstrap.run(workdir, RECIPE, EPOCH)
 
 
-def change(debs: Sequence[Deb], cache: Path, workdir: Path, hooks: mmdebstrap.Hooks) -> None:
+def change(
+    debs: Sequence[Deb],
+    cache: Path,
+    workdir: Path,
+    hooks: mmdebstrap.Hooks,
+    *,
+    installed: bool = True,
+) -> None:
     """Make the root file system and run hooks in it; only what they save is kept.
 
     Args:
@@ -64,30 +71,15 @@ def change(debs: Sequence[Deb], cache: Path, workdir: Path, hooks: mmdebstrap.Ho
         cache: as for `build`.
         workdir: as for `build`.
         hooks: the steps in the root.
+        installed: whether the packages are installed. Unpacked alone they have the same programs,
+            in a third of the time.
 
     Raises:
         ToolError, StoreError, IntegrityError: as `build`.
     """
+    unpacked = None if installed else [package.package for package in debs]
     with _repository(debs, cache, workdir):
-        mmdebstrap.change(workdir, RECIPE, EPOCH, hooks)
-
-
-def unpack(debs: Sequence[Deb], cache: Path, workdir: Path, hooks: mmdebstrap.Hooks) -> None:
-    """Unpack the packages alone and run hooks in that root; only what they save is kept.
-
-    It takes a third of the time of `change`, and has the same programs.
-
-    Args:
-        debs: as for `build`.
-        cache: as for `build`.
-        workdir: as for `build`.
-        hooks: the steps in the root.
-
-    Raises:
-        ToolError, StoreError, IntegrityError: as `build`.
-    """
-    with _repository(debs, cache, workdir):
-        mmdebstrap.unpack(workdir, RECIPE, EPOCH, hooks, [package.package for package in debs])
+        mmdebstrap.change(workdir, RECIPE, EPOCH, hooks, unpacked)
 
 
 def entries(tar: Path) -> Iterator[Entry]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,12 +17,17 @@ def hooks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, job: Job) -> list[str
     found: list[str] = []
 
     def change(
-        workdir: Path, recipe: Path, epoch: int, steps: mmdebstrap.Hooks, *packages: list[str]
+        workdir: Path,
+        recipe: Path,
+        epoch: int,
+        steps: mmdebstrap.Hooks,
+        unpacked: Sequence[str] | None,
     ) -> None:
+        assert (unpacked is None) == job.installed
         found.extend(steps(Path("/the place")))
         (workdir / "build.log").write_text("its output")
 
-    monkeypatch.setattr(mmdebstrap, "change" if job.installed else "unpack", change)
+    monkeypatch.setattr(mmdebstrap, "change", change)
     output, log = confined.run(job, [], tmp_path, tmp_path)
     assert (output, log) == (tmp_path / f"{job.results}.tar", "its output")
     return found

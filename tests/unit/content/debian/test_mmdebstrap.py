@@ -104,7 +104,7 @@ def test_packages_that_are_unpacked_alone_run_no_scripts_of_the_recipe(
     tmp_path: Path, workdir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(tmp_path, monkeypatch, 'printf "%s\\n" "$@"')
-    mmdebstrap.unpack(
+    mmdebstrap.change(
         workdir, rootfs.RECIPE, rootfs.EPOCH, lambda place: [f"download /x {place}/x"], ["a", "b"]
     )
     arguments = (workdir / "base.log").read_text()
