@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from images import format_numbers, image_paths
 from images.errors import MatrixError
-from images.formats.libraries import gpu_code_plan
+from images.formats.libraries import served_gpus
 from images.inputs.lock.distribution import Distribution
 from images.inputs.lock.target_lock import Lock
 
@@ -45,7 +45,7 @@ def inputs(lock: Lock, items: Iterable[Distribution]) -> dict[str, Any]:
     names = {item.name for item in items}
     found: dict[str, Any] = {}
     if gpu_code := [[one.name, one.licence] for one in lock.gpu_code if one.name in names]:
-        served = gpu_code_plan.served_by(lock.gpus)
+        served = served_gpus.served_by(lock.gpus)
         found["gpu_code"] = [format_numbers.GPU_CODE, *served, *gpu_code]
     if debug := [[one.name, one.licence] for one in lock.debug_sections if one.name in names]:
         found["debug_sections"] = [format_numbers.GPU_CODE, *debug]
@@ -80,7 +80,7 @@ def rules(lock: Lock, item: Distribution) -> Rules | None:
 
     code = [one.licence for one in lock.gpu_code if one.name == item.name]
     debug = [one.licence for one in lock.debug_sections if one.name == item.name]
-    served = gpu_code_plan.served_by(lock.gpus) if code else None
+    served = served_gpus.served_by(lock.gpus) if code else None
     unused = tuple(one.path for one in _left_out(lock, item))
     if not (served or debug or unused):
         return None
@@ -91,7 +91,7 @@ def notes(lock: Lock, item: Distribution) -> dict[str, str]:
     """Return what is changed of a distribution, for an SBOM; empty if nothing is."""
     found = {}
     if any(one.name == item.name for one in lock.gpu_code):
-        majors, newest = gpu_code_plan.served_by(lock.gpus)
+        majors, newest = served_gpus.served_by(lock.gpus)
         kept = ", ".join(f"{major}.x" for major in majors)
         found["gpu_code"] = f"machine code for {kept}; PTX up to {newest // 10}.{newest % 10}"
     if any(one.name == item.name for one in lock.debug_sections):

@@ -19,7 +19,8 @@ from installer.records import Hash
 from images.formats import wheel_record
 from images.formats.libraries import elf_pages, gpu_code_plan
 from images.formats.libraries.changed_stream import ChangedStream, Piece
-from images.formats.libraries.gpu_code_plan import Plan, Served
+from images.formats.libraries.gpu_code_plan import Plan
+from images.formats.libraries.served_gpus import Served
 from images.oci.layer.entry import Entry, of_bytes
 from images.util import progress
 
@@ -36,7 +37,7 @@ class Rules(NamedTuple):
 
     Attributes:
         served: the GPUs whose code stays; None leaves all GPU code as it is.
-        licence: the licence (SPDX) that permits this.
+        licence: the licence (SPDX) that permits changes inside of files; "" if there are none.
         unused: paths in the image of files that are left out; `*` stands for any characters.
         debug: whether sections of debug information stay in libraries.
     """
@@ -80,7 +81,7 @@ class Changes:
     @property
     def licence(self) -> str:
         """The licence that the wheel must be under; "" if it does not matter."""
-        return self._rules.licence if self._rules.served or not self._rules.debug else ""
+        return self._rules.licence
 
     @property
     def _unused_by(self) -> str:

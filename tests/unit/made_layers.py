@@ -32,7 +32,7 @@ from images.content.python.bytecode import Compiler
 from images.content.python.interpreter import Interpreter
 from images.content.sdist import compiled_build, wheel_build
 from images.formats import wheel_file
-from images.formats.libraries import gpu_code_plan
+from images.formats.libraries import served_gpus
 from images.formats.wheel_changes import Changes, Rules
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.deb import Deb
@@ -141,7 +141,7 @@ def changed_wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
         "demo/static.a": b"",
         "demo-1.0.dist-info/LICENSE": fat_binaries.LICENCE,
     }
-    rules = Rules(gpu_code_plan.served_by(["9.0"]), "Apache-2.0", (f"/{SITE}/*.a",))
+    rules = Rules(served_gpus.served_by(["9.0"]), "Apache-2.0", (f"/{SITE}/*.a",))
     with wheel_file.opened(write_wheel(tmp_path, files)) as opened:
         return described(wheel_file.entries(opened, (), Changes(rules)))
 

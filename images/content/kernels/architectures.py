@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from images.inputs.matrix.gpus import number
+
 _PLAIN = 8
 _SUFFIXES = {9: "a"}
 _LATER = "f"
@@ -21,14 +23,9 @@ def compiled_for(gpus: Iterable[str]) -> tuple[str, ...]:
         gpus: the compute capabilities of the image's GPUs, as `8.6`.
     """
     lowest: dict[int, int] = {}
-    for major, minor in sorted(_numbers(gpu) for gpu in gpus):
+    for major, minor in sorted(map(number, gpus)):
         lowest.setdefault(major, minor)
     return tuple(
         f"{major}.{minor}{_SUFFIXES.get(major, _LATER) if major > _PLAIN else ''}"
         for major, minor in lowest.items()
     )
-
-
-def _numbers(gpu: str) -> tuple[int, int]:
-    major, _, minor = gpu.partition(".")
-    return int(major), int(minor)

@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import IO, NamedTuple
+from functools import partial
+from typing import IO
 
 from images.formats.libraries import byte_ranges, elf_headers, elf_sections, gpu_code
 from images.formats.libraries.byte_ranges import Range
@@ -20,6 +21,7 @@ from images.formats.libraries.changed_stream import Piece
 from images.formats.libraries.elf_headers import Headers
 from images.formats.libraries.elf_sections import DamagedError, Section
 from images.formats.libraries.gpu_code import CUBIN, CodeEntry, Container
+from images.formats.libraries.served_gpus import Served
 
 _CONTAINERS = 1 << 16
 """Most containers of a file, so that none can take all memory: libtorch_cuda has 393."""
@@ -43,39 +45,6 @@ class Plan:
     removed: dict[str, int] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
     headers: Headers | None = None
-
-
-class Served(NamedTuple):
-    """The GPUs that an image serves, as far as they decide what stays.
-
-    Attributes:
-        majors: major versions of their compute capabilities, sorted, e.g. 8 and 9.
-        newest: the highest compute capability, e.g. 90 for 9.0.
-    """
-
-    majors: tuple[int, ...]
-    newest: int
-
-    def keeps(self, entry: CodeEntry) -> bool:
-        """Return whether an entry of a container stays."""
-        if entry.kind == CUBIN:
-            return entry.architecture // 10 in self.majors
-        return entry.architecture <= self.newest
-
-
-def served_by(gpus: Iterable[str]) -> Served:
-    """Return what compute capabilities such as `9.0` decide.
-
-    Raises:
-        ValueError: there is none, or one is not a compute capability.
-    """
-    numbers = []
-    for text in gpus:
-        major, _, minor = text.partition(".")
-        if not (major.isdecimal() and minor.isdecimal() and len(minor) == 1):
-            raise ValueError(f"{text!r} is not a compute capability")
-        numbers.append(int(major) * 10 + int(minor))
-    return Served(tuple(sorted({number // 10 for number in numbers})), max(numbers))
 
 
 def plan(opened: Callable[[], IO[bytes]], size: int, served: Served | None) -> Plan:
@@ -112,7 +81,14 @@ def plan(opened: Callable[[], IO[bytes]], size: int, served: Served | None) -> P
     every: list[Container] = []
     for section in sorted(inside, key=lambda one: one.offset):
         every += _walked(section, found, faults)
-    return replace(_changes(every, size, served.keeps, faults), headers=headers[0])
+    return replace(_changes(every, size, partial(_keeps, served), faults), headers=headers[0])
+
+
+def _keeps(served: Served, entry: CodeEntry) -> bool:
+    """Return whether an entry of a container stays."""
+    if entry.kind == CUBIN:
+        return entry.architecture // 10 in served.majors
+    return entry.architecture <= served.newest
 
 
 def _walked(

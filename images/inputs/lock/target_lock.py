@@ -19,7 +19,7 @@ from images import format_numbers
 from images.errors import LockError
 from images.inputs.lock import sealed_text
 from images.inputs.lock.distribution import Distribution, line_of, parse_lines
-from images.inputs.matrix.change_rules import DebugSections, GpuCode, LeftOut
+from images.inputs.matrix.change_rules import LeftOut, Licensed
 from images.inputs.matrix.conflict_rules import Rule
 from images.util import sha256
 
@@ -55,8 +55,8 @@ class Lock:
     added: frozenset[str] = frozenset()
     compiled: frozenset[str] = frozenset()
     conflicts: tuple[Rule, ...] = ()
-    gpu_code: tuple[GpuCode, ...] = ()
-    debug_sections: tuple[DebugSections, ...] = ()
+    gpu_code: tuple[Licensed, ...] = ()
+    debug_sections: tuple[Licensed, ...] = ()
     gpus: tuple[str, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
 

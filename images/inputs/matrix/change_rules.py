@@ -5,24 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class GpuCode(NamedTuple):
-    """A distribution of which only the GPU code for the image's GPUs is installed.
-
-    Attributes:
-        name: of the distribution.
-        licence: the licence that permits this; the wheel must be under it.
-        why: the reason.
-        location: its line in the matrix, e.g. `matrix.yaml:70`.
-    """
-
-    name: str
-    licence: str
-    why: str
-    location: str
-
-
-class DebugSections(NamedTuple):
-    """A distribution whose libraries are installed without their debug sections.
+class Licensed(NamedTuple):
+    """A distribution whose libraries are changed: by `gpu_code:` or by `debug_sections:`.
 
     Attributes:
         name: of the distribution.

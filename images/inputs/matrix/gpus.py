@@ -53,11 +53,13 @@ def not_served(text: str, compiler: str) -> str | None:
 
 def in_order(capabilities: Iterable[str]) -> tuple[str, ...]:
     """Return capabilities by number, each once."""
-    return tuple(sorted(set(capabilities), key=_number))
+    return tuple(sorted(set(capabilities), key=number))
 
 
-def _number(capability: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in capability.split("."))
+def number(capability: str) -> tuple[int, int]:
+    """Return the major and minor version of a compute capability."""
+    major, minor = capability.split(".")
+    return int(major), int(minor)
 
 
 def architectures(capabilities: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from images.errors import UsageError
 from images.inputs.matrix import gpus as gpu_names
-from images.inputs.matrix.change_rules import DebugSections, GpuCode, LeftOut
+from images.inputs.matrix.change_rules import LeftOut, Licensed
 from images.inputs.matrix.conflict_rules import Rule
 from images.util import suggest
 
@@ -170,8 +170,8 @@ class Target:
     wheels: tuple[CustomWheel, ...] = ()
     conflicts: tuple[Rule, ...] = ()
     kernels: tuple[Kernel, ...] = ()
-    gpu_code: tuple[GpuCode, ...] = ()
-    debug_sections: tuple[DebugSections, ...] = ()
+    gpu_code: tuple[Licensed, ...] = ()
+    debug_sections: tuple[Licensed, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     gpus: tuple[str, ...] = ()
     narrows: str = ""

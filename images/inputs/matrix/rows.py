@@ -12,7 +12,7 @@ from images.inputs import compilers
 from images.inputs.matrix import base_reference, gpus, rules, support
 from images.inputs.matrix import entries as matrix_entries
 from images.inputs.matrix import flavours as matrix_flavours
-from images.inputs.matrix.change_rules import DebugSections, GpuCode, LeftOut
+from images.inputs.matrix.change_rules import LeftOut, Licensed
 from images.inputs.matrix.conflict_rules import Rule
 from images.inputs.matrix.entries import Entries, Entry
 from images.inputs.matrix.flavours import Flavour
@@ -201,13 +201,8 @@ class Document:
                 for e in conflicts
             ),
             kernels=tuple(Kernel(e.name, e.why, gpus.in_order(e.build)) for e in sorted(kernels)),
-            gpu_code=tuple(
-                GpuCode(e.name, e.value, e.why, f"{self._name}:{e.line}") for e in sorted(gpu_code)
-            ),
-            debug_sections=tuple(
-                DebugSections(e.name, e.value, e.why, f"{self._name}:{e.line}")
-                for e in sorted(debug)
-            ),
+            gpu_code=self._licensed(gpu_code),
+            debug_sections=self._licensed(debug),
             left_out=tuple(
                 LeftOut(e.name, e.value, e.why, f"{self._name}:{e.line}") for e in left_out
             ),
@@ -257,6 +252,11 @@ class Document:
                 for fault in filter(None, (gpus.not_served(gpu, compiler) for gpu in entry.build)):
                     self._faults.add(entry.line, f"kernels: {entry.name}: {row.id}: {fault}")
         return picked
+
+    def _licensed(self, entries: Iterable[Entry]) -> tuple[Licensed, ...]:
+        return tuple(
+            Licensed(e.name, e.value, e.why, f"{self._name}:{e.line}") for e in sorted(entries)
+        )
 
     def _custom_base(self, row: _Row) -> str:
         return row.base[1] if "base" in row.table else self.base

@@ -18,13 +18,13 @@ from images.content import changed_wheels
 from images.content.python.bytecode import Compiler
 from images.content.python.interpreter import Interpreter
 from images.errors import MatrixError
-from images.formats.libraries.gpu_code_plan import served_by
+from images.formats.libraries.served_gpus import served_by
 from images.formats.wheel_changes import Rules
 from images.inputs.lock.artifact import Artifact
 from images.inputs.lock.cuda_lock import Toolkit
 from images.inputs.lock.distribution import Distribution
 from images.inputs.lock.target_lock import Lock
-from images.inputs.matrix.change_rules import DebugSections, GpuCode, LeftOut
+from images.inputs.matrix.change_rules import LeftOut, Licensed
 from images.oci.layer.entry import Entry
 from tests.unit.fat_binaries import CUBIN, LICENCE, container, entry, library
 from tests.unit.wheels import write_wheel
@@ -37,8 +37,8 @@ FILES = {
     "nvidia/demo/lib/libdemoMg.so.1": b"\x7fELF",
     "nvidia_demo-1.0.dist-info/LICENSE": LICENCE,
 }
-GPU_CODE = GpuCode("nvidia-demo", "Apache-2.0", "tried", "matrix.yaml:7")
-DEBUG = DebugSections("nvidia-demo", "Apache-2.0", "tried", "matrix.yaml:8")
+GPU_CODE = Licensed("nvidia-demo", "Apache-2.0", "tried", "matrix.yaml:7")
+DEBUG = Licensed("nvidia-demo", "Apache-2.0", "tried", "matrix.yaml:8")
 LEFT_OUT = LeftOut(f"/{SITE}/nvidia/*/libdemoMg.*", "nvidia-demo", "tried", "matrix.yaml:9")
 
 

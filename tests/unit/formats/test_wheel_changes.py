@@ -13,7 +13,7 @@ import pytest
 
 from images.errors import IntegrityError
 from images.formats import wheel_changes, wheel_file
-from images.formats.libraries import gpu_code_plan
+from images.formats.libraries import served_gpus
 from images.formats.wheel_changes import Changes, Rules
 from images.oci.layer.entry import Entry
 from tests.unit import shared_libraries
@@ -22,7 +22,7 @@ from tests.unit.wheels import MakeWheel
 
 SITE = "opt/venv/lib/python3.11/site-packages"
 INFO = "demo-1.0.dist-info"
-HOPPER = gpu_code_plan.served_by(["9.0"])
+HOPPER = served_gpus.served_by(["9.0"])
 CODE = container(entry(CUBIN, 80, b"eighty"), entry(CUBIN, 90, b"ninety"), entry(PTX, 90, b"ptx"))
 LIBRARY = library([(".text", b"code" * 9), (".nv_fatbin", CODE)])
 ODD = library([(".nv_fatbin", container(entry(9, 90, b"?")))])

@@ -9,14 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from images.formats.libraries import gpu_code_plan
+from images.formats.libraries import gpu_code_plan, served_gpus
 from images.formats.libraries.changed_stream import ChangedStream
-from images.formats.libraries.gpu_code_plan import Plan, Served
+from images.formats.libraries.gpu_code_plan import Plan
+from images.formats.libraries.served_gpus import Served
 from tests import chance
 from tests.unit.fat_binaries import CUBIN, PTX, container, entry, library
 
-HOPPER = gpu_code_plan.served_by(["9.0"])
-CUDA_12 = gpu_code_plan.served_by(["8.0", "8.6", "8.9", "9.0"])
+HOPPER = served_gpus.served_by(["9.0"])
+CUDA_12 = served_gpus.served_by(["8.0", "8.6", "8.9", "9.0"])
 
 SM_70 = entry(CUBIN, 70, b"seventy " * 9)
 SM_80 = entry(CUBIN, 80, b"eighty!!" * 7)
@@ -57,14 +58,14 @@ def test_cubins_of_other_majors_leave_and_the_rest_moves_to_the_front() -> None:
 
 def test_minor_versions_of_a_served_major_stay() -> None:
     content = with_code(container(entry(CUBIN, 86, b"x"), entry(CUBIN, 89, b"y")))
-    assert not plan_of(content, gpu_code_plan.served_by(["8.0"])).pieces
+    assert not plan_of(content, served_gpus.served_by(["8.0"])).pieces
 
 
 def test_ptx_stays_unless_it_is_for_later_gpus_than_all_served() -> None:
     whole = container(SM_90, PTX_90, PTX_120)
     content = with_code(whole)
     assert changed(content) == content.replace(whole, expected(SM_90, PTX_90, of=whole))
-    assert not plan_of(content, gpu_code_plan.served_by(["9.0", "12.0"])).pieces
+    assert not plan_of(content, served_gpus.served_by(["9.0", "12.0"])).pieces
 
 
 def test_plan_says_what_leaves_and_where_zeros_are() -> None:
@@ -165,7 +166,7 @@ def test_other_files_stay(content: bytes) -> None:
 @pytest.mark.parametrize("text", ["", "9", "90", "9.10", "sm_90", "9.x"])
 def test_what_is_no_compute_capability_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="compute capability"):
-        gpu_code_plan.served_by([text])
+        served_gpus.served_by([text])
 
 
 ENTRIES = st.tuples(
