@@ -9,8 +9,8 @@ path in the image. DIRECTORY has `stand_ins.py` and `kernels.json`, of which thi
      "site_packages": "/opt/venv/lib/python3.11/site-packages",
      "flashinfer": {"architectures": ["8.0", "9.0a"], "modules": ["norm", ...]}}
 
-Each module becomes a library in DIRECTORY/kernels, by its path in the image, stripped: what nvcc
-leaves in symbol tables are the names of its temporary files, other ones in each run.
+Each module becomes a library in DIRECTORY/kernels, by its path in the image, without its
+symbol table: nothing reads the names of nvcc's temporary files in it.
 """
 
 import json
