@@ -70,7 +70,7 @@ class Inputs:
     @property
     def kernels(self) -> Kernels | None:
         """The kernels that are compiled for the target, if there are any."""
-        return kernel_inputs.of(self.target.kernels, self.target.gpus)
+        return kernel_inputs.of(self.target)
 
     def debian_base(self) -> Base:
         """Return the Debian base, as the target has it."""

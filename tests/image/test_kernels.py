@@ -65,7 +65,7 @@ print(json.dumps([hasattr(found[0], "run_activation"), hasattr(found[1], "qknorm
 @pytest.fixture
 def kernels(subject: Subject) -> Kernels:
     """The kernels that matrix.yaml names for the image."""
-    found = kernel_inputs.of(subject.target.kernels, subject.target.gpus)
+    found = kernel_inputs.of(subject.target)
     if found is None or subject.target.base:
         pytest.skip("no kernels are compiled for this image")
     return found

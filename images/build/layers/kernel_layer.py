@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from images.build import grouping, titles
 from images.build.layers.wheel_layers import LinksLayer, WheelLayer
 from images.build.recipe import Keys, LayerContext, Recipe, weight_of
+from images.content import changed_wheels
 from images.content.kernels import kernel_inputs
-from images.content.kernels.kernel_inputs import FLASHINFER, HELPERS, SGLANG, TORCH, Kernels
+from images.content.kernels.kernel_inputs import (
+    FLASHINFER,
+    HELPERS,
+    SGLANG,
+    TORCH,
+    TRITON,
+    Kernels,
+)
 from images.errors import MatrixError
 from images.inputs.lock.cuda_lock import Toolkit
 from images.inputs.lock.deb import Deb
 from images.inputs.lock.distribution import Distribution
 from images.oci.layer.entry import Entry
+
+if TYPE_CHECKING:
+    from images.formats.wheel_changes import Changes
 
 _SECOND = 20_000_000
 """Weight of a second of compiling: the bytes of wheels that become a layer in one, on one core."""
@@ -56,6 +67,7 @@ class KernelLayer(NamedTuple):
     def inputs(self) -> dict[str, Any]:
         """Return what decides about its bytes, but for what all layers share."""
         return {
+            "changes": changed_wheels.inputs(self.flashinfer.lock, self._helpers),
             "flashinfer": self.flashinfer.inputs(),
             "headers": [item.artifact.sha256 for item in self._headers],
             "helpers": [item.artifact.sha256 for item in self._helpers],
@@ -79,6 +91,7 @@ class KernelLayer(NamedTuple):
             self.tools,
             self.base_debs,
             frozenset(path for item, path in paths.items() if item.name in wrong),
+            {paths[item]: changes for item, changes in self._changes()},
         )
         made = list(kernel_build.entries(self.kernels, sources, context.cache, context.workdir))
         yield from made
@@ -88,9 +101,17 @@ class KernelLayer(NamedTuple):
     def _links(self) -> LinksLayer:
         return LinksLayer(self.flashinfer.lock, self.tools, home=True)
 
+    def _changes(self) -> Iterator[tuple[Distribution, Changes]]:
+        """Yield how its helpers are changed in the image, which their own layers report."""
+        from images.formats.wheel_changes import Changes
+
+        for item in self._helpers:
+            if rules := changed_wheels.rules(self.flashinfer.lock, item):
+                yield item, Changes(rules)
+
     @property
     def _helpers(self) -> list[Distribution]:
-        names = {*HELPERS, *((SGLANG,) if self.kernels.sglang else ())}
+        names = {*HELPERS, *_sources(self.kernels)}
         return [item for item in self.flashinfer.lock.of_engine() if item.name in names]
 
     @property
@@ -100,6 +121,13 @@ class KernelLayer(NamedTuple):
             for item in self.flashinfer.lock.of_engine()
             if item.name == TORCH or item.name.startswith("nvidia-")
         ]
+
+
+def _sources(kernels: Kernels) -> set[str]:
+    """Return the distributions beside FlashInfer that have sources of kernels, or compile them."""
+    if kernels.triton:
+        return {SGLANG, TRITON}
+    return {SGLANG} if kernels.sglang else set()
 
 
 def group_of(kernels: Kernels, groups: Sequence[grouping.Group]) -> grouping.Group:
@@ -113,7 +141,7 @@ def group_of(kernels: Kernels, groups: Sequence[grouping.Group]) -> grouping.Gro
         MatrixError: the target lacks a distribution that the kernels are compiled from, or
             FlashInfer shares its layer.
     """
-    needed = {FLASHINFER, TORCH, *((SGLANG,) if kernels.sglang else ())}
+    needed = {FLASHINFER, TORCH, *_sources(kernels)}
     names = {item.name for group in groups for item in group.distributions}
     if missing := sorted(needed - names):
         raise MatrixError(

@@ -1,8 +1,9 @@
-"""FlashInfer's kernels, compiled by the image's own compiler in the base's root file system.
+"""Kernels, compiled by the image's own compilers in the base's root file system.
 
 FlashInfer compiles a module when it is first used, unless a library of its name is in `data/aot` of
 its package: that one is loaded, whatever the times of files, and no compiler runs
-(`flashinfer/jit/core.py`, `JitSpec.is_aot`, from 0.2.9 on).
+(`flashinfer/jit/core.py`, `JitSpec.is_aot`, from 0.2.9 on). SGLang's own and those in Triton are
+found by roll_runtime (`roll_runtime.jit_kernels`, `roll_runtime.triton_cache`).
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ import json
 import os
 import re
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple, cast
 
 from images import image_paths
 from images.content.cuda import stub_library, toolkit
@@ -26,6 +27,7 @@ from images.content.kernels.kernel_inputs import Kernels
 from images.content.sdist import sandbox
 from images.errors import BuildError, IntegrityError, StoreError, ToolError
 from images.formats import wheel_file
+from images.formats.wheel_changes import Changes
 from images.inputs.lock.cuda_lock import Toolkit
 from images.inputs.lock.deb import Deb
 from images.oci.layer.entry import Entry, of_bytes
@@ -35,12 +37,15 @@ _HEADERS = re.compile(
     re.escape(_SITE) + r"/(?:torch|nvidia/\w+|cusparselt)/include/.+"
     r"|" + re.escape(_SITE) + r"/nvidia/\w+/lib/libcudart\.so(?:\.\d+)*"
     r"|" + re.escape(_SITE) + r"/torch-[^/]+\.dist-info/METADATA"
+    # What inductor's kernels in Triton call.
+    r"|" + re.escape(_SITE) + r"/torch/_inductor/runtime/triton_(?:compat|helpers)\.py"
 )
 _RESULTS = re.compile(
     rf"\./(?P<path>(?:{re.escape(_SITE)}/flashinfer/data/aot"
-    rf"|{re.escape(image_paths.PREFIX)}/kernels/tvm-ffi)/(?!\.)[^/]+/(?!\.)[^/]+\.so)"
+    rf"|{re.escape(image_paths.PREFIX)}/kernels/tvm-ffi)/(?!\.)[^/]+/(?!\.)[^/]+\.so"
+    rf"|{re.escape(image_paths.PREFIX)}/kernels/triton/[A-Z2-7]+/\w+\.[\w.-]+)"
 )
-"""The libraries that are kept: what else a worker leaves behind has no place in the image."""
+"""The files that are kept: what else a worker leaves behind has no place in the image."""
 
 _TORCH_LIBRARIES = ("c10", "c10_cuda", "torch", "torch_cpu", "torch_cuda")
 _TORCH_CONFIG = f"{_SITE}/torch/share/cmake/Torch/TorchConfig.cmake"
@@ -54,13 +59,14 @@ class Sources:
     """The files that kernels are compiled from, all of them in the download cache.
 
     Attributes:
-        whole: the wheels of FlashInfer and of its helpers, and of SGLang for kernels of its own.
+        whole: the wheels of FlashInfer and of its helpers, and of SGLang and Triton for theirs.
         headers: the wheels of torch and of NVIDIA, of which the headers are used.
         torch: the version of torch.
         links: the links of the CUDA libraries and headers below /usr/local/cuda.
         tools: the compiler.
         base_debs: the Debian base.
         misrecorded: those of the wheels whose RECORD may be wrong.
+        changes: the changes to wheels that the image has, by wheel: Triton's keys depend on them.
     """
 
     whole: Sequence[Path]
@@ -70,10 +76,11 @@ class Sources:
     tools: Toolkit
     base_debs: Sequence[Deb]
     misrecorded: frozenset[Path] = frozenset()
+    changes: Mapping[Path, Changes] = field(default_factory=dict)
 
 
 def entries(kernels: Kernels, sources: Sources, cache: Path, workdir: Path) -> Iterator[Entry]:
-    """Compile the kernels, and yield their libraries, sorted.
+    """Compile the kernels, and yield their files, sorted.
 
     Args:
         kernels: the modules.
@@ -87,11 +94,11 @@ def entries(kernels: Kernels, sources: Sources, cache: Path, workdir: Path) -> I
         StoreError: the disk is full.
     """
     for path, content in sorted(_compile(kernels, sources, cache, workdir).items()):
-        yield of_bytes(path, content, 0o755)
+        yield of_bytes(path, content, 0o755 if path.endswith(".so") else 0o644)
 
 
 def _compile(kernels: Kernels, sources: Sources, cache: Path, workdir: Path) -> dict[str, bytes]:
-    """Return the compiled libraries by their path in the image."""
+    """Return what is compiled by its path in the image."""
     files = workdir / _INPUT
     with ExitStack() as opened:
         _pack(_files(kernels, sources, cache, opened), files)
@@ -138,6 +145,8 @@ def _commands(kernels: Kernels) -> Iterator[str]:
         yield f"{python}/{kernel_inputs.OF_FLASHINFER.name} {place}"
     for gpu, names in kernels.sglang:
         yield f"{python}/{kernel_inputs.OF_SGLANG.name} {place} {gpu} {' '.join(names)}"
+    if kernels.triton:
+        yield f"{python}/{kernel_inputs.OF_TRITON.name} {place}"
 
 
 def _files(kernels: Kernels, sources: Sources, cache: Path, opened: ExitStack) -> Iterator[Entry]:
@@ -148,7 +157,7 @@ def _files(kernels: Kernels, sources: Sources, cache: Path, opened: ExitStack) -
     def installed(path: Path) -> Iterator[Entry]:
         misrecorded = path in sources.misrecorded
         wheel = opened.enter_context(wheel_file.opened(path, misrecorded=misrecorded))
-        return wheel_file.entries(wheel)
+        return wheel_file.entries(wheel, changes=sources.changes.get(path))
 
     for path in sources.whole:
         yield from installed(path)
@@ -185,6 +194,7 @@ def _compiler(tools: Toolkit, cache: Path) -> Iterator[Entry]:
 
 def _wanted(kernels: Kernels, torch: str, *, cxx11_abi: bool) -> dict[str, Any]:
     """Return what the workers read."""
+    recording = kernels.recording.read_text(encoding="utf-8") if kernels.recording else "[]"
     return {
         "cuda_home": f"/{image_paths.CUDA_HOME}",
         "cxx11_abi": cxx11_abi,
@@ -195,6 +205,7 @@ def _wanted(kernels: Kernels, torch: str, *, cxx11_abi: bool) -> dict[str, Any]:
         "prefix": f"/{image_paths.PREFIX}",
         "site_packages": f"/{_SITE}",
         "torch": torch,
+        "triton": {"gpus": list(kernels.triton), "recorded": json.loads(recording)},
     }
 
 
@@ -209,11 +220,24 @@ def _pack(entries: Iterable[Entry], path: Path) -> None:
                 tar.addfile(member)
                 continue
             with entry.open() as stream:
-                tar.addfile(member, stream)
+                tar.addfile(member, cast(IO[bytes], _Whole(stream)))
+
+
+class _Whole(NamedTuple):
+    """A stream as tarfile needs it: what it reads is as long as it asks for."""
+
+    stream: IO[bytes]
+
+    def read(self, size: int) -> bytes:
+        pieces = []
+        while size and (piece := self.stream.read(size)):
+            pieces.append(piece)
+            size -= len(piece)
+        return b"".join(pieces)
 
 
 def _results(output: Path) -> dict[str, bytes]:
-    """Return the libraries that the workers left, by their path in the image."""
+    """Return the files that the workers left, by their path in the image."""
     found = {}
     with tarfile.open(output) as tar:
         for member in tar:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,19 @@ from images.content import runtime_wheel
 from images.content.cuda import toolkit
 from images.content.debian import rootfs
 from images.content.kernels import architectures
+from images.errors import MatrixError
 from images.inputs.lock.cuda_lock import Toolkit
 from images.inputs.lock.deb import Deb
 from images.inputs.matrix import rules
-from images.inputs.matrix.records import Kernel
+from images.inputs.matrix.records import Kernel, Target
+from images.repository import ROOT
 from images.util import sha256
 
 FLASHINFER = "flashinfer-python"
 SGLANG = "sglang"
 TORCH = "torch"
+
+TRITON = "triton"
 
 HELPERS = frozenset(
     {
@@ -41,6 +45,12 @@ OF_FLASHINFER = Path(__file__).with_name("flashinfer_worker.py")
 OF_SGLANG = Path(__file__).with_name("sglang_worker.py")
 """The program that compiles SGLang's own kernels."""
 
+OF_TRITON = Path(__file__).with_name("triton_worker.py")
+"""The program that compiles the kernels in Triton."""
+
+RECORDINGS = Path(__file__).with_name("recordings")
+"""The recordings of which kernels in Triton an engine asks for."""
+
 NVCC = Path(__file__).with_name("nvcc.sh")
 _STAND_INS = Path(__file__).with_name("stand_ins.py")
 _NAMING = ("image_kernels.py", "jit.py", "jit_kernels.py")
@@ -56,11 +66,15 @@ class Kernels:
         architectures: the targets that they are compiled for (`architectures.compiled_for`).
         sglang: compute capabilities, each with the names of those of SGLang's own kernels that are
             compiled for it, without their prefix.
+        triton: the compute capabilities that the recorded kernels in Triton are compiled for.
+        recording: the file that lists them, if there are any.
     """
 
     flashinfer: tuple[str, ...] = ()
     architectures: tuple[str, ...] = ()
     sglang: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    triton: tuple[str, ...] = ()
+    recording: Path | None = None
 
     @property
     def targets(self) -> dict[str, tuple[str, ...]]:
@@ -70,6 +84,8 @@ class Kernels:
             for name in names:
                 module = f"{rules.OF_SGLANG}{name}"
                 found[module] = (*found.get(module, ()), gpu)
+        if self.triton:
+            found[rules.TRITON] = self.triton
         return found
 
     @property
@@ -79,31 +95,64 @@ class Kernels:
 
     @property
     def count(self) -> int:
-        """How many times a module is compiled."""
-        return len(self.flashinfer) + sum(len(names) for _, names in self.sglang)
+        """How many times a module is compiled; those in Triton take as long as one."""
+        own = sum(len(names) for _, names in self.sglang)
+        return len(self.flashinfer) + own + bool(self.triton)
 
 
-def of(wanted: Sequence[Kernel], served: Sequence[str]) -> Kernels | None:
+def of(target: Target) -> Kernels | None:
     """Return the kernels of a target, or None if there are none.
 
-    Args:
-        wanted: the modules that matrix.yaml names for it.
-        served: the compute capabilities of the GPUs that its image serves. One of SGLang's own
-            kernels that is for other GPUs alone is not compiled.
+    Those that are for other GPUs alone than its image serves are not compiled.
+
+    Raises:
+        MatrixError: the kernels in Triton are to be compiled, and no recording lists them.
     """
-    modules = tuple(kernel.module for kernel in wanted if not rules.is_of_sglang(kernel.module))
-    own = [kernel for kernel in wanted if rules.is_of_sglang(kernel.module)]
-    by_gpu = ((gpu, _named(own, gpu)) for gpu in served)
-    sglang = tuple((gpu, names) for gpu, names in by_gpu if names)
-    if not (modules or sglang):
-        return None
-    return Kernels(modules, architectures.compiled_for(served) if modules else (), sglang)
+    served = target.gpus
+    modules = [kernel.module for kernel in target.kernels]
+    flashinfer = tuple(filter(rules.is_of_flashinfer, modules))
+    sglang = [(gpu, tuple(_named(target.kernels, gpu))) for gpu in served]
+    triton = tuple(
+        gpu
+        for kernel in target.kernels
+        for gpu in served
+        if kernel.module == rules.TRITON and _is_for(kernel, gpu)
+    )
+    found = Kernels(
+        flashinfer,
+        architectures.compiled_for(served) if flashinfer else (),
+        tuple((gpu, names) for gpu, names in sglang if names),
+        triton,
+        _recording(target) if triton else None,
+    )
+    return found if found.targets else None
 
 
-def _named(kernels: Sequence[Kernel], gpu: str) -> tuple[str, ...]:
-    """Return the names of the kernels that are compiled for a GPU."""
-    found = (kernel.module for kernel in kernels if not kernel.gpus or gpu in kernel.gpus)
-    return tuple(module.removeprefix(rules.OF_SGLANG) for module in found)
+def recording(sglang: str, torch: str) -> Path:
+    """Return the path of the recording for the versions of SGLang and torch."""
+    return RECORDINGS / f"sglang-{sglang}-torch-{torch}.json"
+
+
+def _recording(target: Target) -> Path:
+    path = recording(target.sglang, target.torch)
+    if not path.is_file():
+        raise MatrixError(
+            f"kernels: {rules.TRITON}: {target.id}: there is no {path.relative_to(ROOT)}",
+            remedy="restrict the entry with `sglang:` to the targets that it is for, or make a "
+            "recording on a GPU: docs/cold-start.md",
+        )
+    return path
+
+
+def _named(kernels: Sequence[Kernel], gpu: str) -> Iterator[str]:
+    """Yield the names of SGLang's own kernels that are compiled for a GPU."""
+    for kernel in kernels:
+        if rules.is_of_sglang(kernel.module) and _is_for(kernel, gpu):
+            yield kernel.module.removeprefix(rules.OF_SGLANG)
+
+
+def _is_for(kernel: Kernel, gpu: str) -> bool:
+    return not kernel.gpus or gpu in kernel.gpus
 
 
 def notes(kernels: Kernels | None, name: str) -> dict[str, str]:
@@ -114,7 +163,7 @@ def notes(kernels: Kernels | None, name: str) -> dict[str, str]:
     found = (
         f"{module} ({', '.join(compiled)})"
         for module, compiled in targets.items()
-        if rules.is_of_sglang(module) == (name == SGLANG)
+        if rules.is_of_flashinfer(module) == (name == FLASHINFER)
     )
     text = ", ".join(found)
     return {"kernels": text} if text else {}
@@ -137,6 +186,7 @@ def key(kernels: Kernels, tools: Toolkit, base_debs: Sequence[Deb]) -> str:
             "programs": [sha256.of_file(path) for path in (*programs(kernels), NVCC)],
             "sglang": [[gpu, *names] for gpu, names in kernels.sglang],
             "toolkit": toolkit.key(tools),
+            "triton": [*kernels.triton, *map(sha256.of_file, filter(None, [kernels.recording]))],
         }
     )
 
@@ -148,4 +198,5 @@ def programs(kernels: Kernels) -> list[Path]:
         _STAND_INS,
         *((OF_FLASHINFER,) if kernels.flashinfer else ()),
         *((OF_SGLANG, *naming) if kernels.sglang else ()),
+        *((OF_TRITON,) if kernels.triton else ()),
     ]

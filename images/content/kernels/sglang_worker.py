@@ -53,7 +53,7 @@ def main(directory: Path, architecture: str, names: list[str]) -> None:
 
     wanted = json.loads((directory / "kernels.json").read_text(encoding="utf-8"))
     os.environ["TVM_FFI_CACHE_DIR"] = str(directory / "tvm-ffi" / architecture)
-    stand_ins.install(wanted, unused="sglang", used="sglang.jit_kernel")
+    stand_ins.install(wanted, unused="sglang", used=("sglang.jit_kernel",))
     from sglang.jit_kernel import utils
 
     from roll_runtime import jit, jit_kernels

@@ -75,16 +75,15 @@ class _Absent(ModuleType):
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Finds stand-ins for the packages that are absent."""
 
-    def __init__(self, site_packages: str, unused: str, used: str) -> None:
+    def __init__(self, site_packages: str, unused: str, used: tuple[str, ...]) -> None:
         self._site_packages = site_packages
-        self._unused = unused
+        self._absent = {*_ABSENT, unused}
         self._used = used
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         """Return a stand-in's spec for a module of an absent or unused package; else `None`."""
-        package = name.partition(".")[0]
-        is_used = package != self._unused or _is_below(name, self._used)
-        if package not in _ABSENT and is_used:
+        is_used = any(_is_below(name, used) for used in self._used)
+        if is_used or name.partition(".")[0] not in self._absent:
             return None
         return importlib.machinery.ModuleSpec(name, self, is_package=True)
 
@@ -92,8 +91,9 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         """Return a stand-in; what is used of a package is found below it."""
         parent, _, own = spec.name.rpartition(".")
         module: _Absent = getattr(sys.modules[parent], own) if parent else _Absent(spec.name)
-        is_there = spec.name == self._unused
-        module.__path__ = [str(Path(self._site_packages, spec.name))] if is_there else []
+        is_there = any(_is_below(used, spec.name) for used in self._used)
+        folder = Path(self._site_packages, *spec.name.split("."))
+        module.__path__ = [str(folder)] if is_there else []
         return module
 
     def exec_module(self, module: ModuleType) -> None:
@@ -110,17 +110,17 @@ def _import_without_torch(name: str) -> None:
 
 
 def _is_below(name: str, package: str) -> bool:
-    return bool(package) and f"{name}.".startswith(f"{package}.")
+    return f"{name}.".startswith(f"{package}.")
 
 
-def install(wanted: dict[str, Any], *, unused: str = "", used: str = "") -> None:
+def install(wanted: dict[str, Any], *, unused: str = "", used: tuple[str, ...] = ()) -> None:
     """Put stand-ins in place, and set the facts of torch that are read.
 
     Args:
         wanted: the content of `kernels.json`: the version of torch, whether it is compiled with
             libstdc++'s new ABI, and the paths of CUDA and of the installed packages.
-        unused: a package that is there and of which one subpackage is used.
-        used: that subpackage.
+        unused: a package that is there, and replaced all the same but for what is used of it.
+        used: the modules and packages that are there and are not replaced.
     """
     _import_without_torch("tvm_ffi.cpp")
     sys.meta_path.insert(0, _Finder(wanted["site_packages"], unused, used))

@@ -159,7 +159,7 @@ def _kernel(name: str, node: Node, parent: Table) -> Entry:
         parent.faults.add(node.line, f"kernels: {wrong}")
     table = Table(node, f"the kernel {name!r}", ("gpus", "why", *_WHEN), parent.faults)
     meant = table.texts("gpus", gpus.wrong)
-    if meant and not rules.is_of_sglang(name):
+    if meant and rules.is_of_flashinfer(name):
         table.fault("gpus", "FlashInfer loads one library on every GPU: it is compiled for all")
     return Entry(name, "", meant, table.text("why"), _when(table), table.line)
 

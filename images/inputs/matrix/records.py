@@ -84,8 +84,9 @@ class Kernel(NamedTuple):
     Attributes:
         module: its name, one of `rules.KERNELS`.
         why: the reason.
-        gpus: the compute capabilities that one of SGLang's own kernels is compiled for, of those
-            that the image serves; empty for all of them, as it is for FlashInfer's modules.
+        gpus: the compute capabilities that SGLang's own kernels and those in Triton are compiled
+            for, of those that the image serves; empty for all of them, as it is for FlashInfer's
+            modules.
     """
 
     module: str

@@ -20,11 +20,14 @@ from images.util import suggest, units
 # A Debian suite determines the minor version of Python and, by its glibc, the wheels that fit.
 SUITES = {"bookworm": ("3.11", "x86_64-manylinux_2_36")}
 
-KERNELS = ("attention-bf16-128", "norm", "sampling", "sglang-dense")
+KERNELS = ("attention-bf16-128", "norm", "sampling", "sglang-dense", "triton")
 """The modules of kernels that can be compiled (`images/content/kernels`)."""
 
 OF_SGLANG = "sglang-"
-"""How the names of SGLang's own kernels begin; the others are FlashInfer's."""
+"""How the names of SGLang's own kernels begin."""
+
+TRITON = "triton"
+"""The kernels in Triton, SGLang's and inductor's; all other modules are FlashInfer's."""
 
 _NUMBER = r"(?:0|[1-9][0-9]{0,9})"
 _RELEASE = rf"{_NUMBER}(?:\.{_NUMBER})*"
@@ -199,8 +202,13 @@ def kernel(text: str) -> str | None:
 
 
 def is_of_sglang(module: str) -> bool:
-    """Return whether a module of kernels is SGLang's own."""
+    """Return whether a module of kernels is SGLang's own, compiled by nvcc."""
     return module.startswith(OF_SGLANG)
+
+
+def is_of_flashinfer(module: str) -> bool:
+    """Return whether a module of kernels is FlashInfer's."""
+    return not is_of_sglang(module) and module != TRITON
 
 
 def flag(text: str) -> str | None:

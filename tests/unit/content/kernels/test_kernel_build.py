@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +21,29 @@ from images.content.kernels import kernel_build
 from images.content.kernels.kernel_build import Sources
 from images.content.kernels.kernel_inputs import Kernels
 from images.errors import IntegrityError, StoreError, ToolError
+from images.formats.wheel_changes import Changes, Rules
 from images.inputs.lock.deb import Deb
-from images.oci.layer.entry import Entry, of_symlink
+from images.oci.layer.entry import Entry, of_bytes, of_symlink
 from tests.unit.fake_toolkits import fake_12
 from tests.unit.wheels import write_wheel
 
 SITE = image_paths.SITE_PACKAGES
 NORM = f"{SITE}/flashinfer/data/aot/norm/norm.so"
 DENSE = "opt/venv/kernels/tvm-ffi/sgl_kernel_jit_a_0123/sgl_kernel_jit_a.so"
+IN_TRITON = [
+    "opt/venv/kernels/triton/ABC234/__grp__a_kernel.json",
+    "opt/venv/kernels/triton/ABC234/__triton_launcher.cpython-311-x86_64-linux-gnu.so",
+    "opt/venv/kernels/triton/ABC234/a_kernel.cubin",
+]
 TORCH = {
+    "torch/_inductor/runtime/triton_helpers.py": b"",
+    "torch/_inductor/runtime/hints.py": b"",
     "torch/include/ATen/a.h": b"header",
     "torch/lib/libc10.so": b"a library of its own",
     "torch/nn/a.py": b"",
     "torch/share/cmake/Torch/TorchConfig.cmake": b"set(TORCH_CXX_FLAGS)",
 }
+WHEEL = "flashinfer_python-1.0-py3-none-any.whl"
 KERNELS = Kernels(("norm", "sampling"), ("8.0", "9.0a"))
 
 
@@ -72,11 +83,13 @@ def made(
     kernels: Kernels = KERNELS,
     torch: dict[str, bytes] = TORCH,
     record: str | None = None,
+    files: Mapping[str, bytes] | None = None,
+    changes: Mapping[Path, Changes] | None = None,
 ) -> list[Entry]:
     (tmp_path / "work").mkdir()
-    wheel = write_wheel(
-        tmp_path, {"flashinfer/__init__.py": b""}, name="flashinfer_python", record=record
-    )
+    content = {"flashinfer/__init__.py": b"", **(files or {})}
+    wheel = write_wheel(tmp_path, content, name="flashinfer_python", record=record)
+    assert wheel.name == WHEEL
     sources = Sources(
         [wheel],
         [
@@ -92,6 +105,7 @@ def made(
         fake_12(tmp_path),
         [],
         frozenset({wheel} if record else ()),
+        changes or {},
     )
     return list(kernel_build.entries(kernels, sources, tmp_path, tmp_path / "work"))
 
@@ -103,11 +117,15 @@ def test_results_are_libraries_of_the_image(root: Root, tmp_path: Path) -> None:
         "opt/venv/kernels/other/a/a.so",
         f"{SITE}/flashinfer/data/aot/norm/build.ninja",
         f"{SITE}/flashinfer/data/aot/../../evil/a.so",
+        "opt/venv/kernels/triton/ABC234/../../evil.so",
+        "opt/venv/kernels/triton/recorded_1.py",
         "etc/ld.so.preload",
+        *IN_TRITON,
     ]
     found = made(tmp_path)
-    assert [entry.path for entry in found] == [DENSE, NORM]
-    assert {(entry.kind, entry.mode) for entry in found} == {("file", 0o755)}
+    assert [entry.path for entry in found] == [*IN_TRITON, DENSE, NORM]
+    assert {entry.kind for entry in found} == {"file"}
+    assert [entry.mode for entry in found] == [0o644, 0o755, 0o644, 0o755, 0o755]
 
 
 def test_job_has_the_compiler_the_headers_and_what_runs(root: Root, tmp_path: Path) -> None:
@@ -117,6 +135,7 @@ def test_job_has_the_compiler_the_headers_and_what_runs(root: Root, tmp_path: Pa
         "usr/local/cuda/lib64/stubs/libcuda.so",
         "usr/local/cuda/include/nccl.h",
         f"{SITE}/flashinfer/__init__.py",
+        f"{SITE}/torch/_inductor/runtime/triton_helpers.py",
         f"{SITE}/torch/include/ATen/a.h",
         f"{SITE}/torch/lib/libtorch_cpu.so",
         f"{SITE}/torch-2.8.0.dist-info/METADATA",
@@ -125,9 +144,11 @@ def test_job_has_the_compiler_the_headers_and_what_runs(root: Root, tmp_path: Pa
         "build/flashinfer_worker.py",
     }
     assert not root.files.keys() & {
+        f"{SITE}/torch/_inductor/runtime/hints.py",
         f"{SITE}/torch/nn/a.py",
         f"{SITE}/nvidia/cuda_runtime/a.py",
         "build/sglang_worker.py",
+        "build/triton_worker.py",
     }
     assert root.files[f"{SITE}/torch/lib/libc10.so"].size != len(TORCH["torch/lib/libc10.so"])
     assert root.files["usr/local/cuda/include/nccl.h"].issym()
@@ -142,6 +163,7 @@ def test_workers_read_what_is_wanted(root: Root, tmp_path: Path) -> None:
         "prefix": "/opt/venv",
         "site_packages": "/opt/venv/lib/python3.11/site-packages",
         "torch": "2.8.0",
+        "triton": {"gpus": [], "recorded": []},
     }
 
 
@@ -177,6 +199,43 @@ def test_each_gpu_of_sglangs_kernels_takes_a_process(root: Root, tmp_path: Path)
         f"{python}/sglang_worker.py /build 9.0 dense b",
     ]
     assert root.files.keys() >= {"build/sglang_worker.py", f"{SITE}/roll_runtime/jit_kernels.py"}
+
+
+def test_kernels_in_triton_are_compiled_from_their_recording(root: Root, tmp_path: Path) -> None:
+    recording = tmp_path / "recording.json"
+    recording.write_text('[{"function": "a_kernel"}]')
+    made(tmp_path, Kernels(triton=("8.0", "9.0"), recording=recording))
+    command = "/usr/bin/python3.11 -s -P -B /build/triton_worker.py /build"
+    assert list(root.jobs[0].command) == ["sh", "-ec", command]
+    assert root.wanted["triton"] == {
+        "gpus": ["8.0", "9.0"],
+        "recorded": [{"function": "a_kernel"}],
+    }
+    assert root.files.keys() >= {"build/triton_worker.py", "build/stand_ins.py"}
+
+
+def test_wheels_are_changed_as_in_the_image(root: Root, tmp_path: Path) -> None:
+    """What Triton's keys depend on is what the image has."""
+    path = f"{SITE}/flashinfer/unused.a"
+    changes = {tmp_path / WHEEL: Changes(Rules(None, "", (path,)))}
+    made(tmp_path, files={"flashinfer/unused.a": b""}, changes=changes)
+    assert path not in root.files
+    assert f"{SITE}/flashinfer_python-1.0.dist-info/MODIFIED.json" in root.files
+
+
+def test_file_that_is_read_in_pieces_is_packed_whole(root: Root, tmp_path: Path) -> None:
+    """A changed library is: a read returns what is left of a part of it."""
+
+    class Slow(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            return super().read(min(3, size or 0))
+
+    entry = replace(of_bytes("a/b", b"0123456789", 0o644), open=lambda: Slow(b"0123456789"))
+    kernel_build._pack([entry], tmp_path / "files.tar")
+    with tarfile.open(tmp_path / "files.tar") as tar:
+        content = tar.extractfile("a/b")
+        assert content
+        assert content.read() == b"0123456789"
 
 
 def test_failure_ends_with_the_compilers_last_lines(root: Root, tmp_path: Path) -> None:

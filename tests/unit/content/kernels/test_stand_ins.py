@@ -20,7 +20,7 @@ sys.path.insert(0, {WORKERS!r})
 import stand_ins
 stand_ins.install(
     {{"torch": "2.8.0", "cxx11_abi": True, "cuda_home": "/c", "site_packages": sys.argv[1]}},
-    unused=sys.argv[2], used=sys.argv[3],
+    unused=sys.argv[2], used=tuple(filter(None, sys.argv[3].split(","))),
 )
 found = None
 """
