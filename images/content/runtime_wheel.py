@@ -8,7 +8,7 @@ import re
 import shutil
 from pathlib import Path
 
-from images.errors import LockError, ToolError
+from images.errors import LockError, StoreError, ToolError
 from images.repository import ROLL_RUNTIME
 
 SOURCE = ROLL_RUNTIME
@@ -56,6 +56,7 @@ def build(workdir: Path) -> Path:
 
     Raises:
         ToolError: uv cannot build it; the message is uv's.
+        StoreError: the disk of `workdir`, of uv's cache or of temporary files is full.
     """
     from images.inputs.resolve import uv
 
@@ -74,6 +75,13 @@ def build(workdir: Path) -> Path:
         uv.run([*command, source.name], cwd=workdir, env=env)
     except LockError as error:
         raise ToolError(error.message, remedy=_WITH_UV) from None
+    except StoreError as error:
+        # uv's message does not say which disk it is, and `workdir` is in the store.
+        raise StoreError(
+            f"the disk that holds the store is full, or another one: {error.message}",
+            remedy="free some space (python build.py gc), or choose other directories with "
+            "--store DIR, UV_CACHE_DIR and TMPDIR",
+        ) from None
     wheels = list(output.glob("*.whl"))
     if len(wheels) != 1:
         raise ToolError(f"uv built {len(wheels)} wheels of roll_runtime, not one", remedy=_WITH_UV)

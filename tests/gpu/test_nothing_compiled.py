@@ -2,11 +2,15 @@
 
 `still_compiled.json` lists it by target and start, and may not grow: what a run finds beyond it
 fails, and is printed as the file has it. Each start has a new HOME and new temporary files.
+
+With `ROLL_IMAGES_RECORDINGS=DIRECTORY` the kernels that Triton is asked for are written there, as
+`images/content/kernels/recordings` has them.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +18,8 @@ from typing import Any
 import pytest
 
 from images.attest.evidence import Machine
-from tests.gpu import compiler_watch, engines, machines, qwen_engine
+from images.content.kernels import kernel_inputs
+from tests.gpu import compiler_watch, engines, machines, qwen_engine, triton_recorder
 from tests.gpu.compiler_watch import Watch
 from tests.gpu.recorder import Recorder
 from tests.image.box import Box
@@ -30,6 +35,9 @@ ALONE = {
 }
 """Without a network, as smoke's engines."""
 
+RECORDINGS = "ROLL_IMAGES_RECORDINGS"
+RECORDER = "/new/recorder"
+
 QUIET = {"SGL_JIT_DEEPGEMM_PRECOMPILE": "false", "SGLANG_JIT_DEEPGEMM_PRECOMPILE": "false"}
 """As smoke has it: DeepGEMM compiles what the requests need, not every size."""
 
@@ -41,6 +49,11 @@ def watched(gpu: Box, subject: Subject, request: pytest.FixtureRequest) -> Itera
     new_box: Box = request.getfixturevalue("new_box")
     with new_box.started(gpus=True, env={"HOME": "/root", **machines.ours()}) as started:
         yield started
+        if kept := os.environ.get(RECORDINGS):
+            name = kernel_inputs.recording(subject.target.sglang, subject.target.torch).name
+            lines = started.run("cat %s", f"{RECORDER}/lines").splitlines()
+            path = Path(kept, name)
+            path.write_text(triton_recorder.written(triton_recorder.merged(lines)))
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +67,16 @@ def watch(watched: Box) -> Watch:
 def new_home(box: Box, name: str) -> dict[str, str]:
     """Make a HOME and a directory of temporary files; return the variables."""
     box.run("mkdir -p %s %s", f"/new/{name}/home", f"/new/{name}/tmp")
-    return {"HOME": f"/new/{name}/home", "TMPDIR": f"/new/{name}/tmp", **engines.ROLL, **QUIET}
+    own = {"HOME": f"/new/{name}/home", "TMPDIR": f"/new/{name}/tmp", **engines.ROLL, **QUIET}
+    return {**own, **recording(box)}
+
+
+def recording(box: Box) -> dict[str, str]:
+    """Have Triton note what it is asked for, if that is wanted; return the variables."""
+    if not os.environ.get(RECORDINGS):
+        return {}
+    box.write(f"{RECORDER}/sitecustomize.py", Path(triton_recorder.__file__).read_text())
+    return {"PYTHONPATH": RECORDER, triton_recorder.VARIABLE: f"{RECORDER}/lines"}
 
 
 def check(name: str, result: Mapping[str, Any], watch: Watch, subject: Subject, home: str) -> None:

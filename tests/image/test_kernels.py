@@ -5,6 +5,7 @@ On a GPU `tests/gpu` looks whether an engine compiles any.
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -18,6 +19,7 @@ from tests.image.subject import Subject
 
 AOT = f"/{image_paths.SITE_PACKAGES}/flashinfer/data/aot"
 TVM = f"/{image_paths.PREFIX}/kernels/tvm-ffi"
+IN_TRITON = f"/{image_paths.PREFIX}/kernels/triton"
 LIBRARIES = {
     "norm": "norm",
     "sampling": "sampling",
@@ -61,6 +63,45 @@ with utils.override_jit_cuda_arch(major, minor):
 print(json.dumps([hasattr(found[0], "run_activation"), hasattr(found[1], "qknorm")]))
 """
 
+# Triton asks roll_runtime's cache manager for each; what that has not is compiled, and written to
+# the user's cache. inductor's kernels are imported with torch's own decorators.
+TRITON = f"""{ALONE}
+import importlib, pathlib
+from unittest import mock
+import triton, triton.language
+from torch._inductor.runtime import triton_helpers
+from triton.backends.compiler import GPUTarget
+from triton.backends.nvidia.driver import CudaLauncher, CudaUtils
+from triton.compiler import ASTSource
+from triton.runtime.jit import JITFunction
+sys.path.insert(0, sys.argv[3])
+found = {{}}
+for number, kernel in enumerate(json.loads(pathlib.Path(sys.argv[1]).read_text())):
+    name = kernel["module"]
+    if kernel["source"]:
+        name = f"generated_{{number}}"
+        pathlib.Path(sys.argv[3], f"{{name}}.py").write_text("\n".join(kernel["source"]))
+        importlib.invalidate_caches()
+    with mock.patch.object(triton_helpers, "set_driver_to_gpu"):
+        function = getattr(importlib.import_module(name), kernel["function"])
+    while not isinstance(function, JITFunction):
+        function = function.fn
+    values = {{tuple(path): value for path, value in kernel["constants"]}}
+    for path, value in values.items():
+        if isinstance(value, dict):
+            values[path] = triton.language.dtype(value["dtype"])
+    attributes = {{tuple(path): value for path, value in kernel["attributes"]}}
+    source = ASTSource(function, kernel["signature"], values, attributes)
+    options = dict(kernel["options"])
+    options.update((name, tuple(own)) for name, own in options.items() if isinstance(own, list))
+    for gpu in sys.argv[2].split(","):
+        target = GPUTarget("cuda", int(gpu), 32)
+        made = triton.compile(source, target=target, options=options)
+        CudaUtils(), CudaLauncher(made.src, made.metadata)
+        found.setdefault(kernel["function"], []).append(len(made.asm["cubin"]) > 0)
+print(json.dumps(found))
+"""
+
 
 @pytest.fixture
 def kernels(subject: Subject) -> Kernels:
@@ -100,6 +141,7 @@ def test_each_module_has_its_libraries(box: Box, kernels: Kernels) -> None:
     for module in kernels.flashinfer:
         assert len([name for name in aot if re.fullmatch(LIBRARIES[module], name)]) == 1
     assert len(aot) == len(kernels.flashinfer)
+    assert box.attempt(f"test -d {IN_TRITON}").succeeded == bool(kernels.triton)
     assert len(found) - len(aot) >= len(kernels.sglang)
     assert all(path.split("/")[-2].startswith(path.split("/")[-1][:-3]) for path in found)
 
@@ -122,7 +164,8 @@ def test_sglangs_kernels_have_machine_code_of_one_architecture(box: Box, kernels
 def test_all_of_them_are_in_the_record_of_flashinfer(box: Box, kernels: Kernels) -> None:
     """So `pip uninstall` removes them, and pip sees what was changed."""
     recorded = box.ask(RECORDED)
-    assert set(libraries(box)) <= set(recorded)
+    in_triton = box.run(f"find {IN_TRITON} -type f || true").split()
+    assert {*libraries(box), *in_triton} <= set(recorded)
     assert len(set(recorded)) == len(recorded)
 
 
@@ -165,3 +208,17 @@ def test_kernels_of_sglang_are_loaded_without_a_compiler(
         env = {**driver.ENV, "TVM_FFI_CACHE_DIR": f"/tmp/no-kernels-{number}"}
         assert with_driver.ask(SGLANG, gpu, env=env) == [True, True]
         assert with_driver.run(f"find /tmp/no-kernels-{number} -name '*.so' || true").split() == []
+
+
+def test_kernels_in_triton_are_found_without_a_compiler(with_driver: Box, kernels: Kernels) -> None:
+    """The keys of the image's Triton, torch and SGLang are those of the build."""
+    if kernels.recording is None:
+        pytest.skip("no kernels in Triton are compiled for this image")
+    gpus = ",".join(gpu.replace(".", "") for gpu in kernels.triton)
+    place = "/tmp/no-kernels-in-triton"
+    with_driver.write(f"{place}/recording.json", kernels.recording.read_text())
+    env = {**driver.ENV, "HOME": place, "TRITON_CACHE_DIR": f"{place}/triton"}
+    found = with_driver.ask(TRITON, f"{place}/recording.json", gpus, place, env=env)
+    assert set(found) == {one["function"] for one in json.loads(kernels.recording.read_text())}
+    assert all(all(ones) and len(ones) % len(kernels.triton) == 0 for ones in found.values())
+    assert with_driver.run(f"find {place}/triton -type f || true").split() == []

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from images.content import runtime_wheel
-from images.errors import ToolError
+from images.errors import StoreError, ToolError
 from images.formats import wheel_file
 
 
@@ -126,3 +126,15 @@ def test_version_is_that_of_the_project(source: Path) -> None:
     project.write_text("[project]\n")
     with pytest.raises(ToolError, match="no line"):
         runtime_wheel.version()
+
+
+def test_full_disk_is_reported_with_the_store_among_those_it_may_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uv_fails = tmp_path / "uv"
+    uv_fails.write_text("#!/bin/sh\necho 'No space left on device (os error 28)' >&2\nexit 2\n")
+    uv_fails.chmod(0o755)
+    monkeypatch.setattr("images.inputs.resolve.uv.find", lambda: str(uv_fails))
+    with pytest.raises(StoreError, match="the disk that holds the store") as raised:
+        built(tmp_path / "work")
+    assert raised.value.remedy is not None and "--store DIR" in raised.value.remedy
