@@ -64,6 +64,8 @@ def test_every_real_target_holds_the_contract() -> None:
         assert target.toolkit == ("12.4" if cuda_12 else "13.0")
         env = {default.name: default.value for default in target.env}
         late = Version(target.sglang) >= Version("0.5.2")
+        knows = Version(target.sglang) >= Version("0.5.10")
+        assert env.pop("FLASHINFER_NO_DOWNLOAD", None) == ("1" if knows else None)
         assert env.pop("TRTLLM_ENABLE_PDL", None) == ("1" if late else None)
         assert env == {
             "PATH": "/opt/venv/bin:/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:"
