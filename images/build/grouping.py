@@ -27,6 +27,11 @@ from images.inputs.lock.distribution import Distribution
 OWN_LAYER = 1_000_000
 """Bytes of a wheel from which it is a layer of its own."""
 
+_OWN_LAYERS = 70
+"""Layers of one wheel that an engine may have; of more wheels the smallest are with the small ones.
+
+With the buckets, a flavour's layers and the image's own they are the 100 that an image may have."""
+
 _BUCKETS = 16
 """Layers that the small distributions share; a name decides the bucket, so a bump changes one."""
 
@@ -75,8 +80,10 @@ def groups(distributions: Iterable[Distribution]) -> list[Group]:
     """Group an engine's distributions into layers, lowest first."""
     every = list(distributions)
     large = [item for item in every if item.artifact.size >= OWN_LAYER]
+    large.sort(key=lambda item: (not is_torch_stack(item), -item.artifact.size, item.name))
+    del large[_OWN_LAYERS:]
+    small = (item for item in every if item not in large)
     large.sort(key=lambda item: (_rank(item), -item.artifact.size, item.name))
-    small = (item for item in every if item.artifact.size < OWN_LAYER)
     return [*map(_alone, large), *_buckets(small, _BUCKETS)]
 
 

@@ -53,6 +53,7 @@ def lock_targets(options: argparse.Namespace) -> int:
                 f"{matrix.lock_path(target.lock_id)}: {'locked' if changed else 'unchanged'}"
             )
         compare_files(matrix, targets, options.cache)
+        _report_downloads(matrix, targets)
     if options.base_only or not named:
         where = mirror.find(options.debian_mirror)
         for shared in shared_locks.of_matrix(matrix, options.cache):
@@ -88,8 +89,20 @@ def _check_locks(matrix: Matrix, targets: Sequence[Target], cache: Path) -> int:
             "\n".join(remedies), remedy=" && ".join(dict.fromkeys(filter(None, remedies.values())))
         )
     compare_files(matrix, targets, cache)
+    _report_downloads(matrix, targets)
     output.result(f"{len(checks)} locks match their inputs")
     return 0
+
+
+def _report_downloads(matrix: Matrix, targets: Sequence[Target]) -> None:
+    """Print which targets would download kernels at run time."""
+    from images.analysis import run_time_downloads
+    from images.inputs.lock import target_lock
+
+    for target in targets:
+        locked = target_lock.read(matrix, target).distributions
+        if line := run_time_downloads.message(target, locked):
+            output.result(line)
 
 
 def _reads(read: Callable[[], object]) -> bool:

@@ -110,19 +110,28 @@ class Document:
         )
 
     def _check_ids(self, rows: list[_Row]) -> None:
-        first: dict[str, int] = {}
+        first: dict[str, _Row] = {}
         for row in rows:
+            expected = rules.target_ids(row.torch, row.sglang) if row.torch and row.sglang else ()
             if row.id in first:
-                row.table.fault("id", f"{row.id!r} is here twice: first on line {first[row.id]}")
+                row.table.fault("id", _twice(row, first[row.id], expected))
             elif row.id:
-                first[row.id] = row.table.line_of("id")
-            if not (row.id and row.sglang and row.torch):
-                continue
-            expected = rules.target_id(row.torch, row.sglang)
-            if row.id != expected:
+                first[row.id] = row
+            if row.id and expected and row.id not in expected:
                 versions = f"torch {row.torch} and sglang {row.sglang}"
-                message = f"{row.id!r} does not follow from {versions}: it must be {expected!r}"
-                row.table.fault("id", message)
+                message = f"{row.id!r} does not follow from {versions}: it must be {expected[0]!r}"
+                more = f", or {expected[1]!r} beside a row of that id" if expected[1:] else ""
+                row.table.fault("id", message + more)
+            elif row.id in expected[1:]:
+                self._check_short(row, expected[0], rows)
+
+    def _check_short(self, row: _Row, short: str, rows: list[_Row]) -> None:
+        """Check that another version of a row's release has the short id: else it is this row's."""
+        others = {other.sglang for other in rows if other.id == short}
+        if not others:
+            row.table.fault("id", f"{row.id!r}: no other row is {short!r}, so it must be {short!r}")
+        elif row.sglang in others:
+            row.table.fault("id", f"{row.id!r}: {short!r} is of sglang {row.sglang} as well")
 
     def _check_runtime(self, rows: list[_Row], table: Path) -> None:
         wrong, refused = support.runtime_support(table, [row.sglang for row in rows if row.sglang])
@@ -133,8 +142,9 @@ class Document:
                 row.table.fault("sglang", refused[row.sglang])
 
     def _check_cuda(self, row: _Row) -> None:
-        # Only the id that follows from the versions may name a file.
-        lock = self.locks / f"{rules.target_id(row.torch, row.sglang)}.txt"
+        # Only an id that follows from the versions may name a file.
+        expected = rules.target_ids(row.torch, row.sglang)
+        lock = self.locks / f"{row.id if row.id in expected else expected[0]}.txt"
         built, source = support.torch_cuda(row.torch, lock)
         if built and built != row.cuda:
             message = f"torch {row.torch} is built for CUDA {built} ({source}), not {row.cuda}"
@@ -277,6 +287,14 @@ class Document:
                 here[entry.name] = entry
             picked |= here
         return list(picked.values())
+
+
+def _twice(row: _Row, first: _Row, expected: tuple[str, ...]) -> str:
+    """Return the fault of an id that two rows have, with the id that the second may have."""
+    message = f"{row.id!r} is here twice: first on line {first.table.line_of('id')}"
+    if row.sglang == first.sglang or row.id not in expected[:1] or not expected[1:]:
+        return message
+    return f"{message}, for sglang {first.sglang}; a row of sglang {row.sglang} is {expected[1]!r}"
 
 
 def _pick(row: _Row, *levels: Iterable[Entry]) -> list[Entry]:

@@ -269,9 +269,14 @@ def _in_clause(operator: str, bound: str, candidate: str) -> bool:
     return this > limit or (this == limit and not _BEFORE_FINAL.fullmatch(candidate))
 
 
-def target_id(torch: str, sglang: str) -> str:
-    """Return the id of a target, which consists of the digits of both releases."""
-    return f"torch{''.join(release(torch))}-sglang{''.join(release(sglang))}"
+def target_ids(torch: str, sglang: str) -> tuple[str, ...]:
+    """Return the ids that a row may have: the digits of both releases, and those with its suffix.
+
+    The second, as in `torch260-sglang046post1`, is for a further version of the same release.
+    """
+    short = f"torch{''.join(release(torch))}-sglang{''.join(release(sglang))}"
+    suffix = re.sub(rf"^{_RELEASE}\.?", "", sglang).replace(".", "")
+    return (short, f"{short}{suffix}") if suffix else (short,)
 
 
 def cut_off(text: str) -> tuple[str | None, str]:

@@ -11,7 +11,7 @@ from dataclasses import asdict
 
 from roll_runtime.doctor_gpu import check_compilers, check_gpu, check_program
 from roll_runtime.doctor_host import check_environment, check_host, check_user
-from roll_runtime.doctor_kernels import check_caches, check_kernels
+from roll_runtime.doctor_kernels import check_caches, check_downloads, check_kernels
 from roll_runtime.doctor_roll import check_network, check_ray, check_roll
 from roll_runtime.doctor_software import (
     check_packages,
@@ -32,6 +32,7 @@ CHECKS: tuple[Callable[[], Iterator[Check]], ...] = (
     check_program,
     check_compilers,
     check_kernels,
+    check_downloads,
     check_caches,
     check_environment,
     check_user,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -80,8 +81,8 @@ def test_real_stack_has_what_changes_most_above_the_rest(real: tuple[Distributio
     assert stack[: len(kept)] == kept
     assert stack[-2:] == ["triton", "torch"]
     rest = [item for item in own if not grouping.is_torch_stack(item)]
-    sglangs = [item for item in rest if item.name.startswith(("sgl", "flashinfer"))]
-    sglangs = [item for item in sglangs if item.name != "sgl-deep-gemm"]
+    new = re.compile(r"flashinfer-.+|sgl-kernel|sglang(-kernel)?")
+    sglangs = [item for item in rest if new.fullmatch(item.name)]
     assert {"sglang", "flashinfer-python"} < {item.name for item in sglangs}
     assert rest[-len(sglangs) :] == sglangs
     for part in (rest[: -len(sglangs)], sglangs):
@@ -190,10 +191,19 @@ def test_torch_stack_is_what_torch_pins(name: str, expected: bool) -> None:
 
 def test_names_tell_buckets_from_distributions(real: tuple[Distribution, ...]) -> None:
     for group in grouping.groups(real):
-        large = any(item.artifact.size >= grouping.OWN_LAYER for item in group.distributions)
-        assert (group.name.kind is Kind.BUCKET) is not large
+        assert (group.name.kind is Kind.DISTRIBUTION) or "small" in group.name.title
 
 
 def test_size_of_a_group_is_that_of_its_files() -> None:
     one = distribution("a", 5)
     assert grouping.Group(titles.parse("t"), (one, dataclasses.replace(one, name="b"))).size == 10
+
+
+def test_the_smallest_of_many_large_ones_are_with_the_small_ones() -> None:
+    most = grouping._OWN_LAYERS
+    sizes = range(grouping.OWN_LAYER, grouping.OWN_LAYER + most + 5)
+    every = [distribution(f"d{size}", size) for size in sizes]
+    found = grouping.groups(every)
+    alone = {group.distributions[0] for group in found if group.name.kind is Kind.DISTRIBUTION}
+    assert alone == {*every[5:]}
+    assert sorted(item for group in found for item in group.distributions) == sorted(every)

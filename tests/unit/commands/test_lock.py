@@ -55,3 +55,11 @@ def test_the_locks_match_the_matrix() -> None:
     done = cli("lock", "--check")
     assert done.returncode == 0, done.stderr
     assert "locks match their inputs" in done.stdout
+
+
+def test_kernels_that_would_be_downloaded_are_reported() -> None:
+    done = cli("lock", "--check", "--target", "torch2130-sglang0518")
+    assert "torch2130-sglang0518: no flashinfer-cubin of FlashInfer's version" in done.stdout
+    assert "docs/matrix.md#nothing-is-downloaded-at-run-time" in done.stdout
+    done = cli("lock", "--check", "--target", "torch2110-sglang0512")
+    assert "flashinfer-cubin" not in done.stdout

@@ -53,7 +53,7 @@ targets:
 """
 
 RUNTIME = """\
-SUPPORTED = ("0.4.6.post4", "0.5.2", "2.10")
+SUPPORTED = ("0.4.6.post1", "0.4.6.post4", "0.5.2", "2.10")
 def is_supported(version): return version in SUPPORTED
 def nearest(version): return "0.5.2"
 """

@@ -157,6 +157,44 @@ def test_a_duplicate_id_names_both_lines(read: Reader) -> None:
     assert fault.endswith(f"is here twice: first on line {lines[1]}")
 
 
+POST1 = SMALL[SMALL.index("  - id: torch260") : SMALL.index("  - id: torch280")].replace(
+    "post4", "post1"
+)
+
+
+def test_a_further_version_of_a_release_has_its_suffix_in_the_id(read: Reader) -> None:
+    row = POST1.replace("sglang046", "sglang046post1")
+    ids = {target.id: target.sglang for target in read(SMALL + row).targets}
+    assert ids["torch260-sglang046"] == "0.4.6.post4"
+    assert ids["torch260-sglang046post1"] == "0.4.6.post1"
+
+
+def test_the_id_of_another_version_is_refused_with_the_one_to_take(read: Reader) -> None:
+    fault = read.fault(SMALL + POST1)
+    assert "is here twice: first on line" in fault
+    assert fault.endswith("a row of sglang 0.4.6.post1 is 'torch260-sglang046post1'")
+
+
+def test_a_suffix_without_another_version_of_the_release_is_refused(read: Reader) -> None:
+    fault = read.fault(SMALL.replace("sglang046", "sglang046post4"))
+    assert fault.endswith(
+        "no other row is 'torch260-sglang046', so it must be 'torch260-sglang046'"
+    )
+
+
+def test_one_version_cannot_have_both_ids(read: Reader) -> None:
+    row = POST1.replace("sglang046", "sglang046post4").replace("post1", "post4")
+    assert read.fault(SMALL + row).endswith("'torch260-sglang046' is of sglang 0.4.6.post4 as well")
+
+
+@pytest.mark.parametrize("wrong", ["sglang046post1", "sglang0464", "sglang046-post4"])
+def test_an_id_that_does_not_follow_is_answered_with_those_that_do(
+    read: Reader, wrong: str
+) -> None:
+    fault = read.fault(SMALL.replace("sglang046", wrong))
+    assert "it must be 'torch260-sglang046', or 'torch260-sglang046post4' beside a row of" in fault
+
+
 def test_all_faults_at_once_in_order_of_lines(read: Reader) -> None:
     text = SMALL.replace("platform:", "platfrom:").replace("2.8.0", "x").replace("drifts", "''")
     numbers = [int(fault.split(":")[1]) for fault in read.faults(text)]

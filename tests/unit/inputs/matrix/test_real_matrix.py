@@ -2,28 +2,48 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 
 from packaging.version import Version
 
 from images.inputs.matrix.load import load
-from images.repository import ROOT
+from images.repository import ROOT, SGLANG_VERSIONS
 from tests.unit.inputs.matrix.conftest import REAL
 
 
 def test_the_targets() -> None:
     rows = [(t.id, t.sglang, t.torch, t.cuda) for t in load(REAL).targets if not t.flavour]
     assert rows == [
+        ("torch260-sglang046post1", "0.4.6.post1", "2.6.0", "12.4"),
         ("torch260-sglang046", "0.4.6.post4", "2.6.0", "12.4"),
+        ("torch260-sglang046post5", "0.4.6.post5", "2.6.0", "12.4"),
         ("torch271-sglang0410", "0.4.10.post2", "2.7.1", "12.6"),
         ("torch280-sglang052", "0.5.2", "2.8.0", "12.8"),
         ("torch280-sglang054", "0.5.4.post2", "2.8.0", "12.8"),
         ("torch280-sglang055", "0.5.5.post3", "2.8.0", "12.8"),
         ("torch291-sglang056", "0.5.6.post2", "2.9.1", "12.8"),
         ("torch291-sglang057", "0.5.7", "2.9.1", "12.8"),
+        ("torch291-sglang058", "0.5.8.post1", "2.9.1", "12.8"),
+        ("torch291-sglang059", "0.5.9", "2.9.1", "12.8"),
+        ("torch291-sglang0510", "0.5.10.post1", "2.9.1", "12.8"),
         ("torch2110-sglang0512", "0.5.12.post1", "2.11.0", "13.0"),
+        ("torch2110-sglang0515", "0.5.15.post1", "2.11.0", "13.0"),
+        ("torch2130-sglang0518", "0.5.18", "2.13.0", "13.0"),
+        ("torch2130-sglang0520", "0.5.20", "2.13.0", "13.0"),
+        ("torch2141-sglang0523", "0.5.23", "2.14.1", "13.0"),
     ]
+
+
+def test_each_release_that_roll_runtime_supports_has_one_row() -> None:
+    source = runpy.run_path(str(SGLANG_VERSIONS))
+    assert [t.sglang for t in load(REAL).targets if not t.flavour] == [*source["SUPPORTED"]]
+
+
+def test_what_rolls_dispatch_knows_has_the_flavour() -> None:
+    known = {one.version for one in runpy.run_path(str(SGLANG_VERSIONS))["RELEASES"] if one.roll}
+    assert known < {t.sglang for t in load(REAL).targets if t.flavour == "roll"}
 
 
 def test_the_real_pins() -> None:
@@ -44,6 +64,8 @@ def test_every_real_target_holds_the_contract() -> None:
         assert target.toolkit == ("12.4" if cuda_12 else "13.0")
         env = {default.name: default.value for default in target.env}
         late = Version(target.sglang) >= Version("0.5.2")
+        knows = Version(target.sglang) >= Version("0.5.10")
+        assert env.pop("FLASHINFER_NO_DOWNLOAD", None) == ("1" if knows else None)
         assert env.pop("TRTLLM_ENABLE_PDL", None) == ("1" if late else None)
         assert env == {
             "PATH": "/opt/venv/bin:/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:"
