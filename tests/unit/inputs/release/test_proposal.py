@@ -156,6 +156,14 @@ def test_neighbours_entries_are_copied_where_it_does_not_lock_without(
     assert "copied from torch280-sglang052" in found.questions[0]
 
 
+def test_entry_that_a_build_would_refuse_is_reported(
+    release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = "  gpu_code:\n    gone: {licence: MIT, why: a test}\ntargets:\n"
+    monkeypatch.setattr(sys.modules[__name__], "HEAD", HEAD.replace("targets:\n", entry))
+    assert "matrix.yaml:10: gpu_code: gone is not in the lock" in " ".join(made(tmp_path).questions)
+
+
 def test_release_that_does_not_lock_is_refused(index: Index, release: Path, tmp_path: Path) -> None:
     publish(index, tmp_path / "published", "sglang", "0.5.3", "torch==2.8.0", "absent")
     with pytest.raises(LockError, match="absent") as error:
