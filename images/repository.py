@@ -11,5 +11,11 @@ LOCKS = ROOT / "images" / "locks"
 ROLL_RUNTIME = ROOT / "roll_runtime"
 """The sources of the patch package."""
 
+WHEELS_LOCK = ROOT / "tests" / "runtime" / "wheels.lock"
+"""The wheels that the tests of `roll_runtime` read."""
+
+RUNTIME_DOCUMENT = ROOT / "docs" / "roll-runtime.md"
+"""The document with tables that `roll_runtime.tables` writes."""
+
 SGLANG_VERSIONS = ROLL_RUNTIME / "src" / "roll_runtime" / "versions.py"
 """The table of SGLang versions that `roll_runtime` supports."""

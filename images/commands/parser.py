@@ -8,6 +8,7 @@ from pathlib import Path
 from images.commands import analysis, build, export, fetch, registry, show, upkeep, usage
 from images.commands.arguments import Parser
 from images.commands.lock import command as lock
+from images.commands.lock import propose
 from images.commands.options import add_locations
 from images.commands.test import command as test
 
@@ -16,6 +17,7 @@ COMMANDS = (
     fetch.FETCH,
     show.LIST,
     lock.LOCK,
+    propose.PROPOSE,
     export.LOAD,
     export.BUNDLE,
     registry.PUSH,

@@ -30,6 +30,7 @@ EXAMPLES = (
         "build it from layers that others made",
     ),
     ("fetch --target torch280-sglang052", "download what a build without a network needs"),
+    ("propose --newest", "add the newest SGLang as a target"),
     ("list", "show what can be built, and what is built"),
     ("diff torch280-sglang052 torch280-sglang055", "show what moving costs"),
     ("load --target torch280-sglang052", "load it into the Docker daemon"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 
@@ -21,3 +23,33 @@ def write_text(path: Path, text: str) -> None:
         new.replace(path)
     finally:
         new.unlink(missing_ok=True)
+
+
+def write_all(texts: Mapping[Path, str]) -> None:
+    """Write several files in UTF-8, or none of them.
+
+    All are complete beside their destinations before the first is renamed. If a rename fails, or
+    Ctrl-C comes between two, the renamed ones get their former content again.
+
+    Raises:
+        OSError: one of them cannot be written.
+    """
+    with ExitStack() as undone, ExitStack() as unneeded:
+        ready: dict[Path, Path] = {}
+        for path, text in texts.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            ready[path] = path.with_name(f".{path.name}.{os.getpid()}")
+            unneeded.callback(ready[path].unlink, missing_ok=True)
+            ready[path].write_text(text, encoding="utf-8")
+        for path, new in ready.items():
+            before = path.read_bytes() if path.exists() else None
+            undone.callback(_restore, path, before)
+            new.replace(path)
+        undone.pop_all()
+
+
+def _restore(path: Path, before: bytes | None) -> None:
+    if before is None:
+        path.unlink(missing_ok=True)
+    else:
+        path.write_bytes(before)

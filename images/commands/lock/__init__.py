@@ -1,1 +1,1 @@
-"""The command `lock`: its options and run, and the locks that targets share."""
+"""The commands `lock` and `propose`: their options and runs, and the locks that targets share."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -15,7 +16,7 @@ from images.errors import LockError
 from images.inputs import wheel_tags
 from images.inputs.lock.artifact import Artifact
 
-_MARKERS = {
+MARKERS = {
     "implementation_name": "cpython",
     "os_name": "posix",
     "platform_machine": "x86_64",
@@ -29,17 +30,21 @@ _MARKERS = {
 
 @dataclass(frozen=True, slots=True)
 class Locked:
-    """A chosen file of the index: its distribution, its hash, and its URL today."""
+    """A chosen file of the index: its distribution, its hash, its URL today, and its upload time.
+
+    Indexes without PEP 700 state no upload time.
+    """
 
     name: str
     version: str
     artifact: Artifact
     url: str
+    uploaded: datetime | None = None
 
 
 def applies(marker: str | None) -> bool:
     """Return whether a package with this marker is installed in the image."""
-    return marker is None or Marker(marker).evaluate(dict(_MARKERS))
+    return marker is None or Marker(marker).evaluate(dict(MARKERS))
 
 
 def files(package: dict[str, Any]) -> list[dict[str, Any]]:
@@ -82,7 +87,13 @@ def best(package: dict[str, Any], links: Path | None = None) -> Locked:
             "PyPI; any index will do to build from the lock",
         )
     artifact = Artifact(_file_name(file), sha256, size)
-    return Locked(canonicalize_name(package["name"]), package["version"], artifact, location(file))
+    return Locked(
+        canonicalize_name(package["name"]),
+        package["version"],
+        artifact,
+        location(file),
+        file.get("upload-time"),
+    )
 
 
 def _custom_path(file: dict[str, Any], links: Path | None) -> Path | None:

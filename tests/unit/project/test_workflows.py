@@ -204,7 +204,9 @@ WRITING = ("secrets.registry-user", "secrets.registry-password", "secrets.PULL_R
 def runs_code_of_others(command: list[str]) -> bool:
     """Whether one of our commands runs what packages or images contain."""
     name = command[1] if len(command) > 1 and not command[1].startswith("-") else "build"
-    return name in ("test", "lock") or (name == "build" and "--only-known" not in command)
+    return name in ("test", "lock", "propose") or (
+        name == "build" and "--only-known" not in command
+    )
 
 
 def steps_with_commands(job: Job) -> Iterator[tuple[int, list[str]]]:
