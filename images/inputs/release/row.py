@@ -58,19 +58,21 @@ class Row:
 
 
 def new_id(matrix: Matrix, torch: str, sglang: str) -> str:
-    """Return the id of a new row.
+    """Return the id of a new row, with the release's suffix if it is not the first of its release.
 
     Raises:
-        UsageError: another row has it.
+        UsageError: other rows have all ids that it may have.
     """
-    found = rules.target_id(torch, sglang)
-    if taken := next((target for target in matrix.targets if target.id == found), None):
-        raise UsageError(
-            f"SGLang {sglang} with torch {torch} would be {found}, which is the id of SGLang "
-            f"{taken.sglang}",
-            remedy="propose another release, or replace that row by hand: docs/matrix.md",
-        )
-    return found
+    taken = {target.id: target for target in matrix.targets}
+    possible = rules.target_ids(torch, sglang)
+    for found in possible:
+        if found not in taken:
+            return found
+    raise UsageError(
+        f"SGLang {sglang} with torch {torch} would be {possible[-1]}, which is the id of SGLang "
+        f"{taken[possible[-1]].sglang}",
+        remedy="propose another release, or replace that row by hand: docs/matrix.md",
+    )
 
 
 def cut_off(version: str, uploaded: datetime, now: datetime, given: str | None = None) -> CutOff:

@@ -137,4 +137,5 @@ def test_full_disk_is_reported_with_the_store_among_those_it_may_be(
     monkeypatch.setattr("images.inputs.resolve.uv.find", lambda: str(uv_fails))
     with pytest.raises(StoreError, match="the disk that holds the store") as raised:
         built(tmp_path / "work")
-    assert raised.value.remedy is not None and "--store DIR" in raised.value.remedy
+    assert raised.value.remedy is not None
+    assert "--store DIR" in raised.value.remedy

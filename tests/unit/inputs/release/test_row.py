@@ -44,11 +44,16 @@ def test_neighbours_are_the_nearest_plain_rows() -> None:
         row.neighbours(matrix, "0.5.2")
 
 
-def test_id_of_another_row_is_refused() -> None:
+def test_id_has_the_suffix_where_another_row_has_the_short_one() -> None:
     matrix = load(ROOT / "matrix.yaml")
     assert row.new_id(matrix, "2.8.0", "0.5.3") == "torch280-sglang053"
+    assert row.new_id(matrix, "2.8.0", "0.5.2.post1") == "torch280-sglang052post1"
+
+
+def test_id_of_another_row_is_refused() -> None:
+    matrix = load(ROOT / "matrix.yaml")
     with pytest.raises(UsageError, match=r"the id of SGLang 0\.5\.2"):
-        row.new_id(matrix, "2.8.0", "0.5.2.post1")
+        row.new_id(matrix, "2.8.0", "0.5.2")
 
 
 def test_budget_grows_with_the_wheels_and_does_not_shrink() -> None:
