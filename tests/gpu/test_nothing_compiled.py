@@ -1,5 +1,7 @@
 """A new container compiles nothing with nvcc, g++ or ninja; what else it compiles is listed.
 
+It has no network: what is not in the image cannot be fetched.
+
 `still_compiled.json` lists it by target and start, and may not grow: what a run finds beyond it
 fails, and is printed as the file has it. Each start has a new HOME and new temporary files.
 
@@ -47,7 +49,10 @@ def watched(gpu: Box, subject: Subject, request: pytest.FixtureRequest) -> Itera
     """A box of its own, whose compilers note when they run."""
     engines.need_engine(subject)
     new_box: Box = request.getfixturevalue("new_box")
-    with new_box.started(gpus=True, env={"HOME": "/root", **machines.ours()}) as started:
+    env = {"HOME": "/root", **machines.ours()}
+    with new_box.started(gpus=True, env=env, loopback_only=True) as started:
+        interfaces = started.run("sed '1,2d; s/:.*//' /proc/net/dev").split()
+        assert interfaces == ["lo"]
         yield started
         if kept := os.environ.get(RECORDINGS):
             name = kernel_inputs.recording(subject.target.sglang, subject.target.torch).name

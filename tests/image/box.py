@@ -32,8 +32,12 @@ class Box(abc.ABC):
         env: Mapping[str, str] | None = None,
         tmpfs: Sequence[str] = (),
         gpus: bool = False,
+        loopback_only: bool = False,
     ) -> AbstractContextManager[Box]:
-        """Start the image anew: as another user, read-only, with other environment variables."""
+        """Start the image anew: as another user, read-only, with other environment variables.
+
+        With `loopback_only` nothing can be fetched in it; a container never has more.
+        """
 
     def run(self, command: str, *arguments: str, env: Mapping[str, str] | None = None) -> str:
         """Run a shell command that must succeed; return its standard output."""

@@ -37,8 +37,9 @@ class ContainerBox(Box):
         env: Mapping[str, str] | None = None,
         tmpfs: Sequence[str] = (),
         gpus: bool = False,
+        loopback_only: bool = True,
     ) -> Iterator[ContainerBox]:
-        """Start a container; it is removed at the end."""
+        """Start a container, which has no network; it is removed at the end."""
         options: dict[str, Any] = {"user": user, "read_only": read_only}
         options.update(environment=dict(env or {}), tmpfs=dict.fromkeys(tmpfs, "exec"))
         with running(self._name, gpus=gpus, **options) as container:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,13 @@ from tests.image.box import Box
 
 _SCRATCH = "--scratch"
 _HOLD = ("sh", "-c", "echo ready; exec sleep infinity")
+# A network namespace's loopback interface is down at first: SIOCSIFFLAGS with IFF_UP.
+_UP = """
+import fcntl, os, socket, struct, sys
+fcntl.ioctl(socket.socket(), 0x8914, struct.pack("16sh14x", b"lo", 1))
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+_LOOPBACK_ONLY = ("unshare", "--net", "--", sys.executable, "-c", _UP)
 # What `docker run --tmpfs` and `--read-only` do; in the box's root, by the host's programs. The
 # host's files are no part of the image, for tests that look at all files.
 _MORE = """
@@ -45,7 +53,7 @@ class _Backend(ChrootBackend):  # type: ignore[misc]  # testinfra has no types
     def __init__(self, pid: int, env: Mapping[str, str], user: str | None) -> None:
         root = f"/proc/{pid}/root"
         super().__init__(root)
-        self._enter = ["nsenter", "--target", str(pid), "--mount", "--pid", "--", "chroot"]
+        self._enter = ["nsenter", "--target", str(pid), "--mount", "--pid", "--net", "--", "chroot"]
         self._enter += ["--userspec", user] if user else []
         self._enter += [root, "/usr/bin/env", "-i"]
         self._enter += [f"{name}={value}" for name, value in env.items()]
@@ -82,12 +90,17 @@ class RootfsBox(Box):
         env: Mapping[str, str] | None = None,
         tmpfs: Sequence[str] = (),
         gpus: bool = False,
+        loopback_only: bool = False,
     ) -> Iterator[RootfsBox]:
         """Enter the root file system; all goes with the block.
 
         Without `gpus` nothing in the environment names the driver, as in a container without them.
         """
-        with self._script() as script, _held([str(script), *_options(user), *_HOLD]) as pid:
+        network = _LOOPBACK_ONLY if loopback_only else ()
+        with (
+            self._script() as script,
+            _held([*network, str(script), *_options(user), *_HOLD]) as pid,
+        ):
             more = ["nsenter", "--target", str(pid), "--mount", "--", "sh", "-ec", _MORE, "sh"]
             subprocess.run([*more, f"/proc/{pid}/root", str(int(read_only)), *tmpfs], check=True)
             given = _environ(pid) if gpus else _without_driver(_environ(pid), self._image.env)
