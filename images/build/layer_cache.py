@@ -6,6 +6,7 @@ one, or made here.
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
@@ -23,9 +24,10 @@ from images.http.retry import Policy
 from images.oci.descriptor import digest_of
 from images.oci.reference import parse
 from images.oci.referrer import EMPTY
+from images.oci.registry import upload
 from images.oci.registry.client import Registry
 from images.oci.registry.concurrency import REQUESTS
-from images.oci.registry.upload import StoredBlob
+from images.oci.registry.upload import BodyLimit, StoredBlob
 from images.oci.store.remote_layers import Location, RemoteLayer
 from images.oci.store.store import Store
 from images.util.parallel import map_all
@@ -159,6 +161,18 @@ def read_all(
         return found
 
     return lookup
+
+
+def check(where: Location) -> None:
+    """Check that a cache can be written: it gets the two bytes that all records refer to.
+
+    Raises:
+        RegistryError: it cannot be reached, or refuses them.
+    """
+    connected = Registry(where.repository, plain_http=where.plain_http, policy=_POLICY)
+    with connected as registry, tempfile.TemporaryDirectory() as directory:
+        blob = _empty_config(Path(directory) / "config")
+        upload.send(registry, blob, lambda _: None, BodyLimit())
 
 
 @dataclass(frozen=True, slots=True)

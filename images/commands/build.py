@@ -92,6 +92,13 @@ def _add_build_options(parser: Parser) -> None:
         metavar="REGISTRY/REPO",
         help="push layers that this shared cache lacks after the build; login from `docker login`",
     )
+    add(
+        "--ray",
+        metavar="ADDRESS",
+        help="make the layers on this Ray cluster: HOST:6379 on one of its machines, "
+        "ray://HOST:10001 elsewhere. They travel through the shared cache of --cache-to, which "
+        "is read as well (docs/cluster-builds.md)",
+    )
     add_plain_http(parser)
     add_jobs(parser, "layers at a time")
     add_mirror(parser)
@@ -103,6 +110,7 @@ def build(options: argparse.Namespace) -> int:
     from images.commands.report import images as report
     from images.commands.report import proof
 
+    _check_ray(options)
     matrix, targets = chosen(options)
     copy_wheels(targets, options)
     # Every lock is read before anything is made: a stale one must not surface after an hour.
@@ -113,6 +121,8 @@ def build(options: argparse.Namespace) -> int:
     with build_options.store.building():
         # And every custom base is checked against its target, for the same reason.
         prepared = [_prepared(one, build_options) for one in inputs]
+        if options.ray:
+            _on_cluster(options, matrix, prepared, build_options, caches)
         for one in prepared:
             progress = Progress()
             with progress.timed("total"):
@@ -130,6 +140,44 @@ def build(options: argparse.Namespace) -> int:
 
 
 BUILD = Command("build", build, _add_build_options)
+
+
+def _check_ray(options: argparse.Namespace) -> None:
+    """Check that the options fit a build on a cluster, if it is one.
+
+    Raises:
+        UsageError: they do not.
+    """
+    if not options.ray:
+        return
+    if not options.cache_to:
+        raise UsageError(
+            "--ray needs a shared cache, which takes the layers from the workers to this machine",
+            remedy="add --cache-to REGISTRY/REPO; the workers must reach it and log in to it",
+        )
+    if options.only_known:
+        raise UsageError("--only-known makes no layer, and --ray makes them on a cluster")
+
+
+def _on_cluster(
+    options: argparse.Namespace,
+    matrix: Matrix,
+    prepared: Sequence[Prepared],
+    build_options: BuildOptions,
+    caches: tuple[CacheLookup | None, Location | None],
+) -> None:
+    """Make on a cluster what the store and the caches lack; the builds then find it."""
+    from images.build.cluster import distribute
+    from images.commands.report import cluster as report
+
+    lookup, cache_to = caches
+    if lookup is None or cache_to is None:  # `_check_ray` and `_caches` make sure
+        return
+    progress = Progress()
+    where = options.ray, cache_to
+    result = distribute.make(prepared, matrix, build_options, where, lookup, progress)
+    if result is not None:
+        print_summary(options, report.summary(result, progress.seconds))
 
 
 def _options_of(options: argparse.Namespace) -> BuildOptions:
@@ -247,7 +295,8 @@ def _caches(options: argparse.Namespace) -> tuple[CacheLookup | None, Location |
     from images.build import layer_cache
 
     location = partial(layer_cache.location, plain_http=options.plain_http)
-    sources = list(dict.fromkeys(map(location, options.cache_from)))
+    given = [*options.cache_from, *([options.cache_to] if options.ray else [])]
+    sources = list(dict.fromkeys(map(location, given)))
     target = location(options.cache_to) if options.cache_to else None
     lookup = layer_cache.read_all(sources, output.message) if sources else None
     return lookup, target

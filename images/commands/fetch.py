@@ -14,12 +14,11 @@ from images.commands.options import (
     add_mirror,
     add_plain_http,
     add_targets,
-    default_cache,
 )
 from images.commands.report.printing import print_documents, print_summary
 from images.commands.selection import chosen, compare_files, copy_wheels, inputs_of
 from images.repository import ROOT
-from images.util import output
+from images.util import output, user_cache
 from images.util.progress import Progress
 
 
@@ -106,7 +105,7 @@ def fetch_command(options: argparse.Namespace) -> str:
     command += ["--all"] if options.all else []
     for target in dict.fromkeys(options.target):
         command += ["--target", target]
-    if options.cache != default_cache():
+    if options.cache != user_cache.directory():
         command += ["--cache", str(options.cache)]
     command += ["--plain-http"] if options.plain_http else []
     if options.matrix != ROOT / "matrix.yaml":

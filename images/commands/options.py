@@ -8,6 +8,7 @@ from pathlib import Path
 from images.commands import arguments
 from images.commands.arguments import Parser, one_of
 from images.oci.descriptor import COMPRESSIONS
+from images.util import user_cache
 
 
 def add_locations(parser: Parser, root: Path) -> None:
@@ -74,7 +75,7 @@ def add_cache_location(parser: Parser) -> None:
     parser.add_argument(
         "--cache",
         type=Path,
-        default=default_cache(),
+        default=user_cache.directory(),
         help="the download cache (default: $ROLL_IMAGES_CACHE, or ~/.cache/roll-images)",
     )
 
@@ -88,17 +89,6 @@ def add_cache(parser: Parser) -> None:
         metavar="DIR",
         help="directory of the `wheels:` in matrix.yaml, which no index has; copied into the cache",
     )
-
-
-def default_cache() -> Path:
-    """Return the download cache that is used without `--cache`."""
-    if given := os.environ.get("ROLL_IMAGES_CACHE"):
-        return Path(given)
-    try:
-        home = Path.home()
-    except RuntimeError:  # neither HOME nor an entry in passwd; a failed write names the option
-        home = Path("/nonexistent")
-    return home / ".cache" / "roll-images"
 
 
 def add_plain_http(parser: Parser) -> None:

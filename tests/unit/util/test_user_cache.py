@@ -1,4 +1,4 @@
-"""Options that commands share: the default download cache."""
+"""The download cache that a user has without naming one."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from images.commands import options
+from images.util import user_cache
 
 
 def test_cache_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROLL_IMAGES_CACHE", "/some/cache")
-    assert options.default_cache() == Path("/some/cache")
+    assert user_cache.directory() == Path("/some/cache")
 
 
 def test_user_without_a_home_has_a_cache_path(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,4 +22,4 @@ def test_user_without_a_home_has_a_cache_path(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.delenv("ROLL_IMAGES_CACHE", raising=False)
     monkeypatch.setattr(Path, "home", nowhere)
-    assert options.default_cache() == Path("/nonexistent/.cache/roll-images")
+    assert user_cache.directory() == Path("/nonexistent/.cache/roll-images")
