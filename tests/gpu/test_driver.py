@@ -51,4 +51,7 @@ def test_engine_on_a_gpu_that_is_not_served_is_refused(
     reason = f"{first.name} has compute capability {first.capability}, and this image serves "
     assert any(f"{reason}{other}: use an image" in fault for fault in result["faults"])
     assert not result["ok"]
-    assert result["compiled"] == {}
+    # Importing some releases is enough for Triton to compile its helper, where the image has none.
+    compiled = result["compiled"].get("triton", {"names": ["cuda_utils"]})
+    assert compiled["names"] == ["cuda_utils"]
+    assert set(result["compiled"]) <= {"triton"}

@@ -12,12 +12,10 @@ from images.content import runtime_wheel
 from images.content.cuda import toolkit
 from images.content.debian import rootfs
 from images.content.kernels import architectures
-from images.errors import MatrixError
 from images.inputs.lock.cuda_lock import Toolkit
 from images.inputs.lock.deb import Deb
 from images.inputs.matrix import rules
 from images.inputs.matrix.records import Kernel, Target
-from images.repository import ROOT
 from images.util import sha256
 
 FLASHINFER = "flashinfer-python"
@@ -103,27 +101,26 @@ class Kernels:
 def of(target: Target) -> Kernels | None:
     """Return the kernels of a target, or None if there are none.
 
-    Those that are for other GPUs alone than its image serves are not compiled.
-
-    Raises:
-        MatrixError: the kernels in Triton are to be compiled, and no recording lists them.
+    Those that are for other GPUs alone than its image serves are not compiled, and those in Triton
+    where a recording lists them.
     """
     served = target.gpus
     modules = [kernel.module for kernel in target.kernels]
     flashinfer = tuple(filter(rules.is_of_flashinfer, modules))
     sglang = [(gpu, tuple(_named(target.kernels, gpu))) for gpu in served]
+    recorded = recording(target.sglang, target.torch)
     triton = tuple(
         gpu
         for kernel in target.kernels
         for gpu in served
-        if kernel.module == rules.TRITON and _is_for(kernel, gpu)
+        if kernel.module == rules.TRITON and _is_for(kernel, gpu) and recorded.is_file()
     )
     found = Kernels(
         flashinfer,
         architectures.compiled_for(served) if flashinfer else (),
         tuple((gpu, names) for gpu, names in sglang if names),
         triton,
-        _recording(target) if triton else None,
+        recorded if triton else None,
     )
     return found if found.targets else None
 
@@ -131,17 +128,6 @@ def of(target: Target) -> Kernels | None:
 def recording(sglang: str, torch: str) -> Path:
     """Return the path of the recording for the versions of SGLang and torch."""
     return RECORDINGS / f"sglang-{sglang}-torch-{torch}.json"
-
-
-def _recording(target: Target) -> Path:
-    path = recording(target.sglang, target.torch)
-    if not path.is_file():
-        raise MatrixError(
-            f"kernels: {rules.TRITON}: {target.id}: there is no {path.relative_to(ROOT)}",
-            remedy="restrict the entry with `sglang:` to the targets that it is for, or make a "
-            "recording on a GPU: docs/cold-start.md",
-        )
-    return path
 
 
 def _named(kernels: Sequence[Kernel], gpu: str) -> Iterator[str]:

@@ -28,6 +28,7 @@ _ABSENT = frozenset(
         "psutil",
         "pynvml",
         "requests",
+        "sgl_kernel",
         "tabulate",
         "torch",
         "torch_c_dlpack_ext",

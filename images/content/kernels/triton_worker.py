@@ -45,10 +45,13 @@ def main(directory: Path) -> None:
     recorded = wanted["triton"]["recorded"]
     cache = Path(wanted["prefix"], "kernels", "triton")
     target = directory / "kernels" / cache.relative_to("/")
-    stubs = Path(wanted["cuda_home"], "lib64", "stubs")
-    os.environ |= {"TRITON_CACHE_DIR": str(target), "TRITON_LIBCUDA_PATH": str(stubs)}
-    # Triton loads the helpers that it has compiled, and they need a driver: its stub is enough.
-    ctypes.CDLL(str(stubs / "libcuda.so"))
+    stub = Path(wanted["cuda_home"], "lib64", "stubs", "libcuda.so")
+    driver = _driver(stub, directory / "driver")
+    os.environ |= {
+        "CC": str(_compiler(directory / "cc")),
+        "TRITON_CACHE_DIR": str(target),
+        "TRITON_LIBCUDA_PATH": str(driver),
+    }
     sys.path.append(str(directory))
     import stand_ins
 
@@ -64,6 +67,25 @@ def main(directory: Path) -> None:
         _strip(path)
     for path in target.glob("*/__grp__*.json"):
         _relocate(path, cache)
+
+
+def _driver(stub: Path, directory: Path) -> Path:
+    """Load the stub of the driver's library, and return a directory that has it by all its names.
+
+    Triton loads the helpers that it has compiled, and they need a driver: its stub is enough.
+    """
+    ctypes.CDLL(str(stub))
+    directory.mkdir()
+    for name in ("libcuda.so", "libcuda.so.1"):  # releases of Triton link with one or the other
+        (directory / name).symlink_to(stub)
+    return directory
+
+
+def _compiler(path: Path) -> Path:
+    """Write a C compiler that keeps the random directory of Triton's source out of the library."""
+    path.write_text('#!/bin/sh\nexec gcc "-fmacro-prefix-map=${1%/*}=." "$@"\n', encoding="utf-8")
+    path.chmod(0o755)
+    return path
 
 
 def _compile(kernel: dict[str, Any], function: Any, architecture: int) -> None:
@@ -88,6 +110,7 @@ def _function(kernel: dict[str, Any], path: Path) -> Any:
 
     if kernel["source"]:
         path.write_text("\n".join(kernel["source"]), encoding="utf-8")
+        os.utime(path, (0, 0))  # a cubin's table of lines has the time
         importlib.invalidate_caches()
     module = importlib.import_module(kernel["module"] or path.stem)
     found = getattr(module, kernel["function"])

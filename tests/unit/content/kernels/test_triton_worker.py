@@ -78,8 +78,12 @@ GPUTarget = collections.namedtuple("GPUTarget", "backend arch warp_size")
 """,
     "backends/nvidia/__init__.py": "",
     "backends/nvidia/driver.py": """
+import ctypes, os
 from triton.compiler import compiler
-def CudaUtils(): (compiler.place("utils") / "cuda_utils.so").write_text("")
+def CudaUtils():
+    for name in ("libcuda.so", "libcuda.so.1"):
+        ctypes.CDLL(os.path.join(os.environ["TRITON_LIBCUDA_PATH"], name))
+    (compiler.place("utils") / "cuda_utils.so").write_text("")
 def CudaLauncher(src, metadata):
     (compiler.place(repr(src.signature)) / "__triton_launcher.so").write_text("")
 """,
@@ -213,6 +217,19 @@ def test_paths_are_those_of_the_image_and_libraries_are_stripped(place: Place) -
     libraries = list(found.glob("*/*.so"))
     assert {path.read_text() for path in libraries} == {"stripped\n"}
     assert {path.suffix for path in found.rglob("*") if path.is_file()} == {".json", ".so"}
+
+
+def test_neither_time_nor_a_random_path_is_in_what_is_made(place: Place, tmp_path: Path) -> None:
+    place.compiled([PLAIN, OWN], "9.0")
+    assert (place.build / "recorded_1.py").stat().st_mtime == 0
+    made = []
+    for name in ("first", "second"):
+        source, library = tmp_path / name / "helper.c", tmp_path / f"{name}.so"
+        source.parent.mkdir()
+        source.write_text("const char *file = __FILE__;")
+        subprocess.run([place.build / "cc", source, "-shared", "-o", library], check=True)
+        made.append(library.read_bytes())
+    assert made[0] == made[1]
 
 
 # -- recording -------------------------------------------------------------------------------------
