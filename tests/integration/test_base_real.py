@@ -26,6 +26,7 @@ from images.content.python import interpreter
 from images.inputs.fetch import mirror
 from images.inputs.lock import base_lock
 from images.oci.layer import writer
+from tests import chance
 from tests.integration import ordinary
 from tests.integration.conftest import CACHE
 
@@ -60,6 +61,10 @@ def diff_id(tar: Path) -> str:
     return writer.write(rootfs.entries(tar), io.BytesIO(), "gzip").diff_id
 
 
+@pytest.mark.skipif(
+    not chance.searching(),
+    reason=f"{chance.LONG}=long: two minutes, and each run makes a flavour as an ordinary user",
+)
 def test_an_ordinary_user_makes_the_same_bytes(tar: Path) -> None:
     debs = base_lock.read()
     script = (
