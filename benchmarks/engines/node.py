@@ -33,6 +33,16 @@ class Ticks:
         return cls.of(Path("/proc/stat").read_text().partition("\n")[0])
 
 
+def settle() -> None:
+    """Have the disk finish, and the kernel forget the files that were removed before.
+
+    ext4 looks through the inodes that were freed shortly before for each file that it makes: after
+    a storage was removed, a pull by containerd took 66 s instead of 48, of that 28 s of processor.
+    """
+    os.sync()
+    Path("/proc/sys/vm/drop_caches").write_text("3\n")
+
+
 class Node:
     """A node with a running engine.
 
@@ -59,6 +69,7 @@ class Node:
             busy: processors of this machine that were busy on average, the registry's included.
             waiting: those that had nothing to do but to wait for the disk.
         """
+        settle()
         self._registry.warm(tag)
         used = self._engine.used()
         self._registry.relay.counted()
