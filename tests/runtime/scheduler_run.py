@@ -86,7 +86,8 @@ def handlers(saver: Saver) -> Any:
         with contextlib.suppress(AttributeError):
             setattr(made, idle, lambda *args, **kwargs: True)
     if kind is owner:
-        made.scheduler = None
+        with contextlib.suppress(AttributeError):  # 0.5.13's has slots, and none for it
+            made.scheduler = None
     keeps_tags = "offload_tags" in Path(str(module.__file__)).read_text()
     # A base class that is stubbed would have the name otherwise.
     made.offload_tags = set() if keeps_tags else None

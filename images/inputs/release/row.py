@@ -135,4 +135,4 @@ def budget(wheels: int, other: Target | None, its_wheels: int | None) -> tuple[s
         of = f"the budget of {other.id}{more}"
     steps = -(-found // _STEP)
     text = f"{steps * _STEP / 1e9:.2f}".rstrip("0").rstrip(".")
-    return f"{text}GB", f"an estimate before the first build, {of}"
+    return f"{text}GB", f"not measured; estimated from {of}"
