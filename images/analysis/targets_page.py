@@ -1,0 +1,150 @@
+"""docs/targets.md, written from the matrix, its locks and the evidence.
+
+`python -m images.analysis.targets_page > docs/targets.md` renews it; a test fails when it differs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby, pairwise
+
+from images.attest import evidence
+from images.inputs.lock import target_lock
+from images.inputs.lock.artifact import Artifact
+from images.inputs.matrix.load import load
+from images.inputs.matrix.records import Matrix, Target
+from images.repository import ROOT
+from images.util import output
+from images.util.progress import size
+
+_MEASURED = re.compile(r"([0-9.]+ GB) as locked")
+_HEAD = """\
+# Targets
+
+<!-- Written by `python -m images.analysis.targets_page > docs/targets.md`. -->
+
+Each target is one release of SGLang with the torch that it asks for. Which one to take:
+
+- **A ROLL job**: `torch280-sglang052-roll` or `torch291-sglang057-roll`, which ROLL itself was run
+  in on a GPU ([roll.md](roll.md)); ROLL's own dispatch knows the SGLangs up to 0.5.7.
+- **Blackwell** (compute capability 10.0 to 12.1): a target of CUDA 13. Some lack
+  [ready-made kernels](matrix.md#nothing-is-downloaded-at-run-time).
+- **Otherwise** the SGLang that your code asks for.
+- **Less to pull**: `build --gpu 9.0` makes an image for Hopper alone ([gpu-code.md](gpu-code.md)).
+
+"""
+_TABLE = """\
+## All targets
+
+*Image* is its size in a registry. *Proven* is the digest, GPU and day of `evidence/`;
+`python build.py list` reports whether the image in your store is that one.
+
+| target | SGLang | torch | CUDA | GPUs | image | `-roll` | proven | `-roll` proven |
+|---|---|---|---|---|---|---|---|---|
+"""
+_MOVES = """\
+
+## What an upgrade costs
+
+From a release to the next: the wheels that a node with the one lacks of the other, as they are
+published. Of images a node pulls less, where code for other GPUs is left out. For two images that
+are built, `python build.py diff ID ID` has the exact bytes.
+
+"""
+_UPGRADES = """\
+
+Releases on one torch share torch's stack.
+
+| from | to | torch | lacking | of |
+|---|---|---|---|---|
+"""
+
+
+def text(matrix: Matrix) -> str:
+    """Return the text of the page.
+
+    Args:
+        matrix: with current locks.
+
+    Raises:
+        LockError: a lock is missing or stale.
+    """
+    rows = [target for target in matrix.targets if not target.flavour]
+    files = {target.id: _files(matrix, target) for target in rows}
+    flavours = {target.engine for target in matrix.targets if target.flavour}
+    table = "".join(_row(matrix, target, target.id in flavours) for target in rows)
+    moves = list(pairwise(rows))
+    lacking = {(a.id, b.id): _lacking(files[a.id], files[b.id]) for a, b in moves}
+    picture = "\n".join(_picture(rows, lacking))
+    upgrades = "".join(_move(a, b, lacking[a.id, b.id], files[b.id]) for a, b in moves)
+    diagram = f"```mermaid\n{picture}\n```\n"
+    return f"{_HEAD}{_TABLE}{table}{_MOVES}{diagram}{_UPGRADES}{upgrades}"
+
+
+def _files(matrix: Matrix, target: Target) -> Mapping[str, Artifact]:
+    lock = target_lock.read(matrix, target)
+    return {item.artifact.sha256: item.artifact for item in lock.distributions}
+
+
+def _lacking(have: Mapping[str, Artifact], want: Mapping[str, Artifact]) -> int:
+    return sum(file.size for digest, file in want.items() if digest not in have)
+
+
+def _row(matrix: Matrix, target: Target, has_flavour: bool) -> str:
+    flavour = (f"`{target.id}-roll`", _proof(matrix, f"{target.id}-roll"))
+    cells = (
+        f"`{target.id}`",
+        target.sglang,
+        target.torch,
+        target.cuda,
+        f"{target.gpus[0]} to {target.gpus[-1]}",
+        measured(target),
+        flavour[0] if has_flavour else "-",
+        _proof(matrix, target.id),
+        flavour[1] if has_flavour else "-",
+    )
+    return f"| {' | '.join(cells)} |\n"
+
+
+def measured(target: Target) -> str:
+    """Return the size of a target's image, by the reason of its budget."""
+    found = _MEASURED.match(target.budget.why) if target.budget else None
+    return found[1] if found else "not measured"
+
+
+def _proof(matrix: Matrix, name: str) -> str:
+    found = evidence.read(evidence.path_of(matrix.path, name))
+    if found is None:
+        return "no"
+    digest = found.image.manifest_digest.removeprefix("sha256:")[:12]
+    last = max(found.proofs, key=lambda proof: proof.date)
+    gpus = dict.fromkeys(name.removeprefix("NVIDIA ") for name in last.gpus)
+    return f"`{digest}…`, {', '.join(gpus)}, {last.date[:10]}"
+
+
+def _picture(rows: Sequence[Target], lacking: Mapping[tuple[str, str], int]) -> Iterator[str]:
+    """Yield the lines of a graph: a box for each torch, an arrow for each upgrade."""
+    yield "flowchart LR"
+    for (torch, cuda), group in groupby(rows, key=lambda target: (target.torch, target.cuda)):
+        yield f'  subgraph "torch {torch}, CUDA {cuda}"'
+        for target in group:
+            yield f'    {_node(target.id)}["{target.sglang}<br/>{measured(target)}"]'
+        yield "  end"
+    for (older, newer), number in lacking.items():
+        yield f"  {_node(older)} -->|{size(number)}| {_node(newer)}"
+
+
+def _node(name: str) -> str:
+    return name.partition("-")[2]
+
+
+def _move(older: Target, newer: Target, number: int, files: Mapping[str, Artifact]) -> str:
+    whole = sum(file.size for file in files.values())
+    same = "the same" if older.torch == newer.torch else f"{older.torch} to {newer.torch}"
+    part = f"{size(whole)} ({100 * number // whole} %)"
+    return f"| `{older.id}` | `{newer.id}` | {same} | {size(number)} | {part} |\n"
+
+
+if __name__ == "__main__":
+    output.result(text(load(ROOT / "matrix.yaml")), end="")
