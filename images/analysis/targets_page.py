@@ -18,6 +18,9 @@ from images.repository import ROOT
 from images.util import output
 from images.util.progress import size
 
+Files = Mapping[str, Artifact]
+"""The locked files of a target by their digests."""
+
 _MEASURED = re.compile(r"([0-9.]+ GB) as locked")
 _HEAD = """\
 # Targets
@@ -37,11 +40,13 @@ Each target is one release of SGLang with the torch that it asks for. Which one 
 _TABLE = """\
 ## All targets
 
-*Image* is its size in a registry. *Proven* is the digest, GPU and day of `evidence/`;
-`python build.py list` reports whether the image in your store is that one.
+*Wheels* are as published; *image* is its size in a registry. Below `-roll` is the number of
+packages of a second image, `ID-roll`, with the same versions of the engine and all that a ROLL
+job imports. *Proven* is the digest, GPU and day of `evidence/`; `python build.py list` reports
+whether the image in your store is that one.
 
-| target | SGLang | torch | CUDA | GPUs | image | `-roll` | proven | `-roll` proven |
-|---|---|---|---|---|---|---|---|---|
+| target | SGLang | torch | CUDA | GPUs | packages | wheels | image | proven | `-roll` | proven |
+|---|---|---|---|---|---|---|---|---|---|---|
 """
 _MOVES = """\
 
@@ -71,9 +76,8 @@ def text(matrix: Matrix) -> str:
         LockError: a lock is missing or stale.
     """
     rows = [target for target in matrix.targets if not target.flavour]
-    files = {target.id: _files(matrix, target) for target in rows}
-    flavours = {target.engine for target in matrix.targets if target.flavour}
-    table = "".join(_row(matrix, target, target.id in flavours) for target in rows)
+    files = {target.id: _files(matrix, target) for target in matrix.targets}
+    table = "".join(_row(matrix, target, files) for target in rows)
     moves = list(pairwise(rows))
     lacking = {(a.id, b.id): _lacking(files[a.id], files[b.id]) for a, b in moves}
     picture = "\n".join(_picture(rows, lacking))
@@ -82,29 +86,35 @@ def text(matrix: Matrix) -> str:
     return f"{_HEAD}{_TABLE}{table}{_MOVES}{diagram}{_UPGRADES}{upgrades}"
 
 
-def _files(matrix: Matrix, target: Target) -> Mapping[str, Artifact]:
+def _files(matrix: Matrix, target: Target) -> Files:
     lock = target_lock.read(matrix, target)
     return {item.artifact.sha256: item.artifact for item in lock.distributions}
 
 
-def _lacking(have: Mapping[str, Artifact], want: Mapping[str, Artifact]) -> int:
+def _lacking(have: Files, want: Files) -> int:
     return sum(file.size for digest, file in want.items() if digest not in have)
 
 
-def _row(matrix: Matrix, target: Target, has_flavour: bool) -> str:
-    flavour = (f"`{target.id}-roll`", _proof(matrix, f"{target.id}-roll"))
+def _row(matrix: Matrix, target: Target, files: Mapping[str, Files]) -> str:
+    own, flavour = files[target.id], files.get(f"{target.id}-roll")
     cells = (
         f"`{target.id}`",
         target.sglang,
         target.torch,
         target.cuda,
         f"{target.gpus[0]} to {target.gpus[-1]}",
+        str(len(own)),
+        size(_whole(own)),
         measured(target),
-        flavour[0] if has_flavour else "-",
         _proof(matrix, target.id),
-        flavour[1] if has_flavour else "-",
+        str(len(flavour)) if flavour else "-",
+        _proof(matrix, f"{target.id}-roll") if flavour else "-",
     )
     return f"| {' | '.join(cells)} |\n"
+
+
+def _whole(files: Files) -> int:
+    return sum(file.size for file in files.values())
 
 
 def measured(target: Target) -> str:
@@ -139,8 +149,8 @@ def _node(name: str) -> str:
     return name.partition("-")[2]
 
 
-def _move(older: Target, newer: Target, number: int, files: Mapping[str, Artifact]) -> str:
-    whole = sum(file.size for file in files.values())
+def _move(older: Target, newer: Target, number: int, files: Files) -> str:
+    whole = _whole(files)
     same = "the same" if older.torch == newer.torch else f"{older.torch} to {newer.torch}"
     part = f"{size(whole)} ({100 * number // whole} %)"
     return f"| `{older.id}` | `{newer.id}` | {same} | {size(number)} | {part} |\n"

@@ -65,6 +65,7 @@ def propose(options: argparse.Namespace) -> int:
         output.result(_difference(made, matrix), end="")
     else:
         atomic_file.write_all(made.files)
+        _renew_page(matrix)
     _report(made, release, matrix, [*roll_runtime.notes], dry_run=options.dry_run)
     return 0
 
@@ -89,6 +90,18 @@ def _release(options: argparse.Namespace, matrix: Matrix) -> Release | None:
         return release
     output.result(f"nothing to propose: sglang {known} is a target; the index has no newer one")
     return None
+
+
+def _renew_page(matrix: Matrix) -> None:
+    """Write docs/targets.md anew, if the matrix is the repository's."""
+    from images.analysis import targets_page
+    from images.inputs.matrix.load import load
+    from images.repository import ROOT
+
+    if matrix.path.resolve() == ROOT / "matrix.yaml":
+        text = targets_page.text(load(matrix.path))
+        atomic_file.write_text(ROOT / "docs" / "targets.md", text)
+        output.result("written: docs/targets.md")
 
 
 def _moment(date: str) -> str:
@@ -145,7 +158,6 @@ def _questions(made: Proposal, matrix: Matrix) -> list[str]:
             "roll_runtime is in every image: all get another digest, and their evidence is renewed"
         )
     found.append("the budget is an estimate: set it from the size that the build prints")
-    found.append("add the row to the table in README.md and to the targets of the tests")
     return found
 
 

@@ -9,14 +9,12 @@ from textwrap import indent
 import pytest
 
 import build
-from images.inputs.lock import target_lock
 from images.inputs.matrix import entries
 from images.inputs.matrix.load import load
-from images.inputs.matrix.records import Matrix, Target
+from images.inputs.matrix.records import Target
 from images.repository import ROOT
 from images.unbundle import cli
 from images.unbundle.destinations import enter_script
-from images.util import progress
 from tests.unit import shell_commands
 
 README = ROOT / "README.md"
@@ -29,7 +27,6 @@ _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 _VARIABLE = re.compile(r"\bROLL_[A-Z0-9_]+")
 _FLAVOUR = re.compile(r"<!-- flavour -->\n```yaml\n(.*?)```", re.DOTALL)
 _MARKED = re.compile(r"^<!-- (\w+) -->\n```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
-_ROW = re.compile(r"^\| `(torch[\w-]+)` \|(.*)\|$", re.MULTILINE)
 _OWN_WHEELS = re.compile(r"^```yaml\n(    requirements:.*?)```", re.MULTILINE | re.DOTALL)
 
 
@@ -107,31 +104,6 @@ def test_marked_commands_are_read_by_ci() -> None:
         assert venv
         assert "apt-get" in packages
         assert "apt-get" not in rest
-
-
-def test_rows_of_the_readme_are_those_of_the_matrix() -> None:
-    loaded = load(ROOT / "matrix.yaml")
-    rows = {
-        name: [cell.strip() for cell in cells.split("|")]
-        for name, cells in _ROW.findall(README.read_text(encoding="utf-8"))
-    }
-    assert list(rows) == [target.id for target in loaded.targets if not target.flavour]
-    for name, (sglang, torch, cuda, number, wheels, size, added) in rows.items():
-        target = loaded.target(name)
-        assert (sglang, torch, cuda) == (target.sglang, target.torch, target.cuda)
-        assert target.budget is not None
-        measured = size if size == "not measured" else f"{size} as locked"
-        assert target.budget.why.startswith(measured)
-        sizes = locked_sizes(loaded, name)
-        assert (number, wheels) == (str(len(sizes)), progress.size(sum(sizes)))
-        roll = loaded.find(f"{name}-roll")
-        assert added == (str(len(locked_sizes(loaded, roll.id))) if roll else "none")
-
-
-def locked_sizes(loaded: Matrix, target: str) -> list[int]:
-    """Return the sizes of the files that the distributions of a target install from."""
-    lock = target_lock.read(loaded, loaded.target(target))
-    return [distribution.artifact.size for distribution in lock.distributions]
 
 
 # -- what pages name -------------------------------------------------------------------------------

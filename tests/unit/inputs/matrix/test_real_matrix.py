@@ -13,31 +13,6 @@ from images.repository import ROOT, SGLANG_VERSIONS
 from tests.unit.inputs.matrix.conftest import REAL
 
 
-def test_the_targets() -> None:
-    rows = [(t.id, t.sglang, t.torch, t.cuda) for t in load(REAL).targets if not t.flavour]
-    assert rows == [
-        ("torch260-sglang046post1", "0.4.6.post1", "2.6.0", "12.4"),
-        ("torch260-sglang046", "0.4.6.post4", "2.6.0", "12.4"),
-        ("torch260-sglang046post5", "0.4.6.post5", "2.6.0", "12.4"),
-        ("torch271-sglang0410", "0.4.10.post2", "2.7.1", "12.6"),
-        ("torch280-sglang052", "0.5.2", "2.8.0", "12.8"),
-        ("torch280-sglang054", "0.5.4.post2", "2.8.0", "12.8"),
-        ("torch280-sglang055", "0.5.5.post3", "2.8.0", "12.8"),
-        ("torch291-sglang056", "0.5.6.post2", "2.9.1", "12.8"),
-        ("torch291-sglang057", "0.5.7", "2.9.1", "12.8"),
-        ("torch291-sglang058", "0.5.8.post1", "2.9.1", "12.8"),
-        ("torch291-sglang059", "0.5.9", "2.9.1", "12.8"),
-        ("torch291-sglang0510", "0.5.10.post1", "2.9.1", "12.8"),
-        ("torch2110-sglang0512", "0.5.12.post1", "2.11.0", "13.0"),
-        ("torch2110-sglang0513", "0.5.13.post1", "2.11.0", "13.0"),
-        ("torch2110-sglang0515", "0.5.15.post1", "2.11.0", "13.0"),
-        ("torch2110-sglang0517", "0.5.17", "2.11.0", "13.0"),
-        ("torch2130-sglang0518", "0.5.18", "2.13.0", "13.0"),
-        ("torch2130-sglang0520", "0.5.20", "2.13.0", "13.0"),
-        ("torch2141-sglang0523", "0.5.23", "2.14.1", "13.0"),
-    ]
-
-
 def test_each_release_that_roll_runtime_supports_has_one_row() -> None:
     source = runpy.run_path(str(SGLANG_VERSIONS))
     assert [t.sglang for t in load(REAL).targets if not t.flavour] == [*source["SUPPORTED"]]
@@ -92,7 +67,7 @@ def test_every_real_target_holds_the_contract() -> None:
         assert all(default.why for default in target.env)
         assert target.exclude_newer_why
         assert target.budget
-        assert 3e9 < target.budget.size < (6e9 if target.flavour else 5e9)
+        assert 2.5e9 < target.budget.size < (6e9 if target.flavour else 5e9)
         assert target.budget.why
 
 
