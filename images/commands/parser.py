@@ -11,6 +11,7 @@ from images.commands.lock import command as lock
 from images.commands.lock import propose
 from images.commands.options import add_locations
 from images.commands.test import command as test
+from images.commands.test import prove
 
 COMMANDS = (
     build.BUILD,
@@ -26,6 +27,7 @@ COMMANDS = (
     show.SBOM,
     show.PROVENANCE,
     test.TEST,
+    prove.PROVE,
     show.INSPECT,
     analysis.PLAN,
     analysis.DIFF,

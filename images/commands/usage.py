@@ -52,6 +52,7 @@ EXAMPLES = (
         "test --target torch280-sglang052-roll --gpu --roll CHECKOUT",
         "test ROLL itself in it",
     ),
+    ("prove --all --out DIR", "write a kit that tests images elsewhere"),
 )
 """Arguments of `python build.py`, and what they do."""
 

@@ -1,0 +1,263 @@
+"""The proof of one image of a kit after another: unpack, test, keep the evidence, remove."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from images.attest import evidence, evidence_check, verdict
+from images.attest.evidence import Evidence
+from images.errors import EvidenceError
+from images.export.kit import document, stages
+from images.export.kit.document import Kit, KitTarget
+from images.export.kit.stages import Clock, Measured
+from images.repository import ROOT
+from images.util import output
+
+PROVEN, FAILED, LATER = "proven", "failed", "not reached"
+_UNPACK, _GPU, _ROLL = "unpack", "GPU tests", "tests of ROLL"
+_INCOMPLETE = 3  # of unpack.py: parts have not arrived
+_SHORT = 19  # of a digest
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The result for a target.
+
+    Attributes:
+        target: the target.
+        state: `proven`, `failed` or `not reached`.
+        detail: the machine, or the reason.
+        seconds: spent on it in this run.
+        ends: whether no other target can be proven in this run.
+    """
+
+    target: KitTarget
+    state: str
+    detail: str
+    seconds: float = 0.0
+    ends: bool = False
+
+    def cells(self) -> tuple[str, ...]:
+        """Return its row of the table."""
+        digest = self.target.digest[:_SHORT]
+        return (self.target.id, digest, self.state, f"{self.seconds:.0f}", self.detail)
+
+
+class _StoppedError(Exception):
+    """A target is not finished in this run.
+
+    Args:
+        state: its state.
+        detail: the reason.
+        ends: whether no other target can be proven either.
+    """
+
+    def __init__(self, state: str, detail: str, *, ends: bool = False) -> None:
+        self.state, self.detail, self.ends = state, detail, ends
+        super().__init__(detail)
+
+
+@dataclass(frozen=True)
+class Session:
+    """A run of a kit.
+
+    Attributes:
+        kit: the kit.
+        directory: its directory.
+        work: the directory of unpacked images.
+        evidence: the output directory.
+        clock: the time that is left.
+        python_path: where the suite finds its modules.
+        roll: a checkout of ROLL; None if ROLL's own code does not run.
+        remove_parts: whether the parts of bundles are removed after their last use.
+    """
+
+    kit: Kit
+    directory: Path
+    work: Path
+    evidence: Path
+    clock: Clock
+    python_path: str
+    roll: Path | None
+    remove_parts: bool
+
+    def tested_before(self, number: int) -> bool:
+        """Return whether a target's image was tested and removed, whatever was found."""
+        target = self.kit.targets[number]
+        return self._evidence(target) is not None and not self._place(target).exists()
+
+    def prove(self, number: int) -> Result:
+        """Run what a target's evidence lacks, as far as possible."""
+        target, begin = self.kit.targets[number], time.monotonic()
+        try:
+            if todo := self._todo(target):
+                self._unpack(number)
+                for stage in todo:
+                    self._test(target, stage)
+                self._remove(target)
+            state, detail, ends = *self._verdict(target), False
+        except _StoppedError as stopped:
+            state, detail, ends = stopped.state, stopped.detail, stopped.ends
+        return Result(target, state, detail, time.monotonic() - begin, ends)
+
+    # -- evidence ----------------------------------------------------------------------------------
+
+    def _file(self, target: KitTarget) -> Path:
+        return self.evidence / f"{target.id}.json"
+
+    def _evidence(self, target: KitTarget) -> Evidence | None:
+        """Return the evidence of the image, of this run or one that came with the kit."""
+        came_with_it = self.directory / document.EVIDENCE / f"{target.id}.json"
+        if not self._file(target).exists() and came_with_it.is_file():
+            shutil.copyfile(came_with_it, self._file(target))
+        try:
+            found = evidence.read(self._file(target))
+        except EvidenceError as error:
+            self._file(target).replace(f"{self._file(target)}.unreadable")
+            output.message(f"{error.message}; it was renamed to {self._file(target)}.unreadable")
+            return None
+        of_it = found and (found.image.target, found.image.manifest_digest)
+        return found if of_it == (target.id, target.digest) else None
+
+    def _todo(self, target: KitTarget) -> list[str]:
+        """Return the suites without a whole run that passed."""
+        found = self._evidence(target)
+        proofs = found.proofs if found else ()
+        failed = any(proof.count(evidence.FAILED) for proof in proofs)
+        passed = not failed and any(proof.whole for proof in proofs)
+        todo = [] if passed else [_GPU]
+        if self.roll is not None and verdict.needs_roll(target.id):
+            run = found.roll if found else None
+            todo += [] if run and run.whole else [_ROLL]
+        return todo
+
+    def _verdict(self, target: KitTarget) -> tuple[str, str]:
+        found = self._evidence(target)
+        if found is None:
+            # As without a GPU: the images that follow would be unpacked in vain.
+            detail = f"the tests left no evidence, see {self._log(target)}"
+            raise _StoppedError(FAILED, detail, ends=True)
+        judged = evidence_check.judge(found, target.id, target.digest, target.since)
+        if judged.proven:
+            return PROVEN, judged.text
+        if not self._todo(target) and self.roll is None and found.roll is None:
+            return LATER, "the GPU tests passed; ROLL's own code runs with --roll CHECKOUT"
+        return FAILED, judged.fault or judged.text
+
+    # -- stages ------------------------------------------------------------------------------------
+
+    @property
+    def _layout(self) -> Path:
+        return self.work / "layout"
+
+    @property
+    def _store(self) -> Path:
+        return self.work / "store"
+
+    @property
+    def _measured(self) -> Measured:
+        return Measured.read(self.work / "seconds.json")
+
+    def _place(self, target: KitTarget) -> Path:
+        return self.work / f"image-{target.id}-{target.digest[7:_SHORT]}"
+
+    def _need_time(self, stage: str) -> None:
+        """Refuse a stage that may take longer than is left, as far as one was measured."""
+        needed, left = self._measured.seconds.get(stage, 0.0), self.clock.left
+        if left is not None and left <= needed:
+            detail = f"{stage} may take {needed:.0f} s, and {left:.0f} s are left"
+            raise _StoppedError(LATER, detail, ends=True)
+
+    def _unpack(self, number: int) -> None:
+        """Unpack an image, and before it what its bundle leaves out."""
+        target = self.kit.targets[number]
+        whole = self._place(target) / "whole"
+        if whole.exists():
+            return
+        if not self._arrived(target):
+            raise _StoppedError(LATER, "its bundle has not arrived")
+        self._need_time(_UNPACK)
+        for earlier in self.kit.targets[:number]:
+            self._fill_layout(earlier)
+        self._place(target).mkdir(exist_ok=True)
+        begin = time.monotonic()
+        if self._run_unpack(target, "--rootfs", str(self._place(target) / "root")):
+            raise _StoppedError(LATER, f"parts have not arrived, see {self._log(target)}")
+        # The layout may name another manifest, of layers that were rebuilt from files.
+        self._run_unpack(target, "--layout", str(self._store), "--no-layers")
+        whole.touch()
+        self._in_layout(target).touch()
+        self._measured.add(_UNPACK, time.monotonic() - begin)
+
+    def _in_layout(self, target: KitTarget) -> Path:
+        return self.work / f"layers-of-{target.digest[7:]}"
+
+    def _fill_layout(self, target: KitTarget) -> None:
+        """Have the layers of an earlier image, as far as they have arrived.
+
+        A machine on which the images before were proven has them; a bare one does not.
+        """
+        if self._in_layout(target).exists() or not self._arrived(target):
+            return
+        if self._run_unpack(target) == 0:
+            self._in_layout(target).touch()
+
+    def _arrived(self, target: KitTarget) -> bool:
+        return (self._bundle(target) / "bundle.json").is_file()
+
+    def _bundle(self, target: KitTarget) -> Path:
+        return self.directory / document.BUNDLES / target.id
+
+    def _run_unpack(self, target: KitTarget, *options: str) -> int:
+        """Unpack what has arrived of an image, its layers to the layout; return the exit code.
+
+        Raises:
+            _StoppedError: the time ended, or a file is damaged.
+        """
+        command = ["images.unbundle.cli", "--bundle", str(self._bundle(target))]
+        command += ["--digest", target.digest, *options]
+        if "--no-layers" not in options:
+            command += ["--layout", str(self._layout)]
+            command += ["--remove-parts"] if self.remove_parts else []
+        code = self._run(_UNPACK, target, command)
+        if code not in (0, _INCOMPLETE):
+            raise _StoppedError(FAILED, f"unpacking: exit code {code}, see {self._log(target)}")
+        return code
+
+    def _test(self, target: KitTarget, stage: str) -> None:
+        self._need_time(stage)
+        tests = self.kit.gpu_tests if stage == _GPU else self.kit.roll_tests
+        command = ["pytest", *tests, "--target", target.id, "--store", str(self._store)]
+        command += ["--matrix", str(ROOT / self.kit.matrix), "--backend", "rootfs"]
+        command += ["--rootfs", str(self._place(target) / "root"), "--gpu"]
+        command += ["--evidence", str(self._file(target)), "-p", "no:cacheprovider"]
+        command += [f"--basetemp={self.work / 'pytest'}", "-v", "-rfEs", "--tb=short"]
+        command += [f"--roll={self.roll}"] if stage == _ROLL else []
+        begin = time.monotonic()
+        self._run(stage, target, command)  # what failed is in the evidence
+        self._measured.add(stage, time.monotonic() - begin)
+
+    def _run(self, stage: str, target: KitTarget, module: Sequence[str]) -> int:
+        """Run a module of Python; what it prints is added to the target's log."""
+        output.message(f"{target.id}: {stage}")
+        env = {**os.environ, "PYTHONPATH": self.python_path}
+        command = [sys.executable, "-m", *module]
+        code = stages.run(command, self._log(target), self.clock, cwd=ROOT, env=env)
+        if code is None:
+            raise _StoppedError(LATER, f"the time ended: {stage}", ends=True)
+        return code
+
+    def _log(self, target: KitTarget) -> Path:
+        return self.evidence / f"{target.id}.log"
+
+    def _remove(self, target: KitTarget) -> None:
+        """Remove an unpacked image; what a kill leaves of it is removed by the next run."""
+        removed = self.work / f"removed-{target.id}"
+        self._place(target).rename(removed)
+        shutil.rmtree(removed)

@@ -1,0 +1,75 @@
+"""ROLL's own code in images of a kit, which runs where a checkout of ROLL is named."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from images.attest import evidence
+from images.attest.evidence import Evidence, ImageId
+from images.export.kit.document import Kit, KitTarget
+from images.export.kit.proving import LATER, PROVEN, Session
+from images.export.kit.stages import Clock
+from images.repository import ROOT
+from tests.unit import kits, whole_proofs
+
+TARGET = "torch280-sglang052-roll"
+DIGEST = f"sha256:{'a' * 64}"
+_TEST = """
+import pathlib
+from dataclasses import replace
+
+from images.attest import evidence
+from tests.unit import whole_proofs
+
+
+def test_stand_in(pytestconfig):
+    assert pathlib.Path(pytestconfig.getoption("--roll")).name == "ROLL"
+    path = pathlib.Path(pytestconfig.getoption("--evidence"))
+    found = evidence.read(path)
+    proof = replace(found.proofs[0], roll=whole_proofs.roll())
+    evidence.write(path, replace(found, proofs=(proof,)))
+"""
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Session:
+    """A run whose image is unpacked, and has passed the GPU tests."""
+    for name in ("evidence", "work", "stand-in", "ROLL"):
+        (tmp_path / name).mkdir()
+    place = tmp_path / f"work/image-{TARGET}-{DIGEST[7:19]}"
+    place.mkdir()
+    (place / "whole").touch()
+    image = ImageId(TARGET, DIGEST, DIGEST, DIGEST, "0.1.0")
+    path = tmp_path / f"evidence/{TARGET}.json"
+    evidence.write(path, Evidence(image, (whole_proofs.proof(),)))
+    (tmp_path / "stand-in/conftest.py").write_text(kits.CONFTEST)
+    (tmp_path / "stand-in/test_stand_in.py").write_text(_TEST)
+    target = KitTarget(TARGET, DIGEST, whole_proofs.SINCE)
+    tests = (str(tmp_path / "stand-in"),)
+    return Session(
+        kit=Kit((target,), "", "matrix.yaml", {}, gpu_tests=("nowhere",), roll_tests=tests),
+        directory=tmp_path,
+        work=tmp_path / "work",
+        evidence=tmp_path / "evidence",
+        clock=Clock(None),
+        python_path=os.pathsep.join([str(ROOT), *sys.path]),
+        roll=None,
+        remove_parts=False,
+    )
+
+
+def test_rolls_own_code_is_not_reached_without_a_checkout(session: Session) -> None:
+    result = session.prove(0)
+    assert (result.state, result.detail.endswith("--roll CHECKOUT")) == (LATER, True)
+
+
+def test_rolls_own_code_runs_with_a_checkout(session: Session) -> None:
+    result = replace(session, roll=session.directory / "ROLL").prove(0)
+    assert result.state == PROVEN, (session.evidence / f"{TARGET}.log").read_text()
+    assert "with ROLL 8eb27cc2" in result.detail
+    assert not [*session.work.glob("image-*")]
