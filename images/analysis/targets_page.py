@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby, pairwise
 
-from images.attest import evidence
+from images.attest import evidence, verdict
 from images.inputs.lock import target_lock
 from images.inputs.lock.artifact import Artifact
 from images.inputs.matrix.load import load
@@ -125,12 +125,7 @@ def measured(target: Target) -> str:
 
 def _proof(matrix: Matrix, name: str) -> str:
     found = evidence.read(evidence.path_of(matrix.path, name))
-    if found is None:
-        return "no"
-    digest = found.image.manifest_digest.removeprefix("sha256:")[:12]
-    last = max(found.proofs, key=lambda proof: proof.date)
-    gpus = dict.fromkeys(name.removeprefix("NVIDIA ") for name in last.gpus)
-    return f"`{digest}…`, {', '.join(gpus)}, {last.date[:10]}"
+    return verdict.judge_results(found, name, None).text
 
 
 def _picture(rows: Sequence[Target], lacking: Mapping[tuple[str, str], int]) -> Iterator[str]:

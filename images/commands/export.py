@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from images.commands import arguments
 from images.commands.arguments import Command, Parser
-from images.commands.options import add_jobs, add_json, add_targets
+from images.commands.options import add_jobs, add_json, add_parts, add_targets
 from images.commands.report.printing import print_documents, print_json
 from images.commands.selection import check_name, fetch_missing_layers, image_of, images_of
 from images.util import output
@@ -47,20 +46,7 @@ def _add_bundle_options(parser: Parser) -> None:
     add = parser.add_argument
     add("--target", required=True, metavar="ID", help="the image")
     add("--out", required=True, type=Path, metavar="DIR", help="output directory")
-    add(
-        "--part-size",
-        type=arguments.size,
-        default="60MB",
-        help="largest size of a part (default: %(default)s)",
-    )
-    add(
-        "--have",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="INVENTORY",
-        help="leave out files that the destination has: the output of its inventory.py; repeatable",
-    )
+    add_parts(parser)
     add(
         "--since",
         metavar="TARGET|DIGEST",

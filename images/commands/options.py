@@ -91,6 +91,25 @@ def add_cache(parser: Parser) -> None:
     )
 
 
+def add_parts(parser: Parser) -> None:
+    """Add the options of bundles: the size of their parts, and what the destination has."""
+    add = parser.add_argument
+    add(
+        "--part-size",
+        type=arguments.size,
+        default="60MB",
+        help="largest size of a part (default: %(default)s)",
+    )
+    add(
+        "--have",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="INVENTORY",
+        help="leave out files that the destination has: the output of its inventory.py; repeatable",
+    )
+
+
 def add_plain_http(parser: Parser) -> None:
     """Add the option for registries without TLS."""
     parser.add_argument(

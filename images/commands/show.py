@@ -21,20 +21,11 @@ from images.util import output
 def list_targets(options: argparse.Namespace) -> int:
     """List the targets: which are locked, built, and proven on a GPU."""
     from images.commands.report import targets as report_list
-    from images.inputs.lock import target_lock
 
     matrix = matrix_of(options)
     here = existing_store(options)
     built = here.images() if here else {}
-    rows = [
-        report_list.row(
-            options.matrix,
-            target,
-            locked=target_lock.is_current(matrix, target),
-            built=built.get(target.id),
-        )
-        for target in matrix.targets
-    ]
+    rows = report_list.rows(matrix, matrix.targets, built)
     if options.json:
         print_json({"targets": rows})
     else:

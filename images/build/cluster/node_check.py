@@ -12,9 +12,9 @@ from importlib import metadata
 
 from images.build.cluster.tasks import Job
 from images.errors import BuildError
+from images.requirements import OLDEST
 
 _INSTALL = "pip install --require-hashes --no-deps -r .github/requirements.txt"
-_OLDEST = (3, 10)
 
 
 def fault(requirements: Sequence[str], job: Job) -> tuple[str, str] | None:
@@ -24,7 +24,7 @@ def fault(requirements: Sequence[str], job: Job) -> tuple[str, str] | None:
         requirements: of the builder, as in pyproject.toml.
         job: what the tasks have in common.
     """
-    if sys.version_info < _OLDEST:
+    if sys.version_info < OLDEST:
         return f"Python {sys.version.split()[0]} is too old", "run Ray with Python 3.10 or newer"
     if wrong := list(_wrong(requirements)):
         return f"{sys.executable}: {', '.join(wrong)}", f"on the node: {_INSTALL}"

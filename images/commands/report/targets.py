@@ -11,28 +11,34 @@ from images.attest import evidence, evidence_check
 from images.attest.evidence import Evidence, Outcome, Proof, RollRun
 from images.commands.report.printing import table
 from images.errors import EvidenceError
-from images.inputs.matrix.records import Target
+from images.inputs.lock import target_lock
+from images.inputs.matrix.records import Matrix, Target
 
 _HEAD = ("TARGET", "SGLANG", "TORCH", "CUDA", "LOCK", "IN THE STORE", "PROVEN")
 
 
-def row(matrix: Path, target: Target, *, locked: bool, built: str | None) -> dict[str, Any]:
-    """Return the document of a target.
+def rows(
+    matrix: Matrix, targets: Sequence[Target], built: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Return the documents of targets.
 
     Args:
-        matrix: the matrix file; the evidence is beside it.
-        target: the target.
-        locked: whether its lock matches the matrix.
-        built: the digest of its manifest, if the store has it.
+        matrix: the matrix; the evidence is beside its file.
+        targets: the targets.
+        built: the digests of the manifests that the store has, by target.
     """
+    return [_row(matrix, target, built.get(target.id)) for target in targets]
+
+
+def _row(matrix: Matrix, target: Target, built: str | None) -> dict[str, Any]:
     return {
         "target": target.id,
         "sglang": target.sglang,
         "torch": target.torch,
         "cuda": target.cuda,
-        "locked": locked,
+        "locked": target_lock.is_current(matrix, target),
         "built": built,
-        **_proof(evidence.path_of(matrix, target.id), target, built),
+        **_proof(evidence.path_of(matrix.path, target.id), target, built),
     }
 
 

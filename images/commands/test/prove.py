@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from images.commands import arguments
 from images.commands.arguments import Command, Parser
-from images.commands.options import add_jobs
+from images.commands.options import add_jobs, add_parts
 from images.commands.selection import check_name, fetch_missing_layers, matrix_of
 from images.errors import EvidenceError, UsageError
 from images.util import output
@@ -43,20 +42,7 @@ def _add_prove_options(parser: Parser) -> None:
     )
     add = parser.add_argument
     add("--out", type=Path, metavar="DIR", help="output directory: the kit")
-    add(
-        "--part-size",
-        type=arguments.size,
-        default="60MB",
-        help="largest size of a part of a bundle (default: %(default)s)",
-    )
-    add(
-        "--have",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="INVENTORY",
-        help="leave out files that the machine has: the output of inventory.py there; repeatable",
-    )
+    add_parts(parser)
     add(
         "--wheels",
         type=Path,
@@ -104,7 +90,8 @@ def _images(
 ) -> list[tuple[Target, Image]]:
     """Return the targets to prove, with their images; of `--all` those that are not proven."""
     if options.all:
-        targets = [target for target in matrix.targets if _unproven(options, target, source)]
+        built = source.images()
+        targets = [one for one in matrix.targets if _unproven(options, one, built.get(one.id))]
         if not targets:
             raise UsageError(
                 "every image of the store is proven", remedy="name one with --target to repeat it"
@@ -117,11 +104,10 @@ def _images(
     return list(zip(targets, source.load_several(target.id for target in targets), strict=True))
 
 
-def _unproven(options: argparse.Namespace, target: Target, source: Store) -> bool:
+def _unproven(options: argparse.Namespace, target: Target, built: str | None) -> bool:
     """Return whether the store has a target's image and there is no proof of it."""
     from images.attest import evidence, evidence_check
 
-    built = source.images().get(target.id)
     if built is None:
         output.message(f"{target.id}: left out, it is not built")
         return False
@@ -152,6 +138,7 @@ def _summary(out: Path, written: Sequence[WrittenBundle]) -> str:
 
 def _take(options: argparse.Namespace, matrix: Matrix, source: Store) -> int:
     from images.attest import evidence, returned
+    from images.commands.report import targets as report
 
     files = _arrived(options.take)
     built = source.images()
@@ -165,7 +152,7 @@ def _take(options: argparse.Namespace, matrix: Matrix, source: Store) -> int:
         except (EvidenceError, UsageError) as error:
             refused.append(error)
     if taken:
-        output.result(_rows(options, matrix, taken, source))
+        output.result(report.text(report.rows(matrix, taken, built)))
     if refused:
         raise EvidenceError(
             "\n".join([f"{len(refused)} of {len(files)} files were refused, and nothing was lost:",
@@ -189,23 +176,3 @@ def _arrived(directory: Path) -> list[Path]:
             remedy="name the directory `evidence` that prove.py wrote",
         )
     return files
-
-
-def _rows(
-    options: argparse.Namespace, matrix: Matrix, targets: Sequence[Target], source: Store
-) -> str:
-    """Return the lines of `list` for targets."""
-    from images.commands.report import targets as report
-    from images.inputs.lock import target_lock
-
-    built = source.images()
-    rows = [
-        report.row(
-            options.matrix,
-            target,
-            locked=target_lock.is_current(matrix, target),
-            built=built.get(target.id),
-        )
-        for target in targets
-    ]
-    return report.text(rows)

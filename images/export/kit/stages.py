@@ -12,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from images.util import atomic_file
+
 _GRACE = 20.0
 """Seconds in which a program that was interrupted cleans up."""
 
@@ -55,9 +57,7 @@ class Measured:
     def add(self, stage: str, seconds: float) -> None:
         """Keep how long a stage took, if none of its kind took longer."""
         self.seconds[stage] = max(seconds, self.seconds.get(stage, 0.0))
-        unfinished = self.path.with_name(f"{self.path.name}.new")
-        unfinished.write_text(json.dumps(self.seconds))
-        unfinished.replace(self.path)
+        atomic_file.write_text(self.path, json.dumps(self.seconds))
 
 
 def run(
