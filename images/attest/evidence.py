@@ -130,7 +130,8 @@ class Proof:
 
     Attributes:
         machine: the machine.
-        how: `docker`, `rootfs`, or `rootfs, unpacked before`.
+        how: `docker`, `rootfs`, or `rootfs, unpacked before`; then, if so, `, beside another
+            image's tests`: its seconds are not those of a quiet machine.
         date: when it last ran, RFC 3339, UTC.
         tests: by test id.
         runs: by name, such as `off the main thread`.

@@ -9,6 +9,7 @@ import pytest
 
 from images.attest.evidence import Machine
 from tests.gpu import recorder as record
+from tests.gpu import turns
 from tests.image.box import Box
 
 NO_MULTICAST = {
@@ -49,6 +50,6 @@ def see(box: Box) -> Machine:
 
 def how(config: pytest.Config, box: Box) -> str:
     """What the image runs in, as evidence names it."""
-    if config.getoption("--rootfs"):
-        return "rootfs, unpacked before"
-    return box.kind
+    beside = ", beside another image's tests" if turns.shared() else ""
+    unpacked = ", unpacked before" if config.getoption("--rootfs") else ""
+    return f"{box.kind}{unpacked}{beside}"

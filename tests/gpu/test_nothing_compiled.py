@@ -3,7 +3,8 @@
 It has no network: what is not in the image cannot be fetched.
 
 `still_compiled.json` lists it by target and start, and may not grow: what a run finds beyond it
-fails, and is printed as the file has it. Each start has a new HOME and new temporary files.
+fails, and is printed as the file has it. A target that is not in it yet is skipped with what was
+found. Each start has a new HOME and new temporary files.
 
 With `ROLL_IMAGES_RECORDINGS=DIRECTORY` the kernels that Triton is asked for are written there, as
 `images/content/kernels/recordings` has them.
@@ -89,11 +90,13 @@ def check(name: str, result: Mapping[str, Any], watch: Watch, subject: Subject, 
     found = compiler_watch.listed(watch.commands(), result["compiled"])
     found |= watch.of_the_driver(home)
     target = subject.target.engine or subject.target.lock_id
-    expected: dict[str, Any] = json.loads(EXPECTED.read_text()).get(target, {}).get(name, {})
+    listed: dict[str, Any] = json.loads(EXPECTED.read_text())
     seconds = [engines.reported(result, f"{part}_s") for part in ("import", "start", "first_token")]
     print(f"seconds: imports, start, first token {seconds}, sum {sum(seconds):.1f}")
     print(f"{EXPECTED.name}: {json.dumps({target: {name: found}}, indent=2)}")
-    faults = compiler_watch.faults(found, expected)
+    faults = compiler_watch.faults(found, listed.get(target, {}).get(name, {}))
+    if faults and target not in listed:
+        pytest.skip(f"{EXPECTED.name} has no {target} yet, which compiled {'; '.join(faults)}")
     assert not faults, f"compiled in a new container: {'; '.join(faults)}"
 
 

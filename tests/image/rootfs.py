@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import shlex
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,17 +22,11 @@ from testinfra.host import Host
 
 from images.oci.image import Image
 from images.unbundle.destinations import enter
+from images.util import network_namespace
 from tests.image.box import Box
 
 _SCRATCH = "--scratch"
 _HOLD = ("sh", "-c", "echo ready; exec sleep infinity")
-# A network namespace's loopback interface is down at first: SIOCSIFFLAGS with IFF_UP.
-_UP = """
-import fcntl, os, socket, struct, sys
-fcntl.ioctl(socket.socket(), 0x8914, struct.pack("16sh14x", b"lo", 1))
-os.execvp(sys.argv[1], sys.argv[1:])
-"""
-_LOOPBACK_ONLY = ("unshare", "--net", "--", sys.executable, "-c", _UP)
 # What `docker run --tmpfs` and `--read-only` do; in the box's root, by the host's programs. The
 # host's files are no part of the image, for tests that look at all files.
 _MORE = """
@@ -96,7 +89,7 @@ class RootfsBox(Box):
 
         Without `gpus` nothing in the environment names the driver, as in a container without them.
         """
-        network = _LOOPBACK_ONLY if loopback_only else ()
+        network = network_namespace.LOOPBACK_ONLY if loopback_only else ()
         with (
             self._script() as script,
             _held([*network, str(script), *_options(user), *_HOLD]) as pid,

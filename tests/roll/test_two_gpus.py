@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
+pytestmark = pytest.mark.alone_on_gpu
+
 SESSION = "two_gpus"
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from images.attest import evidence, evidence_check, verdict
@@ -17,12 +19,14 @@ from images.export.kit import document, stages
 from images.export.kit.document import Kit, KitTarget
 from images.export.kit.stages import Clock, Measured
 from images.repository import ROOT
-from images.util import output
+from images.util import network_namespace, output
 
 PROVEN, FAILED, LATER = "proven", "failed", "not reached"
 _UNPACK, _GPU, _ROLL = "unpack", "GPU tests", "tests of ROLL"
 _INCOMPLETE = 3  # of unpack.py: parts have not arrived
 _SHORT = 19  # of a digest
+_TURNS = "ROLL_IMAGES_TURNS"
+"""Of tests/gpu/turns.py: where suites that share a GPU have their locks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,7 @@ class Result:
         detail: the machine, or the reason.
         seconds: spent on it in this run.
         ends: whether no other target can be proven in this run.
+        waits: whether the target was not begun, because its bundle is not complete.
     """
 
     target: KitTarget
@@ -42,6 +47,7 @@ class Result:
     detail: str
     seconds: float = 0.0
     ends: bool = False
+    waits: bool = False
 
     def cells(self) -> tuple[str, ...]:
         """Return its row of the table."""
@@ -56,11 +62,16 @@ class _StoppedError(Exception):
         state: its state.
         detail: the reason.
         ends: whether no other target can be proven either.
+        waits: whether its bundle is not complete.
     """
 
-    def __init__(self, state: str, detail: str, *, ends: bool = False) -> None:
-        self.state, self.detail, self.ends = state, detail, ends
+    def __init__(self, state: str, detail: str, *, ends: bool = False, waits: bool = False) -> None:
+        self.state, self.detail, self.ends, self.waits = state, detail, ends, waits
         super().__init__(detail)
+
+    def result(self, target: KitTarget, seconds: float) -> Result:
+        """Return the target's result."""
+        return Result(target, self.state, self.detail, seconds, self.ends, self.waits)
 
 
 @dataclass(frozen=True)
@@ -76,6 +87,7 @@ class Session:
         python_path: where the suite finds its modules.
         roll: a checkout of ROLL; None if ROLL's own code does not run.
         remove_parts: whether the parts of bundles are removed after their last use.
+        together: how many images are tested at a time.
     """
 
     kit: Kit
@@ -86,6 +98,9 @@ class Session:
     python_path: str
     roll: Path | None
     remove_parts: bool
+    together: int = 1
+    _unpacking: threading.Lock = field(default_factory=threading.Lock)
+    _with_roll: threading.Lock = field(default_factory=threading.Lock)
 
     def tested_before(self, number: int) -> bool:
         """Return whether a target's image was tested and removed, whatever was found."""
@@ -97,14 +112,14 @@ class Session:
         target, begin = self.kit.targets[number], time.monotonic()
         try:
             if todo := self._todo(target):
-                self._unpack(number)
+                with self._unpacking:
+                    self._unpack(number)
                 for stage in todo:
                     self._test(target, stage)
                 self._remove(target)
-            state, detail, ends = *self._verdict(target), False
+            return Result(target, *self._verdict(target), time.monotonic() - begin)
         except _StoppedError as stopped:
-            state, detail, ends = stopped.state, stopped.detail, stopped.ends
-        return Result(target, state, detail, time.monotonic() - begin, ends)
+            return stopped.result(target, time.monotonic() - begin)
 
     # -- evidence ----------------------------------------------------------------------------------
 
@@ -181,14 +196,15 @@ class Session:
         if whole.exists():
             return
         if not self._arrived(target):
-            raise _StoppedError(LATER, "its bundle has not arrived")
+            raise _StoppedError(LATER, "its bundle has not arrived", waits=True)
         self._need_time(_UNPACK)
         for earlier in self.kit.targets[:number]:
             self._fill_layout(earlier)
         self._place(target).mkdir(exist_ok=True)
         begin = time.monotonic()
         if self._run_unpack(target, "--rootfs", str(self._place(target) / "root")):
-            raise _StoppedError(LATER, f"parts have not arrived, see {self._log(target)}")
+            detail = f"parts have not arrived, see {self._log(target)}"
+            raise _StoppedError(LATER, detail, waits=True)
         # The layout may name another manifest, of layers that were rebuilt from files.
         self._run_unpack(target, "--layout", str(self._store), "--no-layers")
         whole.touch()
@@ -237,17 +253,31 @@ class Session:
         command += ["--matrix", str(ROOT / self.kit.matrix), "--backend", "rootfs"]
         command += ["--rootfs", str(self._place(target) / "root"), "--gpu"]
         command += ["--evidence", str(self._file(target)), "-p", "no:cacheprovider"]
-        command += [f"--basetemp={self.work / 'pytest'}", "-v", "-rfEs", "--tb=short"]
+        command += [f"--basetemp={self.work / f'pytest-{target.id}'}", "-v", "-rfEs", "--tb=short"]
         command += [f"--roll={self.roll}"] if stage == _ROLL else []
-        begin = time.monotonic()
-        self._run(stage, target, command)  # what failed is in the evidence
+        # Ray and ROLL have fixed ports, and need a network with more than loopback.
+        with self._with_roll if stage == _ROLL else nullcontext():
+            begin = time.monotonic()
+            self._run(stage, target, command, self._turns())  # what failed is in the evidence
         self._measured.add(stage, time.monotonic() - begin)
 
-    def _run(self, stage: str, target: KitTarget, module: Sequence[str]) -> int:
+    def _turns(self) -> dict[str, str]:
+        return {_TURNS: str(self.work)} if self.together > 1 else {}
+
+    def _run(
+        self,
+        stage: str,
+        target: KitTarget,
+        module: Sequence[str],
+        variables: Mapping[str, str] | None = None,
+    ) -> int:
         """Run a module of Python; what it prints is added to the target's log."""
         output.message(f"{target.id}: {stage}")
-        env = {**os.environ, "PYTHONPATH": self.python_path}
-        command = [sys.executable, "-m", *module]
+        env = {**os.environ, "PYTHONPATH": self.python_path, **(variables or {})}
+        # Engines of two images must not meet at a port.
+        alone = self.together > 1 and stage == _GPU
+        prefix = network_namespace.LOOPBACK_ONLY if alone else ()
+        command = [*prefix, sys.executable, "-m", *module]
         code = stages.run(command, self._log(target), self.clock, cwd=ROOT, env=env)
         if code is None:
             raise _StoppedError(LATER, f"the time ended: {stage}", ends=True)

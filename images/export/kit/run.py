@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 
@@ -15,6 +16,7 @@ from images.errors import BuildError, ImageTestError, UsageError
 from images.export.kit import document
 from images.export.kit.proving import FAILED, LATER, PROVEN, Result, Session
 from images.export.kit.python_path import python_path
+from images.export.kit.queue import Queue
 from images.export.kit.stages import Clock
 from images.util import output
 
@@ -87,6 +89,14 @@ def _parser() -> argparse.ArgumentParser:
         help="run the code of this checkout of ROLL as well, in images whose names end in -roll",
     )
     add("--remove-parts", action="store_true", help="remove each part after its last use")
+    add(
+        "--together",
+        type=int,
+        default=1,
+        metavar="N",
+        help="images to test at a time, on the same GPUs: tests that measure the memory of a whole "
+        "GPU wait for their turn, and the others' seconds are not those of a quiet machine",
+    )
     return parser
 
 
@@ -96,6 +106,8 @@ def _run(options: argparse.Namespace) -> int:
     evidence = (options.evidence or options.kit / document.EVIDENCE).absolute()
     if options.roll is not None and not options.roll.is_dir():
         raise UsageError(f"{options.roll}: not a directory", remedy="name a checkout of ROLL")
+    if options.together < 1:
+        raise UsageError(f"--together {options.together}: not a number of images", remedy="name 1")
     for directory in (work, evidence):
         directory.mkdir(parents=True, exist_ok=True)
     with (work / ".lock").open("w") as lock:
@@ -116,21 +128,37 @@ def _run(options: argparse.Namespace) -> int:
             python_path=python_path(kit, options.kit, work),
             roll=options.roll.absolute() if options.roll else None,
             remove_parts=options.remove_parts,
+            together=options.together,
         )
         return _report(_prove(session))
 
 
 def _prove(session: Session) -> list[Result]:
-    results: dict[int, Result] = {}
+    targets = session.kit.targets
+    results = {number: Result(one, LATER, "not begun") for number, one in enumerate(targets)}
     # Those that failed before come last: an image that nothing is known of is worth more.
-    for number in sorted(range(len(session.kit.targets)), key=session.tested_before):
-        target = session.kit.targets[number]
-        if any(result.ends for result in results.values()):
-            results[number] = Result(target, LATER, "not begun")
-        else:
-            results[number] = session.prove(number)
-            output.message(f"{target.id}: {results[number].state}")
+    queue = Queue(sorted(results, key=session.tested_before))
+    with ThreadPoolExecutor(session.together) as pool:
+        lanes = [pool.submit(_lane, session, queue, results) for _ in range(session.together)]
+        try:
+            for lane in lanes:
+                lane.result()
+        except BaseException:
+            session.clock.end()  # or the other threads would go on
+            raise
     return [results[number] for number in sorted(results)]
+
+
+def _lane(session: Session, queue: Queue, results: dict[int, Result]) -> None:
+    """Prove one target after another, until none is left or a result ends the run."""
+    while (number := queue.take()) is not None:
+        result = Result(session.kit.targets[number], LATER, "not begun")
+        try:
+            if not any(other.ends for other in list(results.values())):
+                result = results[number] = session.prove(number)
+                output.message(f"{result.target.id}: {result.state}")
+        finally:
+            queue.put_back(number) if result.waits else queue.done()
 
 
 def _report(results: Sequence[Result]) -> int:

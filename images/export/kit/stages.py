@@ -17,6 +17,9 @@ from images.util import atomic_file
 _GRACE = 20.0
 """Seconds in which a program that was interrupted cleans up."""
 
+_POLL = 0.5
+"""Seconds after which the time that is left is looked at again: another thread may end it."""
+
 
 class Clock:
     """The time that a run may take.
@@ -32,6 +35,10 @@ class Clock:
     def left(self) -> float | None:
         """The seconds that are left, None for any time."""
         return None if self._end is None else max(0.0, self._end - time.monotonic())
+
+    def end(self) -> None:
+        """End the time now."""
+        self._end = time.monotonic()
 
 
 @dataclass
@@ -85,11 +92,16 @@ def run(
             start_new_session=True,  # Ctrl-C is passed on once, not twice
         )
         try:
-            return process.wait(clock.left)
-        except subprocess.TimeoutExpired:
-            return None
+            return _wait(process, clock)
         finally:
             _end(process)
+
+
+def _wait(process: subprocess.Popen[bytes], clock: Clock) -> int | None:
+    while (left := clock.left) is None or left > 0:
+        with suppress(subprocess.TimeoutExpired):
+            return process.wait(_POLL if left is None else min(left, _POLL))
+    return None
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

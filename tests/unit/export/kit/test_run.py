@@ -147,6 +147,26 @@ def test_tests_end_with_the_time_and_the_unpacked_image_stays(made: MadeKit) -> 
     assert images_left(made)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="a network namespace of its own needs root")
+def test_two_images_are_tested_together_and_end_together(made: MadeKit) -> None:
+    made.behave(v052="wait", v055="wait")
+    with made.start("--together", "2") as process:
+        wait_until(lambda: sorted(made.ran()) == [A, B])
+        process.terminate()
+        assert process.wait() == 130
+    assert not running(made)
+    made.behave(v052="fail")
+    done = made.run("--together", "2")
+    assert done.code == 10
+    assert {name: row.split()[1] for name, row in table(done.out).items()} == {
+        A: "failed",
+        B: "proven",
+    }
+    assert not images_left(made)
+    refused = made.run("--together", "0")
+    assert refused.code == 2
+
+
 def test_a_damaged_kit_is_refused(made: MadeKit) -> None:
     suite = made.path / "suite.tar"
     suite.write_bytes(suite.read_bytes()[:-1] + b"x")

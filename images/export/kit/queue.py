@@ -1,0 +1,51 @@
+"""The order in which the images of a kit are proven, by several threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+
+class Queue:
+    """Numbers of targets; those that could not begin are taken again once another one is done.
+
+    Args:
+        order: the numbers.
+    """
+
+    def __init__(self, order: Sequence[int]) -> None:
+        self._order = list(order)
+        self._todo = list(order)
+        self._put_back: list[int] = []
+        self._taken = 0
+        self._changed = threading.Condition()
+
+    def take(self) -> int | None:
+        """Return the next number; None if none is left.
+
+        Where all that are left were put back, wait for the others that are taken.
+        """
+        with self._changed:
+            while not self._todo and self._put_back and self._taken:
+                self._changed.wait()
+            if not self._todo:
+                return None
+            self._taken += 1
+            return self._todo.pop(0)
+
+    def put_back(self, number: int) -> None:
+        """Keep a number whose bundle is not complete."""
+        with self._changed:
+            self._put_back.append(number)
+            self._end_one()
+
+    def done(self) -> None:
+        """Note that a number is done. Time went by, so those that were put back come again."""
+        with self._changed:
+            self._todo = sorted({*self._todo, *self._put_back}, key=self._order.index)
+            self._put_back = []
+            self._end_one()
+
+    def _end_one(self) -> None:
+        self._taken -= 1
+        self._changed.notify_all()

@@ -1,0 +1,71 @@
+"""Turns on a GPU that several suites share: what measures the memory of the whole GPU runs alone.
+
+Each suite has a turn for each module of tests, beside others', or alone for those that are marked
+`alone_on_gpu`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Generator
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+DIRECTORY = "ROLL_IMAGES_TURNS"
+"""The variable that names the directory of the locks; `prove.py --together` sets it."""
+
+ALONE = "alone_on_gpu"
+
+
+class Turns:
+    """The turns of this suite.
+
+    Args:
+        directory: of the locks; None if no other suite is on the GPU.
+    """
+
+    def __init__(self, directory: Path | None) -> None:
+        self._directory = directory
+        self._turn: IO[bytes] | None = None
+
+    def begin(self, *, alone: bool) -> None:
+        """Wait for a turn, unless this suite has one."""
+        if self._directory is None or self._turn is not None:
+            return
+        turn = (self._directory / "turn.lock").open("wb")
+        # Whoever waits holds the gate: else a suite that must be alone would wait for ever.
+        with (self._directory / "gate.lock").open("wb") as gate:
+            fcntl.flock(gate, fcntl.LOCK_EX)
+            fcntl.flock(turn, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        self._turn = turn
+
+    def end(self) -> None:
+        """Let others have their turns."""
+        if self._turn is not None:
+            self._turn.close()
+        self._turn = None
+
+
+def shared() -> bool:
+    """Return whether other suites may be on the GPU."""
+    return DIRECTORY in os.environ
+
+
+def mine() -> Turns:
+    """Return the turns that the environment names."""
+    return Turns(Path(os.environ[DIRECTORY]) if shared() else None)
+
+
+def protocol(
+    turns: Turns, item: pytest.Item, following: pytest.Item | None
+) -> Generator[None, object, object]:
+    """Run a test within the turn of its module; as the hook `pytest_runtest_protocol`."""
+    turns.begin(alone=item.get_closest_marker(ALONE) is not None)
+    try:
+        return (yield)
+    finally:
+        if following is None or following.path != item.path:
+            turns.end()

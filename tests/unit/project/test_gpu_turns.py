@@ -1,0 +1,91 @@
+"""Turns of several suites on one GPU."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.gpu.turns import Turns
+
+pytest_plugins = ["pytester"]
+
+
+def waiting(turns: Turns, *, alone: bool) -> threading.Thread:
+    """Begin a turn in a thread, which lives on as long as it waits."""
+    thread = threading.Thread(target=lambda: turns.begin(alone=alone), daemon=True)
+    thread.start()
+    thread.join(0.2)
+    return thread
+
+
+def test_suites_run_beside_each_other_and_alone(tmp_path: Path) -> None:
+    first, second, third = (Turns(tmp_path) for _ in range(3))
+    first.begin(alone=False)
+    assert not waiting(second, alone=False).is_alive()
+    second.end()
+    measures = waiting(second, alone=True)
+    later = waiting(third, alone=False)
+    assert measures.is_alive()
+    assert later.is_alive(), "one that comes later would keep the one that must be alone waiting"
+    first.end()
+    measures.join()
+    later.join(0.2)
+    assert later.is_alive()
+    second.end()
+    later.join()
+
+
+def test_one_suite_never_waits() -> None:
+    turns = Turns(None)
+    turns.begin(alone=True)
+    turns.end()
+
+
+CONFTEST = """
+import pytest
+from tests.gpu import turns
+
+class Noted:
+    def begin(self, *, alone):
+        print(f"begin {alone}")
+
+    def end(self):
+        print("end")
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item, nextitem):
+    return (yield from turns.protocol(Noted(), item, nextitem))
+"""
+MODULE = """
+import pytest
+
+@pytest.fixture(scope="module", autouse=True)
+def engine():
+    print("start")
+    yield
+    print("stop")
+
+def test_one():
+    print("one")
+
+def test_two():
+    print("two")
+"""
+
+
+def test_a_turn_is_a_modules_with_its_fixtures(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(CONFTEST)
+    pytester.makepyfile(
+        test_a=f"{MODULE}\npytestmark = pytest.mark.alone_on_gpu",
+        test_b=MODULE,
+    )
+    pytester.makeini("[pytest]\nmarkers = alone_on_gpu")
+    done = pytester.runpytest_inprocess("-s", "-q", "-p", "no:cacheprovider")
+    words = [line.strip(".") for line in done.outlines if line and " " not in line.strip(".")]
+    said = [line.strip(".") for line in done.outlines]
+    begins = [line for line in said if line.startswith("begin")]
+    assert begins == ["begin True", "begin True", "begin False", "begin False"]
+    module = ["start", "one", "two", "stop", "end"]
+    assert [word for word in words if word in module] == [*module, *module]
