@@ -156,7 +156,8 @@ def _lane(session: Session, queue: Queue, results: dict[int, Result]) -> None:
         try:
             if not any(other.ends for other in list(results.values())):
                 result = results[number] = session.prove(number)
-                output.message(f"{result.target.id}: {result.state}")
+                if not result.waits:
+                    output.message(f"{result.target.id}: {result.state}")
         finally:
             queue.put_back(number) if result.waits else queue.done()
 

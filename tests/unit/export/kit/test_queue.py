@@ -25,6 +25,14 @@ def test_what_was_put_back_comes_again_once_another_is_done() -> None:
     assert queue.take() is None  # nothing is done meanwhile: nothing can have changed
 
 
+def test_what_was_put_back_comes_again_while_another_is_proven() -> None:
+    queue = Queue([0, 1], again=0.05)
+    assert queue.take() == 0
+    assert queue.take() == 1
+    queue.put_back(1)
+    assert queue.take() == 1
+
+
 def test_a_thread_waits_for_what_another_has_taken() -> None:
     queue = Queue([0, 1])
     assert queue.take() == 0
