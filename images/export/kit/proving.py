@@ -12,17 +12,16 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from images.attest import evidence, evidence_check, verdict
-from images.attest.evidence import Evidence
-from images.errors import EvidenceError
-from images.export.kit import document, stages
+from images.attest import evidence_check
+from images.export.kit import document, results, stages
 from images.export.kit.document import Kit, KitTarget
+from images.export.kit.results import Results
 from images.export.kit.stages import Clock, Measured
 from images.repository import ROOT
 from images.util import network_namespace, output
 
 PROVEN, FAILED, LATER = "proven", "failed", "not reached"
-_UNPACK, _GPU, _ROLL = "unpack", "GPU tests", "tests of ROLL"
+_UNPACK = "unpack"
 _INCOMPLETE = 3  # of unpack.py: parts have not arrived
 _SHORT = 19  # of a digest
 _TURNS = "ROLL_IMAGES_TURNS"
@@ -105,55 +104,30 @@ class Session:
     def tested_before(self, number: int) -> bool:
         """Return whether a target's image was tested and removed, whatever was found."""
         target = self.kit.targets[number]
-        return self._evidence(target) is not None and not self._place(target).exists()
+        return self._results.read(target) is not None and not self._place(target).exists()
 
     def prove(self, number: int) -> Result:
         """Run what a target's evidence lacks, as far as possible."""
         target, begin = self.kit.targets[number], time.monotonic()
         try:
-            if todo := self._todo(target):
+            if todo := self._results.todo(target):
                 with self._unpacking:
                     self._unpack(number)
-                for stage in todo:
-                    self._test(target, stage)
+                for suite in todo:
+                    self._prove_by(suite, target)
                 self._remove(target)
             return Result(target, *self._verdict(target), time.monotonic() - begin)
         except _StoppedError as stopped:
             return stopped.result(target, time.monotonic() - begin)
 
-    # -- evidence ----------------------------------------------------------------------------------
+    # -- results -----------------------------------------------------------------------------------
 
-    def _file(self, target: KitTarget) -> Path:
-        return self.evidence / f"{target.id}.json"
-
-    def _evidence(self, target: KitTarget) -> Evidence | None:
-        """Return the evidence of the image, of this run or one that came with the kit."""
-        came_with_it = self.directory / document.EVIDENCE / f"{target.id}.json"
-        if not self._file(target).exists() and came_with_it.is_file():
-            shutil.copyfile(came_with_it, self._file(target))
-        try:
-            found = evidence.read(self._file(target))
-        except EvidenceError as error:
-            self._file(target).replace(f"{self._file(target)}.unreadable")
-            output.message(f"{error.message}; it was renamed to {self._file(target)}.unreadable")
-            return None
-        of_it = found and (found.image.target, found.image.manifest_digest)
-        return found if of_it == (target.id, target.digest) else None
-
-    def _todo(self, target: KitTarget) -> list[str]:
-        """Return the suites without a whole run that passed."""
-        found = self._evidence(target)
-        proofs = found.proofs if found else ()
-        failed = any(proof.count(evidence.FAILED) for proof in proofs)
-        passed = not failed and any(proof.whole for proof in proofs)
-        todo = [] if passed else [_GPU]
-        if self.roll is not None and verdict.needs_roll(target.id):
-            run = found.roll if found else None
-            todo += [] if run and run.whole else [_ROLL]
-        return todo
+    @property
+    def _results(self) -> Results:
+        return Results(self.kit, self.directory, self.evidence, self.roll is not None)
 
     def _verdict(self, target: KitTarget) -> tuple[str, str]:
-        found = self._evidence(target)
+        found = self._results.read(target)
         if found is None:
             # As without a GPU: the images that follow would be unpacked in vain.
             detail = f"the tests left no evidence, see {self._log(target)}"
@@ -161,7 +135,7 @@ class Session:
         judged = evidence_check.judge(found, target.id, target.digest, target.since)
         if judged.proven:
             return PROVEN, judged.text
-        if not self._todo(target) and self.roll is None and found.roll is None:
+        if not self._results.todo(target) and self.roll is None and found.roll is None:
             return LATER, "the GPU tests passed; ROLL's own code runs with --roll CHECKOUT"
         return FAILED, judged.fault or judged.text
 
@@ -246,20 +220,28 @@ class Session:
             raise _StoppedError(FAILED, f"unpacking: exit code {code}, see {self._log(target)}")
         return code
 
-    def _test(self, target: KitTarget, stage: str) -> None:
-        self._need_time(stage)
-        tests = self.kit.gpu_tests if stage == _GPU else self.kit.roll_tests
-        command = ["pytest", *tests, "--target", target.id, "--store", str(self._store)]
+    def _prove_by(self, suite: str, target: KitTarget) -> None:
+        """Run what the evidence lacks of a suite: modules, not single tests, share engines."""
+        lacking = self._results.modules(target, suite)
+        self._test(suite, target, lacking)
+        rest = self._results.modules(target, suite)
+        # The results of another machine do not count for this one, which has begun its own now.
+        if rest and rest != lacking and not self._results.failed(target):
+            self._test(suite, target, rest)
+
+    def _test(self, suite: str, target: KitTarget, modules: Sequence[str]) -> None:
+        self._need_time(suite)
+        command = ["pytest", *modules, "--target", target.id, "--store", str(self._store)]
         command += ["--matrix", str(ROOT / self.kit.matrix), "--backend", "rootfs"]
         command += ["--rootfs", str(self._place(target) / "root"), "--gpu"]
-        command += ["--evidence", str(self._file(target)), "-p", "no:cacheprovider"]
+        command += ["--evidence", str(self._results.path(target)), "-p", "no:cacheprovider"]
         command += [f"--basetemp={self.work / f'pytest-{target.id}'}", "-v", "-rfEs", "--tb=short"]
-        command += [f"--roll={self.roll}"] if stage == _ROLL else []
+        command += [f"--roll={self.roll}"] if suite == results.ROLL else []
         # Ray and ROLL have fixed ports, and need a network with more than loopback.
-        with self._with_roll if stage == _ROLL else nullcontext():
+        with self._with_roll if suite == results.ROLL else nullcontext():
             begin = time.monotonic()
-            self._run(stage, target, command, self._turns())  # what failed is in the evidence
-        self._measured.add(stage, time.monotonic() - begin)
+            self._run(suite, target, command, self._turns())  # what failed is in the evidence
+        self._measured.add(suite, time.monotonic() - begin)
 
     def _turns(self) -> dict[str, str]:
         return {_TURNS: str(self.work)} if self.together > 1 else {}
@@ -275,7 +257,7 @@ class Session:
         output.message(f"{target.id}: {stage}")
         env = {**os.environ, "PYTHONPATH": self.python_path, **(variables or {})}
         # Engines of two images must not meet at a port.
-        alone = self.together > 1 and stage == _GPU
+        alone = self.together > 1 and stage == results.GPU
         prefix = network_namespace.LOOPBACK_ONLY if alone else ()
         command = [*prefix, sys.executable, "-m", *module]
         code = stages.run(command, self._log(target), self.clock, cwd=ROOT, env=env)

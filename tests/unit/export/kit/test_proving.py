@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from images.attest import evidence
-from images.attest.evidence import Evidence, ImageId
+from images.attest.evidence import NOT_RUN, PASSED, Evidence, ImageId, Outcome
 from images.export.kit.document import Kit, KitTarget
 from images.export.kit.proving import LATER, PROVEN, Session
 from images.export.kit.stages import Clock
@@ -73,3 +73,38 @@ def test_rolls_own_code_runs_with_a_checkout(session: Session) -> None:
     assert result.state == PROVEN, (session.evidence / f"{TARGET}.log").read_text()
     assert "with ROLL 8eb27cc2" in result.detail
     assert not [*session.work.glob("image-*")]
+
+
+_PART = """
+import pathlib
+from dataclasses import replace
+
+from images.attest import evidence
+from images.attest.evidence import Outcome
+from tests.unit import whole_proofs
+
+NAME = pathlib.Path(__file__).name
+
+
+def test_it(pytestconfig):
+    with (pathlib.Path(__file__).parent / "ran").open("a") as ran:
+        print(NAME, file=ran)
+    path = pathlib.Path(pytestconfig.getoption("--evidence"))
+    old, tests = evidence.read(path), {f"{NAME}::test_it": Outcome("passed")}
+    now = replace(whole_proofs.proof(), tests=tests, date="2027-01-01T00:00:00Z")
+    evidence.write(path, evidence.add(old, old.image, now, [*tests, "test_a.py::test_it"]))
+"""
+
+
+def test_what_another_machine_proved_of_a_suite_is_completed_here(session: Session) -> None:
+    parts = session.directory / "parts"
+    parts.mkdir()
+    (parts / "conftest.py").write_text(kits.CONFTEST)
+    for name in ("test_a.py", "test_b.py"):
+        (parts / name).write_text(_PART)
+    tests = {"test_a.py::test_it": Outcome(PASSED), "test_b.py::test_it": Outcome(NOT_RUN)}
+    unfinished = replace(whole_proofs.proof("NVIDIA H100"), tests=tests)
+    image = ImageId(TARGET, DIGEST, DIGEST, DIGEST, "0.1.0")
+    evidence.write(session.evidence / f"{TARGET}.json", Evidence(image, (unfinished,)))
+    replace(session, kit=replace(session.kit, gpu_tests=(str(parts),))).prove(0)
+    assert (parts / "ran").read_text().split() == ["test_b.py", "test_a.py"]
