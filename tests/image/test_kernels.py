@@ -98,6 +98,9 @@ with utils.override_jit_cuda_arch(major, minor):
 print(json.dumps(sorted(set(loaded))))
 """
 
+MANAGER = "roll_runtime.triton_cache:ImageCacheManager"
+"""What roll_runtime sets when the engine is imported."""
+
 # Triton asks roll_runtime's cache manager for each; what that has not is compiled, and written to
 # the user's cache. inductor's kernels are imported with torch's own decorators.
 TRITON = f"""{ALONE}
@@ -115,7 +118,7 @@ for number, kernel in enumerate(json.loads(pathlib.Path(sys.argv[1]).read_text()
     name = kernel["module"]
     if kernel["source"]:
         name = f"generated_{{number}}"
-        pathlib.Path(sys.argv[3], f"{{name}}.py").write_text("\n".join(kernel["source"]))
+        pathlib.Path(sys.argv[3], f"{{name}}.py").write_text("\\n".join(kernel["source"]))
         importlib.invalidate_caches()
     with mock.patch.object(triton_helpers, "set_driver_to_gpu"):
         function = getattr(importlib.import_module(name), kernel["function"])
@@ -254,7 +257,12 @@ def test_kernels_in_triton_are_found_without_a_compiler(with_driver: Box, kernel
     gpus = ",".join(gpu.replace(".", "") for gpu in kernels.triton)
     place = "/tmp/no-kernels-in-triton"
     with_driver.write(f"{place}/recording.json", kernels.recording.read_text())
-    env = {**driver.ENV, "HOME": place, "TRITON_CACHE_DIR": f"{place}/triton"}
+    env = {
+        **driver.ENV,
+        "HOME": place,
+        "TRITON_CACHE_DIR": f"{place}/triton",
+        "TRITON_CACHE_MANAGER": MANAGER,
+    }
     found = with_driver.ask(TRITON, f"{place}/recording.json", gpus, place, env=env)
     assert set(found) == {one["function"] for one in json.loads(kernels.recording.read_text())}
     assert all(all(ones) and len(ones) % len(kernels.triton) == 0 for ones in found.values())
