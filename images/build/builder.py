@@ -106,7 +106,8 @@ def _compare_known(
             continue
         blob = known[recipe.key]
         kept = options.store.layer_keys.records(recipe.key) is not None
-        if blob is None or not kept:  # a layer must not be inflated where its wheels are here
+        # A layer must not be inflated where its wheels are here, nor taken for whole.
+        if blob is None or not kept or compare.lacks_files(recipe.distributions):
             compare.see_cached(recipe.distributions, options.cache)
         if blob is not None and compare.wants(recipe.distributions):
             compare.see_layer(options.store, recipe.key, blob)

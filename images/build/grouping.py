@@ -27,10 +27,11 @@ from images.inputs.lock.distribution import Distribution
 OWN_LAYER = 1_000_000
 """Bytes of a wheel from which it is a layer of its own."""
 
-_OWN_LAYERS = 70
+_OWN_LAYERS = 69
 """Layers of one wheel that an engine may have; of more wheels the smallest are with the small ones.
 
-With the buckets, a flavour's layers and the image's own they are the 100 that an image may have."""
+With the buckets and the image's own, kernels included, they are 90; a flavour adds to these, and an
+image may have 100."""
 
 _BUCKETS = 16
 """Layers that the small distributions share; a name decides the bucket, so a bump changes one."""

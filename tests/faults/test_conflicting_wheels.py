@@ -169,6 +169,24 @@ def test_what_was_compared_is_not_compared_again(target: Tiny, tmp_path: Path) -
     assert note.stat().st_mtime_ns == written
 
 
+@pytest.mark.parametrize("wheels_are_here", [True, False])
+def test_a_layer_that_a_rule_changed_is_compared_again(
+    target: Tiny, tmp_path: Path, wheels_are_here: bool
+) -> None:
+    """What the rule left out of the loser's layer is not in the layer's RECORD."""
+    tiny, _ = with_wheels(
+        target, tmp_path, names("xa", "xb"), rule(f"/{SITE}/shared/*", "xa", "xb")
+    )
+    tiny.build()
+    (tiny.store / ".roll" / f"compared-{TARGET}").unlink()
+    if not wheels_are_here:
+        for item in tiny.locked():
+            if item.name in ("xa", "xb"):
+                download_cache.cached(item.artifact, tiny.cache).unlink()
+    tiny.build()
+    assert files_in(tiny)[f"{SITE}/shared/data"] == b"xa"
+
+
 def test_what_is_the_images_own_cannot_be_replaced(target: Tiny, tmp_path: Path) -> None:
     files = {
         "zz-1.0.data/scripts/python3": b"#!/bin/sh\n",

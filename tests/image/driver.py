@@ -40,7 +40,7 @@ print("\\n".join(sorted(wanted - defined | wanted & driver)))
 
 def install(box: Box) -> list[str]:
     """Put the stand-in into the box; return its functions."""
-    names = box.python(_SCAN, f"/{image_paths.SITE_PACKAGES}", _STUB).split()
+    names = box.python(_SCAN, f"/{image_paths.PREFIX}", _STUB).split()
     driver = [name for name in names if name.startswith("cu")]
     management = [name for name in names if name.startswith("nvml")]
     _compile(box, "libcuda.so.1", [*driver, "cuInit", "cuDriverGetVersion"], _NO_DEVICE)

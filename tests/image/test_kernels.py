@@ -53,15 +53,53 @@ GENERATORS = {
     "norm": ("flashinfer.norm", "gen_norm_module"),
     "sampling": ("flashinfer.sampling", "gen_sampling_module"),
 }
+
+# What the engine's layers call. SGLang registers operators for CUDA, here they run on the CPU; a
+# library is loaded, but its functions, which need a GPU, are not called.
 SGLANG = f"""{ALONE}
-import torch
-from sglang.jit_kernel import activation, norm, utils
+import torch, tvm_ffi
+load, loaded, define = tvm_ffi.load_module, [], torch.library.Library.impl
+class Loaded:
+    def __init__(self, path):
+        loaded.append(path)
+        self._library = load(path)
+    def __getattr__(self, name):
+        getattr(self._library, name)
+        return lambda *arguments: None
+def impl(library, name, function, key="", **others):
+    on_the_cpu = (library.ns, key) == ("sglang", "CUDA")
+    define(library, name, function, "CPU" if on_the_cpu else key, **others)
+tvm_ffi.load_module, torch.library.Library.impl = Loaded, impl
+from sglang.jit_kernel import utils
+def dense():
+    from sglang.jit_kernel import activation, clamp_position, kvcache, norm, rope
+    places, bf16 = torch.zeros(1, dtype=torch.int64), torch.bfloat16
+    hidden, weight = torch.zeros(1, 512, dtype=bf16), torch.zeros(128, dtype=bf16)
+    heads = hidden.view(1, 4, 128)
+    activation.silu_and_mul(hidden)
+    clamp_position.clamp_position_cuda(places)
+    rope.apply_rope_with_cos_sin_cache_inplace(
+        heads, heads, torch.zeros(8, 128), places, is_neox=True)
+    assert norm.can_use_fused_inplace_qknorm(128, bf16)
+    norm.fused_inplace_qknorm(heads, heads, weight, weight)
+    for keys in (2, 4, 8):
+        row = torch.zeros(1, keys * 128, dtype=bf16)
+        assert kvcache.can_use_store_cache(row.nbytes)
+        kvcache.store_cache(row, row, row, row, places, row_bytes=row.nbytes)
+def future_tokens():
+    from sglang.jit_kernel import resolve_future_token_ids
+    places = torch.zeros(1, dtype=torch.int64)
+    resolve_future_token_ids.resolve_future_token_ids_cuda(places, places)
+calls = {{"dense": dense, "future-tokens": future_tokens}}
 major, minor = map(int, sys.argv[1].split("."))
 with utils.override_jit_cuda_arch(major, minor):
-    found = [activation._jit_activation_module(torch.bfloat16),
-             norm._jit_qknorm_module(128, torch.bfloat16)]
-print(json.dumps([hasattr(found[0], "run_activation"), hasattr(found[1], "qknorm")]))
+    for name in sys.argv[2].split(","):
+        calls[name]()
+print(json.dumps(sorted(set(loaded))))
 """
+
+MANAGER = "roll_runtime.triton_cache:ImageCacheManager"
+"""What roll_runtime sets when the engine is imported."""
 
 # Triton asks roll_runtime's cache manager for each; what that has not is compiled, and written to
 # the user's cache. inductor's kernels are imported with torch's own decorators.
@@ -80,7 +118,7 @@ for number, kernel in enumerate(json.loads(pathlib.Path(sys.argv[1]).read_text()
     name = kernel["module"]
     if kernel["source"]:
         name = f"generated_{{number}}"
-        pathlib.Path(sys.argv[3], f"{{name}}.py").write_text("\n".join(kernel["source"]))
+        pathlib.Path(sys.argv[3], f"{{name}}.py").write_text("\\n".join(kernel["source"]))
         importlib.invalidate_caches()
     with mock.patch.object(triton_helpers, "set_driver_to_gpu"):
         function = getattr(importlib.import_module(name), kernel["function"])
@@ -201,13 +239,15 @@ def test_modules_of_flashinfer_are_loaded_without_a_compiler(
 def test_kernels_of_sglang_are_loaded_without_a_compiler(
     with_driver: Box, kernels: Kernels
 ) -> None:
-    """roll_runtime finds them by the contents of SGLang's sources."""
+    """roll_runtime finds them by the contents of SGLang's sources; none is there without need."""
     if not kernels.sglang:
         pytest.skip("none of SGLang's own kernels are compiled for this image")
-    for number, (gpu, _) in enumerate(kernels.sglang):
+    loaded: set[str] = set()
+    for number, (gpu, names) in enumerate(kernels.sglang):
         env = {**driver.ENV, "TVM_FFI_CACHE_DIR": f"/tmp/no-kernels-{number}"}
-        assert with_driver.ask(SGLANG, gpu, env=env) == [True, True]
+        loaded |= set(with_driver.ask(SGLANG, gpu, ",".join(names), env=env))
         assert with_driver.run(f"find /tmp/no-kernels-{number} -name '*.so' || true").split() == []
+    assert loaded == {path for path in libraries(with_driver) if path.startswith(TVM)}
 
 
 def test_kernels_in_triton_are_found_without_a_compiler(with_driver: Box, kernels: Kernels) -> None:
@@ -217,7 +257,12 @@ def test_kernels_in_triton_are_found_without_a_compiler(with_driver: Box, kernel
     gpus = ",".join(gpu.replace(".", "") for gpu in kernels.triton)
     place = "/tmp/no-kernels-in-triton"
     with_driver.write(f"{place}/recording.json", kernels.recording.read_text())
-    env = {**driver.ENV, "HOME": place, "TRITON_CACHE_DIR": f"{place}/triton"}
+    env = {
+        **driver.ENV,
+        "HOME": place,
+        "TRITON_CACHE_DIR": f"{place}/triton",
+        "TRITON_CACHE_MANAGER": MANAGER,
+    }
     found = with_driver.ask(TRITON, f"{place}/recording.json", gpus, place, env=env)
     assert set(found) == {one["function"] for one in json.loads(kernels.recording.read_text())}
     assert all(all(ones) and len(ones) % len(kernels.triton) == 0 for ones in found.values())

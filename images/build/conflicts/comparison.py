@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from images.build import grouping
-from images.build.conflicts import detection, image_files, messages
+from images.build.conflicts import detection, image_files, left_out, messages
 from images.build.conflicts.detection import Conflict, InstalledFiles
 from images.errors import IntegrityError
 from images.inputs.fetch import download_cache
@@ -39,6 +39,9 @@ class Comparison:
             *grouping.groups(lock.of_engine()),
             *grouping.added_groups(lock.of_flavour(), target.flavour, lock.compiled),
         ]
+        changing = left_out.of_groups(groups, lock.conflicts).values()
+        self._changing = {loss.rule for losses in changing for loss in losses}
+        self._incomplete: set[str] = set()
         order = [item.name for group in groups for item in group.distributions]
         self._tree = detection.Tree((THE_IMAGE, *order), image_files.hidden(target.toolkit))
         own = InstalledFiles(THE_IMAGE, image_files.of(target.toolkit))
@@ -52,6 +55,11 @@ class Comparison:
     def wants(self, items: Iterable[Distribution]) -> bool:
         """Return whether one of some distributions was not compared yet."""
         return any(item == self._absent.get(item.name) for item in items)
+
+    def lacks_files(self, items: Iterable[Distribution]) -> bool:
+        """Return whether a rule left files out of the layer of some distributions."""
+        names = {item.name for item in items}
+        return any(rule.over in names for rule in self._changing)
 
     @property
     def absent(self) -> list[str]:
@@ -95,6 +103,7 @@ class Comparison:
         for installed in layer_records.of_layer(store, key, blob):
             if installed.owner in self._absent:
                 self._see(installed)
+                self._incomplete.add(installed.owner)
 
     def _see(self, installed: InstalledFiles) -> None:
         self._found += self._tree.add(installed)
@@ -113,5 +122,8 @@ class Comparison:
         locked = {item.name for item in self._lock.distributions}
         named = {name for rule in rules for name in rule[1:3]}
         known = (locked - self._absent.keys()) | (named - locked)
-        if idle := detection.unused(self._found, rules, known):
+        # What a rule left out is not in the layer that it changed: there it has nothing to settle.
+        done = {rule for rule in self._changing if rule.over in self._incomplete}
+        judged = [rule for rule in rules if rule not in done]
+        if idle := detection.unused(self._found, judged, known):
             raise messages.of_unused_rules(self._target.id, idle)

@@ -12,18 +12,17 @@ import importlib.machinery
 import sys
 from contextlib import suppress
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 _BYTES_OF_TYPES = {"float16": 2, "bfloat16": 2, "float32": 4, "int32": 4, "int64": 8}
+_LARGEST = {"float32": float.fromhex("0x1.fffffep127")}
 _ABSENT = frozenset(
     {
         "cuda",
         "cudnn",
-        "cutlass",
         "einops",
         "nvidia",
-        "nvidia_cutlass_dsl",
         "numpy",
         "psutil",
         "pynvml",
@@ -36,7 +35,10 @@ _ABSENT = frozenset(
         "triton",
     }
 )
-"""The packages that are imported without need; any other one that is missing is an error."""
+"""The packages that are imported without need; any other one that is missing is an error.
+
+Not `cutlass`: FlashInfer looks whether it is there, and imports its kernels in CuTe DSL only then;
+they call cutlass as they are imported."""
 
 
 class _Absent(ModuleType):
@@ -101,6 +103,21 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         """Do nothing: a stand-in has no code."""
 
 
+def _custom_op(*args: Any, **kwargs: Any) -> Any:
+    """Return what decorates an operator of torch: the function stays, and may get a fake."""
+
+    def operator(function: Any) -> Any:
+        function.register_fake = lambda fake: fake
+        return function
+
+    return operator
+
+
+def _finfo(dtype: Any) -> Any:
+    """Return what is read of a type of floating-point numbers: its largest one."""
+    return SimpleNamespace(max=_LARGEST[dtype.__name__.removeprefix("torch.")])
+
+
 def _import_without_torch(name: str) -> None:
     """Import a module, if it is there, that would look into torch; it works without."""
     absent: Any = None
@@ -133,7 +150,9 @@ def install(wanted: dict[str, Any], *, unused: str = "", used: tuple[str, ...] =
     torch.__version__ = torch.torch_version.__version__ = wanted["torch"]
     torch.torch_version.TorchVersion = Version
     torch.dtype = _Absent
-    torch.version.hip = None
+    torch.finfo = _finfo
+    torch.library.custom_op = _custom_op
+    torch.version.hip = torch.version.musa = None  # other platforms than CUDA
     for name, size in _BYTES_OF_TYPES.items():
         getattr(torch, name).itemsize = size
     torch._C._GLIBCXX_USE_CXX11_ABI = wanted["cxx11_abi"]

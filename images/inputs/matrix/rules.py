@@ -20,7 +20,14 @@ from images.util import suggest, units
 # A Debian suite determines the minor version of Python and, by its glibc, the wheels that fit.
 SUITES = {"bookworm": ("3.11", "x86_64-manylinux_2_36")}
 
-KERNELS = ("attention-bf16-128", "norm", "sampling", "sglang-dense", "triton")
+KERNELS = (
+    "attention-bf16-128",
+    "norm",
+    "sampling",
+    "sglang-dense",
+    "sglang-future-tokens",
+    "triton",
+)
 """The modules of kernels that can be compiled (`images/content/kernels`)."""
 
 OF_SGLANG = "sglang-"

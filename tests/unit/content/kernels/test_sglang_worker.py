@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from images.content import runtime_wheel
-from images.content.kernels import kernel_inputs
+from images.content.kernels import kernel_inputs, sglang_worker
 
 UTILS = """
 import contextlib, pathlib, torch
@@ -85,8 +86,10 @@ def site(tmp_path: Path) -> Path:
     return tmp_path / "site"
 
 
-def compiled(site: Path, architecture: str) -> list[Path]:
-    """Run the worker; return the libraries by their paths below the prefix."""
+def run(
+    site: Path, architecture: str, names: Sequence[str]
+) -> tuple[subprocess.CompletedProcess[str], Path]:
+    """Run the worker; return how it ended, and the directory of its libraries."""
     directory, programs, prefix = (site.parent / name for name in ("build", "bin", "prefix"))
     for path in (directory, programs):
         path.mkdir(exist_ok=True)
@@ -104,11 +107,16 @@ def compiled(site: Path, architecture: str) -> list[Path]:
     }
     (directory / "kernels.json").write_text(json.dumps(wanted))
     worker = str(kernel_inputs.OF_SGLANG)
-    command = [sys.executable, "-s", "-B", worker, str(directory), architecture, "dense"]
+    command = [sys.executable, "-s", "-B", worker, str(directory), architecture, *names]
     env = {"PYTHONPATH": str(site), "PATH": f"{programs}:/usr/bin:/bin"}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    return done, Path(f"{directory}/kernels{prefix}")
+
+
+def compiled(site: Path, architecture: str, *names: str) -> list[Path]:
+    """Run the worker; return the libraries by their paths below the prefix."""
+    done, kept = run(site, architecture, names or ("dense",))
     assert done.returncode == 0, done.stderr
-    kept = Path(f"{directory}/kernels{prefix}")
     assert all(path.read_text().count("stripped") == 1 for path in kept.rglob("*.so"))
     return [path.relative_to(kept) for path in kept.rglob("*.so")]
 
@@ -119,7 +127,29 @@ def test_kernels_are_kept_by_the_names_that_roll_runtime_looks_for(site: Path) -
     names = {path.stem.removeprefix("sgl_kernel_jit_") for path in found}
     assert names >= {"activation", "kvcache_512", "kvcache_1024", "kvcache_2048"}
     assert all(path.parent.name.startswith(f"{path.stem}_") for path in found)
-    assert len(found) == len(FUNCTIONS) + 2, "of the caches of keys and values there are three"
+    assert len(found) == len(FUNCTIONS) + 1, "of the caches of keys and values there are three"
+
+
+def test_kernels_are_those_that_are_named(site: Path) -> None:
+    assert set(sglang_worker.KERNELS) == {"dense", "future-tokens"}
+    found = compiled(site, "9.0", "future-tokens")
+    assert [path.stem for path in found] == ["sgl_kernel_jit_resolve_future_token_ids"]
+
+
+@pytest.mark.parametrize("module", ["resolve_future_token_ids", "clamp_position"])
+def test_kernel_that_a_release_does_not_have_is_an_error(site: Path, module: str) -> None:
+    (site / "sglang" / "jit_kernel" / f"{module}.py").unlink()
+    done, _ = run(site, "9.0", list(sglang_worker.KERNELS))
+    assert done.returncode != 0
+    assert f"cannot import name '{module}'" in done.stderr.splitlines()[-1]
+
+
+def test_release_without_the_package_is_an_error(site: Path) -> None:
+    """SGLang 0.5.17 and later have another one."""
+    (site / "sglang" / "jit_kernel").rename(site / "sglang" / "kernels")
+    done, _ = run(site, "9.0", ["dense"])
+    assert done.returncode != 0
+    assert "No module named 'sglang.jit_kernel'" in done.stderr.splitlines()[-1]
 
 
 def test_another_architecture_adds_kernels_of_its_own(site: Path) -> None:

@@ -47,6 +47,10 @@ class Function(torch.autograd.Function, dict):
 def operator(x: Tensor | None, y: "np.ndarray | int" = 0) -> list[Tensor]:
     return x
 
+@operator.register_fake
+def _(x):
+    return None
+
 @triton.jit
 def kernel(x: tl.constexpr):
     return x
@@ -138,15 +142,18 @@ import torch
 from torch.utils import cpp_extension
 from torch.torch_version import TorchVersion
 found = [torch.__version__, TorchVersion(torch.__version__) >= TorchVersion("2.7"),
-         torch.version.hip, torch._C._GLIBCXX_USE_CXX11_ABI, torch.cuda.device_count(),
+         torch.version.hip, torch.version.musa, torch.finfo(torch.float32).max,
+         torch._C._GLIBCXX_USE_CXX11_ABI, torch.cuda.device_count(),
          list(torch.cuda.get_device_capability(0)), cpp_extension.CUDA_HOME,
          cpp_extension._TORCH_PATH, cpp_extension._get_cuda_arch_flags()]
 """
     path = str(site / "torch")
-    assert run(code, site) == ["2.8.0", True, None, True, 0, [0, 0], "/c", path, []]
+    largest = (2 - 2**-23) * 2.0**127
+    facts = ["2.8.0", True, None, None, largest, True, 0, [0, 0], "/c", path, []]
+    assert run(code, site) == facts
 
 
-@pytest.mark.parametrize("module", ["tiny.broken", "tiny.nothing", "vllm", "transformers"])
+@pytest.mark.parametrize("module", ["tiny.broken", "tiny.nothing", "vllm", "cutlass"])
 def test_missing_module_that_is_not_in_the_list_is_an_error(site: Path, module: str) -> None:
     assert failure(f"import {module}", site).startswith("ModuleNotFoundError: No module named")
 
