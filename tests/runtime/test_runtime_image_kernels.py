@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import shutil
 import sys
 import zipfile
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 import runtime_wheels
 
-from roll_runtime import flashinfer_kernels, image_kernels, jit, jit_kernels
+from roll_runtime import _hooks, flashinfer_kernels, image_kernels, jit, jit_kernels
 
 VERSION = "0.5.12.post1"
 WRAPPERS = [("run", "Kernel<true>::run")]
@@ -163,6 +164,86 @@ def test_sglangs_load_jit_is_what_is_patched(release: str) -> None:
     assert "override_jit_cuda_arch" in functions
     assert "from tvm_ffi.cpp import load, load_inline" in functions["load_jit"]
     assert "'sgl_kernel_jit_' + '_'.join" in functions["load_jit"]
+
+
+LATER = {
+    "0.5.17": ("utils/compile.py", "from tvm_ffi.cpp import load, load_inline"),
+    "0.5.18": ("utils/compile/loader.py", "return _load(prebuilt)"),
+    "0.5.23": ("utils/compile/loader.py", "module = _load(library)"),
+}
+
+
+@pytest.mark.parametrize("release", LATER)
+def test_load_jit_of_later_releases_is_what_is_patched(release: str) -> None:
+    path, call = LATER[release]
+    wheel = runtime_wheels.fetch(runtime_wheels.read_lock()[release])
+    with zipfile.ZipFile(wheel) as archive:
+        text = archive.read(f"sglang/kernels/jit/{path}").decode()
+        architectures = archive.read("sglang/kernels/jit/utils/arch.py").decode()
+        names = archive.namelist()
+    (load_jit,) = (
+        item
+        for item in ast.parse(text).body
+        if isinstance(item, ast.FunctionDef) and item.name == "load_jit"
+    )
+    assert call in ast.unparse(load_jit)
+    assert "def get_jit_cuda_arch" in architectures
+    assert "def override_jit_cuda_arch" in architectures
+    module = "sglang.kernels.jit." + path.removesuffix(".py").replace("/", ".")
+    assert _hooks.TARGETS[module] == "roll_runtime.jit_kernels:patch_utils"
+    for directory in ("csrc", "include"):
+        assert any(name.startswith(f"sglang/kernels/jit/{directory}/") for name in names)
+
+
+@pytest.fixture
+def later(utils: Utils, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Utils:
+    """Return a function that makes a module like `load_jit`'s of 0.5.18, which compiles itself."""
+
+    def make(major: int = 9) -> Any:
+        utils(major)
+        package: Any = ModuleType("sglang.kernels.jit")
+        package.__file__ = str(tmp_path / "sglang" / "__init__.py")
+        arch: Any = ModuleType("sglang.kernels.jit.utils.arch")
+        arch.get_jit_cuda_arch = lambda: SimpleNamespace(target_name=f"{major}.0a")
+        for one in (package, arch):
+            monkeypatch.setitem(sys.modules, one.__name__, one)
+        module: Any = ModuleType("sglang.kernels.jit.utils.compile.loader")
+        module.__file__ = "/elsewhere/loader.py"
+        module._load = lambda library: f"loaded by SGLang: {library.read_text()}"
+
+        def load_jit(*args: Any, **kwargs: Any) -> Any:
+            staging = tmp_path / "staging"
+            staging.mkdir()
+            (staging / "a.so").write_text("machine code")
+            try:
+                return module._load(staging / "a.so")
+            finally:
+                shutil.rmtree(staging)
+
+        module.load_jit = load_jit
+        jit_kernels.patch_utils(module, "0.5.18")
+        return module
+
+    return make
+
+
+def test_later_releases_load_the_images_kernel(later: Utils, tmp_path: Path) -> None:
+    assert load(later()) == "loaded by SGLang: machine code"
+    path = build(later(), tmp_path)
+    assert path.read_text() == "machine code"
+    assert load(later()) == f"loaded {path}"
+    assert load(later(8)) == "loaded by SGLang: machine code"
+    change_header(tmp_path / "sglang")
+    assert load(later()) == "loaded by SGLang: machine code"
+
+
+def test_files_outside_of_the_package_are_in_the_key(later: Utils, tmp_path: Path) -> None:
+    extra = tmp_path / "extra.cu"
+    extra.write_text("// one\n")
+    given: dict[str, Any] = {"external_cuda_files": [str(extra)]}
+    first = jit_kernels.relative_path(later(), ("a",), given)
+    extra.write_text("// another\n")
+    assert jit_kernels.relative_path(later(), ("a",), given) != first
 
 
 def test_a_compiler_without_an_architecture_is_left_alone() -> None:

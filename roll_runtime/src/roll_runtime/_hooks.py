@@ -21,6 +21,8 @@ TARGETS = {
     "sglang.srt.entrypoints.engine": "roll_runtime.engine:patch_engine",
     "sglang.jit_kernel.activation": "roll_runtime.jit:patch_activation",
     "sglang.jit_kernel.utils": "roll_runtime.jit_kernels:patch_utils",
+    "sglang.kernels.jit.utils.compile": "roll_runtime.jit_kernels:patch_utils",
+    "sglang.kernels.jit.utils.compile.loader": "roll_runtime.jit_kernels:patch_utils",
     "sglang.srt.layers.quantization.fp8": "roll_runtime.fp8:patch_fp8",
     "sglang.srt.managers.io_struct": "roll_runtime.records:patch_records",
     "sglang.srt.managers.scheduler": "roll_runtime.scheduler:patch_scheduler",

@@ -1,7 +1,7 @@
 """Kernels that were compiled meanwhile: new files in the compilers' caches.
 
-Triton, FlashInfer, DeepGEMM, TVM's FFI, torch's inductor and its extensions all keep what they
-compile as `.cubin` and `.so` files below a few directories.
+Triton, FlashInfer, DeepGEMM, TVM's FFI, SGLang, torch's inductor and its extensions all keep what
+they compile as `.cubin` and `.so` files below a few directories.
 """
 
 import os
@@ -16,6 +16,8 @@ _OWNERS = (
     ("deep_gemm", "deep_gemm"),
     ("flashinfer", "flashinfer"),
     ("tvm-ffi", "tvm-ffi"),
+    ("sglang-jit", "sglang"),
+    ("sglang/jit", "sglang"),
     ("torchinductor", "inductor"),
     ("torch_extensions", "torch extensions"),
     ("triton", "triton"),
@@ -29,6 +31,7 @@ _SETTINGS = (
     "ROLL_RUNTIME_CACHE_DIR",
     "SGLANG_CACHE_DIR",
     "SGLANG_DG_CACHE_DIR",
+    "SGLANG_JIT_CACHE_DIR",
     "SGL_DG_CACHE_DIR",
     "TORCHINDUCTOR_CACHE_DIR",
     "TORCH_EXTENSIONS_DIR",

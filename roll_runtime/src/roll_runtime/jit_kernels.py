@@ -1,10 +1,10 @@
 """SGLang's own kernels that it compiles through TVM's FFI: those of the image are loaded instead.
 
 SGLang 0.5.12's `load_jit` leads to ninja each time, also where a cache has the library, and the
-cache's key has absolute paths and no contents. The image has them by a key of their own, in
-`kernels/tvm-ffi/<name>_<key>/<name>.so`: the sources' and headers' contents, the wrappers, flags
-and architecture, and the versions of SGLang and TVM's FFI decide it. Another source or flag misses
-and is compiled as ever.
+cache's key has absolute paths and no contents; that of 0.5.17 and later looks into the user's cache
+alone. The image has them by a key of their own, in `kernels/tvm-ffi/<name>_<key>/<name>.so`: the
+sources' and headers' contents, the wrappers, flags and architecture, and the versions of SGLang and
+TVM's FFI decide it. Another source or flag misses and is compiled as ever.
 
 `building` makes them, without a GPU, when the image is built.
 """
@@ -16,6 +16,7 @@ import importlib.metadata
 import json
 import logging
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -27,6 +28,9 @@ log = logging.getLogger("roll_runtime")
 
 _PREFIX = "sgl_kernel_jit_"
 
+_PACKAGE = "sglang.kernels.jit"
+"""SGLang's package from 0.5.17 on; before, `sglang.jit_kernel.utils` is all of it."""
+
 _MARK = "__roll_runtime_kernels__"
 """Not the one of `jit.py`, which patches the same function by another module's name."""
 
@@ -35,7 +39,7 @@ _target: Path | None = None
 
 
 def patch_utils(module: ModuleType, version: str) -> None:
-    """Let `sglang.jit_kernel.utils` load the image's kernels; idempotent.
+    """Let the module of SGLang's `load_jit` load the image's kernels; idempotent.
 
     Args:
         module: the executed module. SGLang's kernels import its `load_jit` by name, after this.
@@ -44,14 +48,14 @@ def patch_utils(module: ModuleType, version: str) -> None:
     upstream = getattr(module, "load_jit", None)
     if upstream is None or hasattr(upstream, _MARK):
         return
-    if not hasattr(module, "get_jit_cuda_arch"):  # before 0.5.10 no architecture is in the flags
-        return
+    if not hasattr(_of_architectures(module), "get_jit_cuda_arch"):
+        return  # before 0.5.10 no architecture is in the flags
 
     @functools.wraps(upstream)
     def load_jit(*args: Any, **kwargs: Any) -> Any:
         if _target is not None:
             target = _target / relative_path(module, args, kwargs)
-            return _build(target, upstream, args, kwargs)
+            return _build(target, module, upstream, args, kwargs)
         library = _of_the_image(module, args, kwargs)
         return upstream(*args, **kwargs) if library is None else _load(library)
 
@@ -90,7 +94,7 @@ def relative_path(module: ModuleType, args: Any, kwargs: Any) -> Path:
     """Return a kernel's path below the image's kernels for TVM's FFI.
 
     Args:
-        module: `sglang.jit_kernel.utils`.
+        module: that of `load_jit`.
         args: the arguments of its `load_jit`: the parts of the name.
         kwargs: its other arguments.
 
@@ -101,18 +105,34 @@ def relative_path(module: ModuleType, args: Any, kwargs: Any) -> Path:
     name = _PREFIX + "_".join(str(arg) for arg in args)
     inputs = {
         "arguments": {key: value for key, value in kwargs.items() if not key.endswith("_files")},
-        "sources": {key: _texts(module, kwargs.get(key)) for key in ("cpp_files", "cuda_files")},
-        "headers": _headers(Path(str(module.__file__)).parent / "include"),
-        "architecture": module.get_jit_cuda_arch().target_name,
+        "sources": {key: _texts(module, kwargs.get(key)) for key in _file_lists(kwargs)},
+        "headers": _headers(_directory(module) / "include"),
+        "architecture": _of_architectures(module).get_jit_cuda_arch().target_name,
         "versions": [_version(item) for item in ("sglang", "apache-tvm-ffi", "torch")],
     }
     text = json.dumps(inputs, sort_keys=True).encode()
     return Path(f"{name}_{hashlib.sha256(text).hexdigest()[:16]}") / f"{name}.so"
 
 
+def _file_lists(kwargs: Any) -> set[str]:
+    """Return the arguments that are lists of files: 0.5.17 has more than the two."""
+    return {"cpp_files", "cuda_files", *(key for key in kwargs if key.endswith("_files"))}
+
+
+def _of_architectures(module: ModuleType) -> Any:
+    """Return the module that knows the GPU's architecture."""
+    return sys.modules.get(f"{_PACKAGE}.utils.arch", module)
+
+
+def _directory(module: ModuleType) -> Path:
+    """Return the directory of the sources and headers."""
+    package = sys.modules.get(_PACKAGE, module)
+    return Path(str(package.__file__)).parent
+
+
 def _texts(module: ModuleType, files: list[str] | None) -> list[str]:
     # An absolute path, as jit.py's, stays as it is.
-    sources = Path(str(module.__file__)).parent / "csrc"
+    sources = _directory(module) / "csrc"
     return [_digest(sources / name) for name in files or []]
 
 
@@ -148,17 +168,21 @@ def building(target: Path) -> Iterator[None]:
         _target = None
 
 
-def _build(target: Path, upstream: Any, args: Any, kwargs: Any) -> Path:
+def _build(target: Path, module: ModuleType, upstream: Any, args: Any, kwargs: Any) -> Path:
     """Compile a kernel, keep it as `target` and return that."""
+    from unittest import mock  # slow to import, and an engine does not need it
+
     import tvm_ffi.cpp as compiler  # type: ignore[import-not-found,unused-ignore]
 
-    loads = {"load": compiler.load, "load_inline": compiler.load_inline}
-    try:
-        # They compile, then load, which may need a driver. SGLang looks them up at each call.
-        compiler.load, compiler.load_inline = compiler.build, compiler.build_inline
-        built = upstream(*args, **kwargs)
-    finally:
-        compiler.load, compiler.load_inline = loads["load"], loads["load_inline"]
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(built, target)
+    # They compile, then load, which may need a driver. SGLang looks them up at each call; from
+    # 0.5.18 on it compiles by itself, in a directory that goes, and loads by `_load`.
+    calls = {"load": compiler.build, "load_inline": compiler.build_inline}
+    with mock.patch.multiple(compiler, **calls), contextlib.ExitStack() as replaced:
+        if hasattr(module, "_load"):
+            keep = functools.partial(shutil.copyfile, dst=target)
+            replaced.enter_context(mock.patch.object(module, "_load", keep))
+        built = Path(upstream(*args, **kwargs))
+    if built != target:
+        shutil.copyfile(built, target)
     return target

@@ -282,6 +282,14 @@ POLICY: tuple[Rule, ...] = (
         reason=_SHARED + "TVM's FFI locks each kernel.",
     ),
     Rule(
+        "SGLANG_JIT_CACHE_DIR",
+        Kind.CACHE,
+        value="sglang-jit",
+        since="0.5.18",
+        upstream="reads it, `~/.cache/sglang/jit` when it is absent",
+        reason=_SHARED + "SGLang locks each of its own kernels and renames.",
+    ),
+    Rule(
         "TORCH_EXTENSIONS_DIR",
         Kind.CACHE,
         value="torch_extensions",
