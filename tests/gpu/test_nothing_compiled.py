@@ -6,8 +6,9 @@ It has no network: what is not in the image cannot be fetched.
 fails, and is printed as the file has it. A target that is not in it yet is skipped with what was
 found. Each start has a new HOME and new temporary files.
 
-With `ROLL_IMAGES_RECORDINGS=DIRECTORY` the kernels that Triton is asked for are written there, as
-`images/content/kernels/recordings` has them.
+What Triton and SGLang's own compiler are asked for is recorded for such a target, as
+`images/content/kernels/recordings` has it: in `recordings` beside the evidence, or, for any target,
+in the directory that `ROLL_IMAGES_RECORDINGS` names.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import pytest
 
 from images.attest.evidence import Machine
 from images.content.kernels import kernel_inputs
-from tests.gpu import compiler_watch, engines, machines, qwen_engine, triton_recorder
+from tests.gpu import compiler_watch, engines, kernel_recorder, machines, qwen_engine
 from tests.gpu.compiler_watch import Watch
 from tests.gpu.recorder import Recorder
 from tests.image.box import Box
@@ -45,8 +46,29 @@ QUIET = {"SGL_JIT_DEEPGEMM_PRECOMPILE": "false", "SGLANG_JIT_DEEPGEMM_PRECOMPILE
 """As smoke has it: DeepGEMM compiles what the requests need, not every size."""
 
 
+def name_of(subject: Subject) -> str:
+    return subject.target.engine or subject.target.lock_id
+
+
+def listed() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(EXPECTED.read_text())
+    return found
+
+
 @pytest.fixture(scope="module")
-def watched(gpu: Box, subject: Subject, request: pytest.FixtureRequest) -> Iterator[Box]:
+def recordings(pytestconfig: pytest.Config, subject: Subject) -> Path | None:
+    """The directory where what is compiled is recorded, if it is."""
+    if kept := os.environ.get(RECORDINGS):
+        return Path(kept)
+    evidence: Path | None = pytestconfig.getoption("--evidence")
+    new = name_of(subject) not in listed()
+    return evidence.absolute().parent / "recordings" if new and evidence else None
+
+
+@pytest.fixture(scope="module")
+def watched(
+    gpu: Box, subject: Subject, recordings: Path | None, request: pytest.FixtureRequest
+) -> Iterator[Box]:
     """A box of its own, whose compilers note when they run."""
     engines.need_engine(subject)
     new_box: Box = request.getfixturevalue("new_box")
@@ -54,12 +76,21 @@ def watched(gpu: Box, subject: Subject, request: pytest.FixtureRequest) -> Itera
     with new_box.started(gpus=True, env=env, loopback_only=True) as started:
         interfaces = started.run("sed '1,2d; s/:.*//' /proc/net/dev").split()
         assert interfaces == ["lo"]
+        if recordings:
+            started.write(
+                f"{RECORDER}/sitecustomize.py", Path(kernel_recorder.__file__).read_text()
+            )
         yield started
-        if kept := os.environ.get(RECORDINGS):
-            name = kernel_inputs.recording(subject.target.sglang, subject.target.torch).name
-            lines = started.run("cat %s", f"{RECORDER}/lines").splitlines()
-            path = Path(kept, name)
-            path.write_text(triton_recorder.written(triton_recorder.merged(lines)))
+        if recordings:
+            keep_recording(started, subject, recordings)
+
+
+def keep_recording(box: Box, subject: Subject, directory: Path) -> None:
+    """Write what was recorded, by the name that it has as an input of a build."""
+    lines = box.attempt("cat %s", f"{RECORDER}/lines").stdout.splitlines()
+    directory.mkdir(exist_ok=True)
+    path = directory / kernel_inputs.recording(subject.target.sglang, subject.target.torch).name
+    path.write_text(kernel_recorder.written(kernel_recorder.merged(lines)))
 
 
 @pytest.fixture(scope="module")
@@ -74,28 +105,20 @@ def new_home(box: Box, name: str) -> dict[str, str]:
     """Make a HOME and a directory of temporary files; return the variables."""
     box.run("mkdir -p %s %s", f"/new/{name}/home", f"/new/{name}/tmp")
     own = {"HOME": f"/new/{name}/home", "TMPDIR": f"/new/{name}/tmp", **engines.ROLL, **QUIET}
-    return {**own, **recording(box)}
-
-
-def recording(box: Box) -> dict[str, str]:
-    """Have Triton note what it is asked for, if that is wanted; return the variables."""
-    if not os.environ.get(RECORDINGS):
-        return {}
-    box.write(f"{RECORDER}/sitecustomize.py", Path(triton_recorder.__file__).read_text())
-    return {"PYTHONPATH": RECORDER, triton_recorder.VARIABLE: f"{RECORDER}/lines"}
+    # Python reads the recorder if it is there.
+    return {**own, "PYTHONPATH": RECORDER, kernel_recorder.VARIABLE: f"{RECORDER}/lines"}
 
 
 def check(name: str, result: Mapping[str, Any], watch: Watch, subject: Subject, home: str) -> None:
     """Compare what was compiled with what is expected of this start."""
     found = compiler_watch.listed(watch.commands(), result["compiled"])
     found |= watch.of_the_driver(home)
-    target = subject.target.engine or subject.target.lock_id
-    listed: dict[str, Any] = json.loads(EXPECTED.read_text())
+    target, known = name_of(subject), listed()
     seconds = [engines.reported(result, f"{part}_s") for part in ("import", "start", "first_token")]
     print(f"seconds: imports, start, first token {seconds}, sum {sum(seconds):.1f}")
     print(f"{EXPECTED.name}: {json.dumps({target: {name: found}}, indent=2)}")
-    faults = compiler_watch.faults(found, listed.get(target, {}).get(name, {}))
-    if faults and target not in listed:
+    faults = compiler_watch.faults(found, known.get(target, {}).get(name, {}))
+    if faults and target not in known:
         pytest.skip(f"{EXPECTED.name} has no {target} yet, which compiled {'; '.join(faults)}")
     assert not faults, f"compiled in a new container: {'; '.join(faults)}"
 

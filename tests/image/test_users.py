@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from images import image_paths
-from tests.image import driver
+from tests.image import driver, vllm
 from tests.image.box import Box
 from tests.image.subject import Subject
 
@@ -85,7 +85,11 @@ def test_engine_is_imported_by(new_box: Box, subject: Subject, kind: str) -> Non
     with new_box.started(**STARTED_AS[kind]) as started:
         driver.install(started)
         uid = started.run("id -u").strip()
-        own, spawned, shell_home = started.ask(ENGINE, env=driver.ENV)
+        env = dict(driver.ENV)
+        if subject.target.sglang == "0.4.6.post1":
+            vllm.install(started)
+            env |= vllm.ENV
+        own, spawned, shell_home = started.ask(ENGINE, env=env)
         assert own == spawned
         assert own[1] == shell_home
         if "does not know" in kind or "unknown" in kind:

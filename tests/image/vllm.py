@@ -1,8 +1,9 @@
 """A stand-in for vLLM: what lets SGLang's own models be imported where torch sees no GPU.
 
 Where there is no GPU, and SGLang's kernels for CPUs are not there either, it replaces some layers
-by vLLM's of the same name, and no image has vLLM. The stand-in gives back SGLang's own classes,
-which compute with torch on such a machine. A test's fixture: never part of an image.
+by vLLM's of the same name, and 0.4.6.post1 imports a kernel of vLLM's; no image has vLLM. The
+stand-in gives back SGLang's own classes, which compute with torch on such a machine. A test's
+fixture: never part of an image.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ def __getattr__(name):
 _KERNELS = """
 def rotary_embedding(*arguments, **options):
     raise NotImplementedError("vLLM's kernels are not here")
+
+scaled_fp8_quant = rotary_embedding
 """
 
 _FILES = {

@@ -109,9 +109,7 @@ def _compile(kernels: Kernels, sources: Sources, cache: Path, workdir: Path) -> 
         destination="/",
         environment={
             "CUDA_HOME": f"/{image_paths.CUDA_HOME}",
-            # A library names those of torch that it needs, though the linker finds no symbol of
-            # theirs used: it has stubs without any.
-            "CXX": "g++ -Wl,--no-as-needed -Wl,--build-id=none",
+            "CXX": f"{confined.DIRECTORY}/{kernel_inputs.CXX.name}",
             "LIBRARY_PATH": f"/{image_paths.CUDA_HOME}/lib64/stubs",
             "PATH": f"/{image_paths.BIN}:/{image_paths.CUDA_HOME}/bin:/usr/bin:/bin",
             "PYTHONPATH": f"/{_SITE}",
@@ -189,12 +187,13 @@ def _compiler(tools: Toolkit, cache: Path) -> Iterator[Entry]:
         yield replace(entry, path=f"{nvcc}.real") if entry.path == nvcc else entry
     yield of_bytes(nvcc, kernel_inputs.NVCC.read_bytes(), 0o755)
     directory = confined.DIRECTORY.removeprefix("/")
+    yield of_bytes(f"{directory}/{kernel_inputs.CXX.name}", kernel_inputs.CXX.read_bytes(), 0o755)
     yield of_bytes(f"{directory}/getpid.so", stub_library.shared_library("getpid.so", ["getpid"]))
 
 
 def _wanted(kernels: Kernels, torch: str, *, cxx11_abi: bool) -> dict[str, Any]:
     """Return what the workers read."""
-    recording = kernels.recording.read_text(encoding="utf-8") if kernels.recording else "[]"
+    recorded = kernel_inputs.read(kernels.recording) if kernels.recording else {}
     return {
         "cuda_home": f"/{image_paths.CUDA_HOME}",
         "cxx11_abi": cxx11_abi,
@@ -203,9 +202,10 @@ def _wanted(kernels: Kernels, torch: str, *, cxx11_abi: bool) -> dict[str, Any]:
             "modules": list(kernels.flashinfer),
         },
         "prefix": f"/{image_paths.PREFIX}",
+        "sglang": recorded.get("sglang", []),
         "site_packages": f"/{_SITE}",
         "torch": torch,
-        "triton": {"gpus": list(kernels.triton), "recorded": json.loads(recording)},
+        "triton": {"gpus": list(kernels.triton), "recorded": recorded.get("triton", [])},
     }
 
 

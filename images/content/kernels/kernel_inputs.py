@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +32,13 @@ HELPERS = frozenset(
         "filelock",
         "jinja2",
         "markupsafe",
+        "msgspec",
         "ninja",
         "packaging",
         "typing-extensions",
     }
 )
-"""Distributions whose code runs when kernels are compiled: FlashInfer imports them."""
+"""Distributions whose code runs when kernels are compiled: FlashInfer and SGLang import them."""
 
 OF_FLASHINFER = Path(__file__).with_name("flashinfer_worker.py")
 """The program that compiles FlashInfer's modules."""
@@ -47,9 +50,10 @@ OF_TRITON = Path(__file__).with_name("triton_worker.py")
 """The program that compiles the kernels in Triton."""
 
 RECORDINGS = Path(__file__).with_name("recordings")
-"""The recordings of which kernels in Triton an engine asks for."""
+"""The recordings of which kernels an engine asks Triton and SGLang's own compiler for."""
 
 NVCC = Path(__file__).with_name("nvcc.sh")
+CXX = Path(__file__).with_name("cxx.sh")
 _STAND_INS = Path(__file__).with_name("stand_ins.py")
 _NAMING = ("image_kernels.py", "jit.py", "jit_kernels.py")
 """The modules of roll_runtime that name SGLang's kernels, and correct one."""
@@ -65,7 +69,7 @@ class Kernels:
         sglang: compute capabilities, each with the names of those of SGLang's own kernels that are
             compiled for it, without their prefix.
         triton: the compute capabilities that the recorded kernels in Triton are compiled for.
-        recording: the file that lists them, if there are any.
+        recording: the file that lists those and SGLang's recorded ones, if there are any.
     """
 
     flashinfer: tuple[str, ...] = ()
@@ -102,25 +106,27 @@ def of(target: Target) -> Kernels | None:
     """Return the kernels of a target, or None if there are none.
 
     Those that are for other GPUs alone than its image serves are not compiled, and those in Triton
-    where a recording lists them.
+    and `sglang-recorded` where a recording lists any.
     """
     served = target.gpus
-    modules = [kernel.module for kernel in target.kernels]
-    flashinfer = tuple(filter(rules.is_of_flashinfer, modules))
-    sglang = [(gpu, tuple(_named(target.kernels, gpu))) for gpu in served]
     recorded = recording(target.sglang, target.torch)
+    unrecorded = {rules.TRITON, rules.RECORDED} - recorded_modules(recorded)
+    kernels = [kernel for kernel in target.kernels if kernel.module not in unrecorded]
+    modules = [kernel.module for kernel in kernels]
+    flashinfer = tuple(filter(rules.is_of_flashinfer, modules))
+    sglang = [(gpu, tuple(_named(kernels, gpu))) for gpu in served]
     triton = tuple(
         gpu
-        for kernel in target.kernels
+        for kernel in kernels
         for gpu in served
-        if kernel.module == rules.TRITON and _is_for(kernel, gpu) and recorded.is_file()
+        if kernel.module == rules.TRITON and _is_for(kernel, gpu)
     )
     found = Kernels(
         flashinfer,
         architectures.compiled_for(served) if flashinfer else (),
         tuple((gpu, names) for gpu, names in sglang if names),
         triton,
-        recorded if triton else None,
+        recorded if {rules.TRITON, rules.RECORDED} & set(modules) else None,
     )
     return found if found.targets else None
 
@@ -128,6 +134,21 @@ def of(target: Target) -> Kernels | None:
 def recording(sglang: str, torch: str) -> Path:
     """Return the path of the recording for the versions of SGLang and torch."""
     return RECORDINGS / f"sglang-{sglang}-torch-{torch}.json"
+
+
+@cache
+def recorded_modules(path: Path) -> frozenset[str]:
+    """Return the modules of matrix.yaml that a recording lists kernels of; none without a file."""
+    if not path.is_file():
+        return frozenset()
+    owners = {"triton": rules.TRITON, "sglang": rules.RECORDED}
+    return frozenset(owners[owner] for owner, kernels in read(path).items() if kernels)
+
+
+def read(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """Return the kernels of a recording, by the compiler that was asked for them."""
+    found: dict[str, list[dict[str, Any]]] = json.loads(path.read_text(encoding="utf-8"))
+    return found
 
 
 def _named(kernels: Sequence[Kernel], gpu: str) -> Iterator[str]:
@@ -169,10 +190,11 @@ def key(kernels: Kernels, tools: Toolkit, base_debs: Sequence[Deb]) -> str:
             "base": rootfs.key(base_debs),
             "flashinfer": [*kernels.architectures, *kernels.flashinfer],
             "format": format_numbers.KERNELS,
-            "programs": [sha256.of_file(path) for path in (*programs(kernels), NVCC)],
+            "programs": [sha256.of_file(path) for path in (*programs(kernels), NVCC, CXX)],
             "sglang": [[gpu, *names] for gpu, names in kernels.sglang],
             "toolkit": toolkit.key(tools),
-            "triton": [*kernels.triton, *map(sha256.of_file, filter(None, [kernels.recording]))],
+            "recording": sha256.of_file(kernels.recording) if kernels.recording else "",
+            "triton": list(kernels.triton),
         }
     )
 

@@ -6,18 +6,22 @@ SGLang keeps what it derived from an architecture, so each one, such as 9.0, tak
 `kernels.json` this is read:
 
     {"torch": "2.11.0", "cxx11_abi": true, "cuda_home": "/usr/local/cuda", "prefix": "/opt/venv",
-     "site_packages": "/opt/venv/lib/python3.11/site-packages"}
+     "site_packages": "/opt/venv/lib/python3.11/site-packages",
+     "sglang": [{"name": ["qknorm", "128"], "options": {"cuda_files": [...], ...}}, ...]}
 
-The names and keys of the libraries are those that roll_runtime looks for
-(`roll_runtime.jit_kernels`, which is in the root).
+`sglang` is what `load_jit` is asked for on a GPU of that architecture: its arguments, as
+`tests/gpu/kernel_recorder.py` writes them. The names and keys of the libraries are those that
+roll_runtime looks for (`roll_runtime.jit_kernels`, which is in the root).
 """
 
+import importlib
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 
 def _dense() -> None:
@@ -46,6 +50,50 @@ KERNELS: dict[str, Callable[[], None]] = {"dense": _dense, "future-tokens": _fut
 """What compiles each kernel, by its name in matrix.yaml without `sglang-`. A release without one of
 these fails the build that names it: matrix.yaml says which has which."""
 
+RECORDED = "recorded"
+"""The name, in the same way, of the kernels that a recording lists."""
+
+USED = ("sglang.jit_kernel", "sglang.kernels", "sglang.srt.environ")
+"""Where releases of SGLang have their kernels, the second from 0.5.17 on; and its settings."""
+
+_LOADERS = (
+    "sglang.jit_kernel.utils",
+    "sglang.kernels.jit.utils.compile.loader",
+    "sglang.kernels.jit.utils.compile",
+)
+"""The modules that define `load_jit`, in releases until 0.5.15, from 0.5.18 on, and between."""
+
+
+def _loader() -> Any:
+    """Return the module of this release that defines `load_jit`."""
+    for name in _LOADERS:
+        if found := _module(name):
+            return found
+    raise ModuleNotFoundError(f"SGLang has none of {', '.join(_LOADERS)}")
+
+
+def _module(name: str) -> Any:
+    """Return a module, or `None` where SGLang does not have it."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if f"{name}.".startswith(f"{error.name}."):
+            return None
+        raise
+
+
+def _compile_recorded(loader: Any, requests: list[dict[str, Any]]) -> None:
+    for request in requests:
+        options = {name: _value(value) for name, value in request["options"].items()}
+        loader.load_jit(*request["name"], **options)
+
+
+def _value(value: Any) -> Any:
+    """Return a recorded value: pairs of names were tuples, which JSON does not have."""
+    if isinstance(value, list):
+        return [tuple(item) if isinstance(item, list) else item for item in value]
+    return value
+
 
 def main(directory: Path, architecture: str, names: list[str]) -> None:
     """Compile kernels for one architecture."""
@@ -53,23 +101,27 @@ def main(directory: Path, architecture: str, names: list[str]) -> None:
     import stand_ins
 
     wanted = json.loads((directory / "kernels.json").read_text(encoding="utf-8"))
-    os.environ["TVM_FFI_CACHE_DIR"] = str(directory / "tvm-ffi" / architecture)
-    stand_ins.install(wanted, unused="sglang", used=("sglang.jit_kernel",))
-    from sglang.jit_kernel import utils
-
+    cache = str(directory / "cache" / architecture)
+    os.environ |= {"TVM_FFI_CACHE_DIR": cache, "SGLANG_JIT_CACHE_DIR": cache}
+    stand_ins.install(wanted, unused="sglang", used=USED)
+    loader = _loader()
+    architectures = sys.modules.get("sglang.kernels.jit.utils.arch", loader)
     from roll_runtime import jit, jit_kernels
 
-    jit_kernels.patch_utils(utils, "")
-    import sglang.jit_kernel.activation as activation
-
-    jit.patch_activation(activation, "")
+    jit_kernels.patch_utils(loader, "")
+    if activation := _module("sglang.jit_kernel.activation"):
+        jit.patch_activation(activation, "")
     kernels = Path(wanted["prefix"], "kernels", "tvm-ffi")
     target = directory / "kernels" / kernels.relative_to("/")
     earlier = set(target.glob("*/*.so"))
     major, minor = architecture.split(".")
-    with utils.override_jit_cuda_arch(int(major), int(minor)), jit_kernels.building(target):
+    override = architectures.override_jit_cuda_arch
+    with override(int(major), int(minor)), jit_kernels.building(target):
         for name in names:
-            KERNELS[name]()
+            if name == RECORDED:
+                _compile_recorded(loader, wanted["sglang"])
+            else:
+                KERNELS[name]()
     for library in set(target.glob("*/*.so")) - earlier:
         subprocess.run(["strip", "--strip-all", str(library)], check=True)
 

@@ -157,6 +157,7 @@ def install(wanted: dict[str, Any], *, unused: str = "", used: tuple[str, ...] =
         getattr(torch, name).itemsize = size
     torch._C._GLIBCXX_USE_CXX11_ABI = wanted["cxx11_abi"]
     torch.cuda.device_count = lambda: 0
+    torch.cuda.is_available = lambda: False
     torch.cuda.get_device_capability = lambda device=0: (0, 0)
     extension.CUDA_HOME = wanted["cuda_home"]
     extension._TORCH_PATH = str(Path(wanted["site_packages"], "torch"))

@@ -26,12 +26,16 @@ KERNELS = (
     "sampling",
     "sglang-dense",
     "sglang-future-tokens",
+    "sglang-recorded",
     "triton",
 )
 """The modules of kernels that can be compiled (`images/content/kernels`)."""
 
 OF_SGLANG = "sglang-"
 """How the names of SGLang's own kernels begin."""
+
+RECORDED = f"{OF_SGLANG}recorded"
+"""Those of SGLang's own kernels that a recording lists."""
 
 TRITON = "triton"
 """The kernels in Triton, SGLang's and inductor's; all other modules are FlashInfer's."""

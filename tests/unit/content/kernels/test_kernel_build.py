@@ -161,6 +161,7 @@ def test_workers_read_what_is_wanted(root: Root, tmp_path: Path) -> None:
         "cxx11_abi": True,
         "flashinfer": {"architectures": ["8.0", "9.0a"], "modules": ["norm", "sampling"]},
         "prefix": "/opt/venv",
+        "sglang": [],
         "site_packages": "/opt/venv/lib/python3.11/site-packages",
         "torch": "2.8.0",
         "triton": {"gpus": [], "recorded": []},
@@ -203,7 +204,7 @@ def test_each_gpu_of_sglangs_kernels_takes_a_process(root: Root, tmp_path: Path)
 
 def test_kernels_in_triton_are_compiled_from_their_recording(root: Root, tmp_path: Path) -> None:
     recording = tmp_path / "recording.json"
-    recording.write_text('[{"function": "a_kernel"}]')
+    recording.write_text('{"triton": [{"function": "a_kernel"}], "sglang": [{"name": ["b"]}]}')
     made(tmp_path, Kernels(triton=("8.0", "9.0"), recording=recording))
     command = "/usr/bin/python3.11 -s -P -B /build/triton_worker.py /build"
     assert list(root.jobs[0].command) == ["sh", "-ec", command]
@@ -211,6 +212,7 @@ def test_kernels_in_triton_are_compiled_from_their_recording(root: Root, tmp_pat
         "gpus": ["8.0", "9.0"],
         "recorded": [{"function": "a_kernel"}],
     }
+    assert root.wanted["sglang"] == [{"name": ["b"]}]
     assert root.files.keys() >= {"build/triton_worker.py", "build/stand_ins.py"}
 
 

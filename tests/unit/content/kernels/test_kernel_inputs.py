@@ -18,7 +18,7 @@ from images.inputs.matrix import rules
 from images.inputs.matrix.load import load
 from images.inputs.matrix.records import Kernel
 from images.repository import ROOT
-from tests.gpu import triton_recorder
+from tests.gpu import kernel_recorder
 
 CUDA_12 = ("8.0", "8.6", "8.9", "9.0")
 NORM = Kernel("norm", "every start")
@@ -58,7 +58,8 @@ def test_kernels_of_sglang_are_for_each_gpu_unless_some_are_named() -> None:
 
 def test_every_module_that_the_matrix_may_name_has_a_worker() -> None:
     own = {f"{rules.OF_SGLANG}{name}" for name in sglang_worker.KERNELS}
-    assert {*flashinfer_worker.MODULES, *own, rules.TRITON} == set(rules.KERNELS)
+    assert {*flashinfer_worker.MODULES, *own, rules.RECORDED, rules.TRITON} == set(rules.KERNELS)
+    assert f"{rules.OF_SGLANG}{sglang_worker.RECORDED}" == rules.RECORDED
     assert set(filter(rules.is_of_flashinfer, rules.KERNELS)) == set(flashinfer_worker.MODULES)
 
 
@@ -81,17 +82,37 @@ def test_kernels_in_triton_need_a_recording_of_sglang_and_torch() -> None:
     assert (found.triton, found.recording) == ((), None)
 
 
+@pytest.mark.parametrize(
+    ("recording", "modules"),
+    [
+        ({"sglang": [], "triton": []}, set()),
+        ({"sglang": [{}], "triton": []}, {"sglang-recorded"}),
+        ({"sglang": [{}], "triton": [{}]}, {"sglang-recorded", "triton"}),
+    ],
+)
+def test_kernels_of_sglang_and_in_triton_are_compiled_where_any_are_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recording: object, modules: set[str]
+) -> None:
+    monkeypatch.setattr(kernel_inputs, "RECORDINGS", tmp_path)
+    path = kernel_inputs.recording("0.5.5.post3", "2.8.0")
+    path.write_text(json.dumps(recording))
+    found = of([TRITON, Kernel("sglang-recorded", "", ("9.0",))], ["8.0", "9.0"], "055")
+    assert (set(found.modules) if found else set()) == modules
+    assert (found.recording if found else None) == (path if modules else None)
+    if found:
+        assert dict(found.sglang) == {"9.0": ("recorded",)}
+
+
 @pytest.mark.parametrize("path", sorted(kernel_inputs.RECORDINGS.glob("*.json")), ids=str)
 def test_recordings_are_as_they_are_written_and_of_a_target(path: Path) -> None:
-    kernels = json.loads(path.read_text())
-    assert triton_recorder.written(triton_recorder.merged(map(json.dumps, kernels))) == (
-        path.read_text()
-    )
+    recording = kernel_inputs.read(path)
+    lines = [json.dumps({owner: one}) for owner, kernels in recording.items() for one in kernels]
+    assert kernel_recorder.written(kernel_recorder.merged(lines)) == path.read_text()
     assert path in {
         kernel_inputs.recording(target.sglang, target.torch)
         for target in load(ROOT / "matrix.yaml").targets
     }
-    for kernel in kernels:
+    for kernel in recording["triton"]:
         assert bool(kernel["module"]) != bool(kernel["source"])
         assert not kernel["module"] or kernel["module"].startswith("sglang.")
 
@@ -148,11 +169,11 @@ def test_programs_that_run_are_in_the_key(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_recording_is_in_the_key(tmp_path: Path) -> None:
     path = tmp_path / "recording.json"
-    path.write_text("[]")
+    path.write_text("{}")
     kernels = Kernels(triton=("9.0",), recording=path)
     before = key(kernels)
     assert key(dataclasses.replace(kernels, triton=("8.0", "9.0"))) != before
-    path.write_text("[1]")
+    path.write_text('{"triton": [1]}')
     assert key(kernels) != before
 
 

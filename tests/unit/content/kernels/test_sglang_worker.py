@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -53,6 +54,41 @@ def {function}(*arguments):
     numbers = [one for one in arguments if isinstance(one, int)]
     return load_jit("{name}", *numbers, cuda_files=["a.cuh"])
 """
+ENVIRON = """
+import os
+class Directory:
+    def get(self): return os.environ.get("SGLANG_JIT_CACHE_DIR")
+class envs:
+    SGLANG_JIT_CACHE_DIR = Directory()
+"""
+COMPILE_17 = """
+import torch
+from sglang.kernels.jit.utils.arch import get_jit_cuda_arch
+def load_jit(*args, cuda_files=None, cuda_wrappers=None, external_cuda_files=None, **kwargs):
+    import tvm_ffi.cpp
+    assert all(isinstance(wrapper, tuple) for wrapper in cuda_wrappers)
+    assert not torch.cuda.is_available()
+    return tvm_ffi.cpp.load(name="_".join(map(str, args)), cuda_files=cuda_files)
+"""
+LOADER_18 = """
+import pathlib, shutil
+from sglang.kernels.jit.utils.arch import get_jit_cuda_arch
+from sglang.srt.environ import envs
+def _load(library): raise RuntimeError("a kernel is loaded")
+def load_jit(*args, cuda_files=None, cuda_wrappers=None, **kwargs):
+    staging = pathlib.Path(envs.SGLANG_JIT_CACHE_DIR.get(), "staging")
+    staging.mkdir(parents=True)
+    library = staging / "a.so"
+    library.write_text("library")
+    try:
+        return _load(library)
+    finally:
+        shutil.rmtree(staging)
+"""
+REQUEST: dict[str, object] = {
+    "name": ["norm", "128"],
+    "options": {"cuda_files": ["a.cuh"], "cuda_wrappers": [["run", "Kernel<128>"]]},
+}
 FUNCTIONS = {
     "activation": "_jit_activation_module",
     "clamp_position": "_jit_clamp_position_module",
@@ -86,8 +122,33 @@ def site(tmp_path: Path) -> Path:
     return tmp_path / "site"
 
 
+def as_later_releases(site: Path, **modules: str) -> None:
+    """Replace SGLang's package of kernels by that of later releases."""
+    shutil.rmtree(site / "sglang" / "jit_kernel")
+    files = {name.replace("__", "/"): content for name, content in modules.items()}
+    files |= {
+        "__init__": "",
+        "jit/__init__": "",
+        "jit/utils/__init__": "",
+        "jit/utils/arch": UTILS,
+    }
+    for name, content in files.items():
+        path = site / "sglang" / "kernels" / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    for name in ("csrc/a.cuh", "include/b.cuh"):
+        path = site / "sglang" / "kernels" / "jit" / name
+        path.parent.mkdir()
+        path.write_text("source")
+    (site / "sglang" / "srt").mkdir()
+    (site / "sglang" / "srt" / "environ.py").write_text(ENVIRON)
+
+
 def run(
-    site: Path, architecture: str, names: Sequence[str]
+    site: Path,
+    architecture: str,
+    names: Sequence[str],
+    requests: Sequence[dict[str, object]] = (),
 ) -> tuple[subprocess.CompletedProcess[str], Path]:
     """Run the worker; return how it ended, and the directory of its libraries."""
     directory, programs, prefix = (site.parent / name for name in ("build", "bin", "prefix"))
@@ -103,6 +164,7 @@ def run(
         "cxx11_abi": True,
         "cuda_home": "/usr/local/cuda",
         "prefix": str(prefix),
+        "sglang": requests,
         "site_packages": str(site),
     }
     (directory / "kernels.json").write_text(json.dumps(wanted))
@@ -145,11 +207,37 @@ def test_kernel_that_a_release_does_not_have_is_an_error(site: Path, module: str
 
 
 def test_release_without_the_package_is_an_error(site: Path) -> None:
-    """SGLang 0.5.17 and later have another one."""
-    (site / "sglang" / "jit_kernel").rename(site / "sglang" / "kernels")
+    (site / "sglang" / "jit_kernel").rename(site / "sglang" / "others")
     done, _ = run(site, "9.0", ["dense"])
     assert done.returncode != 0
-    assert "No module named 'sglang.jit_kernel'" in done.stderr.splitlines()[-1]
+    assert "SGLang has none of sglang.jit_kernel.utils, " in done.stderr.splitlines()[-1]
+
+
+def test_module_that_a_loader_needs_and_that_is_missing_is_an_error(site: Path) -> None:
+    with (site / "sglang" / "jit_kernel" / "utils.py").open("a") as utils:
+        utils.write("import missing\n")
+    done, _ = run(site, "9.0", ["dense"])
+    assert done.returncode != 0
+    assert "No module named 'missing'" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        {"jit__utils__compile": COMPILE_17},
+        {"jit__utils__compile__loader": LOADER_18, "jit__utils__compile____init__": ""},
+    ],
+)
+def test_recorded_kernels_of_later_releases_are_asked_for_again(
+    site: Path, modules: dict[str, str]
+) -> None:
+    as_later_releases(site, **modules)
+    done, kept = run(site, "9.0", ["recorded"], [REQUEST])
+    assert done.returncode == 0, done.stderr
+    (library,) = kept.rglob("*.so")
+    assert library.stem == "sgl_kernel_jit_norm_128"
+    assert library.parent.name.startswith(f"{library.stem}_")
+    assert library.read_text().startswith("library")
 
 
 def test_another_architecture_adds_kernels_of_its_own(site: Path) -> None:

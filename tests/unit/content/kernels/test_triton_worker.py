@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from images.content.kernels import kernel_inputs
-from tests.gpu import triton_recorder
+from tests.gpu import kernel_recorder
 
 LIBRARY = "__triton_launcher.so"
 TRITON = {
@@ -253,7 +253,7 @@ triton.compile(ASTSource(asked.generated, {"x": "*i64"}, {(0,): object()}, {}))
 def test_recorder_notes_what_triton_is_asked_for(place: Place, tmp_path: Path) -> None:
     lines, recorder = tmp_path / "lines", tmp_path / "recorder"
     recorder.mkdir()
-    (recorder / "sitecustomize.py").write_bytes(Path(triton_recorder.__file__).read_bytes())
+    (recorder / "sitecustomize.py").write_bytes(Path(kernel_recorder.__file__).read_bytes())
     (tmp_path / "asked").mkdir()
     (tmp_path / "asked" / "asked.py").write_text(
         "import triton\n\n@triton.jit\ndef generated(x): return x\n"
@@ -263,10 +263,12 @@ def test_recorder_notes_what_triton_is_asked_for(place: Place, tmp_path: Path) -
         str(tmp_path / "ask.py"),
         str(tmp_path / "asked"),
         PYTHONPATH=f"{recorder}:{place.site}",
-        TRITON_RECORDING=str(lines),
+        KERNEL_RECORDING=str(lines),
         TRITON_CACHE_DIR=str(tmp_path / "cache"),
     )
-    first, second = triton_recorder.merged(lines.read_text().splitlines())
+    recording = kernel_recorder.merged(lines.read_text().splitlines())
+    assert recording["sglang"] == []
+    first, second = recording["triton"]
     assert second == {
         "function": "generated",
         "module": "",
@@ -289,7 +291,7 @@ def test_recorder_notes_what_triton_is_asked_for(place: Place, tmp_path: Path) -
 def test_nothing_is_noted_unless_it_is_asked_for(place: Place, tmp_path: Path) -> None:
     recorder = tmp_path / "recorder"
     recorder.mkdir()
-    (recorder / "sitecustomize.py").write_bytes(Path(triton_recorder.__file__).read_bytes())
+    (recorder / "sitecustomize.py").write_bytes(Path(kernel_recorder.__file__).read_bytes())
     code = "import triton; print(triton.compile.__module__)"
     done = place.run("-c", code, PYTHONPATH=f"{recorder}:{place.site}")
     assert done.stdout == "triton.compiler.compiler\n"
