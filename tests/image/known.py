@@ -23,7 +23,7 @@ class Conflict:
 
 CONFLICTS: dict[str, Conflict] = {
     "decord 0.6.0 is not supported on this platform": Conflict(
-        ("torch260-sglang046post1", "torch260-sglang046", "torch260-sglang046post5"),
+        ("torch260-sglang046post1", "torch260-sglang046"),
         "its file name says py3, its WHEEL file cp36: it is Python and a library for ctypes",
     ),
     "sglang 0.5.4.post2 has requirement flashinfer_python==0.4.1, "

@@ -86,7 +86,7 @@ def test_engine_is_imported_by(new_box: Box, subject: Subject, kind: str) -> Non
         driver.install(started)
         uid = started.run("id -u").strip()
         env = dict(driver.ENV)
-        if subject.target.sglang == "0.4.6.post1":
+        if subject.target.sglang.startswith("0.4.6."):
             vllm.install(started)
             env |= vllm.ENV
         own, spawned, shell_home = started.ask(ENGINE, env=env)

@@ -1,7 +1,7 @@
 """A stand-in for vLLM: what lets SGLang's own models be imported where torch sees no GPU.
 
 Where there is no GPU, and SGLang's kernels for CPUs are not there either, it replaces some layers
-by vLLM's of the same name, and 0.4.6.post1 imports a kernel of vLLM's; no image has vLLM. The
+by vLLM's of the same name, and 0.4.6 imports a kernel of vLLM's; no image has vLLM. The
 stand-in gives back SGLang's own classes, which compute with torch on such a machine. A test's
 fixture: never part of an image.
 """
