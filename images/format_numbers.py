@@ -56,7 +56,7 @@ layer's key."""
 CUDA_COMPILER_13_0 = "1"
 """The same of the CUDA 13.0 compiler: raise the one whose files change."""
 
-KERNELS = "2"
+KERNELS = "3"
 """The kernels that are compiled of the same sources (`content.kernels.kernel_build`). Part of that
 layer's key, beside the worker's bytes."""
 
