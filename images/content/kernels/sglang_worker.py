@@ -101,7 +101,7 @@ def main(directory: Path, architecture: str, names: list[str]) -> None:
     import stand_ins
 
     wanted = json.loads((directory / "kernels.json").read_text(encoding="utf-8"))
-    cache = str(directory / "cache" / architecture)
+    cache = str(directory / "tvm-ffi" / architecture)  # it is in what is compiled
     os.environ |= {"TVM_FFI_CACHE_DIR": cache, "SGLANG_JIT_CACHE_DIR": cache}
     stand_ins.install(wanted, unused="sglang", used=USED)
     loader = _loader()
