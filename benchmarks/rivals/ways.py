@@ -21,7 +21,7 @@ class Way:
     title: str
     make: Callable[[Bench], Rival]
     cached: bool = True
-    room: int = 30_000_000_000
+    room: int = 45_000_000_000
 
 
 WAYS = {
