@@ -73,6 +73,7 @@ def main(directory: Path) -> None:
     architectures = wanted["flashinfer"]["architectures"]
     os.environ |= {  # earlier versions read torch's variable
         "FLASHINFER_CUDA_ARCH_LIST": " ".join(architectures),
+        "FLASHINFER_NVCC_THREADS": str(len(os.sched_getaffinity(0))),
         "FLASHINFER_WORKSPACE_BASE": str(directory / "workspace"),
         "TORCH_CUDA_ARCH_LIST": ";".join(architectures),
     }
