@@ -81,8 +81,18 @@ MENTIONS: tuple[Mention, ...] = (
 DUPLICATES: tuple[Duplicate, ...] = (
     Duplicate(
         "triton",
-        r"triton/backends/nvidia/lib/cupti/lib\w+\.so[.\d]*",
+        r"triton/backends/nvidia/lib/cupti(-blackwell)?/lib\w+\.so[.\d]*",
         "Triton's profiler, proton, loads the CUPTI of its own wheel by path; nothing else does",
+    ),
+    Duplicate(
+        "nvidia-cutlass-dsl-libs-cu12",
+        r"nvidia_cutlass_dsl/cu1[23]/lib/(stubs/[\w.-]+/)?libcute_dsl_runtime\.so",
+        "CuTe DSL has one in a directory for each CUDA, and stubs to link with for other systems",
+    ),
+    Duplicate(
+        "nccl-extensions",
+        r"nccl/(ep|m2n)/lib/cu12/lib\w+\.so",
+        "extensions of NCCL, in a directory for each CUDA",
     ),
     Duplicate(
         "torchvision",
