@@ -31,6 +31,14 @@ CONFLICTS: dict[str, Conflict] = {
         ("torch280-sglang054",),
         "the row's override: what 0.4.1 itself needs is gone from the index (matrix.yaml)",
     ),
+    "sglang 0.5.18 has requirement cuda-tile==1.6.0rc5, but you have cuda-tile 1.6.0.": Conflict(
+        ("torch2130-sglang0518",),
+        "the row's override: the index has no wheel of 1.6.0rc5 (matrix.yaml)",
+    ),
+    "sglang 0.5.20 has requirement cuda-tile==1.6.0rc5, but you have cuda-tile 1.6.0.": Conflict(
+        ("torch2130-sglang0520",),
+        "the row's override: the index has no wheel of 1.6.0rc5 (matrix.yaml)",
+    ),
 }
 """By the line that `pip check` prints."""
 
