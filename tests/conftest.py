@@ -9,19 +9,21 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import cast
 
 import pytest
 
 from images.util.progress import Progress
+from tests.gpu import turns
 from tests.image.box import Box
 from tests.image.subject import Subject, read_subject
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIRE = "ROLL_IMAGES_REQUIRE"
 _SHARED = ("tests/integration", "tests/roll")
+_TURNS = turns.mine()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -84,6 +86,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         shared = [name for name in _SHARED if place.is_relative_to(name)]
         group = shared[0] if shared else str(place)
         item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Generator[None, object, object]:
+    return (yield from turns.protocol(_TURNS, item, nextitem))
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:

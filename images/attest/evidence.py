@@ -351,8 +351,8 @@ def _tests(tests: Mapping[str, Outcome]) -> dict[str, Any]:
 
 def _within(tests: Mapping[str, Outcome], suite: Collection[str]) -> dict[str, Outcome]:
     """Return exactly the tests of a suite: those without a result were not run."""
-    kept = {name: found for name, found in tests.items() if _base(name) in suite}
-    had = {_base(name) for name in kept}
+    kept = {name: found for name, found in tests.items() if base(name) in suite}
+    had = {base(name) for name in kept}
     return {**kept, **{name: Outcome(NOT_RUN) for name in suite if name not in had}}
 
 
@@ -379,5 +379,6 @@ def _outcome(found: Outcome) -> dict[str, Any]:
     return {name: value for name, value in document.items() if value or name == "outcome"}
 
 
-def _base(name: str) -> str:
+def base(name: str) -> str:
+    """Return the id of a test without its parameters."""
     return name.partition("[")[0]

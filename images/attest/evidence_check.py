@@ -91,7 +91,7 @@ def _time(text: str) -> datetime:
 
 
 def _of_suite(tests: Mapping[str, Outcome], wanted: frozenset[str], core: str) -> Iterator[str]:
-    had = {name.partition("[")[0] for name, test in tests.items() if test.outcome != NOT_RUN}
+    had = {evidence.base(name) for name, test in tests.items() if test.outcome != NOT_RUN}
     if missing := sorted(wanted - had):
         yield f"{len(missing)} of {len(wanted)} tests have no result, {missing[0]} is one"
     if unknown := sorted(had - wanted):

@@ -10,7 +10,7 @@ import pytest
 
 from images.attest.evidence import Machine
 from images.errors import EvidenceError
-from tests.gpu import engines, machines, turns
+from tests.gpu import engines, machines
 from tests.gpu import recorder as record
 from tests.gpu.recorder import Recorder
 from tests.image.box import Box
@@ -18,7 +18,6 @@ from tests.image.subject import Subject
 
 SUITE = Path(__file__).parent
 _KEY = pytest.StashKey[Recorder]()
-_TURNS = turns.mine()
 
 
 # -- evidence --------------------------------------------------------------------------------------
@@ -26,13 +25,6 @@ _TURNS = turns.mine()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_KEY] = Recorder(record.path_of(config), SUITE)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(
-    item: pytest.Item, nextitem: pytest.Item | None
-) -> Generator[None, object, object]:
-    return (yield from turns.protocol(_TURNS, item, nextitem))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -14,8 +14,7 @@ from typing import IO
 
 import pytest
 
-DIRECTORY = "ROLL_IMAGES_TURNS"
-"""The variable that names the directory of the locks; `prove.py --together` sets it."""
+from images.export.kit import document
 
 ALONE = "alone_on_gpu"
 
@@ -51,12 +50,12 @@ class Turns:
 
 def shared() -> bool:
     """Return whether other suites may be on the GPU."""
-    return DIRECTORY in os.environ
+    return document.TURNS in os.environ
 
 
 def mine() -> Turns:
     """Return the turns that the environment names."""
-    return Turns(Path(os.environ[DIRECTORY]) if shared() else None)
+    return Turns(Path(os.environ[document.TURNS]) if shared() else None)
 
 
 def protocol(

@@ -10,7 +10,7 @@ import re
 import pytest
 
 from images import image_paths
-from images.content.kernels import kernel_inputs
+from images.content.kernels import kernel_inputs, sglang_worker
 from images.content.kernels.kernel_inputs import Kernels
 from tests.image import driver
 from tests.image.box import Box
@@ -99,7 +99,7 @@ print(json.dumps(sorted(set(loaded))))
 
 # What was recorded on a GPU is asked for again.
 OF_A_RECORDING = f"""{ALONE}
-import importlib, pathlib, tvm_ffi
+import pathlib, tvm_ffi
 load, loaded = tvm_ffi.load_module, []
 def load_module(path):
     loaded.append(path)
@@ -262,13 +262,14 @@ def test_kernels_of_sglang_are_loaded_without_a_compiler(
         pytest.skip("none of SGLang's own kernels are compiled for this image")
     loaded: set[str] = set()
     for number, (gpu, names) in enumerate(kernels.sglang):
-        env = {**driver.ENV, "TVM_FFI_CACHE_DIR": f"/tmp/no-kernels-{number}"}
-        if called := ",".join(name for name in names if name != "recorded"):
+        cache = f"/tmp/no-kernels-{number}"
+        env = {**driver.ENV, "TVM_FFI_CACHE_DIR": cache, "SGLANG_JIT_CACHE_DIR": cache}
+        if called := ",".join(name for name in names if name != sglang_worker.RECORDED):
             loaded |= set(with_driver.ask(SGLANG, gpu, called, env=env))
-        if "recorded" in names and kernels.recording:
+        if sglang_worker.RECORDED in names and kernels.recording:
             with_driver.write("/tmp/recording.json", kernels.recording.read_text())
             loaded |= set(with_driver.ask(OF_A_RECORDING, gpu, "/tmp/recording.json", env=env))
-        assert with_driver.run(f"find /tmp/no-kernels-{number} -name '*.so' || true").split() == []
+        assert with_driver.run(f"find {cache} -name '*.so' || true").split() == []
     assert loaded == {path for path in libraries(with_driver) if path.startswith(TVM)}
 
 

@@ -12,7 +12,7 @@ import pytest
 from images.commands.test import roll_checkout
 from images.commands.test.roll_checkout import RollCheckout
 from images.errors import BuildError, EvidenceError
-from tests.gpu import machines, turns
+from tests.gpu import machines
 from tests.gpu import recorder as record
 from tests.gpu.recorder import Recorder
 from tests.image import driver
@@ -23,7 +23,6 @@ from tests.roll.session import Session
 
 SUITE = Path(__file__).parent
 _KEY = pytest.StashKey[Recorder]()
-_TURNS = turns.mine()
 _CORES = 8
 
 # Ray's address, and which of ROLL's needs this box lacks. Ray's workers listen from 10002 on.
@@ -52,13 +51,6 @@ print(json.dumps({
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_KEY] = Recorder(record.path_of(config), SUITE.parent / "gpu", SUITE)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(
-    item: pytest.Item, nextitem: pytest.Item | None
-) -> Generator[None, object, object]:
-    return (yield from turns.protocol(_TURNS, item, nextitem))
 
 
 @pytest.hookimpl(wrapper=True)

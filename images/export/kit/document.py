@@ -17,6 +17,10 @@ SUITE = "suite.tar"
 WHEELS, BUNDLES, EVIDENCE = "wheels", "bundles", "evidence"
 """Directories of a kit; the last is where the program writes by default."""
 
+TURNS = "ROLL_IMAGES_TURNS"
+"""The variable that names the directory of the locks of suites that share a GPU
+(`tests/gpu/turns.py`)."""
+
 FORMAT = 1
 
 

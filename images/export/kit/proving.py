@@ -24,8 +24,6 @@ PROVEN, FAILED, LATER = "proven", "failed", "not reached"
 _UNPACK = "unpack"
 _INCOMPLETE = 3  # of unpack.py: parts have not arrived
 _SHORT = 19  # of a digest
-_TURNS = "ROLL_IMAGES_TURNS"
-"""Of tests/gpu/turns.py: where suites that share a GPU have their locks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +242,7 @@ class Session:
         self._measured.add(suite, time.monotonic() - begin)
 
     def _turns(self) -> dict[str, str]:
-        return {_TURNS: str(self.work)} if self.together > 1 else {}
+        return {document.TURNS: str(self.work)} if self.together > 1 else {}
 
     def _run(
         self,

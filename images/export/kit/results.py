@@ -57,8 +57,8 @@ class Results:
     def todo(self, target: KitTarget) -> list[str]:
         """Return the suites without a whole run that passed."""
         found = self.read(target)
-        passed = any(proof.whole for proof in found.proofs) if found else False
-        todo = [] if passed and not self.failed(target) else [GPU]
+        passed = found is not None and any(proof.whole for proof in found.proofs)
+        todo = [] if passed and not _failed(found) else [GPU]
         if self.with_roll and verdict.needs_roll(target.id):
             run = found.roll if found else None
             todo += [] if run and run.whole else [ROLL]
@@ -66,8 +66,7 @@ class Results:
 
     def failed(self, target: KitTarget) -> bool:
         """Return whether a GPU test failed, on whichever machine."""
-        found = self.read(target)
-        return any(proof.count(FAILED) for proof in found.proofs) if found else False
+        return _failed(self.read(target))
 
     def modules(self, target: KitTarget, suite: str) -> list[str]:
         """Return the modules of a suite that the last run lacks, as pytest's arguments."""
@@ -84,15 +83,17 @@ class Results:
         return run.tests if run else {}
 
 
+def _failed(found: Evidence | None) -> bool:
+    return found is not None and any(proof.count(FAILED) for proof in found.proofs)
+
+
 def _lacking(directories: Sequence[str], tests: Mapping[str, Outcome]) -> Iterator[str]:
-    bad = {name.partition("[")[0] for name, test in tests.items() if test.outcome in _AGAIN}
-    done = {name.partition("[")[0] for name in tests} - bad
+    again = (FAILED, NOT_RUN)
+    bad = {evidence.base(name) for name, test in tests.items() if test.outcome in again}
+    done = {evidence.base(name) for name in tests} - bad
     for directory in directories:
         wanted = evidence_check.suite(ROOT / directory)
         for module in sorted({name.partition("::")[0] for name in wanted}):
             own = {name for name in wanted if name.startswith(f"{module}::")}
             if not own <= done:
                 yield f"{directory}/{module}"
-
-
-_AGAIN = (FAILED, NOT_RUN)

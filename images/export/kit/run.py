@@ -107,7 +107,9 @@ def _run(options: argparse.Namespace) -> int:
     if options.roll is not None and not options.roll.is_dir():
         raise UsageError(f"{options.roll}: not a directory", remedy="name a checkout of ROLL")
     if options.together < 1:
-        raise UsageError(f"--together {options.together}: not a number of images", remedy="name 1")
+        raise UsageError(
+            f"--together {options.together}: not a number of images", remedy="name 1 or more"
+        )
     for directory in (work, evidence):
         directory.mkdir(parents=True, exist_ok=True)
     with (work / ".lock").open("w") as lock:
