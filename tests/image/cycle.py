@@ -13,6 +13,7 @@ The last line of output is JSON: what each step gave. A scheduler's death is thi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import multiprocessing
 import os
@@ -65,9 +66,12 @@ def engine_arguments(model: Path) -> dict[str, Any]:
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """Return a port above 55535, as the kernel may give ROLL: see `roll_runtime.grpc_port`."""
+    for port in range(60999, 55535, -1):
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no port is free")
 
 
 class Worker:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from types import SimpleNamespace
 from typing import Any
 
@@ -179,6 +180,52 @@ def test_tags_are_dropped_where_all_memory_is_one() -> None:
     records.patch_records(module, "0.4.6.post5")
     resume: Any = module.ResumeMemoryOccupationReqInput
     assert resume(tags=["weights"]) == resume()
+
+
+def grpc_module() -> Any:
+    """ServerArgs with the check of SGLang 0.5.12 to 0.5.15."""
+
+    @dataclasses.dataclass
+    class ServerArgs:
+        port: int = 30000
+
+        def __post_init__(self) -> None:
+            self.grpc_port = int(os.environ.get("SGLANG_GRPC_PORT") or self.port + 10000)
+            if not 1 <= self.grpc_port <= 65535:
+                raise ValueError(f"SGLANG_GRPC_PORT ({self.grpc_port}) must be between 1 and 65535")
+
+    return SimpleNamespace(ServerArgs=ServerArgs)
+
+
+@pytest.mark.parametrize("release", ["0.5.12.post1", "0.5.13.post1", "0.5.15.post1"])
+def test_an_engine_may_have_any_port(release: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SGLANG_GRPC_PORT", raising=False)
+    module = grpc_module()
+    records.patch_records(module, release)
+    records.patch_records(module, release)
+    ports = {
+        port: module.ServerArgs(port=port).grpc_port for port in (1, 30000, 55535, 55536, 65535)
+    }
+    assert ports == {1: 10001, 30000: 40000, 55535: 65535, 55536: 45536, 65535: 55535}
+    assert "SGLANG_GRPC_PORT" not in os.environ
+
+    monkeypatch.setenv("SGLANG_GRPC_PORT", "50051")
+    assert module.ServerArgs(port=60000).grpc_port == 50051
+    assert os.environ["SGLANG_GRPC_PORT"] == "50051"
+    monkeypatch.setenv("SGLANG_GRPC_PORT", "70000")  # the operator's own mistake is reported
+    with pytest.raises(ValueError, match="must be between"):
+        module.ServerArgs(port=60000)
+
+
+@pytest.mark.parametrize("release", ["0.5.10.post1", "0.5.17"])
+def test_where_the_variable_enables_grpc_it_is_not_set(
+    release: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SGLANG_GRPC_PORT", raising=False)
+    module = grpc_module()
+    records.patch_records(module, release)
+    with pytest.raises(ValueError, match="70000"):
+        module.ServerArgs(port=60000)
 
 
 #: Texts as SGLang logs them, and what to do with mem_fraction_static.

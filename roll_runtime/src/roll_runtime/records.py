@@ -11,7 +11,7 @@ import functools
 from types import ModuleType
 from typing import Any
 
-from roll_runtime import args
+from roll_runtime import args, grpc_port
 
 _RECORDS = (
     "ServerArgs",
@@ -28,6 +28,7 @@ def patch_records(module: ModuleType, version: str) -> None:
         record = vars(module).get(name)
         if isinstance(record, type) and dataclasses.is_dataclass(record):
             _wrap(record, f"SGLang {version}'s {name}")
+    grpc_port.patch_server_args(module, version)
 
 
 def _wrap(record: Any, target: str) -> None:
