@@ -11,6 +11,8 @@ from tests.gpu.recorder import Recorder
 from tests.image.box import Box
 from tests.image.subject import Subject
 
+pytestmark = pytest.mark.alone_on_gpu  # what a release gives back is measured
+
 
 @pytest.fixture(scope="module")
 def defaults(gpu: Box, subject: Subject, recorder: Recorder) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from tests.gpu.recorder import Recorder
 from tests.image.box import Box
 from tests.image.subject import Subject
 
+pytestmark = pytest.mark.alone_on_gpu  # what a release gives back is measured
+
 
 @pytest.fixture(scope="module")
 def quantised(gpu: Box, subject: Subject, recorder: Recorder, machine: Machine) -> dict[str, Any]:

@@ -89,7 +89,7 @@ class RootfsBox(Box):
 
         Without `gpus` nothing in the environment names the driver, as in a container without them.
         """
-        network = network_namespace.LOOPBACK_ONLY if loopback_only else ()
+        network = network_namespace.loopback_only() if loopback_only else ()
         with (
             self._script() as script,
             _held([*network, str(script), *_options(user), *_HOLD]) as pid,

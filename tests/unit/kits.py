@@ -83,20 +83,20 @@ class MadeKit:
         path = self.tests / "ran"
         return path.read_text().split() if path.exists() else []
 
-    def start(self, *options: object) -> subprocess.Popen[str]:
+    def start(self, *options: object, cwd: str | Path = "/") -> subprocess.Popen[str]:
         """Start its program."""
         return subprocess.Popen(
             [sys.executable, str(self.path / "prove.py"), *map(str, options)],
-            cwd="/",
+            cwd=cwd,
             env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    def run(self, *options: object) -> Done:
+    def run(self, *options: object, cwd: str | Path = "/") -> Done:
         """Run its program to its end; a traceback is never what a user should see."""
-        with self.start(*options) as process:
+        with self.start(*options, cwd=cwd) as process:
             out, said = process.communicate()
         assert "Traceback" not in said, said
         return Done(process.returncode, out, said)

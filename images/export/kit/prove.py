@@ -14,6 +14,9 @@ import sys
 import tarfile
 from pathlib import Path
 
+# `python -m` would prefer the code of the current directory, which may be another checkout.
+_RUN = "import sys; del sys.path[0]; from images.export.kit.run import main; sys.exit(main())"
+
 
 def main() -> None:
     """Become the run of the kit, by the code in `suite.tar`."""
@@ -26,7 +29,7 @@ def main() -> None:
     suite = _unpacked(kit, options.work.absolute())
     paths = [str(suite), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    command = [sys.executable, "-m", "images.export.kit.run", "--kit", str(kit), *sys.argv[1:]]
+    command = [sys.executable, "-c", _RUN, "--kit", str(kit), *sys.argv[1:]]
     os.execve(sys.executable, command, environment)  # noqa: S606
 
 

@@ -24,6 +24,9 @@ PROVEN, FAILED, LATER = "proven", "failed", "not reached"
 _UNPACK = "unpack"
 _INCOMPLETE = 3  # of unpack.py: parts have not arrived
 _SHORT = 19  # of a digest
+_ROLLS_ADDRESS = "8.8.8.8"
+"""ROLL takes the address by which the kernel would reach this one; without any it fails, and
+`doctor` says so of an image that has ROLL's requirements."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +259,7 @@ class Session:
         env = {**os.environ, "PYTHONPATH": self.python_path, **(variables or {})}
         # Engines of two images must not meet at a port.
         alone = self.together > 1 and stage == results.GPU
-        prefix = network_namespace.LOOPBACK_ONLY if alone else ()
+        prefix = network_namespace.loopback_only(also=_ROLLS_ADDRESS) if alone else ()
         command = [*prefix, sys.executable, "-m", *module]
         code = stages.run(command, self._log(target), self.clock, cwd=ROOT, env=env)
         if code is None:

@@ -167,6 +167,15 @@ def test_two_images_are_tested_together_and_end_together(made: MadeKit) -> None:
     assert refused.code == 2
 
 
+def test_the_code_of_the_kit_runs_in_any_directory(made: MadeKit, tmp_path: Path) -> None:
+    """As in another checkout of this repository, which may change meanwhile."""
+    other = tmp_path / "checkout"
+    (other / "images").mkdir(parents=True)
+    (other / "images" / "__init__.py").write_text("raise ImportError('another checkout')")
+    done = made.run(cwd=other)
+    assert done.code == 0, done.said
+
+
 def test_a_damaged_kit_is_refused(made: MadeKit) -> None:
     suite = made.path / "suite.tar"
     suite.write_bytes(suite.read_bytes()[:-1] + b"x")
