@@ -4,9 +4,10 @@
 
 For each distribution of `gpu_code:` and `left_out:` a line of JSON: the size of its layer as it is
 published and as it is installed (zstd, without byte code), and the seconds that making it took.
-`--compare` reads each installed file and compares it with the wheel's by code of its own: outside
-of containers all bytes are the same, and inside them nothing but cubins of other major versions and
-PTX for later GPUs is gone. Needs the target's locked wheels in the download cache.
+`--compare` reads each installed file and compares it with the wheel's by code of its own, a library
+as a loader maps it: outside of containers all bytes are the same, and inside them nothing but
+cubins of other major versions and PTX for later GPUs is gone. Needs the target's locked wheels in
+the download cache.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ from images.oci.layer import writer
 from images.repository import ROOT
 
 MAGIC = b"\x50\xed\x55\xba"
+HEADER = 64
+"""Bytes of a file's header, which is in memory as well and says where the file's tables are."""
 SITE = f"{image_paths.SITE_PACKAGES}/"
 Code = tuple[int, int, bytes]
 
@@ -126,7 +129,9 @@ def compare(lock: Lock, item: Distribution, path: Path) -> None:
                     check_library(published, made, majors, newest)
     gone = {f"/{name}" for name in names.keys() - seen}
     assert gone == note["left_out"].keys(), sorted(gone)[:3]
-    changed = {name for name, one in note["files"].items() if "removed" in one}
+    changed = {
+        name for name, one in note["files"].items() if one.keys() & {"removed", "smaller_by"}
+    }
     assert {f"/{name}" for name in differing} == changed, differing
     print(
         f"  {len(seen)} files compared, {len(differing)} changed, {len(gone)} left out", flush=True
@@ -143,17 +148,32 @@ def check_record(text: str, rows: dict[str, str], own: str) -> None:
 
 
 def check_library(published: bytes, made: bytes, majors: set[int], newest: int) -> None:
-    """Compare a library with what is installed of it."""
-    assert len(made) == len(published)
-    at = 0
-    for start, end in containers(published):
-        assert made[at:start] == published[at:start]
+    """Compare what a loader maps of a library with what it maps of what is installed of it."""
+    before, after = memory(published), memory(made)
+    assert len(after) == len(before)
+    at = HEADER
+    for start, end in containers(published, before):
+        assert after[at:start] == before[at:start]
         at = end
-        before, after = list(code(published, start)), list(code(made, start))
-        assert after == [one for one in before if stays(one, majors, newest)]
-        used = start + 16 + struct.unpack_from("<Q", made, start + 8)[0]
-        assert not any(made[used:end])
-    assert made[at:] == published[at:]
+        entries = list(code(after, start))
+        assert entries == [one for one in code(before, start) if stays(one, majors, newest)]
+        used = start + 16 + struct.unpack_from("<Q", after, start + 8)[0]
+        assert after.count(0, used, end) == end - used
+    assert after[at:] == before[at:]
+
+
+def memory(content: bytes) -> bytearray:
+    """Return a library as it is in memory, from its first address on."""
+    (table,), (count,) = (
+        struct.unpack_from("<Q", content, 32),
+        struct.unpack_from("<H", content, 56),
+    )
+    rows = [struct.unpack_from("<I4xQQ8xQQ8x", content, table + 56 * n) for n in range(count)]
+    loads = [row[1:] for row in rows if row[0] == 1]
+    found = bytearray(max(address + whole for _, address, _, whole in loads))
+    for offset, address, size, _ in loads:
+        found[address : address + size] = content[offset : offset + size]
+    return found
 
 
 def stays(one: Code, majors: set[int], newest: int) -> bool:
@@ -162,24 +182,24 @@ def stays(one: Code, majors: set[int], newest: int) -> bool:
     return architecture <= newest if kind == 1 else architecture // 10 in majors
 
 
-def containers(content: bytes) -> Iterator[tuple[int, int]]:
-    """Yield where the containers of the two sections begin and end."""
+def containers(content: bytes, mapped: bytearray) -> Iterator[tuple[int, int]]:
+    """Yield the first and the last address of the containers of a library's two sections."""
     (table,) = struct.unpack_from("<Q", content, 40)
     count, names = struct.unpack_from("<HH", content, 60)
-    rows = [struct.unpack_from("<II16xQQ", content, table + 64 * n) for n in range(count)]
-    for name, _, start, size in sorted(rows, key=lambda row: row[2]):
+    rows = [struct.unpack_from("<I12xQQQ", content, table + 64 * n) for n in range(count)]
+    for name, start, _, size in sorted(rows, key=lambda row: row[1]):
         text = content[rows[names][2] + name :][:20]
         if not text.startswith((b".nv_fatbin\0", b"__nv_relfatbin\0")):
             continue
         end = start + size
         while start < end:
-            assert content[start : start + 4] == MAGIC
-            (length,) = struct.unpack_from("<Q", content, start + 8)
+            assert mapped[start : start + 4] == MAGIC
+            (length,) = struct.unpack_from("<Q", mapped, start + 8)
             yield start, start + 16 + length
             start += 16 + length
 
 
-def code(content: bytes, start: int) -> Iterator[Code]:
+def code(content: bytearray, start: int) -> Iterator[Code]:
     """Yield kind, architecture and hash of the entries of a container."""
     (length,) = struct.unpack_from("<Q", content, start + 8)
     at, end = start + 16, start + 16 + length
