@@ -53,6 +53,27 @@ MODULES: dict[str, Callable[[], Any]] = {
 }
 """The generator of each module, by its name in matrix.yaml."""
 
+_COMPILER = 2 << 30
+"""Bytes of memory for each of nvcc's compilers: one has each architecture of a source."""
+
+
+def at_a_time(architectures: int, processors: int, memory: int) -> dict[str, str]:
+    """Return FlashInfer's variables for as many compilers as there are processors and memory for.
+
+    Without them ninja takes two sources more than there are processors, and nvcc all architectures
+    of each. FlashInfer 0.3.1 knows neither; its `norm` has few sources.
+
+    Args:
+        architectures: how many are compiled for.
+        processors: of this process.
+        memory: of the machine, in bytes.
+    """
+    compilers = max(1, min(processors, memory // _COMPILER))
+    return {
+        "FLASHINFER_NVCC_THREADS": str(min(compilers, architectures)),
+        "MAX_JOBS": str(max(1, compilers // architectures)),
+    }
+
 
 def _compile(spec: Any, destination: Path) -> None:
     """Compile a module, strip it, and copy it."""
@@ -73,10 +94,12 @@ def main(directory: Path) -> None:
     architectures = wanted["flashinfer"]["architectures"]
     os.environ |= {  # earlier versions read torch's variable
         "FLASHINFER_CUDA_ARCH_LIST": " ".join(architectures),
-        "FLASHINFER_NVCC_THREADS": str(len(os.sched_getaffinity(0))),
         "FLASHINFER_WORKSPACE_BASE": str(directory / "workspace"),
         "TORCH_CUDA_ARCH_LIST": ";".join(architectures),
     }
+    processors = len(os.sched_getaffinity(0))
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    os.environ |= at_a_time(len(architectures), processors, memory)
     stand_ins.install(wanted)
     aot = Path(wanted["site_packages"], "flashinfer/data/aot")
     for name in wanted["flashinfer"]["modules"]:

@@ -26,6 +26,7 @@ class JitSpec:
         if self.name == os.environ.get("BROKEN"):
             raise RuntimeError("Ninja build failed. Ninja output:\\nnorm.cu(7): error: no")
         names = ("FLASHINFER_CUDA_ARCH_LIST", "TORCH_CUDA_ARCH_LIST")
+        assert {"FLASHINFER_NVCC_THREADS", "MAX_JOBS"} <= os.environ.keys()
         seen = [torch.__version__, *(os.environ[name] for name in names)]
         self.jit_library_path.write_text(json.dumps(seen))
 
@@ -91,6 +92,26 @@ def test_modules_are_compiled_stripped_and_kept_by_their_paths(site: Path) -> No
             "8.0 9.0a",
             "8.0;9.0a",
         ]
+
+
+@pytest.mark.parametrize(
+    ("architectures", "processors", "gibibytes", "threads", "jobs"),
+    [
+        (4, 2, 24, 2, 1),
+        (7, 2, 2, 1, 1),
+        (7, 4, 1, 1, 1),
+        (7, 16, 16, 7, 1),
+        (4, 16, 64, 4, 4),
+        (1, 8, 64, 1, 8),
+    ],
+)
+def test_no_more_compilers_than_processors_and_memory_allow(
+    architectures: int, processors: int, gibibytes: int, threads: int, jobs: int
+) -> None:
+    assert flashinfer_worker.at_a_time(architectures, processors, gibibytes << 30) == {
+        "FLASHINFER_NVCC_THREADS": str(threads),
+        "MAX_JOBS": str(jobs),
+    }
 
 
 def test_failure_ends_with_the_compilers_output(site: Path) -> None:
