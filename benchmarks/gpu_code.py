@@ -164,10 +164,8 @@ def check_library(published: bytes, made: bytes, majors: set[int], newest: int) 
 
 def memory(content: bytes) -> bytearray:
     """Return a library as it is in memory, from its first address on."""
-    (table,), (count,) = (
-        struct.unpack_from("<Q", content, 32),
-        struct.unpack_from("<H", content, 56),
-    )
+    (table,) = struct.unpack_from("<Q", content, 32)
+    (count,) = struct.unpack_from("<H", content, 56)
     rows = [struct.unpack_from("<I4xQQ8xQQ8x", content, table + 56 * n) for n in range(count)]
     loads = [row[1:] for row in rows if row[0] == 1]
     found = bytearray(max(address + whole for _, address, _, whole in loads))
@@ -183,7 +181,7 @@ def stays(one: Code, majors: set[int], newest: int) -> bool:
 
 
 def containers(content: bytes, mapped: bytearray) -> Iterator[tuple[int, int]]:
-    """Yield the first and the last address of the containers of a library's two sections."""
+    """Yield the addresses where the containers of a library's two sections begin and end."""
     (table,) = struct.unpack_from("<Q", content, 40)
     count, names = struct.unpack_from("<HH", content, 60)
     rows = [struct.unpack_from("<I12xQQQ", content, table + 64 * n) for n in range(count)]

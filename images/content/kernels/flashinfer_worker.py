@@ -54,14 +54,14 @@ MODULES: dict[str, Callable[[], Any]] = {
 """The generator of each module, by its name in matrix.yaml."""
 
 _COMPILER = 2 << 30
-"""Bytes of memory for each of nvcc's compilers: one has each architecture of a source."""
+"""Bytes of memory for a compiler; nvcc starts one for each architecture of a source."""
 
 
 def at_a_time(architectures: int, processors: int, memory: int) -> dict[str, str]:
     """Return FlashInfer's variables for as many compilers as there are processors and memory for.
 
-    Without them ninja takes two sources more than there are processors, and nvcc all architectures
-    of each. FlashInfer 0.3.1 knows neither; its `norm` has few sources.
+    By default ninja takes more sources at a time than there are processors, and nvcc one
+    architecture of each. FlashInfer 0.3.1 knows neither variable; its `norm` has few sources.
 
     Args:
         architectures: how many are compiled for.

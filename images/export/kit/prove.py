@@ -14,8 +14,14 @@ import sys
 import tarfile
 from pathlib import Path
 
-# `python -m` would prefer the code of the current directory, which may be another checkout.
-_RUN = "import sys; del sys.path[0]; from images.export.kit.run import main; sys.exit(main())"
+# `python -m` would prefer the code of the current directory, which may be another checkout. With
+# `-c` that is "" in the path, unless PYTHONSAFEPATH is set.
+_RUN = """
+import sys
+sys.path[:] = filter(None, sys.path)
+from images.export.kit.run import main
+sys.exit(main())
+"""
 
 
 def main() -> None:

@@ -43,7 +43,10 @@ def python_path(kit: Kit, directory: Path, work: Path) -> str:
     found = os.pathsep.join(map(str, [ROOT, *site]))
     command = [sys.executable, "-c", _FIND, *_NEEDS.values()]
     env = {**os.environ, "PYTHONPATH": found}
-    lacking = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+    # As the suite, which does not run in the caller's directory: that may have modules of its own.
+    lacking = subprocess.run(
+        command, cwd=ROOT, env=env, capture_output=True, text=True, check=True
+    ).stdout
     if names := [name for name, module in _NEEDS.items() if module in lacking.split()]:
         raise ToolError(
             f"the tests need {', '.join(names)}: {sys.executable} lacks them",

@@ -29,9 +29,16 @@ def test_wheels_are_installed_once_and_checked(tmp_path: Path) -> None:
         python_path(Kit((), "", "matrix.yaml", {wheel.name: "0" * 64}), tmp_path, work)
 
 
-def test_missing_modules_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("options", ["-I -S", "-S"])
+def test_missing_modules_are_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: str
+) -> None:
+    """Those of the caller's directory, in which the suite does not run, are missing as well."""
+    for module in ("packaging", "pytest", "yaml", "testinfra", "zstandard"):
+        (tmp_path / f"{module}.py").touch()
+    monkeypatch.chdir(tmp_path)
     bare = tmp_path / "python"
-    bare.write_text(f'#!/bin/sh\nexec {PYTHON} -I -S "$@"\n')
+    bare.write_text(f'#!/bin/sh\nexec {PYTHON} {options} "$@"\n')
     bare.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(bare))
     with pytest.raises(ToolError, match="need packaging, pytest, PyYAML, pytest-testinfra, zst"):

@@ -167,8 +167,12 @@ def test_two_images_are_tested_together_and_end_together(made: MadeKit) -> None:
     assert refused.code == 2
 
 
-def test_the_code_of_the_kit_runs_in_any_directory(made: MadeKit, tmp_path: Path) -> None:
+@pytest.mark.parametrize("safe", ["", "1"])
+def test_the_code_of_the_kit_runs_in_any_directory(
+    made: MadeKit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, safe: str
+) -> None:
     """As in another checkout of this repository, which may change meanwhile."""
+    monkeypatch.setenv("PYTHONSAFEPATH", safe)
     other = tmp_path / "checkout"
     (other / "images").mkdir(parents=True)
     (other / "images" / "__init__.py").write_text("raise ImportError('another checkout')")
