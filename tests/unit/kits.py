@@ -24,7 +24,7 @@ def pytest_addoption(parser):
     parser.addoption("--gpu", action="store_true")
 """
 _TEST = """
-import json, pathlib, time
+import json, os, pathlib, time
 from dataclasses import replace
 
 from images.attest import evidence
@@ -40,6 +40,8 @@ def test_stand_in(pytestconfig):
     target = option("--target")
     with (HERE / "ran").open("a") as ran:
         print(target, file=ran)
+    with (HERE / "gpus").open("a") as gpus:
+        print(os.environ.get("CUDA_VISIBLE_DEVICES"), file=gpus)
     matrix, store = pathlib.Path(option("--matrix")), pathlib.Path(option("--store"))
     image = read_subject(matrix, target, store).image
     assert (pathlib.Path(option("--rootfs")) / "opt/venv").is_dir()
@@ -82,6 +84,10 @@ class MadeKit:
         """The targets whose tests were begun, in order."""
         path = self.tests / "ran"
         return path.read_text().split() if path.exists() else []
+
+    def gpus(self) -> list[str]:
+        """Return which GPUs those that were begun had, in order."""
+        return (self.tests / "gpus").read_text().split()
 
     def start(self, *options: object, cwd: str | Path = "/") -> subprocess.Popen[str]:
         """Start its program."""

@@ -7,14 +7,15 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from images.attest import evidence_check
-from images.export.kit import document, results, stages
+from images.export.kit import document, gpu_choice, results, stages
 from images.export.kit.document import Kit, KitTarget
+from images.export.kit.gpu_choice import Gpus
 from images.export.kit.results import Results
 from images.export.kit.stages import Clock, Measured
 from images.repository import ROOT
@@ -87,7 +88,7 @@ class Session:
         python_path: where the suite finds its modules.
         roll: a checkout of ROLL; None if ROLL's own code does not run.
         remove_parts: whether the parts of bundles are removed after their last use.
-        together: how many images are tested at a time.
+        together: how many images are tested at a time; if several, each on one GPU.
     """
 
     kit: Kit
@@ -101,6 +102,7 @@ class Session:
     together: int = 1
     _unpacking: threading.Lock = field(default_factory=threading.Lock)
     _with_roll: threading.Lock = field(default_factory=threading.Lock)
+    _gpus: Gpus = field(default_factory=lambda: Gpus(gpu_choice.visible()))
 
     def tested_before(self, number: int) -> bool:
         """Return whether a target's image was tested and removed, whatever was found."""
@@ -239,13 +241,24 @@ class Session:
         command += [f"--basetemp={self.work / f'pytest-{target.id}'}", "-v", "-rfEs", "--tb=short"]
         command += [f"--roll={self.roll}"] if suite == results.ROLL else []
         # Ray and ROLL have fixed ports, and need a network with more than loopback.
-        with self._with_roll if suite == results.ROLL else nullcontext():
+        with (
+            self._with_roll if suite == results.ROLL else nullcontext(),
+            self._place_on_gpu(suite) as variables,
+        ):
             begin = time.monotonic()
-            self._run(suite, target, command, self._turns())  # what failed is in the evidence
+            self._run(suite, target, command, variables)  # what failed is in the evidence
         self._measured.add(suite, time.monotonic() - begin)
 
-    def _turns(self) -> dict[str, str]:
-        return {document.TURNS: str(self.work)} if self.together > 1 else {}
+    @contextmanager
+    def _place_on_gpu(self, suite: str) -> Iterator[dict[str, str]]:
+        """Give the variables of a suite: which GPU it has, and where its turns there are kept."""
+        if self.together == 1:
+            yield {}
+            return
+        with self._gpus.one(first=suite == results.ROLL) as gpu:
+            turns = self.work / f"turns-on-gpu-{gpu}"
+            turns.mkdir(exist_ok=True)
+            yield {document.TURNS: str(turns), **({gpu_choice.VISIBLE: gpu} if gpu else {})}
 
     def _run(
         self,

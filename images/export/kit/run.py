@@ -94,8 +94,9 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         default=1,
         metavar="N",
-        help="images to test at a time, on the same GPUs: tests that measure the memory of a whole "
-        "GPU wait for their turn, and the others' seconds are not those of a quiet machine",
+        help="images to test at a time, each on the GPU with the fewest: tests that measure the "
+        "memory of a whole GPU wait for their turn, those that need two GPUs are skipped, and "
+        "seconds are not those of a quiet machine",
     )
     return parser
 
