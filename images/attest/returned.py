@@ -1,17 +1,20 @@
-"""Evidence that comes back from another machine, and is taken if it proves the image."""
+"""Evidence that comes back from another machine: taken if it proves the image, or is unfinished."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
 
-from images.attest import evidence, evidence_check
-from images.attest.evidence import Evidence
+from images.attest import evidence, evidence_check, verdict
+from images.attest.evidence import FAILED, PASSED, Evidence
 from images.errors import EvidenceError
 
 
 def take(arrived: Path, path: Path, target: str, digest: str | None, since: str) -> None:
     """Add the evidence in a file to a target's; another image's is replaced.
+
+    Unfinished evidence, of tests that ended before all had run, is taken where none has failed and
+    the image is not proven already: the next kit goes on there.
 
     Args:
         arrived: the file that came back.
@@ -21,7 +24,7 @@ def take(arrived: Path, path: Path, target: str, digest: str | None, since: str)
         since: the end of the image's inputs, RFC 3339.
 
     Raises:
-        EvidenceError: it does not prove the image, and nothing was changed.
+        EvidenceError: it proves nothing of the image, and nothing was changed.
     """
     found = evidence.read(arrived)
     if found is None:
@@ -37,15 +40,29 @@ def take(arrived: Path, path: Path, target: str, digest: str | None, since: str)
             f"{arrived}: of another image: {tested}, and the store has {digest}",
             remedy=f"test the store's image: python build.py prove --target {target} --out DIR",
         )
-    whole = _with_older(found, evidence.read(path))
+    older = evidence.read(path)
+    whole = _with_older(found, older)
     judged = evidence_check.judge(whole, target, digest, since)
-    if not judged.proven:
+    proven_before = evidence_check.judge(older, target, digest, since).proven
+    if not judged.proven and (proven_before or not _is_unfinished(whole, target, digest)):
         raise EvidenceError(
             f"{arrived}: not taken, {target} is not proven by it: {judged.fault}",
             remedy="run prove.py again there, or correct the image; the log beside the file has "
             "the tests' output",
         )
     evidence.write(path, whole)
+
+
+def _is_unfinished(found: Evidence, target: str, digest: str) -> bool:
+    """Return whether tests passed and none failed, and some were not run."""
+    passed, failed = (
+        sum(
+            proof.count(outcome) + (proof.roll.count(outcome) if proof.roll else 0)
+            for proof in found.proofs
+        )
+        for outcome in (PASSED, FAILED)
+    )
+    return passed > 0 and not failed and not verdict.judge_results(found, target, digest).proven
 
 
 def _with_older(found: Evidence, old: Evidence | None) -> Evidence:

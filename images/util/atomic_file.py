@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,7 +18,7 @@ def write_text(path: Path, text: str) -> None:
         OSError: it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.{os.getpid()}")
+    new = _new(path)
     try:
         new.write_text(text, encoding="utf-8")
         new.replace(path)
@@ -38,7 +39,7 @@ def write_all(texts: Mapping[Path, str]) -> None:
         ready: dict[Path, Path] = {}
         for path, text in texts.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            ready[path] = path.with_name(f".{path.name}.{os.getpid()}")
+            ready[path] = _new(path)
             unneeded.callback(ready[path].unlink, missing_ok=True)
             ready[path].write_text(text, encoding="utf-8")
         for path, new in ready.items():
@@ -46,6 +47,11 @@ def write_all(texts: Mapping[Path, str]) -> None:
             undone.callback(_restore, path, before)
             new.replace(path)
         undone.pop_all()
+
+
+def _new(path: Path) -> Path:
+    """Return the name under which this thread writes a file, beside it."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
 
 
 def _restore(path: Path, before: bytes | None) -> None:

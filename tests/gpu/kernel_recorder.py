@@ -126,7 +126,8 @@ def _record_sglang(module: Any) -> None:
         return load(*args, **kwargs)
 
     load_jit.__recorded__ = True  # type: ignore[attr-defined]
-    module.load_jit = module.torch.compiler.disable(load_jit)
+    # Of the process: SGLang 0.5.6's module does not import torch itself.
+    module.load_jit = importlib.import_module("torch").compiler.disable(load_jit)
 
 
 def _append(owner: str, note: Callable[[], dict[str, Any]]) -> None:

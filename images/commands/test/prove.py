@@ -37,8 +37,8 @@ def _add_prove_options(parser: Parser) -> None:
         "--take",
         type=Path,
         metavar="DIR",
-        help="copy evidence that came back, and proves images of the store, to `evidence` beside "
-        "the matrix",
+        help="copy evidence of images of the store that came back to `evidence` beside the matrix, "
+        "unless a test failed",
     )
     add = parser.add_argument
     add("--out", type=Path, metavar="DIR", help="output directory: the kit")
@@ -72,12 +72,14 @@ PROVE = Command("prove", prove, _add_prove_options)
 
 
 def _write(options: argparse.Namespace, matrix: Matrix, source: Store) -> int:
+    from images.commands.test import own_runtime
     from images.export.kit import kit
 
     images = _images(options, matrix, source)
     progress = Progress()
     for _, image in images:
         fetch_missing_layers(source, image, progress)
+    own_runtime.require([image for _, image in images], source)
     how = kit.KitOptions(options.out, options.part_size, options.have, options.wheels, options.jobs)
     with progress.stage("bundle", sum(image.size for _, image in images)) as meter:
         written = kit.write(matrix, images, source, how, meter.advance)

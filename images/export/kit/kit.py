@@ -2,7 +2,8 @@
 
 A kit is a directory: `kit.json`, `prove.py`, `suite.tar` (the tests and the builder's modules that
 they use), `wheels`, and in `bundles/ID` a bundle of each image. A bundle leaves out the layers of
-those before it.
+those before it. `evidence` has what tests found in these images before, of images that are not
+proven: the program of the kit goes on there.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from images.errors import StoreError, UsageError
+from images.attest import evidence, evidence_check
+from images.errors import EvidenceError, StoreError, UsageError
 from images.export.bundle import bundle, delta, planning
 from images.export.bundle.bundle import WrittenBundle
 from images.export.kit import document
@@ -97,6 +99,7 @@ def _write(
     (options.out / document.SUITE).write_bytes(suite)
     shutil.copyfile(_PROGRAM, options.out / document.PROGRAM)
     written = list(_bundles([image for _, image in images], store, options, progress))
+    _copy_unfinished_evidence(matrix, images, options.out / document.EVIDENCE)
     kit = Kit(
         tuple(KitTarget(one.id, image.manifest_digest, one.exclude_newer) for one, image in images),
         sha256(suite).hexdigest(),
@@ -135,6 +138,22 @@ def _copy_wheels(options: KitOptions) -> dict[str, str]:
     for path in found:
         shutil.copyfile(path, directory / path.name)
     return {path.name: of_file(directory / path.name) for path in found}
+
+
+def _copy_unfinished_evidence(
+    matrix: Matrix, images: Sequence[tuple[Target, Image]], directory: Path
+) -> None:
+    for target, image in images:
+        try:
+            found = evidence.read(evidence.path_of(matrix.path, target.id))
+        except EvidenceError:  # `list` reports it
+            continue
+        if found is None or found.image.manifest_digest != image.manifest_digest:
+            continue
+        judged = evidence_check.judge(found, target.id, image.manifest_digest, target.exclude_newer)
+        if not judged.proven:
+            directory.mkdir(exist_ok=True)
+            evidence.write(directory / f"{target.id}.json", found)
 
 
 def _matrix_name(matrix: Matrix) -> str:

@@ -102,6 +102,7 @@ class Session:
     together: int = 1
     _unpacking: threading.Lock = field(default_factory=threading.Lock)
     _with_roll: threading.Lock = field(default_factory=threading.Lock)
+    _measuring: threading.Lock = field(default_factory=threading.Lock)
     _gpus: Gpus = field(default_factory=lambda: Gpus(gpu_choice.visible()))
 
     def tested_before(self, number: int) -> bool:
@@ -133,7 +134,7 @@ class Session:
         found = self._results.read(target)
         if found is None:
             # As without a GPU: the images that follow would be unpacked in vain.
-            detail = f"the tests left no evidence, see {self._log(target)}"
+            detail = f"the tests left no evidence, see {self.log(target)}"
             raise _StoppedError(FAILED, detail, ends=True)
         judged = evidence_check.judge(found, target.id, target.digest, target.since)
         if judged.proven:
@@ -155,6 +156,10 @@ class Session:
     @property
     def _measured(self) -> Measured:
         return Measured.read(self.work / "seconds.json")
+
+    def _measure(self, stage: str, seconds: float) -> None:
+        with self._measuring:
+            self._measured.add(stage, seconds)
 
     def _place(self, target: KitTarget) -> Path:
         return self.work / f"image-{target.id}-{target.digest[7:_SHORT]}"
@@ -180,13 +185,13 @@ class Session:
         self._place(target).mkdir(exist_ok=True)
         begin = time.monotonic()
         if self._run_unpack(target, "--rootfs", str(self._place(target) / "root")):
-            detail = f"parts have not arrived, see {self._log(target)}"
+            detail = f"parts have not arrived, see {self.log(target)}"
             raise _StoppedError(LATER, detail, waits=True)
         # The layout may name another manifest, of layers that were rebuilt from files.
         self._run_unpack(target, "--layout", str(self._store), "--no-layers")
         whole.touch()
         self._in_layout(target).touch()
-        self._measured.add(_UNPACK, time.monotonic() - begin)
+        self._measure(_UNPACK, time.monotonic() - begin)
 
     def _in_layout(self, target: KitTarget) -> Path:
         return self.work / f"layers-of-{target.digest[7:]}"
@@ -220,7 +225,7 @@ class Session:
             command += ["--remove-parts"] if self.remove_parts else []
         code = self._run(_UNPACK, target, command)
         if code not in (0, _INCOMPLETE):
-            raise _StoppedError(FAILED, f"unpacking: exit code {code}, see {self._log(target)}")
+            raise _StoppedError(FAILED, f"unpacking: exit code {code}, see {self.log(target)}")
         return code
 
     def _prove_by(self, suite: str, target: KitTarget) -> None:
@@ -247,7 +252,7 @@ class Session:
         ):
             begin = time.monotonic()
             self._run(suite, target, command, variables)  # what failed is in the evidence
-        self._measured.add(suite, time.monotonic() - begin)
+        self._measure(suite, time.monotonic() - begin)
 
     @contextmanager
     def _place_on_gpu(self, suite: str) -> Iterator[dict[str, str]]:
@@ -274,12 +279,13 @@ class Session:
         alone = self.together > 1 and stage == results.GPU
         prefix = network_namespace.loopback_only(also=_ROLLS_ADDRESS) if alone else ()
         command = [*prefix, sys.executable, "-m", *module]
-        code = stages.run(command, self._log(target), self.clock, cwd=ROOT, env=env)
+        code = stages.run(command, self.log(target), self.clock, cwd=ROOT, env=env)
         if code is None:
             raise _StoppedError(LATER, f"the time ended: {stage}", ends=True)
         return code
 
-    def _log(self, target: KitTarget) -> Path:
+    def log(self, target: KitTarget) -> Path:
+        """Return the path of what a target's stages print."""
         return self.evidence / f"{target.id}.log"
 
     def _remove(self, target: KitTarget) -> None:

@@ -46,6 +46,21 @@ def test_other_machines_and_rolls_run_stay(tmp_path: Path) -> None:
     assert found.roll == old.roll
 
 
+def test_unfinished_evidence_is_taken_where_nothing_failed(tmp_path: Path) -> None:
+    write(tmp_path / "evidence.json", proof(), digest=OTHER)
+    half = {name: test for name, test in proof().tests.items() if name < "test_h"}
+    unfinished = replace(proof(), tests=half).within(proof().tests)
+    write(tmp_path / "arrived.json", unfinished)
+    assert take(tmp_path).image.manifest_digest == DIGEST
+    # What proves it replaces this, and is not replaced by it.
+    write(tmp_path / "arrived.json", proof())
+    before = take(tmp_path)
+    write(tmp_path / "arrived.json", unfinished)
+    with pytest.raises(EvidenceError, match="not run"):
+        take(tmp_path)
+    assert evidence.read(tmp_path / "evidence.json") == before
+
+
 def test_what_does_not_prove_the_image_is_refused(tmp_path: Path) -> None:
     before = write(tmp_path / "evidence.json", proof()).read_bytes()
     failed = replace(proof(), tests={**proof().tests, "test_engine.py::test_x": FAILED})

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from images.attest import evidence
+from images.attest.evidence import Evidence, ImageId
 from images.errors import UsageError
 from images.export.kit import document, kit
 from images.export.kit.kit import KitOptions
+from tests.unit import whole_proofs
 from tests.unit.bundles import files
 from tests.unit.small_matrix import A, B, SmallMatrix, two_targets
 
@@ -44,6 +48,20 @@ def test_the_same_images_give_the_same_bytes(tmp_path: Path) -> None:
         write(work, tmp_path / name)
         (tmp_path / name / "bundles").rename(tmp_path / f"bundles-{name}")  # tested elsewhere
     assert files(tmp_path / "one") == files(tmp_path / "two")
+
+
+def test_evidence_of_an_image_that_is_not_proven_goes_along(tmp_path: Path) -> None:
+    work = two_targets(tmp_path)
+    half = dict.fromkeys([*whole_proofs.proof().tests][:9], whole_proofs.PASSED)
+    for short, name, tests in (("052", A, half), ("055", B, whole_proofs.proof().tests)):
+        digest = work.build(short).manifest_digest
+        image = ImageId(name, digest, digest, digest, "0.1.0")
+        proof = replace(whole_proofs.proof(), tests=tests).within(whole_proofs.proof().tests)
+        evidence.write(tmp_path / f"evidence/{name}.json", Evidence(image, (proof,)))
+    write(work, tmp_path / "kit")
+    assert files(tmp_path / "kit/evidence") == {
+        f"{A}.json": (tmp_path / f"evidence/{A}.json").read_bytes()
+    }
 
 
 def test_other_files_are_not_mixed_with_a_kit(tmp_path: Path) -> None:

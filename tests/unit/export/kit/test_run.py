@@ -147,6 +147,15 @@ def test_tests_end_with_the_time_and_the_unpacked_image_stays(made: MadeKit) -> 
     assert images_left(made)
 
 
+def test_an_error_is_the_result_of_its_image_and_the_others_go_on(made: MadeKit) -> None:
+    (made.path / "work/seconds.json").mkdir()  # cannot be replaced by a file
+    done = made.run()
+    assert done.code == 10
+    for name in (A, B):
+        assert "IsADirectoryError" in table(done.out)[name]
+        assert "Traceback" in (made.evidence / f"{name}.log").read_text()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="a network namespace of its own needs root")
 def test_two_images_are_tested_together_and_end_together(made: MadeKit) -> None:
     made.behave(v052="wait", v055="wait")

@@ -1,0 +1,35 @@
+"""The recorder in a process that loads SGLang's modules."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.gpu import kernel_recorder
+
+# SGLang 0.5.6's module has no `torch` of its own.
+MODULE = "def load_jit(*args, **options): return args\n"
+TORCH = "class compiler:\n    disable = staticmethod(lambda function: function)\n"
+ASK = """
+from sglang.jit_kernel import utils
+assert utils.load_jit("hicache", 4, cuda_files=["a.cuh"]) == ("hicache", 4)
+"""
+
+
+def test_what_sglangs_compiler_is_asked_for_is_noted(tmp_path: Path) -> None:
+    package = tmp_path / "sglang/jit_kernel"
+    package.mkdir(parents=True)
+    (package.parent / "__init__.py").touch()
+    (package / "__init__.py").touch()
+    (package / "utils.py").write_text(MODULE)
+    (tmp_path / "torch.py").write_text(TORCH)
+    (tmp_path / "sitecustomize.py").write_bytes(Path(kernel_recorder.__file__).read_bytes())
+    lines = tmp_path / "lines"
+    env = {**os.environ, "PYTHONPATH": str(tmp_path), kernel_recorder.VARIABLE: str(lines)}
+    subprocess.run([sys.executable, "-c", ASK], env=env, check=True, timeout=60)
+    assert [json.loads(line) for line in lines.read_text().splitlines()] == [
+        {"sglang": {"name": ["hicache", "4"], "options": {"cuda_files": ["a.cuh"]}}}
+    ]
