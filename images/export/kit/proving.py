@@ -261,7 +261,7 @@ class Session:
             yield {}
             return
         with self._gpus.one(first=suite == results.ROLL) as gpu:
-            turns = self.work / f"turns-on-gpu-{gpu}"
+            turns = self.work / f"turns-on-gpu-{gpu.replace('/', '-')}"  # a MIG device has them
             turns.mkdir(exist_ok=True)
             yield {document.TURNS: str(turns), **({gpu_choice.VISIBLE: gpu} if gpu else {})}
 

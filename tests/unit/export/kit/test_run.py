@@ -178,14 +178,14 @@ def test_two_images_are_tested_together_and_end_together(made: MadeKit) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a network namespace of its own needs root")
 def test_of_several_gpus_each_image_has_one(made: MadeKit, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,MIG-GPU-8f1c/7/0")
     made.behave(v052="wait", v055="wait")
     with made.start("--together", "2") as process:
         wait_until(lambda: sorted(made.ran()) == [A, B])
-        wait_until(lambda: sorted(made.gpus()) == ["4", "7"])
+        wait_until(lambda: sorted(made.gpus()) == ["4", "MIG-GPU-8f1c/7/0"])
         turns = [path.name for path in made.path.glob("work/turns-*")]
         process.terminate()
-    assert sorted(turns) == ["turns-on-gpu-4", "turns-on-gpu-7"]
+    assert sorted(turns) == ["turns-on-gpu-4", "turns-on-gpu-MIG-GPU-8f1c-7-0"]
 
 
 @pytest.mark.parametrize("safe", ["", "1"])
