@@ -78,7 +78,9 @@ def pytest_configure() -> None:
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """With `-n auto --dist loadgroup`: what shares a Debian base, a Docker daemon, Ray's ports or a
-    module's fixtures stays in one process."""
+    module's fixtures stays in one process. Where suites share a GPU: in the order of its turns."""
+    if turns.shared():
+        turns.order(items)
     if not config.pluginmanager.hasplugin("xdist"):
         return
     for item in items:

@@ -43,8 +43,7 @@ def take(arrived: Path, path: Path, target: str, digest: str | None, since: str)
     older = evidence.read(path)
     whole = _with_older(found, older)
     judged = evidence_check.judge(whole, target, digest, since)
-    proven_before = evidence_check.judge(older, target, digest, since).proven
-    if not judged.proven and (proven_before or not _is_unfinished(whole, target, digest)):
+    if not judged.proven and not (_is_unfinished(whole, target, digest) and _adds(whole, older)):
         raise EvidenceError(
             f"{arrived}: not taken, {target} is not proven by it: {judged.fault}",
             remedy="run prove.py again there, or correct the image; the log beside the file has "
@@ -53,16 +52,25 @@ def take(arrived: Path, path: Path, target: str, digest: str | None, since: str)
     evidence.write(path, whole)
 
 
+def _adds(whole: Evidence, older: Evidence | None) -> bool:
+    """Return whether more tests of the image have passed than before."""
+    return (
+        older is None or older.image != whole.image or _count(whole, PASSED) > _count(older, PASSED)
+    )
+
+
 def _is_unfinished(found: Evidence, target: str, digest: str) -> bool:
     """Return whether tests passed and none failed, and some were not run."""
-    passed, failed = (
-        sum(
-            proof.count(outcome) + (proof.roll.count(outcome) if proof.roll else 0)
-            for proof in found.proofs
-        )
-        for outcome in (PASSED, FAILED)
+    if _count(found, FAILED) or not _count(found, PASSED):
+        return False
+    return not verdict.judge_results(found, target, digest).proven
+
+
+def _count(found: Evidence, outcome: str) -> int:
+    return sum(
+        proof.count(outcome) + (proof.roll.count(outcome) if proof.roll else 0)
+        for proof in found.proofs
     )
-    return passed > 0 and not failed and not verdict.judge_results(found, target, digest).proven
 
 
 def _with_older(found: Evidence, old: Evidence | None) -> Evidence:

@@ -1,7 +1,7 @@
 """Turns on a GPU that several suites share: what measures the memory of the whole GPU runs alone.
 
-Each suite has a turn for each module of tests, beside others', or alone for those that are marked
-`alone_on_gpu`.
+Each suite has a turn for each module of tests beside others', and one for all that are marked
+`alone_on_gpu`, which come first: whoever waits to be alone has the others wait as well.
 """
 
 from __future__ import annotations
@@ -58,13 +58,26 @@ def mine() -> Turns:
     return Turns(Path(os.environ[document.TURNS]) if shared() else None)
 
 
+def order(items: list[pytest.Item]) -> None:
+    """Put the tests that run alone before the others, in place."""
+    items.sort(key=lambda item: not _alone(item))
+
+
 def protocol(
     turns: Turns, item: pytest.Item, following: pytest.Item | None
 ) -> Generator[None, object, object]:
-    """Run a test within the turn of its module; as the hook `pytest_runtest_protocol`."""
-    turns.begin(alone=item.get_closest_marker(ALONE) is not None)
+    """Run a test within its turn; as the hook `pytest_runtest_protocol`."""
+    turns.begin(alone=_alone(item))
     try:
         return (yield)
     finally:
-        if following is None or following.path != item.path:
+        if following is None or not _same_turn(item, following):
             turns.end()
+
+
+def _alone(item: pytest.Item) -> bool:
+    return item.get_closest_marker(ALONE) is not None
+
+
+def _same_turn(item: pytest.Item, following: pytest.Item) -> bool:
+    return _alone(item) == _alone(following) and (_alone(item) or item.path == following.path)

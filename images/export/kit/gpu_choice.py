@@ -19,8 +19,8 @@ def visible(devices: Path = Path("/dev")) -> tuple[str, ...]:
     """
     if (chosen := os.environ.get(VISIBLE)) is not None:
         return tuple(one.strip() for one in chosen.split(",") if one.strip())
-    numbers = [one.name.removeprefix("nvidia") for one in devices.glob("nvidia[0-9]*")]
-    return tuple(sorted(numbers, key=int))
+    # CUDA numbers what it sees from 0, whatever the device files are called in a container.
+    return tuple(map(str, range(len(list(devices.glob("nvidia[0-9]*"))))))
 
 
 class Gpus:

@@ -103,22 +103,23 @@ class Session:
     _unpacking: threading.Lock = field(default_factory=threading.Lock)
     _with_roll: threading.Lock = field(default_factory=threading.Lock)
     _measuring: threading.Lock = field(default_factory=threading.Lock)
+    _tried: dict[int, frozenset[str]] = field(default_factory=dict)
     _gpus: Gpus = field(default_factory=lambda: Gpus(gpu_choice.visible()))
 
-    def tested_before(self, number: int) -> bool:
-        """Return whether a target's image was tested and removed, whatever was found."""
+    def failed_before(self, number: int) -> bool:
+        """Return whether an earlier run tested a target's image, and a test failed."""
         target = self.kit.targets[number]
-        return self._results.read(target) is not None and not self._place(target).exists()
+        failed = any(self._results.failed(target, suite) for suite in (results.GPU, results.ROLL))
+        return failed and not self._place(target).exists()
 
     def prove(self, number: int) -> Result:
         """Run what a target's evidence lacks, as far as possible."""
         target, begin = self.kit.targets[number], time.monotonic()
         try:
-            if todo := self._results.todo(target):
+            if self._results.todo(target):
                 with self._unpacking:
                     self._unpack(number)
-                for suite in todo:
-                    self._prove_by(suite, target)
+                self._prove_by_all(target)
                 self._remove(target)
             return Result(target, *self._verdict(target), time.monotonic() - begin)
         except _StoppedError as stopped:
@@ -133,9 +134,10 @@ class Session:
     def _verdict(self, target: KitTarget) -> tuple[str, str]:
         found = self._results.read(target)
         if found is None:
-            # As without a GPU: the images that follow would be unpacked in vain.
             detail = f"the tests left no evidence, see {self.log(target)}"
-            raise _StoppedError(FAILED, detail, ends=True)
+            # As without a GPU: where no image has any, those that follow are unpacked in vain.
+            alone = not any(map(self._results.read, self.kit.targets))
+            raise _StoppedError(FAILED, detail, ends=alone)
         judged = evidence_check.judge(found, target.id, target.digest, target.since)
         if judged.proven:
             return PROVEN, judged.text
@@ -172,7 +174,7 @@ class Session:
             raise _StoppedError(LATER, detail, ends=True)
 
     def _unpack(self, number: int) -> None:
-        """Unpack an image, and before it what its bundle leaves out."""
+        """Unpack an image whose layers have all arrived, and those that its bundle leaves out."""
         target = self.kit.targets[number]
         whole = self._place(target) / "whole"
         if whole.exists():
@@ -180,29 +182,41 @@ class Session:
         if not self._arrived(target):
             raise _StoppedError(LATER, "its bundle has not arrived", waits=True)
         self._need_time(_UNPACK)
-        for earlier in self.kit.targets[:number]:
-            self._fill_layout(earlier)
-        self._place(target).mkdir(exist_ok=True)
         begin = time.monotonic()
-        if self._run_unpack(target, "--rootfs", str(self._place(target) / "root")):
+        for earlier in range(number):
+            try:
+                self._fill_layout(earlier)
+            except _StoppedError as stopped:
+                if stopped.state != FAILED:  # a fault of its own, which is its own result
+                    raise
+        self._fill_layout(number)
+        if not self._in_layout(target).exists():
             detail = f"parts have not arrived, see {self.log(target)}"
             raise _StoppedError(LATER, detail, waits=True)
+        self._place(target).mkdir(exist_ok=True)
+        if self._run_unpack(target, "--rootfs", str(self._place(target) / "root")):
+            raise _StoppedError(FAILED, f"layers are missing, see {self.log(target)}")
         # The layout may name another manifest, of layers that were rebuilt from files.
         self._run_unpack(target, "--layout", str(self._store), "--no-layers")
         whole.touch()
-        self._in_layout(target).touch()
         self._measure(_UNPACK, time.monotonic() - begin)
 
     def _in_layout(self, target: KitTarget) -> Path:
         return self.work / f"layers-of-{target.digest[7:]}"
 
-    def _fill_layout(self, target: KitTarget) -> None:
-        """Have the layers of an earlier image, as far as they have arrived.
+    def _fill_layout(self, number: int) -> None:
+        """Have the layers of an image, as far as they have arrived: tried once for what is there.
 
         A machine on which the images before were proven has them; a bare one does not.
         """
+        target = self.kit.targets[number]
         if self._in_layout(target).exists() or not self._arrived(target):
             return
+        below = [one.id for one in self.kit.targets[:number] if self._in_layout(one).exists()]
+        there = frozenset([*below, *(path.name for path in self._bundle(target).iterdir())])
+        if self._tried.get(number) == there:
+            return
+        self._tried[number] = there
         if self._run_unpack(target) == 0:
             self._in_layout(target).touch()
 
@@ -228,13 +242,28 @@ class Session:
             raise _StoppedError(FAILED, f"unpacking: exit code {code}, see {self.log(target)}")
         return code
 
+    def _prove_by_all(self, target: KitTarget) -> None:
+        """Run what the evidence lacks of each suite, until one fails.
+
+        What is lacking is asked again: the first result of another machine than that of the
+        evidence so far replaces it, with that of the other suite.
+        """
+        done: list[str] = []
+        while left := [suite for suite in self._results.todo(target) if suite not in done]:
+            done.append(left[0])
+            self._prove_by(left[0], target)
+            if self._results.failed(target, left[0]):
+                return
+
     def _prove_by(self, suite: str, target: KitTarget) -> None:
         """Run what the evidence lacks of a suite: modules, not single tests, share engines."""
         lacking = self._results.modules(target, suite)
+        if not lacking:
+            return
         self._test(suite, target, lacking)
         rest = self._results.modules(target, suite)
         # The results of another machine do not count for this one, which has begun its own now.
-        if rest and rest != lacking and not self._results.failed(target):
+        if rest and rest != lacking and not self._results.failed(target, suite):
             self._test(suite, target, rest)
 
     def _test(self, suite: str, target: KitTarget, modules: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from images.attest import evidence, evidence_check, verdict
 from images.attest.evidence import FAILED, NOT_RUN, Evidence, Outcome
+from images.attest.evidence_check import GPU_SUITE, ROLL_SUITE
 from images.errors import EvidenceError
 from images.export.kit import document
 from images.export.kit.document import Kit, KitTarget
@@ -57,16 +58,20 @@ class Results:
     def todo(self, target: KitTarget) -> list[str]:
         """Return the suites without a whole run that passed."""
         found = self.read(target)
-        passed = found is not None and any(proof.whole for proof in found.proofs)
-        todo = [] if passed and not _failed(found) else [GPU]
+        proofs = found.proofs if found else ()
+        passed = any(proof.whole and _has_all(proof.tests, GPU_SUITE) for proof in proofs)
+        todo = [] if passed and not self.failed(target, GPU) else [GPU]
         if self.with_roll and verdict.needs_roll(target.id):
             run = found.roll if found else None
-            todo += [] if run and run.whole else [ROLL]
+            todo += [] if run and run.whole and _has_all(run.tests, ROLL_SUITE) else [ROLL]
         return todo
 
-    def failed(self, target: KitTarget) -> bool:
-        """Return whether a GPU test failed, on whichever machine."""
-        return _failed(self.read(target))
+    def failed(self, target: KitTarget, suite: str) -> bool:
+        """Return whether a test of a suite failed, on whichever machine."""
+        found = self.read(target)
+        proofs = found.proofs if found else ()
+        runs = proofs if suite == GPU else [proof.roll for proof in proofs if proof.roll]
+        return any(run.count(FAILED) for run in runs)
 
     def modules(self, target: KitTarget, suite: str) -> list[str]:
         """Return the modules of a suite that the last run lacks, as pytest's arguments."""
@@ -83,8 +88,9 @@ class Results:
         return run.tests if run else {}
 
 
-def _failed(found: Evidence | None) -> bool:
-    return found is not None and any(proof.count(FAILED) for proof in found.proofs)
+def _has_all(tests: Mapping[str, Outcome], directory: Path) -> bool:
+    """Return whether there are results of all tests that `judge` asks for."""
+    return evidence_check.suite(directory) <= set(map(evidence.base, tests))
 
 
 def _lacking(directories: Sequence[str], tests: Mapping[str, Outcome]) -> Iterator[str]:

@@ -141,7 +141,7 @@ def _prove(session: Session) -> list[Result]:
     targets = session.kit.targets
     results = {number: Result(one, LATER, "not begun") for number, one in enumerate(targets)}
     # Those that failed before come last: an image that nothing is known of is worth more.
-    queue = Queue(sorted(results, key=session.tested_before))
+    queue = Queue(sorted(results, key=session.failed_before))
     with ThreadPoolExecutor(session.together) as pool:
         lanes = [pool.submit(_lane, session, queue, results) for _ in range(session.together)]
         try:

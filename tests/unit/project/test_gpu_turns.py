@@ -57,6 +57,9 @@ class Noted:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item, nextitem):
     return (yield from turns.protocol(Noted(), item, nextitem))
+
+def pytest_collection_modifyitems(items):
+    turns.order(items)
 """
 MODULE = """
 import pytest
@@ -75,17 +78,17 @@ def test_two():
 """
 
 
-def test_a_turn_is_a_modules_with_its_fixtures(pytester: pytest.Pytester) -> None:
+def test_a_turn_is_a_modules_with_its_fixtures_and_one_of_all_that_are_alone(
+    pytester: pytest.Pytester,
+) -> None:
+    alone = f"{MODULE}\npytestmark = pytest.mark.alone_on_gpu"
     pytester.makeconftest(CONFTEST)
-    pytester.makepyfile(
-        test_a=f"{MODULE}\npytestmark = pytest.mark.alone_on_gpu",
-        test_b=MODULE,
-    )
+    pytester.makepyfile(test_a=MODULE, test_b=alone, test_c=MODULE, test_d=alone)
     pytester.makeini("[pytest]\nmarkers = alone_on_gpu")
     done = pytester.runpytest_inprocess("-s", "-q", "-p", "no:cacheprovider")
-    words = [line.strip(".") for line in done.outlines if line and " " not in line.strip(".")]
     said = [line.strip(".") for line in done.outlines]
     begins = [line for line in said if line.startswith("begin")]
-    assert begins == ["begin True", "begin True", "begin False", "begin False"]
-    module = ["start", "one", "two", "stop", "end"]
-    assert [word for word in words if word in module] == [*module, *module]
+    assert begins == ["begin True"] * 4 + ["begin False"] * 4
+    module = ["start", "one", "two", "stop"]
+    seen = [word for word in said if word in (*module, "end")]
+    assert seen == [*module, *module, "end", *module, "end", *module, "end"]

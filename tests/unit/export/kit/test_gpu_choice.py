@@ -40,6 +40,6 @@ def test_gpus_are_those_that_may_be_used_or_all(
     assert gpu_choice.visible(tmp_path) == ("2", "GPU-8f1c")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     assert gpu_choice.visible(tmp_path) == ()
-    for name in ("nvidia0", "nvidia10", "nvidia2", "nvidiactl", "nvidia-uvm"):
+    for name in ("nvidia5", "nvidia12", "nvidiactl", "nvidia-uvm"):
         (tmp_path / name).touch()
-    assert gpu_choice.visible(tmp_path) == ("0", "2", "10")
+    assert gpu_choice.visible(tmp_path) == ("0", "1")

@@ -75,6 +75,57 @@ def test_rolls_own_code_runs_with_a_checkout(session: Session) -> None:
     assert not [*session.work.glob("image-*")]
 
 
+_ELSEWHERE = """
+import pathlib
+from dataclasses import replace
+
+from images.attest import evidence
+from tests.unit import whole_proofs
+
+
+def test_it(pytestconfig):
+    path, here = pathlib.Path(pytestconfig.getoption("--evidence")), pathlib.Path(__file__)
+    with (here.parent.parent / "ran").open("a") as ran:
+        print(here.parent.name, file=ran)
+    old, whole = evidence.read(path), whole_proofs.proof()
+    now = replace(whole, machine=replace(whole.machine, driver="600"), tests={})
+    now = replace(now, **({"roll": whole_proofs.roll()} if here.parent.name == "roll"
+                          else {"tests": whole.tests}))
+    rolls = whole_proofs.roll().tests if now.roll else ()
+    evidence.write(path, evidence.add(old, old.image, now, whole.tests, rolls))
+"""
+
+
+def test_what_another_machine_proved_of_the_other_suite_is_run_here(session: Session) -> None:
+    place = session.directory / "suites"
+    for name in ("gpu", "roll"):
+        (place / name).mkdir(parents=True)
+        (place / name / "conftest.py").write_text(kits.CONFTEST)
+        (place / name / f"test_{name}.py").write_text(_ELSEWHERE)
+    kit = replace(session.kit, gpu_tests=(str(place / "gpu"),), roll_tests=(str(place / "roll"),))
+    here = replace(session, kit=kit, roll=session.directory / "ROLL")
+    result = here.prove(0)
+    assert result.state == PROVEN, (session.evidence / f"{TARGET}.log").read_text()
+    assert (place / "ran").read_text().split() == ["roll", "gpu"]
+
+
+def test_rolls_own_code_does_not_run_where_a_gpu_test_fails(session: Session) -> None:
+    path = session.evidence / f"{TARGET}.json"
+    found = evidence.read(path)
+    assert found
+    bad = dict.fromkeys(found.proofs[0].tests, Outcome("failed"))
+    evidence.write(path, replace(found, proofs=(replace(found.proofs[0], tests=bad),)))
+    failing = session.directory / "failing"
+    failing.mkdir()
+    (failing / "conftest.py").write_text(kits.CONFTEST)
+    (failing / "test_failing.py").write_text("def test_it():\n    raise AssertionError\n")
+    kit = replace(session.kit, gpu_tests=(str(failing),))
+    replace(session, kit=kit, roll=session.directory / "ROLL").prove(0)
+    log = (session.evidence / f"{TARGET}.log").read_text()
+    assert "test_it FAILED" in log
+    assert "test_stand_in" not in log
+
+
 _PART = """
 import pathlib
 from dataclasses import replace

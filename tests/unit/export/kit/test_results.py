@@ -40,7 +40,7 @@ def with_outcome(proof: Proof, outcome: str, *modules: str) -> Proof:
 
 def test_without_evidence_all_modules_are_lacking(results: Results) -> None:
     assert results.todo(THE_TARGET) == [GPU, ROLL]
-    assert not results.failed(THE_TARGET)
+    assert not results.failed(THE_TARGET, GPU)
     modules = results.modules(THE_TARGET, GPU)
     assert "tests/gpu/test_engine.py" in modules
     assert "tests/roll/test_job.py" in results.modules(THE_TARGET, ROLL)
@@ -56,8 +56,27 @@ def test_modules_that_were_not_run_or_failed_are_lacking(
     modules = ("test_memory.py", "test_torch.py")
     keep(results, with_outcome(whole_proofs.proof(), outcome, *modules))
     assert results.modules(THE_TARGET, GPU) == [f"tests/gpu/{name}" for name in modules]
-    assert results.failed(THE_TARGET) is failed
+    assert results.failed(THE_TARGET, GPU) is failed
     assert GPU in results.todo(THE_TARGET)
+
+
+def test_rolls_failures_are_its_own(results: Results) -> None:
+    run = whole_proofs.roll()
+    bad = replace(run, tests={**run.tests, "test_job.py::test_a_job_is_done": Outcome(FAILED)})
+    keep(results, replace(whole_proofs.proof(), roll=bad))
+    assert (results.failed(THE_TARGET, GPU), results.failed(THE_TARGET, ROLL)) == (False, True)
+    assert results.todo(THE_TARGET) == [ROLL]
+
+
+def test_a_test_that_came_since_is_lacking(results: Results) -> None:
+    proof, run = whole_proofs.proof(), whole_proofs.roll()
+    older = {name: test for name, test in proof.tests.items() if "test_torch" not in name}
+    keep(results, replace(proof, tests=older, roll=run))
+    assert results.todo(THE_TARGET) == [GPU]
+    assert results.modules(THE_TARGET, GPU) == ["tests/gpu/test_torch.py"]
+    older = {name: test for name, test in run.tests.items() if "test_job" not in name}
+    keep(results, replace(proof, roll=replace(run, tests=older)))
+    assert results.todo(THE_TARGET) == [ROLL]
 
 
 def test_evidence_of_another_digest_does_not_count(results: Results) -> None:

@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
+from images.export.kit import document
+from images.export.kit.proving import Session
+from images.export.kit.stages import Clock
+from images.repository import ROOT
 from tests.unit import kits
 from tests.unit.kits import MadeKit, wait_until
 from tests.unit.small_matrix import A, B, two_targets
@@ -115,11 +120,68 @@ def test_a_failure_and_missing_parts_stop_no_other_image(made: MadeKit) -> None:
     assert done.code == 10
     assert "1 failed on H200" in table(done.out)[A]
     assert "parts have not arrived" in table(done.out)[B]
+    assert not images_left(made)
     away.rename(last)
     made.behave()
     done = made.run()
     assert done.code == 0, done.said
     assert made.ran() == [A, B, A]  # the failure comes last
+
+
+def test_a_damaged_part_is_the_fault_of_its_own_image(made: MadeKit) -> None:
+    part = min(made.path.glob(f"bundles/{A}/part-*"))
+    good = part.read_bytes()
+    part.write_bytes(bytes(len(good)))
+    done = made.run()
+    assert done.code == 10
+    assert "unpacking: exit code 6" in table(done.out)[A]
+    assert "parts have not arrived" in table(done.out)[B]
+    part.write_bytes(good)
+    assert made.run().code == 0
+
+
+def test_what_is_missing_is_asked_for_again_when_something_arrived(
+    made: MadeKit, capfd: pytest.CaptureFixture[str]
+) -> None:
+    last = max(made.path.glob(f"bundles/{B}/part-*"))
+    away = last.rename(made.path.parent / last.name)
+    evidence = made.path / "evidence"
+    evidence.mkdir(exist_ok=True)
+    session = Session(
+        kit=document.read(made.path),
+        directory=made.path,
+        work=made.path / "work",
+        evidence=evidence,
+        clock=Clock(None),
+        python_path=os.pathsep.join([str(ROOT), *sys.path]),
+        roll=None,
+        remove_parts=False,
+    )
+
+    def unpacked() -> list[str]:
+        assert session.prove(1).waits
+        said = capfd.readouterr().err.splitlines()
+        return [line.partition(":")[0] for line in said if line.endswith(": unpack")]
+
+    assert unpacked() == [A, B]
+    assert unpacked() == []
+    away.rename(last)
+    assert not session.prove(1).waits
+
+
+def test_one_image_without_evidence_ends_the_run_only_if_no_other_has_any(made: MadeKit) -> None:
+    made.behave(v052="silent")
+    done = made.run()
+    assert done.code == 10
+    assert "left no evidence" in table(done.out)[A]
+    assert made.ran() == [A]
+    made.behave()
+    assert made.run().code == 0
+    (made.evidence / f"{A}.json").unlink()
+    made.behave(v052="silent")
+    done = made.run()
+    assert "left no evidence" in table(done.out)[A]
+    assert "proven" in table(done.out)[B]
 
 
 def test_nothing_is_begun_that_may_take_longer_than_is_left(made: MadeKit) -> None:
