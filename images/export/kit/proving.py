@@ -136,8 +136,8 @@ class Session:
         if found is None:
             detail = f"the tests left no evidence, see {self.log(target)}"
             # As without a GPU: where no image has any, those that follow are unpacked in vain.
-            alone = not any(map(self._results.read, self.kit.targets))
-            raise _StoppedError(FAILED, detail, ends=alone)
+            none = not any(map(self._results.read, self.kit.targets))
+            raise _StoppedError(FAILED, detail, ends=none)
         judged = evidence_check.judge(found, target.id, target.digest, target.since)
         if judged.proven:
             return PROVEN, judged.text
