@@ -13,7 +13,7 @@ class Conflict:
     """Two distributions whose metadata contradict each other.
 
     Attributes:
-        targets: the images that have it.
+        targets: the images that have it; a plain one's flavours have it too.
         why: the reason that it is accepted.
     """
 
@@ -38,6 +38,10 @@ CONFLICTS: dict[str, Conflict] = {
     "sglang 0.5.20 has requirement cuda-tile==1.6.0rc5, but you have cuda-tile 1.6.0.": Conflict(
         ("torch2130-sglang0520",),
         "the row's override: the index has no wheel of 1.6.0rc5 (matrix.yaml)",
+    ),
+    "reasoning-gym 0.1.23 has requirement tabulate==0.9.0, but you have tabulate 0.10.0.": Conflict(
+        ("torch2110-sglang0512-roll",),
+        "FlashInfer asks for 0.10.0, and both print tables with it (matrix.yaml)",
     ),
 }
 """By the line that `pip check` prints."""
