@@ -196,6 +196,13 @@ class Evidence:
     image: ImageId
     proofs: tuple[Proof, ...]
 
+    def count(self, outcome: str) -> int:
+        """Return how many tests had an outcome, those of ROLL's own code included."""
+        rolls = [proof.roll for proof in self.proofs if proof.roll is not None]
+        return sum(proof.count(outcome) for proof in self.proofs) + sum(
+            run.count(outcome) for run in rolls
+        )
+
     @property
     def tests(self) -> dict[str, Outcome]:
         """The tests by id on all machines together: some need two GPUs, which not all have."""

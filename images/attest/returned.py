@@ -54,23 +54,16 @@ def take(arrived: Path, path: Path, target: str, digest: str | None, since: str)
 
 def _adds(whole: Evidence, older: Evidence | None) -> bool:
     """Return whether more tests of the image have passed than before."""
-    return (
-        older is None or older.image != whole.image or _count(whole, PASSED) > _count(older, PASSED)
-    )
+    if older is None or older.image != whole.image:
+        return True
+    return whole.count(PASSED) > older.count(PASSED)
 
 
 def _is_unfinished(found: Evidence, target: str, digest: str) -> bool:
     """Return whether tests passed and none failed, and some were not run."""
-    if _count(found, FAILED) or not _count(found, PASSED):
+    if found.count(FAILED) or not found.count(PASSED):
         return False
     return not verdict.judge_results(found, target, digest).proven
-
-
-def _count(found: Evidence, outcome: str) -> int:
-    return sum(
-        proof.count(outcome) + (proof.roll.count(outcome) if proof.roll else 0)
-        for proof in found.proofs
-    )
 
 
 def _with_older(found: Evidence, old: Evidence | None) -> Evidence:

@@ -9,7 +9,8 @@ import shutil
 from pathlib import Path
 
 from images.errors import LockError, StoreError, ToolError
-from images.repository import ROLL_RUNTIME
+from images.repository import ROLL_RUNTIME, SGLANG_VERSIONS
+from images.util import sha256
 
 SOURCE = ROLL_RUNTIME
 
@@ -47,6 +48,11 @@ def source_digest() -> str:
         name = str(path)[begin:]
         digest.update(f"{name}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()
+
+
+def modules() -> dict[str, str]:
+    """Return the SHA-256, in hexadecimal, of the package's modules by their file names."""
+    return {path.name: sha256.of_file(path) for path in SGLANG_VERSIONS.parent.glob("*.py")}
 
 
 def build(workdir: Path) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from images.attest.evidence import Machine
+from images.export.kit import gpu_choice
 from tests.gpu import recorder as record
 from tests.gpu import turns
 from tests.image.box import Box
@@ -34,10 +35,9 @@ def need_gpu(config: pytest.Config) -> None:
 def ours() -> dict[str, str]:
     """What every process must have here: which GPUs are to be used, as a batch system or a person
     with several says it; and no multicast between them, whatever a test forgets to set."""
-    name = "CUDA_VISIBLE_DEVICES"
+    name = gpu_choice.VISIBLE
     env = {name: os.environ[name]} if name in os.environ else {}
-    several = len(list(_CONTROL_DEVICE.parent.glob("nvidia[0-9]*"))) > 1
-    return {**env, **NO_MULTICAST} if several else env
+    return {**env, **NO_MULTICAST} if gpu_choice.present() > 1 else env
 
 
 def see(box: Box) -> Machine:

@@ -46,15 +46,12 @@ CONFLICTS: dict[str, Conflict] = {
 }
 """By the line that `pip check` prints."""
 
-ROLL_CONFLICTS: dict[str, str] = {
-    "trl 0.9.6 has requirement numpy<2.0.0,>=1.18.2, but you have numpy {numpy}.": (
-        "its limit is older than numpy 2; the engine's version stays (matrix.yaml)"
-    ),
-    "transferqueue 0.1.6 has requirement numpy<2.0.0, but you have numpy {numpy}.": (
-        "its limit is older than numpy 2; the engine's version stays (matrix.yaml)"
-    ),
-}
-"""Reasons by the line that `pip check` prints in every `-roll` image, with its version of numpy."""
+ROLL_CONFLICTS = (
+    "trl 0.9.6 has requirement numpy<2.0.0,>=1.18.2, but you have numpy {numpy}.",
+    "transferqueue 0.1.6 has requirement numpy<2.0.0, but you have numpy {numpy}.",
+)
+"""Those of every `-roll` image, with its version of numpy, which is the engine's: the limits are
+older than numpy 2 (matrix.yaml)."""
 
 
 @dataclass(frozen=True)

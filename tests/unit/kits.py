@@ -12,7 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from images.export.kit import document, kit
+from images.export.kit.document import Kit
 from images.export.kit.kit import KitOptions
+from images.export.kit.proving import Session
+from images.export.kit.stages import Clock
+from images.repository import ROOT
 from tests.unit.bundles import Done
 from tests.unit.small_matrix import SmallMatrix
 
@@ -129,6 +133,22 @@ def with_stand_in(path: Path, tests: Path) -> MadeKit:
     made = MadeKit(path, tests)
     made.behave()
     return made
+
+
+def session(kit: Kit, directory: Path) -> Session:
+    """A run of a kit in its directory, in this process, with default directories."""
+    for name in ("work", "evidence"):
+        (directory / name).mkdir(exist_ok=True)
+    return Session(
+        kit=kit,
+        directory=directory,
+        work=directory / "work",
+        evidence=directory / "evidence",
+        clock=Clock(None),
+        python_path=os.pathsep.join([str(ROOT), *sys.path]),
+        roll=None,
+        remove_parts=False,
+    )
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -15,8 +15,6 @@ from images.oci.layer.tar_stream import TarStream
 from images.oci.store.store import Store
 
 _PACKAGE = "roll_runtime"
-_Sources = dict[str, str]
-"""SHA-256 of Python files by name."""
 
 
 def require(images: Sequence[Image], store: Store) -> None:
@@ -30,7 +28,7 @@ def require(images: Sequence[Image], store: Store) -> None:
         UsageError: some have other sources.
         IntegrityError: a layer in the store is damaged.
     """
-    here = _of_checkout()
+    here = runtime_wheel.modules()
     old = [image.ref for image in images if (_of_image(image, store) or here) != here]
     if old:
         raise UsageError(
@@ -40,14 +38,9 @@ def require(images: Sequence[Image], store: Store) -> None:
         )
 
 
-def _of_checkout() -> _Sources:
-    package = runtime_wheel.SOURCE / "src" / _PACKAGE
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in
-            package.glob("*.py")}  # fmt: skip
-
-
-def _of_image(image: Image, store: Store) -> _Sources:
-    found: _Sources = {}
+def _of_image(image: Image, store: Store) -> dict[str, str]:
+    """Return the same of an image as `runtime_wheel.modules` of the checkout."""
+    found = {}
     for layer in image.own_layers:
         if layer.title == titles.RUNTIME.title:
             stream = TarStream(decompress.unpacked(store.blobs, layer.blob))

@@ -11,6 +11,15 @@ from pathlib import Path
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
+def present(devices: Path = Path("/dev")) -> int:
+    """Return how many GPUs have a device file.
+
+    Args:
+        devices: the directory of device files.
+    """
+    return len(list(devices.glob("nvidia[0-9]*")))
+
+
 def visible(devices: Path = Path("/dev")) -> tuple[str, ...]:
     """Return the GPUs that may be used, as `CUDA_VISIBLE_DEVICES` names them; none if unknown.
 
@@ -20,7 +29,7 @@ def visible(devices: Path = Path("/dev")) -> tuple[str, ...]:
     if (chosen := os.environ.get(VISIBLE)) is not None:
         return tuple(one.strip() for one in chosen.split(",") if one.strip())
     # CUDA numbers what it sees from 0, whatever the device files are called in a container.
-    return tuple(map(str, range(len(list(devices.glob("nvidia[0-9]*"))))))
+    return tuple(map(str, range(present(devices))))
 
 
 class Gpus:

@@ -7,12 +7,14 @@ import shutil
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from images.attest import evidence_check
+from images.errors import BuildError
 from images.export.kit import document, gpu_choice, results, stages
 from images.export.kit.document import Kit, KitTarget
 from images.export.kit.gpu_choice import Gpus
@@ -113,7 +115,7 @@ class Session:
         return failed and not self._place(target).exists()
 
     def prove(self, number: int) -> Result:
-        """Run what a target's evidence lacks, as far as possible."""
+        """Run what a target's evidence lacks, as far as possible; an error is a result as well."""
         target, begin = self.kit.targets[number], time.monotonic()
         try:
             if self._results.todo(target):
@@ -124,6 +126,12 @@ class Session:
             return Result(target, *self._verdict(target), time.monotonic() - begin)
         except _StoppedError as stopped:
             return stopped.result(target, time.monotonic() - begin)
+        except Exception as error:  # of a thread: nobody would see it before all have ended
+            with self._log(target).open("a", encoding="utf-8") as log:
+                traceback.print_exc(file=log)
+            reason = error.message if isinstance(error, BuildError) else repr(error)
+            detail = f"{reason}, see {self._log(target)}"
+            return Result(target, FAILED, detail, time.monotonic() - begin)
 
     # -- results -----------------------------------------------------------------------------------
 
@@ -134,7 +142,7 @@ class Session:
     def _verdict(self, target: KitTarget) -> tuple[str, str]:
         found = self._results.read(target)
         if found is None:
-            detail = f"the tests left no evidence, see {self.log(target)}"
+            detail = f"the tests left no evidence, see {self._log(target)}"
             # As without a GPU: where no image has any, those that follow are unpacked in vain.
             none = not any(map(self._results.read, self.kit.targets))
             raise _StoppedError(FAILED, detail, ends=none)
@@ -191,11 +199,11 @@ class Session:
                     raise
         self._fill_layout(number)
         if not self._in_layout(target).exists():
-            detail = f"parts have not arrived, see {self.log(target)}"
+            detail = f"parts have not arrived, see {self._log(target)}"
             raise _StoppedError(LATER, detail, waits=True)
         self._place(target).mkdir(exist_ok=True)
         if self._run_unpack(target, "--rootfs", str(self._place(target) / "root")):
-            raise _StoppedError(FAILED, f"layers are missing, see {self.log(target)}")
+            raise _StoppedError(FAILED, f"layers are missing, see {self._log(target)}")
         # The layout may name another manifest, of layers that were rebuilt from files.
         self._run_unpack(target, "--layout", str(self._store), "--no-layers")
         whole.touch()
@@ -239,7 +247,7 @@ class Session:
             command += ["--remove-parts"] if self.remove_parts else []
         code = self._run(_UNPACK, target, command)
         if code not in (0, _INCOMPLETE):
-            raise _StoppedError(FAILED, f"unpacking: exit code {code}, see {self.log(target)}")
+            raise _StoppedError(FAILED, f"unpacking: exit code {code}, see {self._log(target)}")
         return code
 
     def _prove_by_all(self, target: KitTarget) -> None:
@@ -308,13 +316,12 @@ class Session:
         alone = self.together > 1 and stage == results.GPU
         prefix = network_namespace.loopback_only(also=_ROLLS_ADDRESS) if alone else ()
         command = [*prefix, sys.executable, "-m", *module]
-        code = stages.run(command, self.log(target), self.clock, cwd=ROOT, env=env)
+        code = stages.run(command, self._log(target), self.clock, cwd=ROOT, env=env)
         if code is None:
             raise _StoppedError(LATER, f"the time ended: {stage}", ends=True)
         return code
 
-    def log(self, target: KitTarget) -> Path:
-        """Return the path of what a target's stages print."""
+    def _log(self, target: KitTarget) -> Path:
         return self.evidence / f"{target.id}.log"
 
     def _remove(self, target: KitTarget) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from images.attest import evidence, evidence_check, verdict
-from images.attest.evidence import FAILED, NOT_RUN, Evidence, Outcome
+from images.attest.evidence import FAILED, NOT_RUN, Evidence, Outcome, Proof, RollRun
 from images.attest.evidence_check import GPU_SUITE, ROLL_SUITE
 from images.errors import EvidenceError
 from images.export.kit import document
@@ -59,11 +59,11 @@ class Results:
         """Return the suites without a whole run that passed."""
         found = self.read(target)
         proofs = found.proofs if found else ()
-        passed = any(proof.whole and _has_all(proof.tests, GPU_SUITE) for proof in proofs)
+        passed = any(_is_complete(proof, GPU_SUITE) for proof in proofs)
         todo = [] if passed and not self.failed(target, GPU) else [GPU]
         if self.with_roll and verdict.needs_roll(target.id):
             run = found.roll if found else None
-            todo += [] if run and run.whole and _has_all(run.tests, ROLL_SUITE) else [ROLL]
+            todo += [] if run and _is_complete(run, ROLL_SUITE) else [ROLL]
         return todo
 
     def failed(self, target: KitTarget, suite: str) -> bool:
@@ -88,9 +88,9 @@ class Results:
         return run.tests if run else {}
 
 
-def _has_all(tests: Mapping[str, Outcome], directory: Path) -> bool:
-    """Return whether there are results of all tests that `judge` asks for."""
-    return evidence_check.suite(directory) <= set(map(evidence.base, tests))
+def _is_complete(run: Proof | RollRun, directory: Path) -> bool:
+    """Return whether a run was whole, and had all tests that `judge` asks for today."""
+    return run.whole and evidence_check.suite(directory) <= set(map(evidence.base, run.tests))
 
 
 def _lacking(directories: Sequence[str], tests: Mapping[str, Outcome]) -> Iterator[str]:

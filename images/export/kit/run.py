@@ -7,7 +7,6 @@ import fcntl
 import shutil
 import signal
 import sys
-import traceback
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -159,23 +158,11 @@ def _lane(session: Session, queue: Queue, results: dict[int, Result]) -> None:
         result = Result(session.kit.targets[number], LATER, "not begun")
         try:
             if not any(other.ends for other in list(results.values())):
-                result = results[number] = _prove_one(session, number)
+                result = results[number] = session.prove(number)
                 if not result.waits:
                     output.message(f"{result.target.id}: {result.state}")
         finally:
             queue.put_back(number) if result.waits else queue.done()
-
-
-def _prove_one(session: Session, number: int) -> Result:
-    """Prove a target; an error of any kind is its result, at once and without the others' end."""
-    target = session.kit.targets[number]
-    try:
-        return session.prove(number)
-    except Exception as error:  # nobody would see it before all lanes have ended
-        with session.log(target).open("a", encoding="utf-8") as log:
-            traceback.print_exc(file=log)
-        reason = error.message if isinstance(error, BuildError) else repr(error)
-        return Result(target, FAILED, f"{reason}, see {session.log(target)}")
 
 
 def _report(results: Sequence[Result]) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +11,6 @@ from images.attest import evidence
 from images.attest.evidence import NOT_RUN, PASSED, Evidence, ImageId, Outcome
 from images.export.kit.document import Kit, KitTarget
 from images.export.kit.proving import LATER, PROVEN, Session
-from images.export.kit.stages import Clock
-from images.repository import ROOT
 from tests.unit import kits, whole_proofs
 
 TARGET = "torch280-sglang052-roll"
@@ -39,10 +35,10 @@ def test_stand_in(pytestconfig):
 @pytest.fixture
 def session(tmp_path: Path) -> Session:
     """A run whose image is unpacked, and has passed the GPU tests."""
-    for name in ("evidence", "work", "stand-in", "ROLL"):
+    for name in ("stand-in", "ROLL"):
         (tmp_path / name).mkdir()
     place = tmp_path / f"work/image-{TARGET}-{DIGEST[7:19]}"
-    place.mkdir()
+    place.mkdir(parents=True)
     (place / "whole").touch()
     image = ImageId(TARGET, DIGEST, DIGEST, DIGEST, "0.1.0")
     path = tmp_path / f"evidence/{TARGET}.json"
@@ -51,16 +47,8 @@ def session(tmp_path: Path) -> Session:
     (tmp_path / "stand-in/test_stand_in.py").write_text(_TEST)
     target = KitTarget(TARGET, DIGEST, whole_proofs.SINCE)
     tests = (str(tmp_path / "stand-in"),)
-    return Session(
-        kit=Kit((target,), "", "matrix.yaml", {}, gpu_tests=("nowhere",), roll_tests=tests),
-        directory=tmp_path,
-        work=tmp_path / "work",
-        evidence=tmp_path / "evidence",
-        clock=Clock(None),
-        python_path=os.pathsep.join([str(ROOT), *sys.path]),
-        roll=None,
-        remove_parts=False,
-    )
+    kit = Kit((target,), "", "matrix.yaml", {}, gpu_tests=("nowhere",), roll_tests=tests)
+    return kits.session(kit, tmp_path)
 
 
 def test_rolls_own_code_is_not_reached_without_a_checkout(session: Session) -> None:

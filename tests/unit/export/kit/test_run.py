@@ -5,15 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
 from images.export.kit import document
-from images.export.kit.proving import Session
-from images.export.kit.stages import Clock
-from images.repository import ROOT
 from tests.unit import kits
 from tests.unit.kits import MadeKit, wait_until
 from tests.unit.small_matrix import A, B, two_targets
@@ -145,18 +141,7 @@ def test_what_is_missing_is_asked_for_again_when_something_arrived(
 ) -> None:
     last = max(made.path.glob(f"bundles/{B}/part-*"))
     away = last.rename(made.path.parent / last.name)
-    evidence = made.path / "evidence"
-    evidence.mkdir(exist_ok=True)
-    session = Session(
-        kit=document.read(made.path),
-        directory=made.path,
-        work=made.path / "work",
-        evidence=evidence,
-        clock=Clock(None),
-        python_path=os.pathsep.join([str(ROOT), *sys.path]),
-        roll=None,
-        remove_parts=False,
-    )
+    session = kits.session(document.read(made.path), made.path)
 
     def unpacked() -> list[str]:
         assert session.prove(1).waits
