@@ -9,7 +9,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -103,7 +103,6 @@ class Session:
     remove_parts: bool
     together: int = 1
     _unpacking: threading.Lock = field(default_factory=threading.Lock)
-    _with_roll: threading.Lock = field(default_factory=threading.Lock)
     _measuring: threading.Lock = field(default_factory=threading.Lock)
     _tried: dict[int, frozenset[str]] = field(default_factory=dict)
     _gpus: Gpus = field(default_factory=lambda: Gpus(gpu_choice.visible()))
@@ -282,11 +281,7 @@ class Session:
         command += ["--evidence", str(self._results.path(target)), "-p", "no:cacheprovider"]
         command += [f"--basetemp={self.work / f'pytest-{target.id}'}", "-v", "-rfEs", "--tb=short"]
         command += [f"--roll={self.roll}"] if suite == results.ROLL else []
-        # Ray and ROLL have fixed ports, and need a network with more than loopback.
-        with (
-            self._with_roll if suite == results.ROLL else nullcontext(),
-            self._place_on_gpu(suite) as variables,
-        ):
+        with self._place_on_gpu(suite) as variables:
             begin = time.monotonic()
             self._run(suite, target, command, variables)  # what failed is in the evidence
         self._measure(suite, time.monotonic() - begin)
@@ -312,14 +307,18 @@ class Session:
         """Run a module of Python; what it prints is added to the target's log."""
         output.message(f"{target.id}: {stage}")
         env = {**os.environ, "PYTHONPATH": self.python_path, **(variables or {})}
-        # Engines of two images must not meet at a port.
-        alone = self.together > 1 and stage == results.GPU
-        prefix = network_namespace.loopback_only(also=_ROLLS_ADDRESS) if alone else ()
-        command = [*prefix, sys.executable, "-m", *module]
+        command = [*self._network(stage), sys.executable, "-m", *module]
         code = stages.run(command, self._log(target), self.clock, cwd=ROOT, env=env)
         if code is None:
             raise _StoppedError(LATER, f"the time ended: {stage}", ends=True)
         return code
+
+    def _network(self, stage: str) -> tuple[str, ...]:
+        """Return what gives a suite a network of its own: two engines, or Rays, share ports."""
+        if self.together == 1 or stage == _UNPACK:
+            return ()
+        # ROLL's own code does without: its session sets the address to 127.0.0.1.
+        return network_namespace.loopback_only(also=_ROLLS_ADDRESS if stage == results.GPU else "")
 
     def _log(self, target: KitTarget) -> Path:
         return self.evidence / f"{target.id}.log"

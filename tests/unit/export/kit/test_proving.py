@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,6 +62,27 @@ def test_rolls_own_code_runs_with_a_checkout(session: Session) -> None:
     assert result.state == PROVEN, (session.evidence / f"{TARGET}.log").read_text()
     assert "with ROLL 8eb27cc2" in result.detail
     assert not [*session.work.glob("image-*")]
+
+
+_NETWORK = """
+import pathlib
+import socket
+
+
+def test_network():
+    names = [name for _, name in socket.if_nameindex()]
+    (pathlib.Path(__file__).parent / "names").write_text(" ".join(names))
+    socket.create_server(("127.0.0.1", 6379)).close()  # as of a Ray: up, and nobody's else
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a network namespace of its own needs root")
+def test_rolls_own_code_has_a_network_of_its_own_beside_another_image(session: Session) -> None:
+    test = session.directory / "stand-in/test_stand_in.py"
+    test.write_text(_NETWORK)
+    replace(session, roll=session.directory / "ROLL", together=2).prove(0)
+    assert (test.parent / "names").read_text() == "lo"
+    assert "1 passed" in (session.evidence / f"{TARGET}.log").read_text()
 
 
 _ELSEWHERE = """
