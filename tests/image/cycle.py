@@ -173,6 +173,19 @@ class Worker:
             answer = chunk
         return answer
 
+    async def several(self, prompt: list[int]) -> list[int]:
+        """Two answers to a prompt, as ROLL asks for num_return_sequences; how long each is."""
+        request = self.records.GenerateReqInput(
+            input_ids=prompt,
+            sampling_params={"max_new_tokens": 8, "temperature": 0.99, "ignore_eos": True, "n": 2},
+            return_logprob=True,
+        )
+        answers: dict[int, Any] = {}
+        async for chunk in self.manager.generate_request(request, None):
+            for answer in chunk if isinstance(chunk, list) else [chunk]:
+                answers[answer.get("index", len(answers))] = answer
+        return [len(answer["meta_info"]["output_token_logprobs"]) for answer in answers.values()]
+
     async def tokens(self) -> list[int]:
         answer = await self.within(self.generate())
         return list(answer["output_ids"])
@@ -278,6 +291,14 @@ async def straight_after(worker: Worker) -> None:
         worker.seen["straight after"].append(bool(done.success))
 
 
+async def several_answers(worker: Worker) -> None:
+    """More prompts than run at once: SGLang computes some alone, beside others' answers."""
+    await worker.load_states([])
+    prompts = [[11 + number, 7, 5, 3] for number in range(16)]
+    asked = asyncio.gather(*(worker.several(prompt) for prompt in prompts))
+    worker.seen["several answers"] = await worker.within(asked)
+
+
 async def abort(worker: Worker) -> None:
     running = asyncio.ensure_future(worker.generate(max_new_tokens=8000, ignore_eos=True))
     await asyncio.sleep(2)
@@ -296,6 +317,7 @@ PHASES: dict[str, Callable[[Worker], Any]] = {
         broadcast,
         prefix_cache,
         straight_after,
+        several_answers,
         abort,
     )
 }

@@ -25,6 +25,7 @@ PHASES = (
     "broadcast",
     "prefix_cache",
     "straight_after",
+    "several_answers",
     "abort",
 )
 TOKENS = [595, 595, 936, 936, 936, 685, 685, 685]  # of the checkpoint: roll_runtime.smoke_model
@@ -76,6 +77,12 @@ def test_prompts_meet_the_keys_and_values_of_old_weights_until_a_flush(
 def test_flush_straight_after_an_answer_happens(seen: dict[str, Any]) -> None:
     """The scheduler counts the request as running for a moment after its last token is sent."""
     assert seen["straight after"] == [True] * 20
+
+
+def test_several_answers_to_prompts_at_once_come_with_log_probabilities(
+    seen: dict[str, Any],
+) -> None:
+    assert seen["several answers"] == [[8, 8]] * 16
 
 
 def test_running_request_is_aborted(seen: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ import pytest
 import runtime_wheels
 from runtime_support import PACKAGE, Trees, clean_environ
 
-from roll_runtime import contract, versions
+from roll_runtime import contract, contract_shared_prompts, versions
 
 
 def test_every_supported_wheel_passes(version: str) -> None:
@@ -134,6 +134,24 @@ BREACHES = {
         "\n    memory_fraction: ",
         "ROLL sets mem_fraction_static",
     ),
+    "batches without a prompt's answers join": (
+        contract.SCHEDULER,
+        r"self\.last_batch\.is_prefill_only",
+        "self.last_batch.is_done",
+        "last_batch.is_prefill_only is not read: expected from 0.5.2 until 0.5.10",
+    ),
+    "batch decides about log probabilities": (
+        contract_shared_prompts.SCHEDULE_BATCH,
+        r"\n( +)def prepare_for_extend\(self\):",
+        r"\n\1def prepare_for_extend(self, only=self.is_prefill_only):",
+        "in prepare_for_extend self.is_prefill_only is read: expected from 0.5.4 until 0.5.7",
+    ),
+    "batches prepared elsewhere": (
+        contract_shared_prompts.SCHEDULE_BATCH,
+        r"def prepare_for_extend\(",
+        "def prepare_prompts(",
+        "no ScheduleBatch with is_prefill_only and prepare_for_extend",
+    ),
     "FP8 config": (contract.FP8, "def from_config", "def from_dict", "no Fp8Config.from_config"),
     "FP8 linear": (
         contract.FP8,
@@ -187,7 +205,7 @@ def test_command_line(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "sglang 0.5.2: passes" in done.stdout
     stranger = tmp_path / "sglang-9.9.9-py3-none-any.whl"
-    shutil.copy(wheel, stranger)
+    shutil.copy(runtime_wheels.fetch(lock["0.5.10.post1"]), stranger)
     done = command("contract", str(stranger))
     assert "sglang 9.9.9 (not in the supported table): passes" in done.stdout
     done = command("contract", str(tmp_path), wheel)

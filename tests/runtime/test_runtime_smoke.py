@@ -422,3 +422,13 @@ def test_weights_are_always_the_same(tmp_path: Path) -> None:
         smoke_model.write(tmp_path / name)
     first, second = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("a", "b"))
     assert first == second
+
+
+@pytest.mark.parametrize(("release", "off"), [("0.5.9", False), ("0.5.10.post1", True)])
+def test_block_fp8_starts_without_graphs_of_prefills_where_they_are_on_by_default(
+    tmp_path: Path, release: str, off: bool
+) -> None:
+    for fp8_too in (False, True):
+        variant = smoke_engine.Variant(fp8=fp8_too)
+        found = smoke_engine.engine_arguments(tmp_path, variant, True, release)
+        assert ("disable_piecewise_cuda_graph" in found) == (off and fp8_too)

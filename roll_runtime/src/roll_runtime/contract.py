@@ -14,6 +14,7 @@ from typing import Protocol
 
 from roll_runtime import versions
 from roll_runtime.contract_occupation import occupation_faults
+from roll_runtime.contract_shared_prompts import shared_prompts_faults
 from roll_runtime.syntax import (
     annotated,
     attribute_of,
@@ -167,6 +168,8 @@ class Checker:
         self._check_tokenizer()
         self._check_scheduler_log()
         self.report.missing.extend(occupation_faults(self._source.read))
+        version = self.report.version
+        self.report.missing.extend(shared_prompts_faults(self._source.read, version))
         self._check_arguments()
         self._check_fp8()
         return self.report

@@ -5,6 +5,7 @@ from types import ModuleType
 from roll_runtime.drained import patch_turns
 from roll_runtime.occupation import patch_occupation
 from roll_runtime.remedies import install_filter
+from roll_runtime.shared_prompts import patch_batches
 
 
 def patch_scheduler(module: ModuleType, version: str) -> None:
@@ -12,8 +13,9 @@ def patch_scheduler(module: ModuleType, version: str) -> None:
 
     Args:
         module: `sglang.srt.managers.scheduler`, executed.
-        version: SGLang's version, for the log.
+        version: SGLang's version.
     """
     install_filter()
     patch_occupation(module, version)
     patch_turns(module)
+    patch_batches(module, version)

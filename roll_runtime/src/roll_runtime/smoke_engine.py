@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from roll_runtime import children, smoke_model, smoke_release
+from roll_runtime import children, dispatch, smoke_model, smoke_release
+from roll_runtime.versions import in_range
 
 MARK = "roll_runtime smoke result: "
 """The prefix of the line that carries the result."""
@@ -59,13 +60,16 @@ class Variant:
     release_memory: bool = False
 
 
-def engine_arguments(model: Path, variant: Variant, memory_saver: bool) -> dict[str, Any]:
-    """Return arguments that every supported release takes.
+def engine_arguments(
+    model: Path, variant: Variant, memory_saver: bool, version: str
+) -> dict[str, Any]:
+    """Return arguments that a supported release takes.
 
     Args:
         model: the model's directory.
         variant: how to start it.
         memory_saver: whether torch_memory_saver is installed, as ROLL needs it.
+        version: SGLang's version.
     """
     # Without a limit the pool would get tens of millions of tokens: two layers need 2 KiB each.
     tokens = smoke_release.POOL_TOKENS if variant.release_memory else 4096
@@ -93,6 +97,10 @@ def engine_arguments(model: Path, variant: Variant, memory_saver: bool) -> dict[
     if variant.fp8:
         arguments["quantization"] = "fp8"
         arguments["json_model_override_args"] = json.dumps(FP8_RECIPE)
+        if in_range(version, "0.5.10", None):
+            # Graphs of prefills, since then on by default: DeepGEMM compiles a kernel for each of
+            # some fifty sizes of each linear layer, which takes minutes.
+            arguments["disable_piecewise_cuda_graph"] = True
     return arguments
 
 
@@ -113,8 +121,6 @@ def check_handler(version: str, main_thread: bool, seen: dict[str, str]) -> list
         main_thread: where the engine was started.
         seen: the handler's name `before` the start, `started`, and when it had `generated`.
     """
-    from roll_runtime.versions import in_range
-
     if not main_thread:
         changed = sorted({name for name in seen.values() if name != seen["before"]})
         names = ", ".join(changed)
@@ -130,14 +136,12 @@ async def _generate(engine: Any, prompt: list[int], sampling: dict[str, Any]) ->
     return list(answer["output_ids"])
 
 
-async def _work(
-    arguments: dict[str, Any], variant: Variant, result: dict[str, Any], started: float
-) -> None:
-    from roll_runtime import dispatch
-
+async def _work(model: Path, variant: Variant, result: dict[str, Any], started: float) -> None:
     engine_class: Any = importlib.import_module("sglang.srt.entrypoints.engine").Engine
     version = result["sglang"] = dispatch.sglang_version()
     result["import_s"] = round(time.monotonic() - started, 2)
+    saver = importlib.util.find_spec("torch_memory_saver") is not None
+    arguments = engine_arguments(model, variant, saver, version)
     handlers = result["sigquit"] = {"before": _sigquit()}
     before = time.monotonic()
     engine = engine_class(**arguments)
@@ -202,13 +206,11 @@ def run(variant: Variant, folder: str) -> int:
     started = time.monotonic()
     model = Path(folder)
     smoke_model.write(model)
-    saver = importlib.util.find_spec("torch_memory_saver") is not None
-    arguments = engine_arguments(model, variant, saver)
 
     def actor() -> None:
         # As a Ray async actor does it: a coroutine, off the main thread by default.
         try:
-            asyncio.run(_work(arguments, variant, result, started))
+            asyncio.run(_work(model, variant, result, started))
         except BaseException as error:
             result["faults"].append(f"{type(error).__name__}: {error}")
 
