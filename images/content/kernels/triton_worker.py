@@ -89,19 +89,23 @@ def _compiler(path: Path) -> Path:
 
 
 def _compile(kernel: dict[str, Any], function: Any, architecture: int) -> None:
-    """Compile a kernel for one architecture, and its launcher."""
+    """Compile a kernel for one architecture, and the helpers in C of this Triton."""
     import triton
     from triton.backends.compiler import GPUTarget
-    from triton.backends.nvidia.driver import CudaLauncher, CudaUtils
+    from triton.backends.nvidia import driver
     from triton.compiler import ASTSource
 
     constants = {tuple(path): _value(value) for path, value in kernel["constants"]}
     attributes = {tuple(path): value for path, value in kernel["attributes"]}
-    source = ASTSource(function, kernel["signature"], constants, attributes)
+    signature = {name: _value(kind) for name, kind in kernel["signature"].items()}
+    source = ASTSource(function, signature, constants, attributes)
     options = {name: _value(value) for name, value in kernel["options"].items()}
     compiled = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
-    CudaUtils()
-    CudaLauncher(compiled.src, compiled.metadata)
+    # Triton 3.7 has one launcher for all kernels among its utilities, and 3.8 has these compiled.
+    if hasattr(driver, "compile_module_from_src"):
+        driver.CudaUtils()
+    if hasattr(driver, "make_launcher"):
+        driver.CudaLauncher(compiled.src, compiled.metadata)
 
 
 def _function(kernel: dict[str, Any], path: Path) -> Any:
