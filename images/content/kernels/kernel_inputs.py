@@ -55,7 +55,7 @@ RECORDINGS = Path(__file__).with_name("recordings")
 NVCC = Path(__file__).with_name("nvcc.sh")
 CXX = Path(__file__).with_name("cxx.sh")
 _STAND_INS = Path(__file__).with_name("stand_ins.py")
-_NAMING = ("image_kernels.py", "jit.py", "jit_kernels.py")
+_NAMING = ("image_kernels.py", "jit.py", "jit_kernels.py", "marks.py")
 """The modules of roll_runtime that name SGLang's kernels, and correct one."""
 
 

@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
 
+from roll_runtime.marks import is_ours, mark
+
 NEEDS_IDLE = frozenset({"FlushCacheReqInput", "ReleaseMemoryOccupationReqInput"})
 """Requests that need an idle scheduler, by class name."""
 
@@ -26,8 +28,6 @@ TURNS = 3
 
 METHOD = "process_input_requests"
 """The scheduler's method that takes what has arrived, once in each turn of its loop."""
-
-_MARK = "__roll_runtime__"
 _LINE = "_roll_runtime_line"
 
 
@@ -72,7 +72,7 @@ def patch_turns(module: ModuleType) -> None:
     """
     scheduler = vars(module).get("Scheduler")
     upstream = getattr(scheduler, METHOD, None)
-    if callable(upstream) and not getattr(upstream, _MARK, False):
+    if callable(upstream) and not is_ours(upstream):
         setattr(scheduler, METHOD, _in_line(upstream))
 
 
@@ -82,5 +82,4 @@ def _in_line(upstream: Callable[..., Any]) -> Callable[..., Any]:
         line = vars(self).setdefault(_LINE, Line())
         return upstream(self, line.due(requests or ()))
 
-    setattr(process_input_requests, _MARK, True)
-    return process_input_requests
+    return mark(process_input_requests)

@@ -13,22 +13,10 @@ from types import ModuleType
 from typing import Any
 
 from roll_runtime import args, env, roll, served
+from roll_runtime.marks import is_ours, mark
 from roll_runtime.signals import ThreadAwareSignal
 
 log = logging.getLogger("roll_runtime")
-
-_MARK = "__roll_runtime__"
-
-
-def is_ours(value: object) -> bool:
-    """Return whether a function or object is roll_runtime's."""
-    return getattr(value, _MARK, False) is True
-
-
-def mark(wrapper: Callable[..., Any]) -> Callable[..., Any]:
-    """Mark a wrapper as ours and return it."""
-    setattr(wrapper, _MARK, True)
-    return wrapper
 
 
 def patch_engine(module: ModuleType, version: str) -> None:

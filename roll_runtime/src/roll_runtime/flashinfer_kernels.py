@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from roll_runtime import image_kernels
+from roll_runtime.marks import is_ours, mark
 
 log = logging.getLogger("roll_runtime")
 
@@ -26,7 +27,7 @@ def patch_core(module: ModuleType, version: str) -> None:
     folder = image_kernels.directory("flashinfer")
     if hasattr(module, "JitSpec") or upstream is None or folder is None:
         return
-    if getattr(upstream, "__roll_runtime__", False):
+    if is_ours(upstream):
         return
 
     @functools.wraps(upstream)
@@ -39,6 +40,5 @@ def patch_core(module: ModuleType, version: str) -> None:
         operations.load_library(str(library))
         return getattr(operations, name)
 
-    load_cuda_ops.__roll_runtime__ = True  # type: ignore[attr-defined]
-    module.load_cuda_ops = load_cuda_ops  # type: ignore[attr-defined]
+    module.load_cuda_ops = mark(load_cuda_ops)  # type: ignore[attr-defined]
     log.debug("FlashInfer's kernels are looked for in %s", folder)

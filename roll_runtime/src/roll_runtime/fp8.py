@@ -21,6 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from roll_runtime import versions
+from roll_runtime.marks import is_ours, mark
 
 BLOCK = (128, 128)
 """Rows and columns of one scale. SGLang's kernels take this size on every GPU."""
@@ -40,7 +41,6 @@ LOADED = "bf16 weights are quantised to block FP8 on load"
 """Begins the record that each scheduler logs when it has quantised its first weight."""
 
 _FLAG = "roll_runtime_block_fp8"
-_MARK = "__roll_runtime__"
 
 
 def _torch() -> Any:
@@ -141,7 +141,7 @@ def patch_fp8(module: ModuleType, version: str) -> None:
 
 def _wrap_from_config(config_class: Any, version: str, supported: bool) -> None:
     original = vars(config_class)["from_config"].__func__
-    if getattr(original, _MARK, False):
+    if is_ours(original):
         return
 
     @functools.wraps(original)
@@ -156,8 +156,7 @@ def _wrap_from_config(config_class: Any, version: str, supported: bool) -> None:
         setattr(result, _FLAG, True)
         return result
 
-    setattr(from_config, _MARK, True)
-    config_class.from_config = classmethod(from_config)
+    config_class.from_config = classmethod(mark(from_config))
 
 
 def _refusal(version: str) -> str:
@@ -176,7 +175,7 @@ def _refusal(version: str) -> str:
 
 def _wrap_method(method: Any, install: Callable[..., None], module: ModuleType) -> None:
     create, process = method.create_weights, method.process_weights_after_loading
-    if getattr(create, _MARK, False):
+    if is_ours(create):
         return
 
     @functools.wraps(create)
@@ -195,10 +194,8 @@ def _wrap_method(method: Any, install: Callable[..., None], module: ModuleType) 
         if not getattr(self.quant_config, _FLAG, False):
             process(self, layer)
 
-    for wrapper in (create_weights, process_weights_after_loading):
-        setattr(wrapper, _MARK, True)
-    method.create_weights = create_weights
-    method.process_weights_after_loading = process_weights_after_loading
+    method.create_weights = mark(create_weights)
+    method.process_weights_after_loading = mark(process_weights_after_loading)
 
 
 def _wrap_kv_cache(method: Any) -> None:
@@ -209,7 +206,7 @@ def _wrap_kv_cache(method: Any) -> None:
     (`_export_static_state` in `managers/scheduler_update_weights_mixin.py`).
     """
     create = method.create_weights
-    if getattr(create, _MARK, False):
+    if is_ours(create):
         return
 
     @functools.wraps(create)
@@ -221,8 +218,7 @@ def _wrap_kv_cache(method: Any) -> None:
                 delattr(layer, name)
                 layer.register_buffer(name, value)
 
-    setattr(create_weights, _MARK, True)
-    method.create_weights = create_weights
+    method.create_weights = mark(create_weights)
 
 
 def _require_kernels(method: Any, module: ModuleType) -> None:

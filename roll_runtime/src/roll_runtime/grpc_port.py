@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from roll_runtime import versions
+from roll_runtime.marks import is_ours, mark
 
 VARIABLE = "SGLANG_GRPC_PORT"
 _SINCE, _BEFORE = "0.5.12", "0.5.17"
@@ -25,7 +26,7 @@ def patch_server_args(module: ModuleType, version: str) -> None:
     upstream: Any = getattr(record, "__post_init__", None)
     if upstream is None or not versions.in_range(version, _SINCE, _BEFORE):
         return
-    if not getattr(upstream, "__roll_runtime__", False):
+    if not is_ours(upstream):
         record.__post_init__ = _with_a_port(upstream)  # type: ignore[union-attr]
 
 
@@ -42,5 +43,4 @@ def _with_a_port(upstream: Any) -> Any:
         finally:
             del os.environ[VARIABLE]
 
-    __post_init__.__roll_runtime__ = True  # type: ignore[attr-defined]
-    return __post_init__
+    return mark(__post_init__)

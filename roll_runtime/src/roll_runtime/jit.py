@@ -14,6 +14,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from roll_runtime.marks import is_ours, mark
+
 log = logging.getLogger("roll_runtime")
 
 _REFUSED = "-> decltype(activation_kernel<ActivationKind::kSiLU, kFilterExpert>)"
@@ -23,7 +25,7 @@ _ACCEPTED = "-> decltype(&act_and_mul_kernel<T, ActivationKind::kSiLU, kUsePDL, 
 def patch_activation(module: ModuleType, version: str) -> None:
     """Let `sglang.jit_kernel.activation` compile corrected sources; idempotent."""
     load = module.load_jit
-    if getattr(load, "__roll_runtime__", False):
+    if is_ours(load):
         return
     sources = Path(str(module.__file__)).parent / "csrc"
 
@@ -32,8 +34,7 @@ def patch_activation(module: ModuleType, version: str) -> None:
         files = [corrected(sources, name) for name in cuda_files or []]
         return load(*args, cuda_files=files, **kwargs)
 
-    load_jit.__roll_runtime__ = True  # type: ignore[attr-defined]
-    module.load_jit = load_jit  # type: ignore[attr-defined]
+    module.load_jit = mark(load_jit)  # type: ignore[attr-defined]
 
 
 def corrected(sources: Path, name: str) -> str:

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
 
+from roll_runtime.marks import is_ours, mark
+
 log = logging.getLogger("roll_runtime")
 
 OWNERS = ("Scheduler", "SchedulerWeightUpdaterManager")
@@ -32,8 +34,6 @@ ANSWERS = {
 
 _ALL = "all memory"
 """The one tag of 0.4.6, which has none of its own."""
-
-_MARK = "__roll_runtime__"
 _RELEASED = "_roll_runtime_released"
 
 
@@ -48,7 +48,7 @@ def patch_occupation(module: ModuleType, version: str) -> None:
     for owner in (vars(module).get(name) for name in OWNERS):
         for name in ANSWERS:
             upstream = getattr(owner, name, None)
-            if callable(upstream) and not getattr(upstream, _MARK, False):
+            if callable(upstream) and not is_ours(upstream):
                 setattr(owner, name, _with_known_tags(upstream, name, version, dropped))
 
 
@@ -83,8 +83,7 @@ def _with_known_tags(
         (released.difference_update if name == RESUME else released.update)(tags)
         return answer
 
-    setattr(handler, _MARK, True)
-    return handler
+    return mark(handler)
 
 
 def _released(owner: Any) -> set[str]:

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from roll_runtime import args, grpc_port
+from roll_runtime.marks import is_ours, mark
 
 _RECORDS = (
     "ServerArgs",
@@ -34,7 +35,7 @@ def patch_records(module: ModuleType, version: str) -> None:
 def _wrap(record: Any, target: str) -> None:
     init = record.__init__
     known = args.field_names(record)
-    if known is None or getattr(init, "__roll_runtime__", False):
+    if known is None or is_ours(init):
         return
 
     @functools.wraps(init)
@@ -44,5 +45,4 @@ def _wrap(record: Any, target: str) -> None:
             kwargs = args.adapt(kwargs, known, target)
         init(self, *call_args, **kwargs)
 
-    __init__.__roll_runtime__ = True  # type: ignore[attr-defined]
-    record.__init__ = __init__
+    record.__init__ = mark(__init__)

@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
+from roll_runtime.marks import is_ours
+
 SCHEDULER_LOGGER = "sglang.srt.managers.scheduler"
 """Logger of the scheduler process, and the record that carries its traceback."""
 
@@ -201,5 +203,5 @@ class RemedyFilter(logging.Filter):
 def install_filter() -> None:
     """Install the filter on the scheduler's logger, once."""
     logger = logging.getLogger(SCHEDULER_LOGGER)
-    if not any(getattr(item, "__roll_runtime__", False) for item in logger.filters):
+    if not any(map(is_ours, logger.filters)):
         logger.addFilter(RemedyFilter())

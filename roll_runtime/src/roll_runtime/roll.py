@@ -16,6 +16,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from roll_runtime import dispatch
+from roll_runtime.marks import is_ours, mark
 
 log = logging.getLogger("roll_runtime")
 
@@ -96,7 +97,7 @@ def patch_strategy(module: ModuleType, version: str) -> None:
 
     strategy: Any = module.SgLangStrategy
     original = strategy.initialize
-    if getattr(original, "__roll_runtime__", False):
+    if is_ours(original):
         return
 
     @functools.wraps(original)
@@ -104,5 +105,4 @@ def patch_strategy(module: ModuleType, version: str) -> None:
         check_worker_config(self.worker_config)
         return await original(self, *args, **kwargs)
 
-    initialize.__roll_runtime__ = True  # type: ignore[attr-defined]
-    strategy.initialize = initialize
+    strategy.initialize = mark(initialize)

@@ -22,6 +22,7 @@ from types import ModuleType
 from typing import Any
 
 from roll_runtime import versions
+from roll_runtime.marks import is_ours, mark
 
 RANGE = ("0.5.2", "0.5.10")
 """The releases with the first fault: from, until."""
@@ -32,8 +33,6 @@ UNCOUNTED = ("0.5.4", "0.5.7")
 BATCH = "ScheduleBatch"
 METHOD = "prepare_for_extend"
 FLAG = "is_prefill_only"
-
-_MARK = "__roll_runtime__"
 
 
 def patch_batches(module: ModuleType, version: str) -> None:
@@ -47,7 +46,7 @@ def patch_batches(module: ModuleType, version: str) -> None:
         return
     batch = vars(module).get(BATCH)
     upstream = getattr(batch, METHOD, None)
-    if callable(upstream) and not getattr(upstream, _MARK, False):
+    if callable(upstream) and not is_ours(upstream):
         uncounted = versions.in_range(version, *UNCOUNTED)
         setattr(batch, METHOD, _as_any_other(upstream, uncounted))
 
@@ -61,8 +60,7 @@ def _as_any_other(upstream: Callable[..., Any], uncounted: bool) -> Callable[...
                 _count_one(request)
         return upstream(self, *arguments, **named)
 
-    setattr(prepare_for_extend, _MARK, True)
-    return prepare_for_extend
+    return mark(prepare_for_extend)
 
 
 def _count_one(request: Any) -> None:

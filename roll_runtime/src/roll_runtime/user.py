@@ -12,6 +12,8 @@ Imported by `_hooks` only where something is missing; no import here that is not
 import os
 import stat
 
+from roll_runtime.marks import MARK, is_ours, mark
+
 # See __init__.py: `typing` costs more than all of this.
 TYPE_CHECKING = False
 
@@ -24,8 +26,6 @@ NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME")
 
 SETTING = "ROLL_RUNTIME_HOME"
 """`keep`: HOME is left as it is, writable or not."""
-
-_MARK = "__roll_runtime__"
 
 
 def name_of(uid: int) -> str:
@@ -62,7 +62,7 @@ def passwd_line(uid: int) -> "Any":
         line = pwd.getpwuid(uid)
     except KeyError:
         return None
-    return None if line.pw_gecos == _MARK else line
+    return None if line.pw_gecos == MARK else line
 
 
 def is_usable(home: str) -> bool:
@@ -115,11 +115,11 @@ def _answer_for(uid: int, environ: "MutableMapping[str, str]") -> None:
     import pwd
 
     upstream = pwd.getpwuid
-    if getattr(upstream, _MARK, False):
+    if is_ours(upstream):
         return
     name = next((environ[name] for name in NAMES if environ.get(name)), name_of(uid))
     home = environ.get("HOME", "/")
-    line = pwd.struct_passwd((name, "x", uid, os.getgid(), _MARK, home, "/bin/sh"))
+    line = pwd.struct_passwd((name, "x", uid, os.getgid(), MARK, home, "/bin/sh"))
 
     def getpwuid(number: int, /) -> "Any":
         try:
@@ -129,5 +129,4 @@ def _answer_for(uid: int, environ: "MutableMapping[str, str]") -> None:
                 return line
             raise
 
-    setattr(getpwuid, _MARK, True)
-    pwd.getpwuid = getpwuid
+    pwd.getpwuid = mark(getpwuid)
