@@ -166,6 +166,20 @@ def test_sglangs_load_jit_is_what_is_patched(release: str) -> None:
     assert "'sgl_kernel_jit_' + '_'.join" in functions["load_jit"]
 
 
+def test_load_jit_of_0_5_9_is_what_is_patched() -> None:
+    wheel = runtime_wheels.fetch(runtime_wheels.read_lock()["0.5.9"])
+    with zipfile.ZipFile(wheel) as archive:
+        text = archive.read("sglang/jit_kernel/utils.py").decode()
+    functions = {
+        item.name: ast.unparse(item)
+        for item in ast.parse(text).body
+        if isinstance(item, ast.FunctionDef)
+    }
+    assert jit_kernels.ARCHITECTURE_OF_059 in functions
+    assert f"{jit_kernels.ARCHITECTURE_OF_059}()" in functions["load_jit"]
+    assert "from tvm_ffi.cpp import load_inline" in functions["load_jit"]
+
+
 LATER = {
     "0.5.17": ("utils/compile.py", "from tvm_ffi.cpp import load, load_inline"),
     "0.5.18": ("utils/compile/loader.py", "return _load(prebuilt)"),
@@ -244,6 +258,28 @@ def test_files_outside_of_the_package_are_in_the_key(later: Utils, tmp_path: Pat
     first = jit_kernels.relative_path(later(), ("a",), given)
     extra.write_text("// another\n")
     assert jit_kernels.relative_path(later(), ("a",), given) != first
+
+
+def test_headers_outside_of_the_package_are_in_the_key(utils: Utils, tmp_path: Path) -> None:
+    header = tmp_path / "elsewhere" / "other.h"
+    header.parent.mkdir()
+    header.write_text("// one\n")
+    given = {"extra_include_paths": [str(header.parent)]}
+    first = jit_kernels.relative_path(utils(), ("a",), given)
+    header.write_text("// another\n")
+    assert jit_kernels.relative_path(utils(), ("a",), given) != first
+
+
+def test_0_5_9_names_the_architecture_otherwise(utils: Utils, tmp_path: Path) -> None:
+    def patched(architecture: str) -> Any:
+        module = utils()
+        del module.get_jit_cuda_arch
+        module._get_cuda_arch_list = lambda: architecture
+        return module
+
+    path = build(patched("9.0"), tmp_path)
+    assert load(patched("9.0")) == f"loaded {path}"
+    assert load(patched("10.0")) == "compiled by load_inline"
 
 
 def test_a_compiler_without_an_architecture_is_left_alone() -> None:

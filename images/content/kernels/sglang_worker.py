@@ -20,8 +20,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 
 def _dense() -> None:
@@ -95,6 +97,21 @@ def _value(value: Any) -> Any:
     return value
 
 
+def _without_gpu(architectures: Any, architecture: str) -> AbstractContextManager[Any]:
+    """Let SGLang compile for an architecture, such as 9.0, without asking a GPU."""
+    if hasattr(architectures, "override_jit_cuda_arch"):
+        major, minor = architecture.split(".")
+        found: AbstractContextManager[Any] = architectures.override_jit_cuda_arch(
+            int(major), int(minor)
+        )
+        return found
+    from roll_runtime import jit_kernels
+
+    return mock.patch.object(
+        architectures, jit_kernels.ARCHITECTURE_OF_059, return_value=architecture
+    )
+
+
 def main(directory: Path, architecture: str, names: list[str]) -> None:
     """Compile kernels for one architecture."""
     sys.path.append(str(directory))
@@ -114,9 +131,7 @@ def main(directory: Path, architecture: str, names: list[str]) -> None:
     kernels = Path(wanted["prefix"], "kernels", "tvm-ffi")
     target = directory / "kernels" / kernels.relative_to("/")
     earlier = set(target.glob("*/*.so"))
-    major, minor = architecture.split(".")
-    override = architectures.override_jit_cuda_arch
-    with override(int(major), int(minor)), jit_kernels.building(target):
+    with _without_gpu(architectures, architecture), jit_kernels.building(target):
         for name in names:
             if name == RECORDED:
                 _compile_recorded(loader, wanted["sglang"])

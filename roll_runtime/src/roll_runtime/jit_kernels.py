@@ -31,6 +31,9 @@ _PREFIX = "sgl_kernel_jit_"
 _PACKAGE = "sglang.kernels.jit"
 """SGLang's package from 0.5.17 on; before, `sglang.jit_kernel.utils` is all of it."""
 
+ARCHITECTURE_OF_059 = "_get_cuda_arch_list"
+"""What names the architecture in 0.5.9; `get_jit_cuda_arch` does from 0.5.10 on."""
+
 _MARK = "__roll_runtime_kernels__"
 """Not the one of `jit.py`, which patches the same function by another module's name."""
 
@@ -48,8 +51,8 @@ def patch_utils(module: ModuleType, version: str) -> None:
     upstream = getattr(module, "load_jit", None)
     if upstream is None or hasattr(upstream, _MARK):
         return
-    if not hasattr(_of_architectures(module), "get_jit_cuda_arch"):
-        return  # before 0.5.10 no architecture is in the flags
+    if _names_architecture(module) is None:
+        return  # before 0.5.9 it leaves the architecture to TVM's FFI
 
     @functools.wraps(upstream)
     def load_jit(*args: Any, **kwargs: Any) -> Any:
@@ -103,11 +106,12 @@ def relative_path(module: ModuleType, args: Any, kwargs: Any) -> Path:
         TypeError: an argument is of an unknown kind.
     """
     name = _PREFIX + "_".join(str(arg) for arg in args)
+    architecture = _names_architecture(module)
     inputs = {
         "arguments": {key: value for key, value in kwargs.items() if not key.endswith("_files")},
         "sources": {key: _texts(module, kwargs.get(key)) for key in _file_lists(kwargs)},
-        "headers": _headers(_directory(module) / "include"),
-        "architecture": _of_architectures(module).get_jit_cuda_arch().target_name,
+        "headers": [_headers(folder) for folder in _include_paths(module, kwargs)],
+        "architecture": architecture and architecture(),
         "versions": [_version(item) for item in ("sglang", "apache-tvm-ffi", "torch")],
     }
     text = json.dumps(inputs, sort_keys=True).encode()
@@ -124,10 +128,24 @@ def _of_architectures(module: ModuleType) -> Any:
     return sys.modules.get(f"{_PACKAGE}.utils.arch", module)
 
 
+def _names_architecture(module: ModuleType) -> "Callable[[], str] | None":
+    """Return what names the architecture to compile for; `None` where SGLang has nothing."""
+    known = _of_architectures(module)
+    if hasattr(known, "get_jit_cuda_arch"):
+        return lambda: str(known.get_jit_cuda_arch().target_name)
+    return getattr(known, ARCHITECTURE_OF_059, None)
+
+
 def _directory(module: ModuleType) -> Path:
     """Return the directory of the sources and headers."""
     package = sys.modules.get(_PACKAGE, module)
     return Path(str(package.__file__)).parent
+
+
+def _include_paths(module: ModuleType, kwargs: Any) -> list[Path]:
+    """Return the directories of headers: SGLang's own, and those of its arguments."""
+    further = kwargs.get("extra_include_paths") or ()
+    return [_directory(module) / "include", *map(Path, further)]
 
 
 def _texts(module: ModuleType, files: list[str] | None) -> list[str]:
@@ -157,8 +175,8 @@ def _version(name: str) -> str:
 def building(target: Path) -> Iterator[None]:
     """Let `load_jit` compile and keep each kernel below `target` instead of loading it.
 
-    For the image's build: inside SGLang's `override_jit_cuda_arch`, one process an architecture,
-    because SGLang keeps what it derived from it.
+    For the image's build, with an architecture in the GPU's place: one process for each, because
+    SGLang keeps what it derived from it.
     """
     global _target
     _target = target
@@ -169,7 +187,9 @@ def building(target: Path) -> Iterator[None]:
 
 
 def _build(target: Path, module: ModuleType, upstream: Any, args: Any, kwargs: Any) -> Path:
-    """Compile a kernel, keep it as `target` and return that."""
+    """Compile a kernel, keep it as `target` and return that; one that is there already is that."""
+    if target.is_file():
+        return target
     from unittest import mock  # slow to import, and an engine does not need it
 
     import tvm_ffi.cpp as compiler  # type: ignore[import-not-found,unused-ignore]

@@ -75,9 +75,12 @@ def test_kernels_in_triton_are_for_each_gpu_unless_some_are_named() -> None:
     assert of([TRITON._replace(gpus=("9.0",))], ["8.0"]) is None
 
 
-def test_kernels_in_triton_need_a_recording_of_sglang_and_torch() -> None:
-    assert of([TRITON], ["9.0"], "055") is None
-    found = of([TRITON, NORM], ["9.0"], "055")
+def test_kernels_in_triton_need_a_recording_of_sglang_and_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel_inputs, "RECORDINGS", tmp_path)
+    assert of([TRITON], ["9.0"]) is None
+    found = of([TRITON, NORM], ["9.0"])
     assert found
     assert (found.triton, found.recording) == ((), None)
 

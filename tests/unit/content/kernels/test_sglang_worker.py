@@ -112,7 +112,7 @@ def site(tmp_path: Path) -> Path:
     }
     for name, function in FUNCTIONS.items():
         files[f"sglang/jit_kernel/{name}.py"] = KERNEL.format(function=function, name=name)
-    for name in ("image_kernels.py", "jit.py", "jit_kernels.py"):
+    for name in ("image_kernels.py", "jit.py", "jit_kernels.py", "marks.py"):
         source = runtime_wheel.SOURCE / "src" / "roll_runtime" / name
         files[f"roll_runtime/{name}"] = source.read_text()
     for name, content in files.items():
@@ -238,6 +238,35 @@ def test_recorded_kernels_of_later_releases_are_asked_for_again(
     assert library.stem == "sgl_kernel_jit_norm_128"
     assert library.parent.name.startswith(f"{library.stem}_")
     assert library.read_text().startswith("library")
+
+
+def test_a_kernel_with_two_names_is_compiled_once(site: Path) -> None:
+    request: dict[str, object] = {"name": ["activation"], "options": {"cuda_files": ["a.cuh"]}}
+    done, kept = run(site, "9.0", ["dense", "recorded"], [request])
+    assert done.returncode == 0, done.stderr
+    (library,) = kept.rglob("*activation.so")
+    assert library.read_text().count("library") == 1
+
+
+UTILS_09 = """
+import torch
+
+def _get_cuda_arch_list():
+    raise RuntimeError("there is no GPU")
+
+def load_jit(*args, cuda_files=None, cuda_wrappers=None, **kwargs):
+    import tvm_ffi.cpp
+    return tvm_ffi.cpp.load_inline(name=f"{_get_cuda_arch_list()}_{args[0]}", cuda_files=cuda_files)
+"""
+
+
+def test_recorded_kernels_of_0_5_9_are_compiled_without_a_gpu(site: Path) -> None:
+    (site / "sglang" / "jit_kernel" / "utils.py").write_text(UTILS_09)
+    done, kept = run(site, "9.0", ["recorded"], [REQUEST])
+    assert done.returncode == 0, done.stderr
+    (library,) = kept.rglob("*.so")
+    assert library.stem == "sgl_kernel_jit_norm_128"
+    assert library.read_text().startswith("library 9.0_norm")
 
 
 def test_another_architecture_adds_kernels_of_its_own(site: Path) -> None:

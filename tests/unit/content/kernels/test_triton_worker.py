@@ -84,6 +84,8 @@ def CudaUtils():
     for name in ("libcuda.so", "libcuda.so.1"):
         ctypes.CDLL(os.path.join(os.environ["TRITON_LIBCUDA_PATH"], name))
     (compiler.place("utils") / "cuda_utils.so").write_text("")
+def compile_module_from_src(): "Not in 3.8."
+def make_launcher(): "Not in 3.7."
 def CudaLauncher(src, metadata):
     (compiler.place(repr(src.signature)) / "__triton_launcher.so").write_text("")
 """,
@@ -198,6 +200,14 @@ def test_kernels_are_compiled_for_each_gpu_and_launchers_once(place: Place) -> N
         assert len(kept(found, name)) == len(list(found.glob(f"*/__grp__{name}.json"))) == 2
     assert len(list(found.glob(f"*/{LIBRARY}"))) == 2
     assert len(list(found.glob("*/cuda_utils.so"))) == 1
+
+
+def test_later_triton_has_one_launcher_for_all_kernels_among_its_files(place: Place) -> None:
+    later = place.site / "triton" / "backends" / "nvidia" / "driver.py"
+    later.write_text("")
+    found = place.compiled([PLAIN], "9.0")
+    assert len(kept(found, "a_kernel")) == 1
+    assert not list(found.glob("*/*.so"))
 
 
 def test_kernel_has_what_was_recorded(place: Place) -> None:
