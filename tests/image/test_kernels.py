@@ -100,14 +100,21 @@ print(json.dumps(sorted(set(loaded))))
 # What was recorded on a GPU is asked for again.
 OF_A_RECORDING = f"""{ALONE}
 import pathlib, tvm_ffi
+from unittest import mock
 load, loaded = tvm_ffi.load_module, []
 def load_module(path):
     loaded.append(path)
     return load(path)
 tvm_ffi.load_module = load_module
-from sglang.kernels.jit import utils
-major, minor = map(int, sys.argv[1].split("."))
-with utils.override_jit_cuda_arch(major, minor):
+try:
+    from sglang.kernels.jit import utils
+except ModuleNotFoundError:
+    from sglang.jit_kernel import utils
+if hasattr(utils, "override_jit_cuda_arch"):
+    place = utils.override_jit_cuda_arch(*map(int, sys.argv[1].split(".")))
+else:
+    place = mock.patch.object(utils, "_get_cuda_arch_list", return_value=sys.argv[1])
+with place:
     for asked in json.loads(pathlib.Path(sys.argv[2]).read_text())["sglang"]:
         utils.load_jit(*asked["name"], **asked["options"])
 print(json.dumps(sorted(set(loaded))))
@@ -124,11 +131,15 @@ from unittest import mock
 import triton, triton.language
 from torch._inductor.runtime import triton_helpers
 from triton.backends.compiler import GPUTarget
-from triton.backends.nvidia.driver import CudaLauncher, CudaUtils
+from triton.backends.nvidia import driver
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 sys.path.insert(0, sys.argv[3])
 found = {{}}
+def recorded(value):
+    if isinstance(value, dict):
+        return triton.language.dtype(value["dtype"])
+    return tuple(map(recorded, value)) if isinstance(value, list) else value
 for number, kernel in enumerate(json.loads(pathlib.Path(sys.argv[1]).read_text())["triton"]):
     name = kernel["module"]
     if kernel["source"]:
@@ -139,18 +150,18 @@ for number, kernel in enumerate(json.loads(pathlib.Path(sys.argv[1]).read_text()
         function = getattr(importlib.import_module(name), kernel["function"])
     while not isinstance(function, JITFunction):
         function = function.fn
-    values = {{tuple(path): value for path, value in kernel["constants"]}}
-    for path, value in values.items():
-        if isinstance(value, dict):
-            values[path] = triton.language.dtype(value["dtype"])
+    values = {{tuple(path): recorded(value) for path, value in kernel["constants"]}}
     attributes = {{tuple(path): value for path, value in kernel["attributes"]}}
-    source = ASTSource(function, kernel["signature"], values, attributes)
-    options = dict(kernel["options"])
-    options.update((name, tuple(own)) for name, own in options.items() if isinstance(own, list))
+    signature = {{name: recorded(kind) for name, kind in kernel["signature"].items()}}
+    source = ASTSource(function, signature, values, attributes)
+    options = {{name: recorded(value) for name, value in kernel["options"].items()}}
     for gpu in sys.argv[2].split(","):
         target = GPUTarget("cuda", int(gpu), 32)
         made = triton.compile(source, target=target, options=options)
-        CudaUtils(), CudaLauncher(made.src, made.metadata)
+        if hasattr(driver, "compile_module_from_src"):  # not from Triton 3.8 on
+            driver.CudaUtils()
+        if hasattr(driver, "make_launcher"):  # not from 3.7 on
+            driver.CudaLauncher(made.src, made.metadata)
         found.setdefault(kernel["function"], []).append(len(made.asm["cubin"]) > 0)
 print(json.dumps(found))
 """
