@@ -97,6 +97,11 @@ def pytest_runtest_protocol(
     return (yield from turns.protocol(_TURNS, item, nextitem))
 
 
+@pytest.hookimpl(trylast=True)  # after its line
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    turns.explain(report)
+
+
 def pytest_report_header(config: pytest.Config) -> str | None:
     target = config.getoption("--target")
     if target is None:

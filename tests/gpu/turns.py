@@ -75,6 +75,12 @@ def protocol(
             turns.end()
 
 
+def explain(report: pytest.TestReport) -> None:
+    """Write why a test failed, where suites share a GPU: its machine may go back before the end."""
+    if report.failed and shared():
+        print(f"\n{report.longreprtext}")
+
+
 def _alone(item: pytest.Item) -> bool:
     return item.get_closest_marker(ALONE) is not None
 

@@ -12,7 +12,6 @@ from kit_settings import Devices, Where
 from kit_steps import Steps
 
 _FREED = 1.0  # GiB that a release gives back at least, on each device
-_TOKENS = 1 << 21  # of a KV cache, 4 GiB: engines of two clusters share the devices
 
 
 class Engines:
@@ -27,8 +26,7 @@ class Engines:
 
     def __init__(self, where: Where, pair: Pair, per_engine: int, who: str) -> None:
         devices = Devices(trainer=(0, 1), engines=(0, 1), per_engine=per_engine, node=2)
-        tokens = {} if where.cpu else {"max_total_tokens": _TOKENS}
-        self.infer = Infer(where, devices, **tokens)
+        self.infer = Infer(where, devices)
         self.where, self.pair = where, pair
         self._who = who
         weights = read_weights(where.model)

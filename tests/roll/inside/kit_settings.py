@@ -18,6 +18,9 @@ _ENGINE: dict[str, Any] = {
     "max_running_requests": 32,
     "log_level": "info",
     "cuda_graph_max_bs": 4,
+    # Of a KV cache, 4 GiB: other engines are on the device, of this session or of another image's.
+    # SGLang gives up where they took as much while it loaded as its share of what was free before.
+    "max_total_tokens": 1 << 21,
 }
 _CPU_ENGINE: dict[str, Any] = {
     "load_format": "dummy",

@@ -16,6 +16,7 @@ import pytest
 import tomli
 import yaml
 
+from images.attest import evidence, verdict
 from images.repository import ROOT
 from tests.unit import shell_commands
 from tests.unit.linters import lint
@@ -38,10 +39,9 @@ def named(path: Path) -> str:
 
 def reference(target: str) -> str:
     """How the files name an image: by the digest that a GPU has proven; by its tag until then."""
-    path = ROOT / "evidence" / f"{target}.json"
-    if not path.exists():
-        return f"{REPOSITORY}:{target}"
-    return f"{REPOSITORY}@{json.loads(path.read_text())['image']['manifest_digest']}"
+    found = evidence.read(ROOT / "evidence" / f"{target}.json")
+    digest = verdict.judge_results(found, target, None).image_digest
+    return f"{REPOSITORY}@{digest}" if digest else f"{REPOSITORY}:{target}"
 
 
 def documents(path: Path) -> list[Document]:

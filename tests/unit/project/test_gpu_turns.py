@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from images.export.kit import document
 from tests.gpu.turns import Turns
 
 pytest_plugins = ["pytester"]
@@ -41,6 +42,34 @@ def test_one_suite_never_waits() -> None:
     turns = Turns(None)
     turns.begin(alone=True)
     turns.end()
+
+
+EXPLAINS = """
+import pytest
+from tests.gpu import turns
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_logreport(report):
+    turns.explain(report)
+"""
+
+
+def test_a_failure_is_explained_before_the_next_test(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytester.makeconftest(EXPLAINS)
+    pytester.makepyfile("def test_one(): assert not 'the reason'\ndef test_two(): pass")
+    monkeypatch.delenv(document.TURNS, raising=False)
+    alone = pytester.runpytest_inprocess("-v", "-p", "no:cacheprovider").outlines
+    monkeypatch.setenv(document.TURNS, str(pytester.path))
+    shared = pytester.runpytest_inprocess("-v", "-p", "no:cacheprovider").outlines
+
+    def reasons(lines: list[str]) -> list[str]:
+        two = next(number for number, line in enumerate(lines) if "::test_two" in line)
+        return [line for line in lines[:two] if "the reason" in line]
+
+    assert reasons(alone) == []
+    assert reasons(shared)
 
 
 CONFTEST = """
