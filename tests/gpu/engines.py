@@ -23,7 +23,7 @@ ROLL = {
 """What ROLL's workers preset (roll/platforms/cuda.py), and the image's own default."""
 
 _TIMEOUT = 840  # seconds
-"""Below pytest's own limit. 0.5.10 may take seven minutes with block FP8 (docs/roll-runtime.md)."""
+"""Below pytest's own limit. DeepGEMM compiles for minutes in some starts (docs/roll-runtime.md)."""
 
 
 def start(

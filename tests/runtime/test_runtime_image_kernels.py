@@ -272,9 +272,11 @@ def test_headers_outside_of_the_package_are_in_the_key(utils: Utils, tmp_path: P
 
 def test_0_5_9_names_the_architecture_otherwise(utils: Utils, tmp_path: Path) -> None:
     def patched(architecture: str) -> Any:
-        module = utils()
-        del module.get_jit_cuda_arch
+        module: Any = ModuleType("sglang.jit_kernel.utils")
+        module.__file__ = utils().__file__
         module._get_cuda_arch_list = lambda: architecture
+        module.load_jit = lambda *args, **kwargs: sys.modules["tvm_ffi.cpp"].load_inline()
+        jit_kernels.patch_utils(module, "0.5.9")
         return module
 
     path = build(patched("9.0"), tmp_path)

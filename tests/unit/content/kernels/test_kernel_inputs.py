@@ -79,6 +79,8 @@ def test_kernels_in_triton_need_a_recording_of_sglang_and_torch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kernel_inputs, "RECORDINGS", tmp_path)
+    for others in (("0.5.2", "2.9.1"), ("0.5.3", "2.8.0")):
+        kernel_inputs.recording(*others).write_text('{"sglang": [], "triton": [{}]}')
     assert of([TRITON], ["9.0"]) is None
     found = of([TRITON, NORM], ["9.0"])
     assert found
