@@ -1,4 +1,7 @@
-"""The GPUs of the machine: of several, each suite has one, beside as few others as possible."""
+"""The GPUs of the machine: of several, each suite has one, beside as few others as possible.
+
+Of equal ones it is the last: ROLL's own code can have the first alone.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,7 @@ class Gpus:
             first: whether it must be the first: ROLL numbers a machine's GPUs from 0 by itself.
         """
         with self._changed:
-            fewest = min(self._suites, key=lambda one: self._suites[one])
+            fewest = min(reversed(self._suites), key=lambda one: self._suites[one])
             name = next(iter(self._suites)) if first else fewest
             self._suites[name] += 1
         try:
