@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from images.attest.evidence import Machine
+from tests.gpu import turns
 from tests.gpu.recorder import Recorder
 from tests.image.box import Box
 from tests.image.subject import Subject
@@ -21,6 +22,8 @@ ROLL = {
     "WORKER_NAME": "actor_infer-0",
 }
 """What ROLL's workers preset (roll/platforms/cuda.py), and the image's own default."""
+
+_OF_MEMORY = ("a release gave back", "a resume took")
 
 _TIMEOUT = 840  # seconds
 """Below pytest's own limit. DeepGEMM compiles for minutes in some starts (docs/roll-runtime.md)."""
@@ -49,6 +52,15 @@ def reported(result: Mapping[str, Any], name: str) -> Any:
     """Return a value of smoke's result; fail with its faults if the engine did not get so far."""
     assert name in result, f"no {name}: {result['faults']}"
     return result[name]
+
+
+def faults(result: Mapping[str, Any]) -> list[str]:
+    """Return smoke's faults, without those of the GPU's memory where other suites change it.
+
+    `test_memory` measures it alone.
+    """
+    found: list[str] = result["faults"]
+    return [fault for fault in found if not (turns.shared() and fault.startswith(_OF_MEMORY))]
 
 
 def need_engine(subject: Subject) -> None:

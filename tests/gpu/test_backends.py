@@ -11,8 +11,6 @@ from tests.gpu.recorder import Recorder
 from tests.image.box import Box
 from tests.image.subject import Subject
 
-pytestmark = pytest.mark.alone_on_gpu  # what a release gives back is measured
-
 
 @pytest.fixture(scope="module")
 def defaults(gpu: Box, subject: Subject, recorder: Recorder) -> dict[str, Any]:
@@ -29,5 +27,5 @@ def test_generates_with_cuda_graphs(defaults: dict[str, Any]) -> None:
 
 def test_cuda_graphs_outlive_a_release(defaults: dict[str, Any]) -> None:
     """The graphs hold addresses: what comes back must come back where it was."""
-    assert defaults["faults"] == []
+    assert engines.faults(defaults) == []
     assert defaults["restored_ids"] == defaults["output_ids"]

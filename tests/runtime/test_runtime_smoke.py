@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 from runtime_support import run_module as run
 
+from images.export.kit import document
 from roll_runtime import fp8, smoke, smoke_engine, smoke_model, smoke_release
+from tests.gpu import engines
 
 VERSION = "0.5.2"
 FAKE = {
@@ -432,3 +434,13 @@ def test_block_fp8_starts_without_graphs_of_prefills_where_they_are_on_by_defaul
         variant = smoke_engine.Variant(fp8=fp8_too)
         found = smoke_engine.engine_arguments(tmp_path, variant, True, release)
         assert ("disable_piecewise_cuda_graph" in found) == (off and fp8_too)
+
+
+def test_memory_in_use_is_no_fault_beside_other_suites(monkeypatch: pytest.MonkeyPatch) -> None:
+    of_memory = smoke_release.check_memory({"running": 9, "released": 9, "resumed": 9})
+    assert len(of_memory) == 2
+    result = {"faults": [*of_memory, "another"]}
+    monkeypatch.delenv(document.TURNS, raising=False)
+    assert engines.faults(result) == [*of_memory, "another"]
+    monkeypatch.setenv(document.TURNS, "/turns")
+    assert engines.faults(result) == ["another"]
