@@ -149,17 +149,17 @@ def test_once_is_enough(utils: Utils) -> None:
     assert module.load_jit is once
 
 
+def functions_of(release: str, path: str) -> dict[str, str]:
+    """The functions of a module of a wheel, by name, each as text."""
+    with zipfile.ZipFile(runtime_wheels.fetch(runtime_wheels.read_lock()[release])) as archive:
+        tree = ast.parse(archive.read(path).decode())
+    return {item.name: ast.unparse(item) for item in tree.body if isinstance(item, ast.FunctionDef)}
+
+
 @pytest.mark.parametrize("release", ["0.5.10.post1", "0.5.12.post1", "0.5.15.post1"])
 def test_sglangs_load_jit_is_what_is_patched(release: str) -> None:
     """Its real source: the names that are used, and what `building` replaces is asked at a call."""
-    wheel = runtime_wheels.fetch(runtime_wheels.read_lock()[release])
-    with zipfile.ZipFile(wheel) as archive:
-        text = archive.read("sglang/jit_kernel/utils.py").decode()
-    functions = {
-        item.name: ast.unparse(item)
-        for item in ast.parse(text).body
-        if isinstance(item, ast.FunctionDef)
-    }
+    functions = functions_of(release, "sglang/jit_kernel/utils.py")
     assert "get_jit_cuda_arch" in functions
     assert "override_jit_cuda_arch" in functions
     assert "from tvm_ffi.cpp import load, load_inline" in functions["load_jit"]
@@ -167,14 +167,7 @@ def test_sglangs_load_jit_is_what_is_patched(release: str) -> None:
 
 
 def test_load_jit_of_0_5_9_is_what_is_patched() -> None:
-    wheel = runtime_wheels.fetch(runtime_wheels.read_lock()["0.5.9"])
-    with zipfile.ZipFile(wheel) as archive:
-        text = archive.read("sglang/jit_kernel/utils.py").decode()
-    functions = {
-        item.name: ast.unparse(item)
-        for item in ast.parse(text).body
-        if isinstance(item, ast.FunctionDef)
-    }
+    functions = functions_of("0.5.9", "sglang/jit_kernel/utils.py")
     assert jit_kernels.ARCHITECTURE_OF_059 in functions
     assert f"{jit_kernels.ARCHITECTURE_OF_059}()" in functions["load_jit"]
     assert "from tvm_ffi.cpp import load_inline" in functions["load_jit"]
@@ -192,15 +185,9 @@ def test_load_jit_of_later_releases_is_what_is_patched(release: str) -> None:
     path, call = LATER[release]
     wheel = runtime_wheels.fetch(runtime_wheels.read_lock()[release])
     with zipfile.ZipFile(wheel) as archive:
-        text = archive.read(f"sglang/kernels/jit/{path}").decode()
         architectures = archive.read("sglang/kernels/jit/utils/arch.py").decode()
         names = archive.namelist()
-    (load_jit,) = (
-        item
-        for item in ast.parse(text).body
-        if isinstance(item, ast.FunctionDef) and item.name == "load_jit"
-    )
-    assert call in ast.unparse(load_jit)
+    assert call in functions_of(release, f"sglang/kernels/jit/{path}")["load_jit"]
     assert "def get_jit_cuda_arch" in architectures
     assert "def override_jit_cuda_arch" in architectures
     module = "sglang.kernels.jit." + path.removesuffix(".py").replace("/", ".")
