@@ -113,7 +113,8 @@ except ModuleNotFoundError:
 if hasattr(utils, "override_jit_cuda_arch"):
     place = utils.override_jit_cuda_arch(*map(int, sys.argv[1].split(".")))
 else:
-    place = mock.patch.object(utils, "_get_cuda_arch_list", return_value=sys.argv[1])
+    capability = tuple(map(int, sys.argv[1].split(".")))
+    place = mock.patch.object(utils.torch.cuda, "get_device_capability", return_value=capability)
 with place:
     for asked in json.loads(pathlib.Path(sys.argv[2]).read_text())["sglang"]:
         utils.load_jit(*asked["name"], **asked["options"])

@@ -166,11 +166,15 @@ def test_sglangs_load_jit_is_what_is_patched(release: str) -> None:
     assert "'sgl_kernel_jit_' + '_'.join" in functions["load_jit"]
 
 
-def test_load_jit_of_0_5_9_is_what_is_patched() -> None:
-    functions = functions_of("0.5.9", "sglang/jit_kernel/utils.py")
-    assert jit_kernels.ARCHITECTURE_OF_059 in functions
-    assert f"{jit_kernels.ARCHITECTURE_OF_059}()" in functions["load_jit"]
-    assert "from tvm_ffi.cpp import load_inline" in functions["load_jit"]
+@pytest.mark.parametrize("release", ["0.5.8.post1", "0.5.9"])
+def test_load_jit_of_earlier_releases_is_what_is_patched(release: str) -> None:
+    """`import torch` at its top is what the architecture is asked of."""
+    path = "sglang/jit_kernel/utils.py"
+    assert "from tvm_ffi.cpp import load_inline" in functions_of(release, path)["load_jit"]
+    with zipfile.ZipFile(runtime_wheels.fetch(runtime_wheels.read_lock()[release])) as archive:
+        assert "
+import torch
+" in archive.read(path).decode()
 
 
 LATER = {
@@ -257,18 +261,19 @@ def test_headers_outside_of_the_package_are_in_the_key(utils: Utils, tmp_path: P
     assert jit_kernels.relative_path(utils(), ("a",), given) != first
 
 
-def test_0_5_9_names_the_architecture_otherwise(utils: Utils, tmp_path: Path) -> None:
-    def patched(architecture: str) -> Any:
+def test_before_0_5_10_the_architecture_is_the_gpus(utils: Utils, tmp_path: Path) -> None:
+    def patched(*capability: int) -> Any:
         module: Any = ModuleType("sglang.jit_kernel.utils")
         module.__file__ = utils().__file__
-        module._get_cuda_arch_list = lambda: architecture
+        cuda = SimpleNamespace(get_device_capability=lambda: capability)
+        module.torch = SimpleNamespace(cuda=cuda)
         module.load_jit = lambda *args, **kwargs: sys.modules["tvm_ffi.cpp"].load_inline()
         jit_kernels.patch_utils(module, "0.5.9")
         return module
 
-    path = build(patched("9.0"), tmp_path)
-    assert load(patched("9.0")) == f"loaded {path}"
-    assert load(patched("10.0")) == "compiled by load_inline"
+    path = build(patched(9, 0), tmp_path)
+    assert load(patched(9, 0)) == f"loaded {path}"
+    assert load(patched(10, 0)) == "compiled by load_inline"
 
 
 def test_a_compiler_without_an_architecture_is_left_alone() -> None:

@@ -426,7 +426,9 @@ def test_weights_are_always_the_same(tmp_path: Path) -> None:
     assert first == second
 
 
-@pytest.mark.parametrize(("release", "off"), [("0.5.9", False), ("0.5.10.post1", True)])
+@pytest.mark.parametrize(
+    ("release", "off"), [("0.5.9", False), ("0.5.10.post1", True), ("0.5.17", False)]
+)
 def test_block_fp8_starts_without_graphs_of_prefills_where_they_are_on_by_default(
     tmp_path: Path, release: str, off: bool
 ) -> None:

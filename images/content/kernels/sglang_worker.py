@@ -22,6 +22,7 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -99,17 +100,14 @@ def _value(value: Any) -> Any:
 
 def _without_gpu(architectures: Any, architecture: str) -> AbstractContextManager[Any]:
     """Let SGLang compile for an architecture, such as 9.0, without asking a GPU."""
+    major, minor = map(int, architecture.split("."))
     if hasattr(architectures, "override_jit_cuda_arch"):
-        major, minor = architecture.split(".")
-        found: AbstractContextManager[Any] = architectures.override_jit_cuda_arch(
-            int(major), int(minor)
-        )
+        found: AbstractContextManager[Any] = architectures.override_jit_cuda_arch(major, minor)
         return found
-    from roll_runtime import jit_kernels
-
-    return mock.patch.object(
-        architectures, jit_kernels.ARCHITECTURE_OF_059, return_value=architecture
-    )
+    # 0.5.9 asks torch for it, and TVM's FFI the variable for 0.5.8.
+    os.environ["TVM_FFI_CUDA_ARCH_LIST"] = architecture
+    gpu = SimpleNamespace(current_device=lambda: 0, get_device_capability=lambda *_: (major, minor))
+    return mock.patch.object(architectures.torch, "cuda", gpu)
 
 
 def main(directory: Path, architecture: str, names: list[str]) -> None:

@@ -101,7 +101,8 @@ def _compile(kernel: dict[str, Any], function: Any, architecture: int) -> None:
     source = ASTSource(function, signature, constants, attributes)
     options = {name: _value(value) for name, value in kernel["options"].items()}
     compiled = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
-    # Triton 3.7 has one launcher for all kernels among its utilities, and 3.8 has these compiled.
+    # Triton 3.7 has one launcher for all kernels, among its utilities. The key of 3.8's utilities
+    # has the directory of the driver's library, so a container would not find them.
     if hasattr(driver, "compile_module_from_src"):
         driver.CudaUtils()
     if hasattr(driver, "make_launcher"):

@@ -31,9 +31,6 @@ _PREFIX = "sgl_kernel_jit_"
 _PACKAGE = "sglang.kernels.jit"
 """SGLang's package from 0.5.17 on; before, `sglang.jit_kernel.utils` is all of it."""
 
-ARCHITECTURE_OF_059 = "_get_cuda_arch_list"
-"""What names the architecture in 0.5.9; `get_jit_cuda_arch` does from 0.5.10 on."""
-
 _MARK = "__roll_runtime_kernels__"
 """Not the one of `jit.py`, which patches the same function by another module's name."""
 
@@ -52,7 +49,7 @@ def patch_utils(module: ModuleType, version: str) -> None:
     if upstream is None or hasattr(upstream, _MARK):
         return
     if _names_architecture(module) is None:
-        return  # before 0.5.9 it leaves the architecture to TVM's FFI
+        return
 
     @functools.wraps(upstream)
     def load_jit(*args: Any, **kwargs: Any) -> Any:
@@ -107,11 +104,13 @@ def relative_path(module: ModuleType, args: Any, kwargs: Any) -> Path:
     """
     name = _PREFIX + "_".join(str(arg) for arg in args)
     architecture = _names_architecture(module)
+    if architecture is None:
+        raise TypeError(f"{module.__name__} knows no GPU")
     inputs = {
         "arguments": {key: value for key, value in kwargs.items() if not key.endswith("_files")},
         "sources": {key: _texts(module, kwargs.get(key)) for key in _file_lists(kwargs)},
         "headers": [_headers(folder) for folder in _include_paths(module, kwargs)],
-        "architecture": architecture and architecture(),
+        "architecture": architecture(),
         "versions": [_version(item) for item in ("sglang", "apache-tvm-ffi", "torch")],
     }
     text = json.dumps(inputs, sort_keys=True).encode()
@@ -129,11 +128,13 @@ def _of_architectures(module: ModuleType) -> Any:
 
 
 def _names_architecture(module: ModuleType) -> "Callable[[], str] | None":
-    """Return what names the architecture to compile for; `None` where SGLang has nothing."""
+    """Return what names the architecture to compile for; `None` where nothing does."""
     known = _of_architectures(module)
     if hasattr(known, "get_jit_cuda_arch"):
         return lambda: str(known.get_jit_cuda_arch().target_name)
-    return getattr(known, ARCHITECTURE_OF_059, None)
+    # 0.5.9 asks the GPU, and TVM's FFI does so for 0.5.8.
+    torch = vars(module).get("torch")
+    return None if torch is None else lambda: "{}.{}".format(*torch.cuda.get_device_capability())
 
 
 def _directory(module: ModuleType) -> Path:

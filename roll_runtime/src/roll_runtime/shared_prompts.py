@@ -13,7 +13,8 @@ which an engine ends or stops:
   (upstream's pull request 15922).
 
 Here these batches are ordinary ones, and such a request has the one log probability that every
-request has in 0.5.2. Nobody reads it: the manager drops the answer.
+request has in 0.5.2. The manager drops the answers to its own; a client that asks for no new token
+by itself gets that one.
 """
 
 import functools

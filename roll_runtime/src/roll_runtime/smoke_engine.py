@@ -97,9 +97,10 @@ def engine_arguments(
     if variant.fp8:
         arguments["quantization"] = "fp8"
         arguments["json_model_override_args"] = json.dumps(FP8_RECIPE)
-        if in_range(version, "0.5.10", None):
+        if in_range(version, "0.5.10", "0.5.12"):
             # Graphs of prefills, since then on by default: DeepGEMM compiles a kernel for each of
-            # some fifty sizes of each linear layer, which takes minutes.
+            # some fifty sizes of each linear layer, which takes minutes. Later releases have no
+            # block FP8 on load, and from 0.5.15 on not this argument.
             arguments["disable_piecewise_cuda_graph"] = True
     return arguments
 

@@ -249,18 +249,17 @@ def test_a_kernel_with_two_names_is_compiled_once(site: Path) -> None:
 
 
 UTILS_09 = """
-import torch
-
-def _get_cuda_arch_list():
-    raise RuntimeError("there is no GPU")
+import os, torch
 
 def load_jit(*args, cuda_files=None, cuda_wrappers=None, **kwargs):
     import tvm_ffi.cpp
-    return tvm_ffi.cpp.load_inline(name=f"{_get_cuda_arch_list()}_{args[0]}", cuda_files=cuda_files)
+    capability = torch.cuda.get_device_capability(torch.cuda.current_device())
+    assert capability == (9, 0) and os.environ["TVM_FFI_CUDA_ARCH_LIST"] == "9.0"
+    return tvm_ffi.cpp.load_inline(name=f"9.0_{args[0]}", cuda_files=cuda_files)
 """
 
 
-def test_recorded_kernels_of_0_5_9_are_compiled_without_a_gpu(site: Path) -> None:
+def test_recorded_kernels_of_0_5_8_and_0_5_9_are_compiled_without_a_gpu(site: Path) -> None:
     (site / "sglang" / "jit_kernel" / "utils.py").write_text(UTILS_09)
     done, kept = run(site, "9.0", ["recorded"], [REQUEST])
     assert done.returncode == 0, done.stderr
