@@ -172,9 +172,7 @@ def test_load_jit_of_earlier_releases_is_what_is_patched(release: str) -> None:
     path = "sglang/jit_kernel/utils.py"
     assert "from tvm_ffi.cpp import load_inline" in functions_of(release, path)["load_jit"]
     with zipfile.ZipFile(runtime_wheels.fetch(runtime_wheels.read_lock()[release])) as archive:
-        assert "
-import torch
-" in archive.read(path).decode()
+        assert "\nimport torch\n" in archive.read(path).decode()
 
 
 LATER = {

@@ -168,8 +168,8 @@ class Checker:
         self._check_tokenizer()
         self._check_scheduler_log()
         self.report.missing.extend(occupation_faults(self._source.read))
-        version = self.report.version
-        self.report.missing.extend(shared_prompts_faults(self._source.read, version))
+        found = shared_prompts_faults(self._source.read, self.report.version)
+        self.report.missing.extend(found)
         self._check_arguments()
         self._check_fp8()
         return self.report

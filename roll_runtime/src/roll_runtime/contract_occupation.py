@@ -20,11 +20,11 @@ def occupation_faults(read: Read) -> Iterator[str]:
     Args:
         read: returns a file's text by its path in the wheel, or `None`.
     """
-    scheduler = _tree(read, SCHEDULER)
+    scheduler = parsed(read, SCHEDULER)
     if scheduler is None:
         return
     used = {node.attr for node in ast.walk(scheduler) if isinstance(node, ast.Attribute)}
-    records, tags = _tree(read, IO_STRUCT), False
+    records, tags = parsed(read, IO_STRUCT), False
     for name, answer in ANSWERS.items():
         handler = _handler(read, scheduler, name)
         if handler is None:
@@ -45,7 +45,7 @@ def occupation_faults(read: Read) -> Iterator[str]:
             yield f"{IO_STRUCT}: no class {name}"
     if intake is None or len(parameters(intake)) != 2:
         yield f"{SCHEDULER}: no Scheduler.{METHOD}(self, requests)"
-    if tags and not _has_tags(_tree(read, CONSTANTS)):
+    if tags and not _has_tags(parsed(read, CONSTANTS)):
         yield f"{CONSTANTS}: no GPU_MEMORY_TYPE_… for the tags of a release"
 
 
@@ -72,7 +72,7 @@ def _method(read: Read, tree: ast.Module, owner: str, name: str) -> ast.Function
             ),
             None,
         )
-        there = _tree(read, f"{home.replace('.', '/')}.py") if home is not None else None
+        there = parsed(read, f"{home.replace('.', '/')}.py") if home is not None else None
         defined = find_class_in(there, owner)
         if there is None or defined is None:
             return None
@@ -91,6 +91,7 @@ def _has_tags(constants: ast.Module | None) -> bool:
     )
 
 
-def _tree(read: Read, path: str) -> ast.Module | None:
+def parsed(read: Read, path: str) -> ast.Module | None:
+    """Return a file of the wheel, parsed; `None` if it has none of that path."""
     text = read(path)
     return ast.parse(text, path) if text is not None else None

@@ -1,17 +1,17 @@
 """The contract of `shared_prompts.py`, checked in SGLang's source."""
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from roll_runtime import versions
+from roll_runtime.contract_occupation import SCHEDULER, Read, parsed
 from roll_runtime.shared_prompts import BATCH, FLAG, METHOD, RANGE, UNCOUNTED
 from roll_runtime.syntax import annotated, find_class_in, find_function
 
-SCHEDULER = "sglang/srt/managers/scheduler.py"
 SCHEDULE_BATCH = "sglang/srt/managers/schedule_batch.py"
 
 
-def shared_prompts_faults(read: Callable[[str], "str | None"], version: str) -> Iterator[str]:
+def shared_prompts_faults(read: Read, version: str) -> Iterator[str]:
     """Yield what is missing for requests of several answers: each a sentence.
 
     A fault that is in a release beyond its range, or is gone within it, is reported as well.
@@ -20,16 +20,16 @@ def shared_prompts_faults(read: Callable[[str], "str | None"], version: str) -> 
         read: returns a file's text by its path in the wheel, or `None`.
         version: the release, or `unknown`: then nothing is checked.
     """
-    scheduler, batches = read(SCHEDULER), read(SCHEDULE_BATCH)
+    scheduler, batches = parsed(read, SCHEDULER), parsed(read, SCHEDULE_BATCH)
     if version == "unknown" or scheduler is None:
         return
     if batches is None:
         yield f"{SCHEDULE_BATCH}: there is no such file"
         return
     patched = versions.in_range(version, *RANGE)
-    if _reads_flag(ast.parse(scheduler), "last_batch") != patched:
+    if _reads_flag(scheduler, "last_batch") != patched:
         yield f"{SCHEDULER}: {_breach('last_batch', patched, RANGE)}"
-    batch = find_class_in(ast.parse(batches), BATCH)
+    batch = find_class_in(batches, BATCH)
     method = find_function(batch, METHOD) if batch is not None else None
     if patched and (batch is None or method is None or FLAG not in annotated(batch)):
         yield f"{SCHEDULE_BATCH}: no {BATCH} with {FLAG} and {METHOD}"
@@ -44,12 +44,12 @@ def _breach(owner: str, wanted: bool, bounds: tuple[str, str]) -> str:
     return f"{owner}.{FLAG} is {'not ' * wanted}read: expected from {since} until {until}"
 
 
-def _reads_flag(tree: ast.AST, owner: str) -> bool:
+def _reads_flag(code: ast.AST, owner: str) -> bool:
     """Return whether code reads the flag of a variable or an attribute."""
     return any(
         isinstance(node, ast.Attribute)
         and node.attr == FLAG
         and isinstance(node.ctx, ast.Load)
         and owner in (getattr(node.value, "id", None), getattr(node.value, "attr", None))
-        for node in ast.walk(tree)
+        for node in ast.walk(code)
     )

@@ -28,6 +28,7 @@ TURNS = 3
 
 METHOD = "process_input_requests"
 """The scheduler's method that takes what has arrived, once in each turn of its loop."""
+
 _LINE = "_roll_runtime_line"
 
 
