@@ -48,6 +48,21 @@ def test_the_configured_directory_is_used(home: Path, tmp_path: Path) -> None:
     assert environ["TRITON_CACHE_DIR"] == str(shared / "triton")
 
 
+def test_machine_without_a_place_for_temporary_files_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read-only root: the compilers' own defaults remain."""
+
+    def nowhere() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.gettempdir", nowhere)
+    (tmp_path / "file").touch()
+    environ = {caches.SETTING: str(tmp_path / "file"), "TRITON_CACHE_DIR": "/kernels"}
+    assert caches.settle(environ, NEWEST) is None
+    assert environ == {caches.SETTING: str(tmp_path / "file"), "TRITON_CACHE_DIR": "/kernels"}
+
+
 def test_two_images_do_not_share(monkeypatch: pytest.MonkeyPatch) -> None:
     """FlashInfer up to 0.3.1 has no version in its path."""
     name = caches.image_name()

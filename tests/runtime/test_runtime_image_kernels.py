@@ -122,6 +122,41 @@ def test_a_source_that_cannot_be_read_is_the_compilers_matter(utils: Utils, tmp_
     assert load(utils(), cuda_files=["missing.cuh"]) == "compiled by load_inline"
 
 
+def test_a_recompilation_that_is_forced_happens(
+    utils: Utils, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SGLang's own setting, with which its compiler reports what a kernel takes."""
+    path = build(utils(), tmp_path)
+    monkeypatch.setenv("SGLANG_JIT_FORCE_RECOMPILE", "True")
+    assert load(utils()) == "compiled by load_inline"
+    monkeypatch.setenv("SGLANG_JIT_FORCE_RECOMPILE", "0")
+    assert load(utils()) == f"loaded {path}"
+
+
+def test_a_library_that_cannot_be_loaded_is_compiled(
+    utils: Utils, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def load_module(path: str) -> None:
+        raise OSError("file too short")
+
+    build(utils(), tmp_path)
+    monkeypatch.setattr(sys.modules["tvm_ffi"], "load_module", load_module)
+    assert load(utils()) == "compiled by load_inline"
+    assert "the image's cannot be loaded: file too short" in caplog.text
+
+
+def test_without_a_gpu_nothing_is_looked_for(
+    utils: Utils, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_gpu() -> None:
+        raise RuntimeError("Found no NVIDIA driver on your system.")
+
+    build(utils(), tmp_path)
+    module = utils()
+    monkeypatch.setattr(module, "get_jit_cuda_arch", no_gpu)
+    assert load(module) == "compiled by load_inline"
+
+
 def test_the_corrected_kernel_does_not_depend_on_the_cache(
     utils: Utils, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

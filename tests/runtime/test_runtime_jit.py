@@ -43,6 +43,23 @@ def test_the_refused_spelling_is_compiled_from_a_corrected_copy(activation: Any)
     assert [item.name for item in Path(path).parent.iterdir()] == ["activation.cuh"]
 
 
+def test_copy_that_a_crash_cut_short_is_written_again(activation: Any) -> None:
+    (path,) = activation.load_jit(cuda_files=["activation.cuh"])[1]["cuda_files"]
+    Path(path).write_text("")
+    assert activation.load_jit(cuda_files=["activation.cuh"])[1]["cuda_files"] == [path]
+    assert Path(path).read_text() == KERNEL.replace(jit._REFUSED, jit._ACCEPTED)
+
+
+def test_cache_that_cannot_be_written_is_no_obstacle(
+    activation: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cache").write_text("a file where the directory should be")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (path,) = activation.load_jit(cuda_files=["activation.cuh"])[1]["cuda_files"]
+    assert Path(path).read_text() == KERNEL.replace(jit._REFUSED, jit._ACCEPTED)
+    assert Path(path).name == "activation.cuh"
+
+
 def test_another_source_stays_what_it_is(activation: Any, tmp_path: Path) -> None:
     assert activation.load_jit(cuda_files=["other.cuh"])[1] == {"cuda_files": ["other.cuh"]}
     assert not (tmp_path / "cache").exists()

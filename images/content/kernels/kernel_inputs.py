@@ -55,7 +55,7 @@ RECORDINGS = Path(__file__).with_name("recordings")
 NVCC = Path(__file__).with_name("nvcc.sh")
 CXX = Path(__file__).with_name("cxx.sh")
 _STAND_INS = Path(__file__).with_name("stand_ins.py")
-_NAMING = ("image_kernels.py", "jit.py", "jit_kernels.py", "marks.py")
+NAMING = ("image_kernels.py", "jit.py", "jit_kernels.py", "marks.py", "whole_files.py")
 """The modules of roll_runtime that name SGLang's kernels, and correct one."""
 
 
@@ -201,7 +201,7 @@ def key(kernels: Kernels, tools: Toolkit, base_debs: Sequence[Deb]) -> str:
 
 def programs(kernels: Kernels) -> list[Path]:
     """Return the project's own files that run when kernels are compiled."""
-    naming = [runtime_wheel.SOURCE / "src/roll_runtime" / name for name in _NAMING]
+    naming = [runtime_wheel.SOURCE / "src/roll_runtime" / name for name in NAMING]
     return [
         _STAND_INS,
         *((OF_FLASHINFER,) if kernels.flashinfer else ()),

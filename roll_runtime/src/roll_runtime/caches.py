@@ -14,14 +14,13 @@ import importlib.metadata
 import logging
 import os
 import platform
-import shutil
 import stat
 import sys
 import tempfile
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 
-from roll_runtime import image_kernels, versions
+from roll_runtime import image_kernels, versions, whole_files
 from roll_runtime.policy import Kind, rules_for
 
 log = logging.getLogger("roll_runtime")
@@ -115,8 +114,8 @@ def _warn(text: str) -> None:
 
 def _temporary() -> Path | None:
     """Return a directory below the temporary files that no other user can write kernels into."""
-    base = Path(tempfile.gettempdir()) / f"roll_runtime-{os.getuid()}"
     with contextlib.suppress(OSError):
+        base = Path(tempfile.gettempdir()) / f"roll_runtime-{os.getuid()}"
         base.mkdir(mode=0o700, exist_ok=True)
         found = base.lstat()
         safe = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
@@ -155,11 +154,10 @@ def own_value(environ: Environ, name: str) -> str:
 def _is_default(environ: Environ, value: str) -> bool:
     """Return whether a library put this value into the environment, on import or at first use."""
     home = environ.get("HOME") or str(Path.home())
-    defaults = [
-        f"{home}/.cache/deep_gemm",
+    defaults = [f"{home}/.cache/deep_gemm"]
+    with contextlib.suppress(OSError):  # no directory for temporary files can be written
         # inductor's, and Triton's once inductor was used.
-        f"{tempfile.gettempdir()}/torchinductor_",
-    ]
+        defaults.append(f"{tempfile.gettempdir()}/torchinductor_")
     if not environ.get("SGLANG_CACHE_DIR"):
         # From 0.5.18 `import sglang` points Triton, inductor and FlashInfer below it.
         defaults.append(f"{home}/.cache/sglang/")
@@ -176,7 +174,7 @@ def copy_kernels(shared: Path) -> None:
         if source is not None and _is_torch(since):
             try:
                 for file in _missing(source, shared / name):
-                    _copy(source / file, shared / name / file)
+                    whole_files.write(shared / name / file, (source / file).read_bytes())
             except OSError as error:
                 log.warning("the image's %s kernels are not copied: %s", library, error)
 
@@ -192,10 +190,3 @@ def _missing(source: Path, target: Path) -> Iterator[Path]:
         relative = path.relative_to(source)
         if path.is_file() and not (target / relative).exists():
             yield relative
-
-
-def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(f".{target.name}.{os.getpid()}")
-    shutil.copyfile(source, draft)
-    draft.replace(target)

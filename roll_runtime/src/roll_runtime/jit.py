@@ -10,10 +10,12 @@ import functools
 import hashlib
 import logging
 import os
+import tempfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from roll_runtime import whole_files
 from roll_runtime.marks import is_ours, mark
 
 log = logging.getLogger("roll_runtime")
@@ -41,7 +43,11 @@ def corrected(sources: Path, name: str) -> str:
     """Return the source to compile: `name` itself, or the absolute path of its corrected copy.
 
     SGLang joins the name to `sources`, so an absolute path stays as it is. The copy is in the
-    cache of compiled kernels, which must be writable anyway, in a directory named by its digest.
+    cache of compiled kernels, in a directory named by its digest; where that cannot be written (a
+    volume that is full, or read-only because it is warm), below the temporary files.
+
+    Raises:
+        OSError: it can be written in neither.
     """
     text = (sources / name).read_text(encoding="utf-8")
     if _REFUSED not in text:
@@ -49,11 +55,12 @@ def corrected(sources: Path, name: str) -> str:
     copy = text.replace(_REFUSED, _ACCEPTED).encode()
     cache = Path(os.environ.get("TVM_FFI_CACHE_DIR") or Path.home() / ".cache" / "tvm-ffi")
     path = cache / f"roll_runtime-{hashlib.sha256(copy).hexdigest()[:16]}" / Path(name).name
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Workers start together: each writes its own, and the last rename wins with the same bytes.
-        draft = path.with_name(f"{path.name}.{os.getpid()}")
-        draft.write_bytes(copy)
-        draft.replace(path)
+    if not whole_files.holds(path, copy):
+        try:
+            whole_files.write(path, copy)
+        except OSError as error:
+            log.debug("%s cannot be written: %s", path, error)
+            path = Path(tempfile.mkdtemp(prefix="roll_runtime-")) / path.name
+            whole_files.write(path, copy)
         log.debug("%s: corrected for g++ 12: %s", name, path)
     return str(path)

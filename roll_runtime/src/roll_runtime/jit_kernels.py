@@ -15,6 +15,7 @@ import hashlib
 import importlib.metadata
 import json
 import logging
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -30,6 +31,9 @@ _PREFIX = "sgl_kernel_jit_"
 
 _PACKAGE = "sglang.kernels.jit"
 """SGLang's package from 0.5.17 on; before, `sglang.jit_kernel.utils` is all of it."""
+
+_RECOMPILE = "SGLANG_JIT_FORCE_RECOMPILE"
+"""SGLang's setting by which a kernel that is there is compiled all the same (read in 0.5.23)."""
 
 _MARK = "__roll_runtime_kernels__"
 """Not the one of `jit.py`, which patches the same function by another module's name."""
@@ -57,7 +61,12 @@ def patch_utils(module: ModuleType, version: str) -> None:
             target = _target / relative_path(module, args, kwargs)
             return _build(target, module, upstream, args, kwargs)
         library = _of_the_image(module, args, kwargs)
-        return upstream(*args, **kwargs) if library is None else _load(library)
+        if library is not None:
+            try:
+                return _load(library)
+            except Exception as error:
+                log.warning("%s is compiled, since the image's cannot be loaded: %s", args, error)
+        return upstream(*args, **kwargs)
 
     setattr(load_jit, _MARK, True)
     module.load_jit = _untraced(module)(load_jit)  # type: ignore[attr-defined]
@@ -80,11 +89,11 @@ def _load(library: Path) -> Any:
 
 def _of_the_image(module: ModuleType, args: Any, kwargs: Any) -> Path | None:
     folder = image_kernels.directory("tvm-ffi")
-    if folder is None:
+    if folder is None or os.environ.get(_RECOMPILE, "").lower() in {"1", "true", "yes", "y"}:
         return None
     try:
         library = folder / relative_path(module, args, kwargs)
-    except (OSError, TypeError, ValueError) as error:
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
         log.debug("the image's kernels are not asked for %s: %s", args, error)
         return None
     return library if library.is_file() else None
@@ -100,6 +109,7 @@ def relative_path(module: ModuleType, args: Any, kwargs: Any) -> Path:
 
     Raises:
         OSError: a source cannot be read.
+        RuntimeError: there is no GPU whose architecture could be asked for.
         TypeError: an argument is of an unknown kind.
     """
     name = _PREFIX + "_".join(str(arg) for arg in args)

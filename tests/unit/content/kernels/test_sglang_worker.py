@@ -112,7 +112,7 @@ def site(tmp_path: Path) -> Path:
     }
     for name, function in FUNCTIONS.items():
         files[f"sglang/jit_kernel/{name}.py"] = KERNEL.format(function=function, name=name)
-    for name in ("image_kernels.py", "jit.py", "jit_kernels.py", "marks.py"):
+    for name in kernel_inputs.NAMING:
         source = runtime_wheel.SOURCE / "src" / "roll_runtime" / name
         files[f"roll_runtime/{name}"] = source.read_text()
     for name, content in files.items():
