@@ -97,7 +97,7 @@ def unpack(path: Path, target: Path) -> Path:
     wanted = re.compile(
         r"sglang/(version|_version|srt/server_args|srt/entrypoints/engine|srt/managers/io_struct"
         r"|srt/managers/(tokenizer_manager|schedule_batch|scheduler|scheduler_update_weights_mixin)"
-        r"|srt/constants"
+        r"|srt/constants|srt/configs/model_config"
         r"|srt/managers/scheduler_components/weight_updater|srt/arg_groups/fields/\w+"
         r"|srt/layers/(parameter|linear|quantization/(fp8|base_config|kv_cache)))\.py"
     )

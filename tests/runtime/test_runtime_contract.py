@@ -150,7 +150,19 @@ BREACHES = {
         contract_shared_prompts.SCHEDULE_BATCH,
         r"def prepare_for_extend\(",
         "def prepare_prompts(",
-        "no ScheduleBatch with is_prefill_only and prepare_for_extend",
+        "no ScheduleBatch with is_prefill_only, model_config and prepare_for_extend",
+    ),
+    "model generates elsewhere": (
+        contract_shared_prompts.MODEL_CONFIG,
+        r"self\.is_generation = ",
+        "self.generates = ",
+        "is_generation is not set",
+    ),
+    "scores of several items": (
+        contract.SERVER_ARGS,
+        r"(\n    )mem_fraction_static: ",
+        r"\1multi_item_scoring_delimiter: int = 0\1mem_fraction_static: ",
+        "get_global_server_args is not imported, and there is multi_item_scoring_delimiter",
     ),
     "FP8 config": (contract.FP8, "def from_config", "def from_dict", "no Fp8Config.from_config"),
     "FP8 linear": (

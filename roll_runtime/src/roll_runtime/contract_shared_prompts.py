@@ -5,10 +5,22 @@ from collections.abc import Iterator
 
 from roll_runtime import versions
 from roll_runtime.contract_occupation import SCHEDULER, Read, parsed
-from roll_runtime.shared_prompts import BATCH, FLAG, METHOD, RANGE, UNCOUNTED
+from roll_runtime.shared_prompts import (
+    BATCH,
+    DELIMITER,
+    FLAG,
+    GENERATES,
+    METHOD,
+    MODEL,
+    RANGE,
+    SETTINGS,
+    UNCOUNTED,
+)
 from roll_runtime.syntax import annotated, find_class_in, find_function
 
 SCHEDULE_BATCH = "sglang/srt/managers/schedule_batch.py"
+MODEL_CONFIG = "sglang/srt/configs/model_config.py"
+SERVER_ARGS = "sglang/srt/server_args.py"
 
 
 def shared_prompts_faults(read: Read, version: str) -> Iterator[str]:
@@ -31,11 +43,31 @@ def shared_prompts_faults(read: Read, version: str) -> Iterator[str]:
         yield f"{SCHEDULER}: {_breach('last_batch', patched, RANGE)}"
     batch = find_class_in(batches, BATCH)
     method = find_function(batch, METHOD) if batch is not None else None
-    if patched and (batch is None or method is None or FLAG not in annotated(batch)):
-        yield f"{SCHEDULE_BATCH}: no {BATCH} with {FLAG} and {METHOD}"
+    if patched and (batch is None or method is None or not {FLAG, MODEL} <= {*annotated(batch)}):
+        yield f"{SCHEDULE_BATCH}: no {BATCH} with {FLAG}, {MODEL} and {METHOD}"
+    if patched:
+        yield from _exceptions_faults(read, scheduler)
     uncounted = versions.in_range(version, *UNCOUNTED)
     if method is not None and _reads_flag(method, "self") != uncounted:
         yield f"{SCHEDULE_BATCH}: in {METHOD} {_breach('self', uncounted, UNCOUNTED)}"
+
+
+def _exceptions_faults(read: Read, scheduler: ast.Module) -> Iterator[str]:
+    """Yield what is missing to know the engines whose batches are left as they are."""
+    if f"self.{GENERATES} = " not in (read(MODEL_CONFIG) or ""):
+        yield f"{MODEL_CONFIG}: {GENERATES} is not set"
+    arguments = find_class_in(parsed(read, SERVER_ARGS), "ServerArgs")
+    several_items = arguments is not None and DELIMITER in annotated(arguments)
+    if several_items and not _imports(scheduler, SETTINGS):
+        yield f"{SCHEDULER}: {SETTINGS} is not imported, and there is {DELIMITER}"
+
+
+def _imports(module: ast.Module, name: str) -> bool:
+    return any(
+        isinstance(node, ast.ImportFrom)
+        and name in (alias.asname or alias.name for alias in node.names)
+        for node in module.body
+    )
 
 
 def _breach(owner: str, wanted: bool, bounds: tuple[str, str]) -> str:

@@ -15,6 +15,10 @@ which an engine ends or stops:
 Here these batches are ordinary ones, and such a request has the one log probability that every
 request has in 0.5.2. The manager drops the answers to its own; a client that asks for no new token
 by itself gets that one.
+
+Where SGLang itself needs batches apart, they are left so: embeddings, which have nothing to decode
+(from 0.5.7 on with overlap as well), and scores of several items in one prompt, of which the logits
+of the delimiters alone are computed.
 """
 
 import functools
@@ -34,6 +38,12 @@ UNCOUNTED = ("0.5.4", "0.5.7")
 BATCH = "ScheduleBatch"
 METHOD = "prepare_for_extend"
 FLAG = "is_prefill_only"
+MODEL, GENERATES = "model_config", "is_generation"
+"""The batch's attribute, and its own, by which a model generates tokens."""
+
+SETTINGS, DELIMITER = "get_global_server_args", "multi_item_scoring_delimiter"
+"""What the scheduler's module imports where there are scores of several items (from 0.5.4 on), and
+the setting that turns them on."""
 
 
 def patch_batches(module: ModuleType, version: str) -> None:
@@ -49,19 +59,30 @@ def patch_batches(module: ModuleType, version: str) -> None:
     upstream = getattr(batch, METHOD, None)
     if callable(upstream) and not is_ours(upstream):
         uncounted = versions.in_range(version, *UNCOUNTED)
-        setattr(batch, METHOD, _as_any_other(upstream, uncounted))
+        settings = vars(module).get(SETTINGS)
+        setattr(batch, METHOD, _as_any_other(upstream, uncounted, settings))
 
 
-def _as_any_other(upstream: Callable[..., Any], uncounted: bool) -> Callable[..., Any]:
+def _as_any_other(
+    upstream: Callable[..., Any], uncounted: bool, settings: Callable[[], Any] | None
+) -> Callable[..., Any]:
     @functools.wraps(upstream)
     def prepare_for_extend(self: Any, *arguments: Any, **named: Any) -> Any:
-        setattr(self, FLAG, False)
-        for request in self.reqs if uncounted else ():
-            if request.sampling_params.max_new_tokens == 0:
-                _count_one(request)
+        if _generates(self, settings):
+            setattr(self, FLAG, False)
+            for request in self.reqs if uncounted else ():
+                if request.sampling_params.max_new_tokens == 0:
+                    _count_one(request)
         return upstream(self, *arguments, **named)
 
     return mark(prepare_for_extend)
+
+
+def _generates(batch: Any, settings: Callable[[], Any] | None) -> bool:
+    """Return whether nothing in SGLang needs the flag of this engine's batches."""
+    if not getattr(getattr(batch, MODEL), GENERATES):
+        return False
+    return settings is None or getattr(settings(), DELIMITER) is None
 
 
 def _count_one(request: Any) -> None:
