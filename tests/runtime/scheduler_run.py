@@ -1,4 +1,4 @@
-"""Runs the release and resume handlers of SGLang's real scheduler, every other import stubbed.
+"""Runs handlers of SGLang's real scheduler: release, resume, weight updates; all else stubbed.
 
 Called by the tests as a script in a fresh interpreter, with a scenario as JSON on stdin; prints
 what happened as JSON. The scheduler's module, the module that holds the handlers and SGLang's
@@ -60,10 +60,20 @@ class Model:
 
 
 class Request:
-    """A release's or resume's record: with tags, or of a release that has none."""
+    """A handler's record: with tags, or of a release that has none."""
+
+    selector = "all"
 
     def __init__(self, tags: list[str] | None) -> None:
         self.tags = tags
+
+    def __getattr__(self, name: str) -> Any:
+        return Stub(f"request.{name}")
+
+
+def handler_of(made: Any, action: str) -> Any:
+    """Return `release_memory_occupation` for `release`, else the handler of that name."""
+    return getattr(made, action, None) or getattr(made, f"{action}_memory_occupation")
 
 
 def handlers(saver: Saver) -> Any:
@@ -88,6 +98,9 @@ def handlers(saver: Saver) -> Any:
     if kind is owner:
         with contextlib.suppress(AttributeError):  # 0.5.13's has slots, and none for it
             made.scheduler = None
+        if "_session" in getattr(kind, "__slots__", ()):
+            made._session, made.metrics_collector = None, None
+            made.draft_worker, made.scheduler = None, Stub("scheduler")
     keeps_tags = "offload_tags" in Path(str(module.__file__)).read_text()
     # A base class that is stubbed would have the name otherwise.
     made.offload_tags = set() if keeps_tags else None
@@ -102,12 +115,14 @@ def run(scenario: dict[str, Any]) -> dict[str, Any]:
     STATE["server_args_class"] = Stub("ServerArgs")
     STATE["args"] = Arguments(weight_cache_mode="off", synchronize=lambda: None)
     saver = Saver()
-    result: dict[str, Any] = {"error": None, "answers": []}
+    result: dict[str, Any] = {"error": None, "answers": [], "successes": []}
     try:
         made = handlers(saver)
         for action, tags in scenario["calls"]:
-            handler = getattr(made, f"{action}_memory_occupation")
-            result["answers"].append(type(handler(Request(tags))).__name__)
+            answer = handler_of(made, action)(Request(tags))
+            result["answers"].append(type(answer).__name__)
+            result["successes"].append(getattr(answer, "success", None) is not False)
+        result["session"] = getattr(made, "_session", None) is not None
         result["offload_tags"] = sorted(made.offload_tags or ())
     except BaseException as error:
         result.update(error=f"{type(error).__name__}: {error}", trace=traceback.format_exc())

@@ -2,48 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import subprocess
 import sys
-from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from runtime_support import Trees, clean_environ
+from runtime_support import Calls, Handle
 
 from roll_runtime import drained, occupation, versions
 
-SCRIPT = Path(__file__).with_name("scheduler_run.py")
-
 WEIGHTS, KV_CACHE, CUDA_GRAPH = "weights", "kv_cache", "cuda_graph"
 ROLLS_TAGS = [WEIGHTS, KV_CACHE, CUDA_GRAPH]
-
-Calls = list[tuple[str, "list[str] | None"]]
-Handle = Callable[..., dict[str, Any]]
-
-
-@pytest.fixture(scope="module")
-def handle(python: Path, sglang_tree: Trees) -> Handle:
-    """Return a function that makes calls to a version's handlers in a fresh interpreter."""
-
-    def run(version: str, calls: Calls, **env: str) -> dict[str, Any]:
-        done = subprocess.run(
-            [str(python), str(SCRIPT)],
-            input=json.dumps({"tree": str(sglang_tree(version)), "calls": calls}),
-            env={**clean_environ(), **env},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert done.returncode == 0, done.stderr
-        result: dict[str, Any] = json.loads(done.stdout)
-        result["log"] = done.stderr
-        return result
-
-    return run
 
 
 def known(version: str) -> set[str]:

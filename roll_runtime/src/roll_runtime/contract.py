@@ -15,6 +15,7 @@ from typing import Protocol
 from roll_runtime import versions
 from roll_runtime.contract_occupation import occupation_faults
 from roll_runtime.contract_shared_prompts import shared_prompts_faults
+from roll_runtime.contract_weight_session import weight_session_faults
 from roll_runtime.syntax import (
     annotated,
     attribute_of,
@@ -170,6 +171,7 @@ class Checker:
         self.report.missing.extend(occupation_faults(self._source.read))
         found = shared_prompts_faults(self._source.read, self.report.version)
         self.report.missing.extend(found)
+        self.report.missing.extend(weight_session_faults(self._source.read))
         self._check_arguments()
         self._check_fp8()
         return self.report

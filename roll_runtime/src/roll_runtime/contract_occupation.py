@@ -60,28 +60,34 @@ def _handler(read: Read, scheduler: ast.Module, name: str) -> ast.FunctionDef | 
 
 def _method(read: Read, tree: ast.Module, owner: str, name: str) -> ast.FunctionDef | None:
     """Return a method of a class that a module defines or imports, or of one of its bases."""
-    defined = find_class(tree, owner)
-    if defined is None:
-        home = next(
-            (
-                node.module
-                for node in tree.body
-                if isinstance(node, ast.ImportFrom)
-                and node.module is not None
-                and owner in [alias.name for alias in node.names]
-            ),
-            None,
-        )
-        there = parsed(read, f"{home.replace('.', '/')}.py") if home is not None else None
-        defined = find_class_in(there, owner)
-        if there is None or defined is None:
-            return None
-        tree = there
+    there, defined = class_seen_by(read, tree, owner)
+    if there is None or defined is None:
+        return None
     found = find_function(defined, name)
     for base in defined.bases if found is None else ():
         if isinstance(base, ast.Name) and found is None:
-            found = _method(read, tree, base.id, name)
+            found = _method(read, there, base.id, name)
     return found
+
+
+def class_seen_by(
+    read: Read, tree: ast.Module, name: str
+) -> tuple[ast.Module | None, ast.ClassDef | None]:
+    """Return a class that a module defines or imports, and the module that defines it."""
+    if (defined := find_class(tree, name)) is not None:
+        return tree, defined
+    home = next(
+        (
+            node.module
+            for node in tree.body
+            if isinstance(node, ast.ImportFrom)
+            and node.module is not None
+            and name in [alias.name for alias in node.names]
+        ),
+        None,
+    )
+    there = parsed(read, f"{home.replace('.', '/')}.py") if home is not None else None
+    return there, find_class_in(there, name)
 
 
 def _has_tags(constants: ast.Module | None) -> bool:
