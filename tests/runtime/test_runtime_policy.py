@@ -166,6 +166,36 @@ def test_workers_directories_are_the_images(home: Path) -> None:
     assert flashinfer_base.choose(dict(WORKER), shared=shared) == str(shared / "flashinfer")
 
 
+def test_directory_of_other_images_is_not_these_workers(home: Path) -> None:
+    """SGLang's default one, which any image of 0.5.18 and later may have left warm in a HOME."""
+    shared = home / "caches" / "image"
+    warm(home / ".cache" / "sglang", "0.6.15", "90a")
+    own = str(shared / "flashinfer-actor_infer-0")
+    assert flashinfer_base.choose(dict(WORKER), shared=shared) == own
+    chosen = {**WORKER, "SGLANG_CACHE_DIR": str(home / ".cache" / "sglang")}
+    assert flashinfer_base.choose(chosen, shared=shared) == chosen["SGLANG_CACHE_DIR"]
+
+
+@pytest.mark.parametrize(
+    ("arch", "gpus", "is_warm"),
+    [
+        ("90a", [(9, 0)], True),
+        ("90", [(9, 0)], True),
+        ("80_90", [(9, 0)], True),
+        ("90a", [(8, 0)], False),
+        ("100f", [(10, 0)], True),
+        ("100f", [(0, 1)], False),
+        ("90a", [], False),
+        ("90a", None, True),
+    ],
+)
+def test_cache_is_warm_for_the_gpus_that_it_was_compiled_for(
+    home: Path, arch: str, gpus: list[tuple[int, int]] | None, is_warm: bool
+) -> None:
+    warm(home, "0.6.15", arch)
+    assert flashinfer_base.is_warm(str(home), gpus) is is_warm
+
+
 @pytest.mark.parametrize("middle", [("90a",), ("0.3.1", "90a")])
 def test_warm_cache_is_shared(home: Path, middle: tuple[str, ...]) -> None:
     warm(home, *middle)

@@ -9,7 +9,7 @@ what must not reach the engine's children; upstream then does all of its own wor
 import logging
 import os
 
-from roll_runtime import caches, flashinfer_base, triton_setting
+from roll_runtime import caches, flashinfer_base, nvml, triton_setting
 from roll_runtime.flashinfer_base import Environ
 from roll_runtime.policy import NAMES, OVERRIDE, Kind, rules_for
 
@@ -89,7 +89,8 @@ def before_upstream(version: str, environ: Environ | None = None) -> dict[str, s
         elif rule.kind is Kind.REMOVE:
             _remove(env, rule.name)
         elif rule.kind is Kind.WORKSPACE:
-            base = flashinfer_base.choose(env, _initial_flashinfer_base(), shared)
+            gpus = nvml.capabilities()
+            base = flashinfer_base.choose(env, _initial_flashinfer_base(), shared, gpus)
             if base is not None:
                 env[rule.name] = kept[rule.name] = base
     _apply_overrides(env)

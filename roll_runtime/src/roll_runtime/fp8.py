@@ -234,7 +234,8 @@ def _require_kernels(method: Any, module: ModuleType) -> None:
     if _wants_ue8m0():
         raise RuntimeError(
             "Block FP8 on load has float32 scales, but DeepGEMM on this GPU takes packed UE8M0 "
-            "scales. Set SGLANG_ENABLE_JIT_DEEPGEMM=0 (SGLang's other block-FP8 kernels serve)."
+            "scales. Set SGLANG_ENABLE_JIT_DEEPGEMM=0 (0.5.2: SGL_ENABLE_JIT_DEEPGEMM=0); SGLang's "
+            "other block-FP8 kernels serve."
         )
 
 

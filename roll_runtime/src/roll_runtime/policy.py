@@ -192,6 +192,14 @@ POLICY: tuple[Rule, ...] = (
     Rule(
         "FLASHINFER_WORKSPACE_BASE",
         Kind.WORKSPACE,
+        before="0.4.6.post4",
+        upstream="does not set it; its FlashInfer, 0.2.3, does not read it (`~/.cache/flashinfer`)",
+        reason="Set as on every version, to no effect: workers share one directory below HOME.",
+    ),
+    Rule(
+        "FLASHINFER_WORKSPACE_BASE",
+        Kind.WORKSPACE,
+        since="0.4.6.post4",
         before="0.5.18",
         upstream="does not set it",
         reason="Workers that compile the same kernels at once must not share a directory on a "
@@ -271,7 +279,7 @@ POLICY: tuple[Rule, ...] = (
         "DG_JIT_CACHE_DIR",
         Kind.CACHE,
         value="deep_gemm",
-        upstream="sets it to the one before, always",
+        upstream="sets it to the one before, always (0.4.6.post1: DG_CACHE_DIR)",
         reason="DeepGEMM's own name of it: an operator's value would be lost.",
     ),
     Rule(
@@ -300,7 +308,7 @@ POLICY: tuple[Rule, ...] = (
         "SGLANG_CACHE_DIR",
         Kind.CACHE,
         value="sglang",
-        since="0.5.18",
+        since="0.5.4",
         upstream="reads it, `~/.cache/sglang` when it is absent",
         reason=_SHARED + "What else SGLang keeps, such as FlashInfer's tuning.",
     ),
