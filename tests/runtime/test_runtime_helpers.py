@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
 import os
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 import roll_runtime
-from roll_runtime import args, records, remedies
+from roll_runtime import args, engine, records, remedies
 
 
 @pytest.mark.parametrize(
@@ -150,6 +151,27 @@ def test_requests_take_what_roll_sends() -> None:
         make(other=1)
     wrapped: Any = GenerateReqInput.__init__
     assert not hasattr(wrapped.__wrapped__, "__wrapped__")
+
+
+def test_engine_generates_with_what_roll_passes() -> None:
+    """0.4.6 has no video_data: ROLL's judge of rewards passes it to the engine's own method."""
+
+    class Engine:
+        def __init__(self, **arguments: Any) -> None: ...
+
+        async def async_generate(self, prompt: Any = None, input_ids: Any = None) -> Any:
+            return prompt, input_ids
+
+    module: Any = SimpleNamespace(Engine=Engine, signal=None, _set_envs_and_config=print)
+    engine.patch_engine(module, "0.4.6.post1")
+    once = Engine.async_generate
+    engine.patch_engine(module, "0.4.6.post1")
+    assert Engine.async_generate is once
+    generate: Any = Engine().async_generate
+    assert asyncio.run(generate(input_ids=[1], video_data=None)) == (None, [1])
+    assert asyncio.run(generate("one")) == ("one", None)
+    with pytest.raises(TypeError, match=r"video_data=\['film'\] \(needs SGLang 0.4.10"):
+        asyncio.run(generate(video_data=["film"]))
 
 
 def test_weight_updates_of_0_4_6_are_refused_by_name() -> None:

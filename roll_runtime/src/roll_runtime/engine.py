@@ -7,6 +7,7 @@ and called, never copied.
 """
 
 import functools
+import inspect
 import logging
 from collections.abc import Callable
 from types import ModuleType
@@ -45,6 +46,9 @@ def patch_engine(module: ModuleType, version: str) -> None:
         names["_set_envs_and_config"] = _with_policy(names["_set_envs_and_config"], version)
     if not is_ours(module.Engine.__init__):
         module.Engine.__init__ = _with_known_arguments(module.Engine.__init__, module, version)
+    generate = getattr(module.Engine, "async_generate", None)
+    if generate is not None and not is_ours(generate):
+        module.Engine.async_generate = _with_known_inputs(generate, version)
     _keep_through_launch(module, version)
 
 
@@ -78,6 +82,19 @@ def _with_known_arguments(
         init(self, *call_args, **kwargs)
 
     return mark(__init__)
+
+
+def _with_known_inputs(generate: Callable[..., Any], version: str) -> Callable[..., Any]:
+    """Wrap `Engine.async_generate`, by which ROLL generates for some of its reward workers."""
+    known = inspect.signature(generate).parameters
+
+    @functools.wraps(generate)
+    async def async_generate(self: Any, *call_args: Any, **kwargs: Any) -> Any:
+        if not kwargs.keys() <= known.keys():
+            kwargs = args.adapt(kwargs, known, f"SGLang {version}'s async_generate")
+        return await generate(self, *call_args, **kwargs)
+
+    return mark(async_generate)
 
 
 def _keep_through_launch(module: ModuleType, version: str) -> None:
