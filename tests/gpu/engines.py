@@ -23,6 +23,14 @@ ROLL = {
 }
 """What ROLL's workers preset (roll/platforms/cuda.py), and the image's own default."""
 
+ALONE = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "GLOO_SOCKET_IFNAME": "lo",
+    "NCCL_SOCKET_IFNAME": "lo",
+}
+"""Without a network, as smoke's engines."""
+
 _OF_MEMORY = ("a release gave back", "a resume took")
 
 _TIMEOUT = 840  # seconds

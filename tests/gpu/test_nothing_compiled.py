@@ -31,14 +31,6 @@ from tests.image.subject import Subject
 
 EXPECTED = Path(__file__).with_name("still_compiled.json")
 
-ALONE = {
-    "HF_HUB_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-    "GLOO_SOCKET_IFNAME": "lo",
-    "NCCL_SOCKET_IFNAME": "lo",
-}
-"""Without a network, as smoke's engines."""
-
 RECORDINGS = "ROLL_IMAGES_RECORDINGS"
 RECORDER = "/new/recorder"
 
@@ -148,7 +140,7 @@ def test_the_shapes_of_qwen_compile_nothing(
     watched: Box, watch: Watch, subject: Subject, recorder: Recorder
 ) -> None:
     name = "new container, Qwen2.5-7B's shapes"
-    env = {**new_home(watched, "qwen"), **ALONE}
+    env = {**new_home(watched, "qwen"), **engines.ALONE}
     watched.run("mkdir -p /new/qwen/model")
     script = Path(qwen_engine.__file__).read_text()
     result = watched.ask(script, "/new/qwen/model", env=env)

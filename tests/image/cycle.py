@@ -1,11 +1,11 @@
-"""ROLL's calls to an engine, in ROLL's order, on a CPU: a script that runs inside the image.
+"""ROLL's calls to an engine, in ROLL's order: a script that runs inside the image.
 
-    python cycle.py PHASE...      each phase is a function below; they run in the given order
+    python cycle.py cpu|cuda PHASE...      each phase is a function below; they run in this order
 
 The engine is started and called as ROLL's strategy does (``roll/distributed/strategy/
 sglang_strategy.py`` at 8eb27cc2): off the main thread, in one event loop, through the tokenizer
-manager. There is no GPU, so what a release gives back is not seen here; which tags are released,
-and what of that stops the scheduler, is bookkeeping that SGLang does in Python on every device.
+manager. On a CPU nothing is seen of what a release gives back; which tags are released, and what of
+that stops the scheduler, is bookkeeping that SGLang does in Python on every device.
 
 The last line of output is JSON: what each step gave. A scheduler's death is this process's death.
 """
@@ -26,17 +26,15 @@ from pathlib import Path
 from typing import Any
 
 TIMEOUT = 120.0
-#: What one release needs beside the arguments of all to run on a CPU, by its version.
+#: What one release needs besides to run on a CPU, by its version.
 ALSO_ON_A_CPU: dict[str, dict[str, Any]] = {
     "0.5.12.post1": {"disable_piecewise_cuda_graph": True},
 }
 TAGS = ["weights", "kv_cache", "cuda_graph"]  # all that ROLL resumes after a release
 
 
-def engine_arguments(model: Path) -> dict[str, Any]:
-    """What ROLL passes, and what makes SGLang run on a CPU."""
-    from roll_runtime import dispatch
-
+def engine_arguments(model: Path, device: str) -> dict[str, Any]:
+    """What ROLL passes, and what makes SGLang run on a device without compiling anything."""
     return {
         "model_path": str(model),
         "load_format": "dummy",
@@ -52,17 +50,22 @@ def engine_arguments(model: Path) -> dict[str, Any]:
         "log_level": "info",
         "disable_custom_all_reduce": True,
         "enable_return_routed_experts": False,
-        # torch_memory_saver replaces CUDA's allocator and has nothing to do without CUDA: with
-        # False, SGLang calls the adapter that does nothing, and all else is the same.
-        "enable_memory_saver": False,
-        "device": "cpu",
-        "attention_backend": "torch_native",
         "sampling_backend": "pytorch",
         "disable_cuda_graph": True,
         "max_total_tokens": 8192,
         "max_running_requests": 4,
-        **ALSO_ON_A_CPU.get(dispatch.sglang_version(), {}),
+        **(on_a_cpu() if device == "cpu" else {"attention_backend": "triton"}),
+        # torch_memory_saver replaces CUDA's allocator and has nothing to do without CUDA: with
+        # False, SGLang calls the adapter that does nothing, and all else is the same.
+        "enable_memory_saver": device == "cuda",
     }
+
+
+def on_a_cpu() -> dict[str, Any]:
+    from roll_runtime import dispatch
+
+    also = ALSO_ON_A_CPU.get(dispatch.sglang_version(), {})
+    return {"device": "cpu", "attention_backend": "torch_native", **also}
 
 
 def free_port() -> int:
@@ -77,15 +80,15 @@ def free_port() -> int:
 class Worker:
     """The calls of ROLL's strategy, each by its name there."""
 
-    def __init__(self, model: Path) -> None:
+    def __init__(self, model: Path, device: str) -> None:
         from safetensors.torch import load_file
         from sglang.srt.entrypoints.engine import Engine
         from sglang.srt.managers import io_struct
 
         self.records: Any = io_struct
         self.weights: dict[str, Any] = load_file(str(model / "model.safetensors"))
-        self.model = model
-        self.engine: Any = Engine(**engine_arguments(model))
+        self.model, self.device = model, device
+        self.engine: Any = Engine(**engine_arguments(model, device))
         self.manager: Any = self.engine.tokenizer_manager
         self.manager.auto_create_handle_loop()
         self.seen: dict[str, Any] = {}
@@ -113,7 +116,7 @@ class Worker:
         torch.multiprocessing.set_sharing_strategy("file_system")
         bucket = FlattenedTensorBucket(self.named(other))
         data = {
-            "flattened_tensor": bucket.get_flattened_tensor(),
+            "flattened_tensor": bucket.get_flattened_tensor().to(self.device),
             "metadata": bucket.get_metadata(),
         }
         request = self.records.UpdateWeightsFromTensorReqInput(
@@ -130,7 +133,7 @@ class Worker:
         names = list(self.weights)
         context = multiprocessing.get_context("spawn")
         arrived = context.Event()
-        trainer = context.Process(target=send, args=(str(self.model), port, arrived))
+        trainer = context.Process(target=send, args=(str(self.model), self.device, port, arrived))
         trainer.start()
         joined = self.records.InitWeightsUpdateGroupReqInput(
             master_address="127.0.0.1",
@@ -144,7 +147,7 @@ class Worker:
         assert done[0], done
         request = self.records.UpdateWeightsFromDistributedReqInput(
             names=names,
-            dtypes=[str(value.dtype).removeprefix("torch.") for value in self.weights.values()],
+            dtypes=[value.dtype for value in self.weights.values()],
             shapes=[list(value.shape) for value in self.weights.values()],
             group_name="cycle",
             flush_cache=False,
@@ -199,8 +202,8 @@ class Worker:
         return await asyncio.wait_for(awaitable, TIMEOUT)
 
 
-def send(model: str, port: int, arrived: Any) -> None:
-    """A trainer that broadcasts its weights to the engine."""
+def send(model: str, device: str, port: int, arrived: Any) -> None:
+    """A trainer that broadcasts its weights to the engine: by gloo, since NCCL needs two GPUs."""
     import torch
     from safetensors.torch import load_file
     from sglang.srt.utils import init_custom_process_group
@@ -213,7 +216,7 @@ def send(model: str, port: int, arrived: Any) -> None:
         group_name="cycle",
     )
     for value in load_file(f"{model}/model.safetensors").values():
-        torch.distributed.broadcast(value, src=0, group=group)
+        torch.distributed.broadcast(value.to(device), src=0, group=group)
     arrived.wait(TIMEOUT)
     os._exit(0)  # gloo's threads, which nobody joins, would abort the interpreter's end at times
 
@@ -323,12 +326,12 @@ PHASES: dict[str, Callable[[Worker], Any]] = {
 }
 
 
-async def cycle(names: list[str]) -> dict[str, Any]:
+async def cycle(device: str, names: list[str]) -> dict[str, Any]:
     from roll_runtime import smoke_model
 
     with tempfile.TemporaryDirectory() as folder:
         smoke_model.write(Path(folder))
-        worker = Worker(Path(folder))
+        worker = Worker(Path(folder), device)
         for name in names:
             print(f"--- {name}", file=sys.stderr, flush=True)
             await PHASES[name](worker)
@@ -339,7 +342,8 @@ async def cycle(names: list[str]) -> dict[str, Any]:
 def main() -> None:
     seen: dict[str, Any] = {}
     # A Ray async actor's event loop is not in the main thread.
-    thread = threading.Thread(target=lambda: seen.update(asyncio.run(cycle(sys.argv[1:]))))
+    device, *names = sys.argv[1:]
+    thread = threading.Thread(target=lambda: seen.update(asyncio.run(cycle(device, names))))
     thread.start()
     thread.join()
     if not seen:

@@ -52,7 +52,7 @@ def seen(new_box: Box, subject: Subject) -> Iterator[dict[str, Any]]:
     with new_box.started() as started:
         driver.install(started)
         vllm.install(started)
-        yield started.ask(SCRIPT.read_text(), *PHASES, env=driver.ENV | vllm.ENV)
+        yield started.ask(SCRIPT.read_text(), "cpu", *PHASES, env=driver.ENV | vllm.ENV)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,65 @@
+"""ROLL's order of calls to an engine on a GPU, without ROLL: `tests/image/cycle.py` makes them.
+
+`tests/roll` has ROLL itself make them, in the images that hold what it needs. This is for all.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.gpu import engines
+from tests.gpu.recorder import Recorder
+from tests.image import cycle
+from tests.image.box import Box
+from tests.image.subject import Subject
+from tests.image.test_cycle import TOKENS
+
+PHASES = (
+    "colocated",
+    "stopped_between",
+    "never_released",
+    "straight_after",
+    "several_answers",
+    "abort",
+    "broadcast",
+)
+STEPS = ("first step", "second step", "released twice", "never released", "broadcast")
+"""What generates after weights have arrived."""
+
+_BUCKETS = """
+import importlib.util, json
+print(json.dumps(importlib.util.find_spec("sglang.srt.weight_sync") is not None))
+"""
+
+
+@pytest.fixture(scope="module")
+def seen(gpu: Box, subject: Subject, recorder: Recorder) -> dict[str, Any]:
+    """The observations of each phase."""
+    engines.need_engine(subject)
+    if not gpu.ask(_BUCKETS):
+        pytest.skip(f"SGLang {subject.target.sglang} has none of the buckets that ROLL sends")
+    script = Path(cycle.__file__).read_text()
+    found: dict[str, Any] = gpu.ask(script, "cuda", *PHASES, env=engines.ALONE)
+    recorder.add_run("ROLL's calls", found)
+    return found
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_weights_of_the_trainer_answer_after(seen: dict[str, Any], step: str) -> None:
+    """Sent as tensors of CUDA by another process, or broadcast, to an engine with dummy weights."""
+    assert seen[step] == TOKENS
+
+
+def test_flush_straight_after_an_answer_happens(seen: dict[str, Any]) -> None:
+    assert seen["straight after"] == [True] * 20
+
+
+def test_several_answers_to_prompts_at_once_come(seen: dict[str, Any]) -> None:
+    assert seen["several answers"] == [[8, 8]] * 16
+
+
+def test_running_request_is_aborted(seen: dict[str, Any]) -> None:
+    assert seen["abort"] == "abort"
