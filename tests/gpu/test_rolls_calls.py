@@ -30,8 +30,10 @@ STEPS = ("first step", "second step", "released twice", "never released", "broad
 """What generates after weights have arrived."""
 
 _BUCKETS = """
-import importlib.util, json
-print(json.dumps(importlib.util.find_spec("sglang.srt.weight_sync") is not None))
+import json
+from importlib.util import find_spec
+home = "sglang.srt.weight_sync"
+print(json.dumps(find_spec(home) is not None and find_spec(f"{home}.tensor_bucket") is not None))
 """
 
 

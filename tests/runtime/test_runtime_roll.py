@@ -36,6 +36,16 @@ ROLL = {
             async def initialize(self, model_provider):
                 config = self.worker_config.strategy_args.strategy_config
                 return config["mem_fraction_static"]
+
+        class SglangEngine:
+            def __init__(self, answer):
+                self.answer = answer
+
+            async def update_weights_from_tensor(self, payload):
+                return self.answer
+
+        def create_sampling_params_for_sglang(gen_kwargs):
+            return {"n": gen_kwargs["num_return_sequences"], "stop": gen_kwargs["stop_strings"]}
         """,
     "sglang/__init__.py": "from sglang.version import __version__\n",
     "sglang/version.py": "__version__ = 'VERSION'\n",
@@ -110,6 +120,83 @@ def test_strategy_gets_its_default_and_its_warning(python: Path, tmp_path: Path)
     done = execute(python, tmp_path, "0.5.9", code)
     assert done.stdout == "0.7\n", done.stderr
     assert "infer_batch_size=64 is ignored" in done.stderr
+
+
+REFUSED = """
+    import asyncio
+    from types import SimpleNamespace
+    from roll.distributed.strategy.sglang_strategy import SgLangStrategy
+    config = SimpleNamespace(
+        strategy_args=SimpleNamespace(strategy_config={}),
+        router_replay=SimpleNamespace(mode=MODE),
+        generating_args=SimpleNamespace(stop_strings=STOP),
+    )
+    print(asyncio.run(SgLangStrategy(config).initialize(None)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("release", "mode", "stop", "reason"),
+    [
+        ("0.5.9", "disable", None, ""),
+        ("0.5.9", "R3", [], ""),
+        (
+            "0.5.10.post1",
+            "R3",
+            None,
+            "ValueError: router_replay.mode=R3: SGLang 0.5.10.post1 sends",
+        ),
+        (
+            "0.5.2",
+            "disable",
+            ["</s>"],
+            "ValueError: stop_strings=['</s>']: ROLL starts SGLang without",
+        ),
+    ],
+)
+def test_what_would_end_an_engine_or_a_job_later_is_refused_at_start(
+    python: Path, tmp_path: Path, release: str, mode: str, stop: list[str] | None, reason: str
+) -> None:
+    code = REFUSED.replace("MODE", repr(mode)).replace("STOP", repr(stop))
+    done = execute(python, tmp_path, release, code)
+    assert (reason in done.stderr) if reason else (done.stdout == "0.7\n"), done.stderr
+
+
+def test_update_that_sglang_did_not_carry_out_is_an_error(python: Path, tmp_path: Path) -> None:
+    """ROLL's workers drop the answer."""
+    code = """
+        import asyncio
+        from roll.distributed.strategy.sglang_strategy import SglangEngine
+        done = (True, "Success")
+        assert asyncio.run(SglangEngine(done).update_weights_from_tensor({})) == done
+        asyncio.run(SglangEngine((False, "no such weight")).update_weights_from_tensor({}))
+    """
+    done = execute(python, tmp_path, "0.5.9", code)
+    error = "RuntimeError: SGLang did not carry out update_weights_from_tensor: no such weight"
+    assert error in done.stderr
+
+
+def test_stop_strings_of_a_request_are_refused(python: Path, tmp_path: Path) -> None:
+    code = """
+        from roll.distributed.strategy import sglang_strategy
+        create = sglang_strategy.create_sampling_params_for_sglang
+        assert create({"num_return_sequences": 2, "stop_strings": None}) == {"n": 2, "stop": None}
+        create(gen_kwargs={"num_return_sequences": 2, "stop_strings": ["</s>"]})
+    """
+    done = execute(python, tmp_path, "0.5.9", code)
+    assert "ValueError: stop_strings=['</s>']" in done.stderr
+
+
+def test_caches_are_settled_before_arguments_download_a_model(python: Path, tmp_path: Path) -> None:
+    """As `sglang.launch_server` does it: what is downloaded then is looked for later."""
+    arguments = tmp_path / "sglang" / "srt" / "server_args.py"
+    arguments.parent.mkdir(parents=True)
+    arguments.write_text("import os\nfound = os.environ.get('SGLANG_CACHE_DIR')\n")
+    code = (
+        "import os, sglang.srt.server_args as it; assert it.found == os.environ['SGLANG_CACHE_DIR']"
+    )
+    done = execute(python, tmp_path, "0.5.9", code, HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr
 
 
 def test_kill_switch_leaves_roll_alone(python: Path, tmp_path: Path) -> None:

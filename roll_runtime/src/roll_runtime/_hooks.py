@@ -27,7 +27,7 @@ TARGETS = {
     "sglang.srt.managers.io_struct": "roll_runtime.records:patch_records",
     "sglang.srt.managers.scheduler": "roll_runtime.scheduler:patch_scheduler",
     "sglang.srt.server_args": "roll_runtime.records:patch_records",
-    "roll.distributed.strategy.sglang_strategy": "roll_runtime.roll:patch_strategy",
+    "roll.distributed.strategy.sglang_strategy": "roll_runtime.strategy:patch_strategy",
     "roll.third_party.sglang": "roll_runtime.roll:execute_dispatch",
 }
 """The hooked modules, and the function that patches each after its import; the last one's executes

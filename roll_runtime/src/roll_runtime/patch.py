@@ -17,6 +17,9 @@ AUTOLOAD = "ROLL_RUNTIME_AUTOLOAD"
 """`0`: nothing is patched unless `apply` is called."""
 
 ENGINE = roll.ENGINE
+SERVER_ARGS = "sglang.srt.server_args"
+"""Imported before the engine by `sglang.launch_server`; what it downloads is looked for again."""
+
 ROLL_DISPATCH = "roll.third_party.sglang"
 
 
@@ -32,6 +35,7 @@ def execute(name: str, module: ModuleType, exec_module: Callable[[ModuleType], A
     if name == ENGINE:
         # Before its code runs: the engine of an unsupported SGLang cannot be imported at all.
         dispatch.require_supported(dispatch.sglang_version())
+    if name in (ENGINE, SERVER_ARGS):
         _settle_caches()
     exec_module(module)
     # Afterwards: ROLL's modules import SGLang only while they are executed.
@@ -41,7 +45,7 @@ def execute(name: str, module: ModuleType, exec_module: Callable[[ModuleType], A
 
 
 def _settle_caches() -> None:
-    """Point the compilers at their caches before the engine imports what reads that at import.
+    """Point compilers and SGLang at their caches before a module reads that at import.
 
     It is done again at launch, when ROLL and SGLang have set their own.
     """

@@ -16,7 +16,6 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from roll_runtime import dispatch
-from roll_runtime.marks import is_ours, mark
 
 log = logging.getLogger("roll_runtime")
 
@@ -87,22 +86,3 @@ def execute_dispatch(module: ModuleType, execute: Callable[[ModuleType], Any]) -
         # What ROLL's strategy reads: `patch.engine.engine_module.Engine`.
         stand_in = SimpleNamespace(engine=SimpleNamespace(engine_module=engine))
         module.patch = stand_in  # type: ignore[attr-defined]
-
-
-def patch_strategy(module: ModuleType, version: str) -> None:
-    """Let `SgLangStrategy.initialize` check and complete its configuration first."""
-    import functools
-
-    from roll_runtime.placement import check_worker_config
-
-    strategy: Any = module.SgLangStrategy
-    original = strategy.initialize
-    if is_ours(original):
-        return
-
-    @functools.wraps(original)
-    async def initialize(self: Any, *args: Any, **kwargs: Any) -> Any:
-        check_worker_config(self.worker_config)
-        return await original(self, *args, **kwargs)
-
-    strategy.initialize = mark(initialize)
