@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from tests.gpu import engines
-from tests.gpu.recorder import Recorder
 from tests.image import cycle
 from tests.image.box import Box
 from tests.image.subject import Subject
@@ -38,14 +37,13 @@ print(json.dumps(find_spec(home) is not None and find_spec(f"{home}.tensor_bucke
 
 
 @pytest.fixture(scope="module")
-def seen(gpu: Box, subject: Subject, recorder: Recorder) -> dict[str, Any]:
+def seen(gpu: Box, subject: Subject) -> dict[str, Any]:
     """The observations of each phase."""
     engines.need_engine(subject)
     if not gpu.ask(_BUCKETS):
         pytest.skip(f"SGLang {subject.target.sglang} has none of the buckets that ROLL sends")
     script = Path(cycle.__file__).read_text()
     found: dict[str, Any] = gpu.ask(script, "cuda", *PHASES, env=engines.ALONE)
-    recorder.add_run("ROLL's calls", found)
     return found
 
 
