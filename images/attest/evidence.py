@@ -308,7 +308,7 @@ def _parse_tests(value: Mapping[str, Any]) -> dict[str, Outcome]:
     for name, found in tests.items():
         if found.outcome not in _OUTCOMES:
             raise ValueError(f"{name}: {found.outcome!r}")
-    return _known(tests)
+    return tests
 
 
 def _in_order(proofs: Iterable[Proof]) -> tuple[Proof, ...]:
@@ -358,18 +358,20 @@ def _tests(tests: Mapping[str, Outcome]) -> dict[str, Any]:
 
 def _within(tests: Mapping[str, Outcome], suite: Collection[str]) -> dict[str, Outcome]:
     """Return exactly the tests of a suite: those without a result were not run."""
-    kept = _known({name: found for name, found in tests.items() if base(name) in suite})
+    kept = _without_superseded(
+        {name: found for name, found in tests.items() if base(name) in suite}
+    )
     had = {base(name) for name in kept}
     return {**kept, **{name: Outcome(NOT_RUN) for name in suite if name not in had}}
 
 
-def _known(tests: Mapping[str, Outcome]) -> dict[str, Outcome]:
-    """Return tests without those that were not run once, and have a result by parameters since."""
-    ran = {base(name) for name, found in tests.items() if found.outcome != NOT_RUN}
+def _without_superseded(tests: Mapping[str, Outcome]) -> dict[str, Outcome]:
+    """Return tests without a `not run` of a test that has results by its parameters."""
+    parameterised = {base(name) for name in tests if name != base(name)}
     return {
         name: found
         for name, found in tests.items()
-        if found.outcome != NOT_RUN or base(name) not in ran
+        if found.outcome != NOT_RUN or name not in parameterised
     }
 
 
