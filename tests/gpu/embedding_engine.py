@@ -1,7 +1,7 @@
 """An engine that embeds instead of generating; runs in the image.
 
 As a script, whose argument is an empty directory for the model: embeds several prompts at once,
-and prints how long each embedding is, and how many numbers it has.
+and prints the number of dimensions and the Euclidean norm of the embeddings.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ async def work(model: Path) -> dict[str, Any]:
         attention_backend="triton",
         disable_cuda_graph=True,
     )
-    sizes, lengths = set(), []
+    dimensions, norms = set(), []
     for first in (11, 411):
         prompts = [[first + index, 7, 5, 3] for index in range(PROMPTS)]
         asked = asyncio.gather(*(embed(engine, prompt) for prompt in prompts))
         for found in await asyncio.wait_for(asked, TIMEOUT):
-            sizes.add(len(found))
-            lengths.append(round(math.hypot(*found), 1))
+            dimensions.add(len(found))
+            norms.append(round(math.hypot(*found), 1))
     engine.shutdown()
-    return {"sizes": sorted(sizes), "lengths": lengths}
+    return {"dimensions": sorted(dimensions), "norms": norms}
 
 
 if __name__ == "__main__":

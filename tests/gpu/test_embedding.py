@@ -28,5 +28,5 @@ def test_prompts_are_embedded(gpu: Box, subject: Subject) -> None:
     gpu.run("mkdir -p /tmp/embedding")
     script = Path(embedding_engine.__file__).read_text()
     found = gpu.ask(script, "/tmp/embedding", env=engines.ALONE)
-    assert found["sizes"] == [512]  # the model's hidden size
-    assert found["lengths"] == [1.0] * 2 * embedding_engine.PROMPTS
+    assert found["dimensions"] == [512]  # the model's hidden size
+    assert found["norms"] == [1.0] * 2 * embedding_engine.PROMPTS

@@ -1,6 +1,7 @@
 """ROLL's order of calls to an engine on a GPU, without ROLL: `tests/image/cycle.py` makes them.
 
-`tests/roll` has ROLL itself make them, in the images that hold what it needs. This is for all.
+`tests/roll` has ROLL itself make them, in the images that hold what it needs. This is for all whose
+SGLang takes the buckets that ROLL sends.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from tests.gpu import engines
 from tests.image import cycle
 from tests.image.box import Box
 from tests.image.subject import Subject
-from tests.image.test_cycle import TOKENS
 
 PHASES = (
     "colocated",
@@ -25,9 +25,6 @@ PHASES = (
     "abort",
     "broadcast",
 )
-STEPS = ("first step", "second step", "released twice", "never released", "broadcast")
-"""What generates after weights have arrived."""
-
 _BUCKETS = """
 import json
 from importlib.util import find_spec
@@ -47,18 +44,18 @@ def seen(gpu: Box, subject: Subject) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", cycle.UPDATED)
 def test_weights_of_the_trainer_answer_after(seen: dict[str, Any], step: str) -> None:
     """Sent as tensors of CUDA by another process, or broadcast, to an engine with dummy weights."""
-    assert seen[step] == TOKENS
+    assert seen[step] == cycle.TOKENS
 
 
 def test_flush_straight_after_an_answer_happens(seen: dict[str, Any]) -> None:
-    assert seen["straight after"] == [True] * 20
+    assert seen["straight after"] == cycle.FLUSHED
 
 
 def test_several_answers_to_prompts_at_once_come(seen: dict[str, Any]) -> None:
-    assert seen["several answers"] == [[8, 8]] * 16
+    assert seen["several answers"] == cycle.TWO_ANSWERS
 
 
 def test_running_request_is_aborted(seen: dict[str, Any]) -> None:

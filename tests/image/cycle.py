@@ -1,6 +1,6 @@
 """ROLL's calls to an engine, in ROLL's order: a script that runs inside the image.
 
-    python cycle.py cpu|cuda PHASE...      each phase is a function below; they run in this order
+    python cycle.py cpu|cuda PHASE...      each phase is a function below; they run as given
 
 The engine is started and called as ROLL's strategy does (``roll/distributed/strategy/
 sglang_strategy.py`` at 8eb27cc2): off the main thread, in one event loop, through the tokenizer
@@ -32,9 +32,17 @@ ALSO_ON_A_CPU: dict[str, dict[str, Any]] = {
 }
 TAGS = ["weights", "kv_cache", "cuda_graph"]  # all that ROLL resumes after a release
 
+FLUSHES, PROMPTS = 20, 16
+
+# What the tests expect, on each device.
+TOKENS = [595, 595, 936, 936, 936, 685, 685, 685]  # of the checkpoint: roll_runtime.smoke_model
+UPDATED = ("first step", "second step", "released twice", "never released", "broadcast")
+FLUSHED = [True] * FLUSHES
+TWO_ANSWERS = [[8, 8]] * PROMPTS
+
 
 def engine_arguments(model: Path, device: str) -> dict[str, Any]:
-    """What ROLL passes, and what makes SGLang run on a device without compiling anything."""
+    """What ROLL passes, and what makes SGLang run on a device without nvcc."""
     return {
         "model_path": str(model),
         "load_format": "dummy",
@@ -62,6 +70,7 @@ def engine_arguments(model: Path, device: str) -> dict[str, Any]:
 
 
 def on_a_cpu() -> dict[str, Any]:
+    """What makes this SGLang run on a CPU."""
     from roll_runtime import dispatch
 
     also = ALSO_ON_A_CPU.get(dispatch.sglang_version(), {})
@@ -288,7 +297,7 @@ async def straight_after(worker: Worker) -> None:
     """Flushed as soon as the last token is there, again and again: each flush must happen."""
     await worker.load_states([])
     worker.seen["straight after"] = []
-    for _ in range(20):
+    for _ in range(FLUSHES):
         await worker.tokens()
         done = await worker.within(worker.manager.flush_cache())
         worker.seen["straight after"].append(bool(done.success))
@@ -297,7 +306,7 @@ async def straight_after(worker: Worker) -> None:
 async def several_answers(worker: Worker) -> None:
     """More prompts than run at once: SGLang computes some alone, beside others' answers."""
     await worker.load_states([])
-    prompts = [[11 + number, 7, 5, 3] for number in range(16)]
+    prompts = [[11 + number, 7, 5, 3] for number in range(PROMPTS)]
     asked = asyncio.gather(*(worker.several(prompt) for prompt in prompts))
     worker.seen["several answers"] = await worker.within(asked)
 
@@ -327,6 +336,7 @@ PHASES: dict[str, Callable[[Worker], Any]] = {
 
 
 async def cycle(device: str, names: list[str]) -> dict[str, Any]:
+    """Start an engine on a device and run the phases of these names; return what they saw."""
     from roll_runtime import smoke_model
 
     with tempfile.TemporaryDirectory() as folder:

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from tests.image import driver, vllm
+from tests.image import cycle, driver, vllm
 from tests.image.box import Box
 from tests.image.subject import Subject
 
-SCRIPT = Path(__file__).with_name("cycle.py")
+SCRIPT = Path(cycle.__file__)
 PHASES = (
     "dummy_generation",
     "colocated",
@@ -28,7 +28,6 @@ PHASES = (
     "several_answers",
     "abort",
 )
-TOKENS = [595, 595, 936, 936, 936, 685, 685, 685]  # of the checkpoint: roll_runtime.smoke_model
 
 #: Releases whose engine was seen to run on a CPU with the script's arguments.
 ON_A_CPU = ("0.5.2", "0.5.4.post2", "0.5.5.post3", "0.5.6.post2", "0.5.7", "0.5.12.post1")
@@ -55,12 +54,10 @@ def seen(new_box: Box, subject: Subject) -> Iterator[dict[str, Any]]:
         yield started.ask(SCRIPT.read_text(), "cpu", *PHASES, env=driver.ENV | vllm.ENV)
 
 
-@pytest.mark.parametrize(
-    "step", ["first step", "second step", "released twice", "never released", "broadcast"]
-)
+@pytest.mark.parametrize("step", cycle.UPDATED)
 def test_weights_of_the_trainer_answer_after(seen: dict[str, Any], step: str) -> None:
     """Released and resumed with ROLL's tags, also those that this SGLang has not, in any order."""
-    assert seen[step] == TOKENS
+    assert seen[step] == cycle.TOKENS
 
 
 def test_prompts_meet_the_keys_and_values_of_old_weights_until_a_flush(
@@ -68,21 +65,21 @@ def test_prompts_meet_the_keys_and_values_of_old_weights_until_a_flush(
 ) -> None:
     """SGLang's prefix cache outlives an update; ROLL flushes it in `load_states`, which follows."""
     assert seen["reused"] > 0
-    assert seen["not flushed"] not in (TOKENS, seen["other weights"])
-    assert seen["flushed"] == TOKENS
-    assert seen["after dummy"] != TOKENS
-    assert seen["dummy flushed"] == TOKENS
+    assert seen["not flushed"] not in (cycle.TOKENS, seen["other weights"])
+    assert seen["flushed"] == cycle.TOKENS
+    assert seen["after dummy"] != cycle.TOKENS
+    assert seen["dummy flushed"] == cycle.TOKENS
 
 
 def test_flush_straight_after_an_answer_happens(seen: dict[str, Any]) -> None:
     """The scheduler counts the request as running for a moment after its last token is sent."""
-    assert seen["straight after"] == [True] * 20
+    assert seen["straight after"] == cycle.FLUSHED
 
 
 def test_several_answers_to_prompts_at_once_come_with_log_probabilities(
     seen: dict[str, Any],
 ) -> None:
-    assert seen["several answers"] == [[8, 8]] * 16
+    assert seen["several answers"] == cycle.TWO_ANSWERS
 
 
 def test_running_request_is_aborted(seen: dict[str, Any]) -> None:

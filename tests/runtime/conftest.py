@@ -15,7 +15,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[1] / "roll_runtime" / "src"), str(HERE)]
 
 import runtime_wheels  # noqa: E402
-from runtime_support import PACKAGE, Calls, Handle, Run, Trees, clean_environ  # noqa: E402
+from runtime_support import PACKAGE, HandlerCalls, Run, RunHandlers, Trees, clean_environ  # noqa: E402
 
 from roll_runtime import contract, versions  # noqa: E402
 
@@ -57,10 +57,10 @@ def sglang_tree(tmp_path_factory: pytest.TempPathFactory) -> Trees:
 
 
 @pytest.fixture(scope="session")
-def handle(python: Path, sglang_tree: Trees) -> Handle:
+def handle(python: Path, sglang_tree: Trees) -> RunHandlers:
     """Return a function that makes calls to a version's handlers in a fresh interpreter."""
 
-    def run(version: str, calls: Calls, **env: str) -> dict[str, Any]:
+    def run(version: str, calls: HandlerCalls, **env: str) -> dict[str, Any]:
         done = subprocess.run(
             [str(python), str(HERE / "scheduler_run.py")],
             input=json.dumps({"tree": str(sglang_tree(version)), "calls": calls}),

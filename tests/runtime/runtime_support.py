@@ -19,11 +19,11 @@ assert roll_runtime.__file__ == str(PACKAGE / "src" / "roll_runtime" / "__init__
 #: A function from a version to a directory that holds SGLang's real files.
 Trees = Callable[[str], Path]
 
-#: Calls of the scheduler's handlers: each one's name, and the tags.
-Calls = list[tuple[str, "list[str] | None"]]
+#: HandlerCalls of the scheduler's handlers: each one's name, and the tags.
+HandlerCalls = list[tuple[str, "list[str] | None"]]
 
 #: A function from a version and such calls to what ``scheduler_run.py`` saw.
-Handle = Callable[..., dict[str, Any]]
+RunHandlers = Callable[..., dict[str, Any]]
 
 #: A function that runs a scenario of ``engine_run.py`` and returns what it saw.
 Run = Callable[..., dict[str, Any]]

@@ -121,7 +121,7 @@ def run(scenario: dict[str, Any]) -> dict[str, Any]:
         for action, tags in scenario["calls"]:
             answer = handler_of(made, action)(Request(tags))
             result["answers"].append(type(answer).__name__)
-            result["successes"].append(getattr(answer, "success", None) is not False)
+            result["successes"].append(getattr(answer, "success", False) is not False)
         result["session"] = getattr(made, "_session", None) is not None
         result["offload_tags"] = sorted(made.offload_tags or ())
     except BaseException as error:

@@ -8,7 +8,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from runtime_support import Calls, Handle
+from runtime_support import HandlerCalls, RunHandlers
 
 from roll_runtime import drained, occupation, versions
 
@@ -25,7 +25,7 @@ def known(version: str) -> set[str]:
     )
 
 
-CYCLES: dict[str, Calls] = {
+CYCLES: dict[str, HandlerCalls] = {
     "a colocated step": [("release", None), ("resume", ROLLS_TAGS)],
     "weights before the rest": [
         ("release", None),
@@ -47,7 +47,7 @@ CYCLES: dict[str, Calls] = {
 
 
 @pytest.mark.parametrize("cycle", CYCLES)
-def test_handlers_live_through(handle: Handle, version: str, cycle: str) -> None:
+def test_handlers_live_through(handle: RunHandlers, version: str, cycle: str) -> None:
     """Each call is answered as upstream answers, and at the end nothing is released."""
     result = handle(version, CYCLES[cycle])
     assert result["error"] is None, result["trace"]
@@ -57,14 +57,14 @@ def test_handlers_live_through(handle: Handle, version: str, cycle: str) -> None
     assert result["released"] == result["offload_tags"] == []
 
 
-def test_all_that_upstream_has_is_released_and_resumed(handle: Handle, version: str) -> None:
+def test_all_that_upstream_has_is_released_and_resumed(handle: RunHandlers, version: str) -> None:
     result = handle(version, CYCLES["a colocated step"])
     assert set(result["calls"]) == {
         f"{call} {tag}" for call in ("pause", "resume") for tag in known(version)
     }
 
 
-def test_dropped_tags_are_logged_once(handle: Handle, version: str) -> None:
+def test_dropped_tags_are_logged_once(handle: RunHandlers, version: str) -> None:
     result = handle(version, CYCLES["a colocated step"] * 3)
     unknown = "the tag cuda_graph is ignored: SGLang"
     expected = int(CUDA_GRAPH not in known(version) and "everything" not in known(version))
@@ -83,7 +83,7 @@ FATAL = {
 @pytest.mark.parametrize(
     ("old", "cycle"), [(old, cycle) for old, cycles in FATAL.items() for cycle in sorted(cycles)]
 )
-def test_unpatched_handlers_die(handle: Handle, old: str, cycle: str) -> None:
+def test_unpatched_handlers_die(handle: RunHandlers, old: str, cycle: str) -> None:
     """Upstream alone: what the patch is for. Keeps the tests above honest."""
     result = handle(old, CYCLES[cycle], ROLL_RUNTIME_AUTOLOAD="0")
     assert result["error"] is not None

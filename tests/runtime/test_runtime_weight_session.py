@@ -7,7 +7,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from runtime_support import Handle
+from runtime_support import RunHandlers
 
 from roll_runtime import weight_session
 
@@ -19,7 +19,7 @@ UPDATES = weight_session.UPDATES
 
 
 @pytest.mark.parametrize("update", UPDATES)
-def test_update_outside_of_a_session_is_carried_out(handle: Handle, update: str) -> None:
+def test_update_outside_of_a_session_is_carried_out(handle: RunHandlers, update: str) -> None:
     result = handle(DEMANDING, [(update, None), (update, None)])
     assert result["error"] is None, result["trace"]
     assert result["successes"] == [True, True]
@@ -27,7 +27,7 @@ def test_update_outside_of_a_session_is_carried_out(handle: Handle, update: str)
 
 
 @pytest.mark.parametrize("update", UPDATES)
-def test_session_of_the_client_stays_the_clients(handle: Handle, update: str) -> None:
+def test_session_of_the_client_stays_the_clients(handle: RunHandlers, update: str) -> None:
     begin, end = weight_session.BEGIN, weight_session.END
     result = handle(DEMANDING, [(begin, None), (update, None), (update, None)])
     assert (result["successes"], result["session"]) == ([True] * 3, True)
@@ -36,7 +36,7 @@ def test_session_of_the_client_stays_the_clients(handle: Handle, update: str) ->
 
 
 @pytest.mark.parametrize("update", UPDATES)
-def test_upstream_refuses_it(handle: Handle, update: str) -> None:
+def test_upstream_refuses_it(handle: RunHandlers, update: str) -> None:
     """Upstream alone: what the patch is for. Keeps the tests above honest."""
     result = handle(DEMANDING, [(update, None)], ROLL_RUNTIME_AUTOLOAD="0")
     assert result["successes"] == [False]
