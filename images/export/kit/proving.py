@@ -21,7 +21,7 @@ from images.export.kit.gpu_choice import Gpus
 from images.export.kit.results import Results
 from images.export.kit.stages import Clock, Measured
 from images.repository import ROOT
-from images.util import network_namespace, output
+from images.util import network_namespace
 
 PROVEN, FAILED, LATER = "proven", "failed", "not reached"
 _UNPACK = "unpack"
@@ -305,7 +305,7 @@ class Session:
         variables: Mapping[str, str] | None = None,
     ) -> int:
         """Run a module of Python; what it prints is added to the target's log."""
-        output.message(f"{target.id}: {stage}")
+        self.clock.message(f"{target.id}: {stage}")
         env = {**os.environ, "PYTHONPATH": self.python_path, **(variables or {})}
         command = [*self._network(stage), sys.executable, "-m", *module]
         code = stages.run(command, self._log(target), self.clock, cwd=ROOT, env=env)

@@ -160,7 +160,7 @@ def _lane(session: Session, queue: Queue, results: dict[int, Result]) -> None:
             if not any(other.ends for other in list(results.values())):
                 result = results[number] = session.prove(number)
                 if not result.waits:
-                    output.message(f"{result.target.id}: {result.state}")
+                    session.clock.message(f"{result.target.id}: {result.state}")
         finally:
             queue.put_back(number) if result.waits else queue.done()
 

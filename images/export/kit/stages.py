@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from images.util import atomic_file
+from images.util import atomic_file, output
 
 _GRACE = 20.0
 """Seconds in which a program that was interrupted cleans up."""
@@ -29,7 +29,12 @@ class Clock:
     """
 
     def __init__(self, limit: float | None) -> None:
-        self._end = None if limit is None else time.monotonic() + limit
+        self._begin = time.monotonic()
+        self._end = None if limit is None else self._begin + limit
+
+    def message(self, text: str) -> None:
+        """Report what begins or ended now, with the seconds since the run began."""
+        output.message(f"{time.monotonic() - self._begin:5.0f} s  {text}")
 
     @property
     def left(self) -> float | None:

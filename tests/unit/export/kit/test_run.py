@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -145,8 +146,8 @@ def test_what_is_missing_is_asked_for_again_when_something_arrived(
 
     def unpacked() -> list[str]:
         assert session.prove(1).waits
-        said = capfd.readouterr().err.splitlines()
-        return [line.partition(":")[0] for line in said if line.endswith(": unpack")]
+        said = capfd.readouterr().err
+        return re.findall(r"(?m)^ +\d+ s  (.+): unpack$", said)
 
     assert unpacked() == [A, B]
     assert unpacked() == []
