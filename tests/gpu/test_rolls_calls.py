@@ -25,6 +25,7 @@ PHASES = (
     "abort",
     "broadcast",
 )
+
 _BUCKETS = """
 import json
 from importlib.util import find_spec
@@ -35,13 +36,14 @@ print(json.dumps(find_spec(home) is not None and find_spec(f"{home}.tensor_bucke
 
 @pytest.fixture(scope="module")
 def seen(gpu: Box, subject: Subject) -> dict[str, Any]:
-    """The observations of each phase."""
+    """The observations of each phase, and the phases that are skipped."""
     engines.need_engine(subject)
     if not gpu.ask(_BUCKETS):
         pytest.skip(f"SGLang {subject.target.sglang} has none of the buckets that ROLL sends")
-    script = Path(cycle.__file__).read_text()
-    found: dict[str, Any] = gpu.ask(script, "cuda", *PHASES, env=engines.ALONE)
-    return found
+    unfixed = cycle.UNFIXED.get(subject.target.sglang, {})
+    phases = [phase for phase in PHASES if phase not in unfixed]
+    found = gpu.ask(Path(cycle.__file__).read_text(), "cuda", *phases, env=engines.ALONE)
+    return {**found, "skipped": unfixed}
 
 
 @pytest.mark.parametrize("step", cycle.UPDATED)
@@ -55,6 +57,8 @@ def test_flush_straight_after_an_answer_happens(seen: dict[str, Any]) -> None:
 
 
 def test_several_answers_to_prompts_at_once_come(seen: dict[str, Any]) -> None:
+    if "several_answers" in seen["skipped"]:
+        pytest.skip(seen["skipped"]["several_answers"])
     assert seen["several answers"] == cycle.TWO_ANSWERS
 
 
