@@ -6,14 +6,12 @@ SGLang takes the buckets that ROLL sends.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 
 from tests.gpu import engines
-from tests.image import cycle
+from tests.image import phases
 from tests.image.box import Box
+from tests.image.phases import Seen
 from tests.image.subject import Subject
 
 PHASES = (
@@ -35,32 +33,30 @@ print(json.dumps(find_spec(home) is not None and find_spec(f"{home}.tensor_bucke
 
 
 @pytest.fixture(scope="module")
-def seen(gpu: Box, subject: Subject) -> dict[str, Any]:
+def seen(gpu: Box, subject: Subject) -> Seen:
     """The observations of each phase, and the phases that are skipped."""
     engines.need_engine(subject)
     if not gpu.ask(_BUCKETS):
         pytest.skip(f"SGLang {subject.target.sglang} has none of the buckets that ROLL sends")
-    unfixed = cycle.UNFIXED.get(subject.target.sglang, {})
-    phases = [phase for phase in PHASES if phase not in unfixed]
-    found = gpu.ask(Path(cycle.__file__).read_text(), "cuda", *phases, env=engines.ALONE)
-    return {**found, "skipped": unfixed}
+    unfixed = phases.UNFIXED.get(subject.target.sglang, {})
+    return phases.run(gpu, "cuda", PHASES, unfixed, engines.ALONE)
 
 
-@pytest.mark.parametrize("step", cycle.UPDATED)
-def test_weights_of_the_trainer_answer_after(seen: dict[str, Any], step: str) -> None:
+@pytest.mark.parametrize("step", phases.UPDATED)
+def test_weights_of_the_trainer_answer_after(seen: Seen, step: str) -> None:
     """Sent as tensors of CUDA by another process, or broadcast, to an engine with dummy weights."""
-    assert seen[step] == cycle.TOKENS
+    phases.need(seen, phases.UPDATED[step])
+    assert seen[step] == phases.TOKENS
 
 
-def test_flush_straight_after_an_answer_happens(seen: dict[str, Any]) -> None:
-    assert seen["straight after"] == cycle.FLUSHED
+def test_flush_straight_after_an_answer_happens(seen: Seen) -> None:
+    assert seen["straight after"] == phases.FLUSHED
 
 
-def test_several_answers_to_prompts_at_once_come(seen: dict[str, Any]) -> None:
-    if "several_answers" in seen["skipped"]:
-        pytest.skip(seen["skipped"]["several_answers"])
-    assert seen["several answers"] == cycle.TWO_ANSWERS
+def test_several_answers_to_prompts_at_once_come(seen: Seen) -> None:
+    phases.need(seen, "several_answers")
+    assert seen["several answers"] == phases.TWO_ANSWERS
 
 
-def test_running_request_is_aborted(seen: dict[str, Any]) -> None:
+def test_running_request_is_aborted(seen: Seen) -> None:
     assert seen["abort"] == "abort"

@@ -36,28 +36,6 @@ TAGS = ["weights", "kv_cache", "cuda_graph"]  # all that ROLL resumes after a re
 
 FLUSHES, PROMPTS = 20, 16
 
-# What the tests expect, on each device.
-TOKENS = [595, 595, 936, 936, 936, 685, 685, 685]  # of the checkpoint: roll_runtime.smoke_model
-UPDATED = {
-    "first step": "colocated",
-    "second step": "colocated",
-    "released twice": "stopped_between",
-    "never released": "never_released",
-    "broadcast": "broadcast",
-}
-"""What is generated once weights have arrived, each with its phase: TOKENS."""
-
-FLUSHED = [True] * FLUSHES
-TWO_ANSWERS = [[8, 8]] * PROMPTS
-
-#: Phases that a release does not get through on any device, and why.
-UNFIXED = {
-    "0.5.10.post1": {
-        "several_answers": "it plans no batch any more when as many prompts of several answers run "
-        "as may (docs/roll-runtime.md)"
-    }
-}
-
 
 def engine_arguments(model: Path, device: str) -> dict[str, Any]:
     """What ROLL passes, and what makes SGLang run on a device without nvcc."""

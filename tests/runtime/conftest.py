@@ -56,23 +56,31 @@ def sglang_tree(tmp_path_factory: pytest.TempPathFactory) -> Trees:
     return tree
 
 
+def outcome_of(
+    python: Path, script: str, scenario: dict[str, Any], env: dict[str, str]
+) -> dict[str, Any]:
+    """Run a scenario by a script of this directory; return what it saw, and its log."""
+    done = subprocess.run(
+        [str(python), str(HERE / script)],
+        input=json.dumps(scenario),
+        env={**clean_environ(), **env},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    result["log"] = done.stderr
+    return result
+
+
 @pytest.fixture(scope="session")
 def handle(python: Path, sglang_tree: Trees) -> RunHandlers:
     """Return a function that makes calls to a version's handlers in a fresh interpreter."""
 
     def run(version: str, calls: HandlerCalls, **env: str) -> dict[str, Any]:
-        done = subprocess.run(
-            [str(python), str(HERE / "scheduler_run.py")],
-            input=json.dumps({"tree": str(sglang_tree(version)), "calls": calls}),
-            env={**clean_environ(), **env},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert done.returncode == 0, done.stderr
-        result: dict[str, Any] = json.loads(done.stdout)
-        result["log"] = done.stderr
-        return result
+        scenario = {"tree": str(sglang_tree(version)), "calls": calls}
+        return outcome_of(python, "scheduler_run.py", scenario, env)
 
     return run
 
@@ -95,18 +103,7 @@ def run_engine(python: Path, sglang_tree: Trees, tmp_path_factory: pytest.TempPa
         env = {} if env is None else env
         # A HOME of the scenario's has its own directory of caches.
         own = {} if "HOME" in env else {"ROLL_RUNTIME_CACHE_DIR": caches}
-        outcome = subprocess.run(
-            [str(python), str(HERE / "engine_run.py")],
-            input=json.dumps(scenario),
-            env={**clean_environ(), **own, **env},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert outcome.returncode == 0, outcome.stderr
-        result: dict[str, Any] = json.loads(outcome.stdout)
-        result["log"] = outcome.stderr
-        return result
+        return outcome_of(python, "engine_run.py", scenario, {**own, **env})
 
     return run
 

@@ -19,7 +19,7 @@ assert roll_runtime.__file__ == str(PACKAGE / "src" / "roll_runtime" / "__init__
 #: A function from a version to a directory that holds SGLang's real files.
 Trees = Callable[[str], Path]
 
-#: HandlerCalls of the scheduler's handlers: each one's name, and the tags.
+#: Calls of the scheduler's handlers: each one's name, and the tags.
 HandlerCalls = list[tuple[str, "list[str] | None"]]
 
 #: A function from a version and such calls to what ``scheduler_run.py`` saw.
