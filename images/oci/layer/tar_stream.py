@@ -39,10 +39,8 @@ class TarStream:
             # It reads the first header at once, and needs only `read` and `tell` of a file.
             tar = tarfile.TarFile(fileobj=cast("IO[bytes]", headers), mode="r")
             count = 0
-            while True:
-                member = tar.next()
-                if member is None:
-                    break
+            # At 0 there was no member, and tarfile would seek for another before Python 3.11.
+            while tar.offset and (member := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined]  # or the headers of all stay in memory
                 count += 1
                 _check(member, tar, count)

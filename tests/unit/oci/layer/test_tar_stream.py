@@ -43,6 +43,23 @@ def test_contents_may_be_left_out() -> None:
     assert stream.position == len(content)
 
 
+def test_empty_tar_has_no_members(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    upstream = tarfile.TarFile.next
+
+    def counted(self: tarfile.TarFile) -> tarfile.TarInfo | None:
+        asked.append(self.offset)
+        return upstream(self)
+
+    monkeypatch.setattr(tarfile.TarFile, "next", counted)
+    content = tar_of({})
+    stream = TarStream(pieces(content, 512))
+    assert list(stream.members()) == []
+    assert stream.position == len(content)
+    # Asked again, Python 3.10 would seek, and there is nothing to seek in.
+    assert asked == [0]
+
+
 def test_truncated_tar_is_reported() -> None:
     stream = TarStream(pieces(tar_of({"b": bytes(2000)})[:1500], 512))
     with pytest.raises(IntegrityError, match="not a tar: unexpected end of data"):
