@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterable
@@ -20,6 +21,7 @@ from images.http import session
 from images.inputs.lock.deb import ARCHIVES, DEBIAN, SECURITY
 
 _INSTALL = "install it: apt-get install mmdebstrap"
+_OPTIONS = re.compile(r"^deb\s+\[[^]]*\]\s+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +202,9 @@ def _default() -> Mirror:
 
 
 def _one_line_sources(text: str) -> list[Source]:
-    rows = (line.split() for line in text.splitlines())
+    """Return the sources of a sources.list: `deb [option=value …] URL suite component …`."""
+    # mmdebstrap names Debian's keys in an option where the host's apt does not trust them: Ubuntu.
+    rows = (_OPTIONS.sub("deb ", line).split() for line in text.splitlines())
     return [
         Source(row[1], row[2], component)
         for row in rows

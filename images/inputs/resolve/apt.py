@@ -146,11 +146,16 @@ def _private(suites: Sequence[Suite], mirror: Mirror, status: str = "") -> Itera
         _configure(home, suites, mirror)
         done = _run(["apt-get", "update", "--error-on=any"], home)
         if done.returncode != 0:
-            raise ToolError(
-                f"apt cannot read the archives' indices:\n{_tail(done)}",
-                remedy="check the network, or name another mirror: --debian-mirror URL",
-            )
+            said = _tail(done)
+            raise ToolError(f"apt cannot read the archives' indices:\n{said}", remedy=remedy(said))
         yield home
+
+
+def remedy(said: str) -> str:
+    """Return what helps against what `apt-get update` reports."""
+    if "NO_PUBKEY" in said:  # Ubuntu 22.04 has the keys up to Debian 11
+        return f"{KEYRING} lacks the release's keys: take debian-archive-keyring of Debian 12"
+    return "check the network, or name another mirror: --debian-mirror URL"
 
 
 def _configure(home: Path, suites: Sequence[Suite], mirror: Mirror) -> None:

@@ -70,18 +70,22 @@ case "$(id -u) $*" in
 esac
 mkdir -p "$last/etc/apt"
 {
-    echo 'deb http://a.example/debian bookworm main'
-    echo 'deb http://a.example/debian-security bookworm-security main'
+    echo 'deb OPTIONS http://a.example/debian bookworm main'
+    echo 'deb OPTIONS http://a.example/debian-security bookworm-security main'
 } > "$last/etc/apt/sources.list"
 exit 25 # as without a network
 """
 
 
+@pytest.mark.parametrize(
+    "options", ["", '[signed-by="/usr/share/keyrings/debian.gpg"]', "[ arch=amd64 trusted=yes ]"]
+)
 def test_mmdebstraps_default_is_known_to_root_and_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: str
 ) -> None:
+    """On Ubuntu it names Debian's keys in an option."""
     program = tmp_path / "mmdebstrap"
-    program.write_text(DEFAULTS)
+    program.write_text(DEFAULTS.replace("OPTIONS", options))
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setattr(mirror, "_host_codename", lambda: "")

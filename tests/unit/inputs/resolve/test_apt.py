@@ -46,6 +46,16 @@ def test_login_of_a_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert "s3cr3t" not in f"{error.value.message}{error.value.remedy}"
 
 
+def test_keys_that_are_too_old_are_named() -> None:
+    """As apt says it on Ubuntu 22.04, whose package of Debian's keys is of 2021."""
+    said = (
+        "W: GPG error: http://a.example/debian bookworm InRelease: The following signatures "
+        "couldn't be verified because the public key is not available: NO_PUBKEY F8D2585B8783D481"
+    )
+    assert "take debian-archive-keyring of Debian 12" in apt.remedy(said)
+    assert "check the network" in apt.remedy("E: Failed to fetch http://a.example/debian")
+
+
 def test_login_of_a_mirror_that_is_not_understood_is_not_shown() -> None:
     with pytest.raises(UsageError, match=r"host\.example/mirror") as error:
         mirror.parse(f"https://{LOGIN}@host.example/mirror")
