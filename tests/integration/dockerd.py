@@ -76,7 +76,11 @@ def running(
         pytest.skip(f"Docker {version[0]}.{version[1]} has no containerd image store")
     place = Path(tempfile.mkdtemp(prefix="dockerd-"))  # a socket's path may have 107 bytes
     try:
-        with _started(place, containerd_store, size, root) as daemon_socket:
+        # From Docker 29 on the containerd image store is what a new daemon has.
+        features = {"containerd-snapshotter": containerd_store}
+        config = {"features": features} if version >= CONTAINERD_STORE else {}
+        (place / "daemon.json").write_text(json.dumps(config))
+        with _started(place, size, root) as daemon_socket:
             daemon = Daemon(f"unix://{daemon_socket}", daemon_socket, version, containerd_store)
             with _docker_host(daemon.host):
                 yield daemon
@@ -118,13 +122,9 @@ def absent(reason: str) -> None:
 
 
 @contextmanager
-def _started(place: Path, containerd_store: bool, size: str, root: Path | None) -> Iterator[Path]:
+def _started(place: Path, size: str, root: Path | None) -> Iterator[Path]:
     data, address, log = place / "data", place / "docker.sock", place / "log"
     data.mkdir()
-    # From Docker 29 on the containerd image store is what a new daemon has.
-    config = {"features": {"containerd-snapshotter": containerd_store}} if root else {}
-    config = {"features": {"containerd-snapshotter": True}} if containerd_store else config
-    (place / "daemon.json").write_text(json.dumps(config))
     command = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork"]
     command += ["--kill-child", "--propagation", "private", "--", "/bin/sh", "-c"]
     if root:

@@ -322,6 +322,10 @@ def test_socks_proxy(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
         got(server.url)
 
 
+def _inet6_ntoa(raw: bytes) -> str:
+    return socket.inet_ntop(socket.AF_INET6, raw)
+
+
 @contextmanager
 def socks_proxy() -> Iterator[int]:
     """A SOCKS 5 proxy (RFC 1928) without a login; yields its port."""
@@ -331,9 +335,11 @@ def socks_proxy() -> Iterator[int]:
             self.rfile.read(self.rfile.read(2)[1])
             self.wfile.write(b"\x05\x00")
             kind = self.rfile.read(4)[3]
-            raw = self.rfile.read(4 if kind == 1 else self.rfile.read(1)[0])
-            host = socket.inet_ntoa(raw) if kind == 1 else raw.decode()
+            raw = self.rfile.read({1: 4, 4: 16}.get(kind) or self.rfile.read(1)[0])
+            host = {1: socket.inet_ntoa, 4: _inet6_ntoa, 3: bytes.decode}[kind](raw)
             port = int.from_bytes(self.rfile.read(2), "big")
+            if host == "::1":  # of localhost on Debian; the servers here have 127.0.0.1 alone
+                host = "127.0.0.1"
             with socket.create_connection((host, port)) as there:
                 self.wfile.write(b"\x05\x00\x00\x01" + bytes(6))
                 ends = {there: self.connection, self.connection: there}
