@@ -95,7 +95,7 @@ def server(base: Base, place: Path) -> Iterator[tuple[str, str]]:
         source, _, digest = base.reference.partition("@")
         name = f"{address}/team/approved:12"
         subprocess.run(
-            ["skopeo", "copy", "--quiet", "--preserve-digests", "--dest-tls-verify=false",
+            ["skopeo", "copy", "--quiet", "--dest-tls-verify=false",
              source, f"docker://{name}"],
             cwd=place, check=True,
         )  # fmt: skip

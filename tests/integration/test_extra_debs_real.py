@@ -21,11 +21,11 @@ from images.formats import deb_file
 from images.inputs.fetch import deb_files, download_cache, mirror
 from images.inputs.lock import base_lock, deb
 from images.inputs.lock.deb import Deb
-from images.inputs.resolve import apt, shared_locks
+from images.inputs.resolve import shared_locks
 from images.oci.layer import writer
 from images.oci.layer.entry import Entry
 from tests.integration import ordinary
-from tests.integration.conftest import CACHE
+from tests.integration.conftest import CACHE, need_bookworms_keys
 from tests.unit.fake_debs import cached_deb
 
 pytestmark = [
@@ -59,16 +59,6 @@ FILES = {
     "usr/lib/python3/dist-packages/odd.py": b"x = 1\n",
     "etc/init.d/odd": b"#!/bin/sh\ntouch /usr/share/odd/started\n",
 }
-
-
-BOOKWORM = bytes.fromhex("f8d2585b8783d481")
-"""The id of a key that signs bookworm's index; the key's own signature has it."""
-
-
-@pytest.fixture
-def keys() -> None:
-    if apt.KEYRING.is_file() and BOOKWORM not in apt.KEYRING.read_bytes():
-        pytest.skip(f"{apt.KEYRING} is older than bookworm, as Ubuntu 22.04's")
 
 
 @pytest.fixture(scope="module")
@@ -183,8 +173,8 @@ def test_files_of_the_base_stay(small_base: list[Deb], cache: Path, tmp_path: Pa
 # -- locking ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("keys")
 def test_lock_has_what_the_base_lacks_at_the_versions_that_fit() -> None:
+    need_bookworms_keys()
     debs = base_lock.read()
     text = shared_locks.of_packages(["git", "curl"], debs, mirror.find(), CACHE)
     lines = [line for line in text.splitlines() if not line.startswith("#")]
@@ -195,9 +185,9 @@ def test_lock_has_what_the_base_lacks_at_the_versions_that_fit() -> None:
     assert found["perl"].version == present["perl-base"].version
 
 
-@pytest.mark.usefixtures("keys")
 def test_base_that_is_too_old_is_named_with_both_versions(tmp_path: Path) -> None:
     """perl needs perl-base of its own version; a newer one may be in the archive."""
+    need_bookworms_keys()
     old = cached_deb(tmp_path, "perl-base", {}, version="5.36.0-1")
     debs = [old, *(item for item in base_lock.read() if item.package != "perl-base")]
     for item in debs[1:]:

@@ -28,7 +28,15 @@ from images.inputs.lock import base_lock, python_lock
 from images.inputs.matrix.load import load
 from tests.faults import index
 from tests.integration import ordinary
-from tests.integration.conftest import CACHE, MATRIX, ROOT, TARGET, Cli, SmallImage
+from tests.integration.conftest import (
+    CACHE,
+    MATRIX,
+    ROOT,
+    TARGET,
+    Cli,
+    SmallImage,
+    need_bookworms_keys,
+)
 from tests.unit import bundles
 from tests.unit.wheels import write_wheel
 
@@ -136,6 +144,7 @@ class Roll:
 
 @pytest.fixture(scope="module")
 def roll(small: SmallImage, tmp_path_factory: pytest.TempPathFactory) -> Roll:
+    need_bookworms_keys()
     place = tmp_path_factory.mktemp("roll")
     wheels, cache = place / "wheels", place / "cache"
     wheels.mkdir()
