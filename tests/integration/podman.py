@@ -13,7 +13,9 @@ from tests.integration.registries import need
 
 # runc, which comes with Docker: crun refuses a machine with controllers of both cgroup versions.
 _OPTIONS = ("--cgroup-manager=cgroupfs", "--events-backend=file", "--runtime=runc")
-_RUN = ("--rm", "--network=none", "--log-driver=none")
+# Interactive: conmon 2.0.25 (Ubuntu 22.04) makes the standard input that it passes on executable
+# for all, which is the host's /dev/null where nobody is attached.
+_RUN = ("--rm", "--network=none", "--log-driver=none", "--interactive")
 _LIMITS = ("--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024")
 
 
@@ -41,7 +43,7 @@ class Podman:
 
     def _ask(self, *words: str) -> str:
         command = [*self._command, *words]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, input="")
         assert done.returncode == 0, f"{command}: {done.stderr}"
         return done.stdout
 
