@@ -120,7 +120,8 @@ def _record_sglang(module: Any) -> None:
     if load is None or hasattr(load, "__recorded__"):
         return
 
-    @functools.wraps(load)
+    # Without the attributes: by one of them torch 2.9's `disable` finds the function below this.
+    @functools.wraps(load, updated=())
     def load_jit(*args: Any, **kwargs: Any) -> Any:
         _append(SGLANG, lambda: {"name": [str(arg) for arg in args], "options": kwargs})
         return load(*args, **kwargs)
