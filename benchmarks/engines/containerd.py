@@ -13,9 +13,10 @@ from benchmarks import daemons
 from benchmarks.engines.engine import ENDS_WITH_US, disk_used
 from benchmarks.removal import remove
 
-# CRI, NRI and the directory for add-ons have sockets and files outside of the storage.
+# CRI, NRI and the directory for add-ons have sockets and files outside of the storage. All releases
+# from 1.3 on read version 2, and 2.x has the same settings of it as of its own version 3.
 _CONFIG = """\
-version = 3
+version = 2
 root = "{place}/root"
 state = "{place}/state"
 disabled_plugins = [
