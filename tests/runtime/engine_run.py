@@ -214,7 +214,8 @@ class StubFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             location = self.tree.joinpath(*name.split(".")).with_suffix(".py")
             return importlib.util.spec_from_file_location(name, location)
         top = name.partition(".")[0]
-        if top in sys.stdlib_module_names or top in ("roll_runtime", "roll"):
+        # Python 3.12.3 does not list Windows' `_wmi`, which `platform` tries.
+        if top in sys.stdlib_module_names or top in ("_wmi", "roll_runtime", "roll"):
             return None
         return importlib.util.spec_from_loader(name, self, is_package=True)
 
