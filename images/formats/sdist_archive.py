@@ -30,8 +30,6 @@ def unpacked(sdist: Path, destination: Path) -> Path:
     """
     try:
         for archive, member in members(sdist):
-            # What the filters of Python 3.12 and later refuse is refused here, on all versions.
-            archive.extraction_filter = _unchanged
             parts = member.name.split("/")
             if not (member.isfile() or member.isdir()) or ".." in parts or parts[0] == "":
                 raise ValueError(f"{member.name}: a link, a device, or outside the source")
@@ -55,6 +53,8 @@ def members(sdist: Path) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
     """
     packed, unpacked = sdist.stat().st_size, 0
     with _Gzip(sdist) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
+        # `unpacked` refuses what the filters of Python 3.12 and later would, on all versions.
+        archive.extraction_filter = _unchanged
         for number, member in enumerate(archive, 1):
             unpacked += member.size
             limits.check(sdist.name, number, unpacked, packed)
