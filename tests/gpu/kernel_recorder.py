@@ -120,13 +120,15 @@ def _record_sglang(module: Any) -> None:
     if load is None or hasattr(load, "__recorded__"):
         return
 
-    # Without the attributes: by one of them torch 2.9's `disable` finds the function below this.
     @functools.wraps(load, updated=())
     def load_jit(*args: Any, **kwargs: Any) -> Any:
         _append(SGLANG, lambda: {"name": [str(arg) for arg in args], "options": kwargs})
         return load(*args, **kwargs)
 
-    load_jit.__recorded__ = True  # type: ignore[attr-defined]
+    # By roll_runtime's mark it does not patch the module that imports this one's function, which
+    # would answer before this is asked; by torch's, its `disable` finds the function below (2.9).
+    marks = {name: value for name, value in vars(load).items() if "torchdynamo" not in name}
+    vars(load_jit).update({**marks, "__wrapped__": load, "__recorded__": True})
     # Of the process: SGLang 0.5.6's module does not import torch itself.
     module.load_jit = importlib.import_module("torch").compiler.disable(load_jit)
 
