@@ -31,6 +31,7 @@ from images.inputs.lock.deb import Deb
 from images.inputs.resolve import file_urls
 from images.oci.descriptor import Blob
 from images.oci.layer import writer
+from images.util.programs import EndedError, Programs
 from images.util.progress import Meter, Progress, size
 
 if TYPE_CHECKING:
@@ -109,10 +110,6 @@ def _when_all_done(arriving: Arriving, call: Callable[[], None]) -> None:
         future.add_done_callback(count)
 
 
-class _CancelledError(Exception):
-    """Another layer failed, or the user pressed Ctrl-C."""
-
-
 class _LayerMaker:
     """Makes layers, a few at a time; of those whose files are there the heaviest first."""
 
@@ -129,6 +126,7 @@ class _LayerMaker:
         self._meter = meter
         self._debs: dict[Artifact, Deb] = {}
         self._stop = threading.Event()
+        self._programs = Programs()
         self._stack = ExitStack()
         self._slots = threading.Semaphore(options.jobs)
         self._threads = options.jobs + _FLUSHING
@@ -138,7 +136,9 @@ class _LayerMaker:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        # Another layer failed, or the user pressed Ctrl-C: nothing that was begun is waited for.
         self._stop.set()
+        self._programs.end()
         self._pool.shutdown(cancel_futures=True)
         self._stack.close()
 
@@ -225,7 +225,7 @@ class _LayerMaker:
         def advance(content: int) -> None:
             nonlocal shown
             if self._stop.is_set():
-                raise _CancelledError
+                raise EndedError
             step = min(int(content / _UNPACK_RATIO), before_disk - shown)
             shown += step
             self._meter.advance(step)
@@ -235,7 +235,7 @@ class _LayerMaker:
             workdir = stack.enter_context(self._options.store.workdir())
             context = LayerContext(self._options.cache, workdir, python, compiler, self._meter.log)
             out, commit = stack.enter_context(self._options.store.blobs.new_file())
-            with self._slots:
+            with self._slots, self._programs.own():
                 begin = time.monotonic()
                 with self._meter.busy(f"making {recipe.title}"):
                     entries = records.passing(recipe.entries(context, stack))

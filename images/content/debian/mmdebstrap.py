@@ -21,6 +21,7 @@ from pathlib import Path
 from images.content.debian import mmdebstrap_check
 from images.errors import BuildError, StoreError, ToolError
 from images.inputs.resolve import apt
+from images.util import programs
 
 REPOSITORY = "packages.tar"
 RESULT = "base.tar"
@@ -132,13 +133,12 @@ def _start(
     }
     log = workdir / "base.log"
     with log.open("wb") as stream:
-        done = subprocess.run(
+        done = programs.run(
             [*workspace.prefix, *_command(workspace.directory, recipe, hooks, unpacked)],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.STDOUT,
-            check=False,
             cwd="/",  # the unprivileged user may not be able to enter the current directory
             umask=0o022,
         )

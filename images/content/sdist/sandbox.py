@@ -30,7 +30,7 @@ from typing import IO
 
 from images.content.python import interpreter
 from images.errors import BuildError, StoreError, ToolError
-from images.util import output
+from images.util import output, programs
 
 OUTPUT = "output.tar"
 
@@ -232,7 +232,7 @@ def _run(
         arguments = ["closed" if confinement.closed else "open", top, confinement.user]
         script = ["sh", "-c", _SCRIPT.read_text(encoding="utf-8"), "confine", *arguments]
         try:
-            return subprocess.run(
+            return programs.run(
                 [*confinement.prefix, *script, *settings, *command(directory)],
                 env={"PATH": path},
                 cwd="/",  # the new user may not be able to enter the current directory
@@ -240,7 +240,6 @@ def _run(
                 stdout=sink,
                 stderr=subprocess.PIPE,
                 umask=0o022,
-                check=False,
             )
         except OSError as error:
             return subprocess.CompletedProcess([], 127, b"", str(error).encode())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from images.errors import FetchError, IntegrityError, StoreError
 from images.oci.layer.entry import Entry, of_bytes
 from images.oci.store.store import open_store
-from images.util import progress
+from images.util import programs, progress
 from tests.unit.build_setup import BuildSetup, failure
 
 
@@ -89,6 +90,26 @@ def test_failed_layer_stops_the_others(setup: BuildSetup) -> None:
         setup, [setup.recipe("endless", extra=endless), setup.recipe("bad", extra=broken)]
     )
     assert "short" in error.message
+
+
+def test_failed_layer_ends_what_another_one_waits_for(setup: BuildSetup) -> None:
+    """A compiler takes minutes, and what it makes would be given up."""
+    reading, writing = os.pipe()
+
+    def compiled() -> Iterator[Entry]:
+        with os.fdopen(writing, "wb") as output:
+            programs.run(["sh", "-c", "echo begun; sleep 600"], stdout=output)
+        yield of_bytes("file", b"")
+
+    def broken() -> Iterator[Entry]:
+        assert os.read(reading, 5) == b"begun"
+        yield Entry("short", size=5)
+
+    begin = time.monotonic()
+    recipes = [setup.recipe("compiled", extra=compiled), setup.recipe("bad", extra=broken)]
+    assert "short" in failure(setup, recipes).message
+    assert time.monotonic() - begin < 300
+    os.close(reading)
 
 
 def test_full_disk_while_a_layer_is_made_is_a_store_error(
