@@ -12,7 +12,7 @@ from images.inputs.lock import target_lock
 from images.inputs.lock.target_lock import Lock
 from images.inputs.matrix.load import load
 from images.inputs.matrix.records import Matrix, Target
-from images.inputs.release import insertions, runtime
+from images.inputs.release import default_entries, insertions, runtime
 from images.inputs.release import row as rows
 from images.inputs.release.published import Release
 from images.inputs.release.row import Row
@@ -167,8 +167,8 @@ class _Trial:
             if row.id in (target.id, target.engine)
         }
         files = {**locks, **self._runtime.files, self._matrix.path: self._with(row.text(budget))}
-        idle = _idle_entries(trial.target(row.id), lock)
-        return Proposal(row, files, lock, (*questions, *idle, *self._contents(lock, near)))
+        entries = default_entries.questions(self._matrix, trial.target(row.id), lock)
+        return Proposal(row, files, lock, (*questions, *entries, *self._contents(lock, near)))
 
     def _attempts(self, row: Row) -> Iterator[tuple[Target | None, Row]]:
         older, newer = rows.neighbours(self._matrix, row.sglang)
@@ -212,23 +212,6 @@ class _Trial:
         names, others = ({item.name for item in one.distributions} for one in (lock, before))
         pairs = ((f"not in {near.id}", names - others), (f"in {near.id} alone", others - names))
         return [f"distributions {what}: {', '.join(sorted(some))}" for what, some in pairs if some]
-
-
-def _idle_entries(target: Target, lock: Lock) -> list[str]:
-    """Return the entries of the matrix that name a distribution which the lock does not have.
-
-    A build refuses them; the versions that an entry is for are a person's decision.
-    """
-    names = {item.name for item in lock.distributions}
-    changed = [("gpu_code", item.name, item.location) for item in target.gpu_code]
-    changed += [("debug_sections", item.name, item.location) for item in target.debug_sections]
-    changed += [("left_out", item.distribution, item.location) for item in target.left_out]
-    return [
-        f"{location}: {key}: {name} is not in the lock, and the build will refuse the entry: "
-        "restrict it with `sglang:`"
-        for key, name, location in changed
-        if name not in names
-    ]
 
 
 def _weight(lock: Lock) -> int:
