@@ -30,8 +30,8 @@ _HEAD = """\
 Each target is one release of SGLang with the torch that it asks for. Which one to take:
 
 - **A ROLL job**: an image `ID-roll` that is proven with a commit of ROLL, below: ROLL itself was
-  run in it on a GPU ([roll.md](roll.md)). With SGLang before 0.5.2, ROLL's colocated weight update
-  [fails](roll.md#what-roll-itself-gets-wrong).
+  run in it on a GPU ([roll.md](roll.md)). SGLang before 0.5.2 lacks what ROLL's colocated weight
+  update imports ([read, not run](roll.md#what-roll-itself-gets-wrong)).
 - **Blackwell** (compute capability 10.0 to 12.1): a target of CUDA 13. Some lack
   [ready-made kernels](matrix.md#nothing-is-downloaded-at-run-time).
 - **Otherwise** the SGLang that your code asks for.

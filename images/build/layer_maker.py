@@ -138,9 +138,11 @@ class _LayerMaker:
     def __exit__(self, *exc: object) -> None:
         # Another layer failed, or the user pressed Ctrl-C: nothing that was begun is waited for.
         self._stop.set()
-        self._programs.end()
-        self._pool.shutdown(cancel_futures=True)
-        self._stack.close()
+        try:
+            self._programs.end()
+        finally:  # also when Ctrl-C comes now
+            self._pool.shutdown(cancel_futures=True)
+            self._stack.close()
 
     def run(self, lacking: Sequence[Recipe], arriving: Arriving) -> dict[str, Blob]:
         """Make all layers; returns their blobs by key."""

@@ -15,6 +15,7 @@ from images.errors import FetchError, IntegrityError, StoreError
 from images.oci.layer.entry import Entry, of_bytes
 from images.oci.store.store import open_store
 from images.util import programs, progress
+from images.util.programs import Programs
 from tests.unit.build_setup import BuildSetup, failure
 
 
@@ -110,6 +111,18 @@ def test_failed_layer_ends_what_another_one_waits_for(setup: BuildSetup) -> None
     assert "short" in failure(setup, recipes).message
     assert time.monotonic() - begin < 300
     os.close(reading)
+
+
+def test_interrupt_while_programs_are_ended_leaves_no_thread(
+    setup: BuildSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: Programs) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Programs, "end", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        setup.make([setup.recipe("bad", extra=lambda: iter([Entry("short", size=5)]))])
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("layer")]
 
 
 def test_full_disk_while_a_layer_is_made_is_a_store_error(

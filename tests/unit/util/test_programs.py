@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +13,27 @@ from pathlib import Path
 import psutil
 import pytest
 
+from images.repository import ROOT
 from images.util import programs
 from images.util.programs import EndedError, Programs
 
 WAIT = 30  # seconds that nothing here needs
 ALL_WITH_ONE_PIPE = "sleep 600 & echo $! > $0.new; mv $0.new $0; wait"
 IN_A_SESSION_OF_ITS_OWN = "setsid --wait sh -c 'echo $$ > $0.new; mv $0.new $0; sleep 600' $0"
+# What cleans up, as mmdebstrap does: a second signal would end its cleaning.
+CLEANS_UP = """
+import os, signal, sys
+asked = []
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda number, frame: asked.append(number))
+with open(sys.argv[1] + ".new", "w") as file:
+    file.write(str(os.getpid()))
+os.rename(sys.argv[1] + ".new", sys.argv[1])
+while signal.SIGTERM not in asked:
+    signal.sigtimedwait([], 0.1)
+with open(sys.argv[1] + ".asked", "w") as file:
+    print(*asked, file=file)
+"""
 DEAF = "trap '' TERM; echo $$ > $0.new; mv $0.new $0; while :; do sleep 600; done"
 
 
@@ -50,13 +68,20 @@ def until(condition: Callable[[], bool]) -> None:
     raise AssertionError("it did not happen")
 
 
+def runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 @pytest.mark.parametrize("script", [ALL_WITH_ONE_PIPE, IN_A_SESSION_OF_ITS_OWN])
 def test_programs_end_with_all_that_they_started(tmp_path: Path, script: str) -> None:
     own = Programs()
     waiting = Waiting(own, script, tmp_path / "started")
     own.end()
     assert waiting.has_ended()
-    until(lambda: not waiting.process.is_running() or waiting.process.status() == "zombie")
+    until(lambda: not runs(waiting.process))
 
 
 def test_program_that_does_not_end_is_killed(
@@ -67,6 +92,43 @@ def test_program_that_does_not_end_is_killed(
     waiting = Waiting(own, DEAF, tmp_path / "started")
     own.end()
     assert waiting.has_ended()
+
+
+SIGNALLED = """
+import signal, sys, threading
+from images.util import interrupts, programs
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # pytest may be started to ignore it
+own = programs.Programs()
+def work():
+    with own.own():
+        programs.run([sys.executable, "-c", *sys.argv[1:]])
+interrupts.handle()
+thread = threading.Thread(target=work)
+thread.start()
+try:
+    thread.join()
+finally:
+    own.end()
+"""
+
+
+def test_programs_get_one_signal_at_an_interrupt(tmp_path: Path) -> None:
+    """The terminal's Ctrl-C is sent to the whole group."""
+    started = tmp_path / "started"
+    command = [sys.executable, "-c", SIGNALLED, CLEANS_UP, str(started)]
+    with subprocess.Popen(
+        command, cwd=ROOT, start_new_session=True, stderr=subprocess.DEVNULL
+    ) as asked:
+        until(started.exists)
+        program = psutil.Process(int(started.read_text()))
+        os.killpg(asked.pid, signal.SIGINT)
+        try:
+            asked.wait(WAIT)
+        finally:
+            asked.kill()
+    assert asked.returncode == -signal.SIGINT  # KeyboardInterrupt
+    assert not runs(program)
+    assert Path(f"{started}.asked").read_text() == f"{int(signal.SIGTERM)}\n"
 
 
 def test_other_work_goes_on(tmp_path: Path) -> None:
