@@ -125,7 +125,6 @@ class _LayerMaker:
         self._options = options
         self._meter = meter
         self._debs: dict[Artifact, Deb] = {}
-        self._stop = threading.Event()
         self._programs = Programs()
         self._stack = ExitStack()
         self._slots = threading.Semaphore(options.jobs)
@@ -137,7 +136,6 @@ class _LayerMaker:
 
     def __exit__(self, *exc: object) -> None:
         # Another layer failed, or the user pressed Ctrl-C: nothing that was begun is waited for.
-        self._stop.set()
         try:
             self._programs.end()
         finally:  # also when Ctrl-C comes now
@@ -226,7 +224,7 @@ class _LayerMaker:
 
         def advance(content: int) -> None:
             nonlocal shown
-            if self._stop.is_set():
+            if self._programs.ended:
                 raise EndedError
             step = min(int(content / _UNPACK_RATIO), before_disk - shown)
             shown += step

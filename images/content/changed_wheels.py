@@ -26,15 +26,7 @@ def check(lock: Lock) -> None:
     Raises:
         MatrixError: there is one.
     """
-    names = {item.name for item in lock.distributions}
-    entries = [("gpu_code", one.name, one.location) for one in lock.gpu_code]
-    entries += [("debug_sections", one.name, one.location) for one in lock.debug_sections]
-    entries += [("left_out", one.distribution, one.location) for one in lock.left_out]
-    idle = [
-        f"{location}: {key}: the target has no {name}"
-        for key, name, location in entries
-        if name not in names
-    ]
+    idle = [f"{place}: {key}: the target has no {name}" for place, key, name in lock.idle_rules()]
     if idle:
         raise MatrixError("\n".join(idle), remedy=_ONLY_SOME)
 

@@ -39,6 +39,11 @@ class Programs:
         self._running: set[psutil.Process] = set()
         self._ended = False
 
+    @property
+    def ended(self) -> bool:
+        """Whether the work was given up."""
+        return self._ended
+
     @contextmanager
     def own(self) -> Iterator[None]:
         """Have what `run` starts in this thread, inside the block, be one of these programs."""

@@ -6,8 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -149,11 +147,3 @@ def session(kit: Kit, directory: Path) -> Session:
         roll=None,
         remove_parts=False,
     )
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for something that takes a second or two."""
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)

@@ -11,7 +11,7 @@ What an sdist's build needs is locked in the same file, in lines that pip and uv
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -67,6 +67,14 @@ class Lock:
     def of_flavour(self) -> tuple[Distribution, ...]:
         """Return the distributions that a flavour adds."""
         return tuple(item for item in self.distributions if item.name in self.added)
+
+    def idle_rules(self) -> Iterator[tuple[str, str, str]]:
+        """Yield place, key and distribution of each rule whose distribution is not in the lock."""
+        rules = [("gpu_code", one.name, one.location) for one in self.gpu_code]
+        rules += [("debug_sections", one.name, one.location) for one in self.debug_sections]
+        rules += [("left_out", one.distribution, one.location) for one in self.left_out]
+        names = {item.name for item in self.distributions}
+        return ((place, key, name) for key, name, place in rules if name not in names)
 
 
 def inputs_of(target: Target, engine: str = "") -> str:

@@ -8,30 +8,25 @@ from images.errors import LockError
 from images.inputs.lock import target_lock
 from images.inputs.lock.target_lock import Lock
 from images.inputs.matrix.change_rules import LeftOut
-from images.inputs.matrix.records import Matrix, Target
+from images.inputs.matrix.records import Matrix
 
 _RESTRICT = "restrict it with `sglang:`"
 
 
-def questions(matrix: Matrix, target: Target, lock: Lock) -> Iterator[str]:
+def questions(matrix: Matrix, lock: Lock) -> Iterator[str]:
     """Yield the entries that a build of a new row refuses, or may refuse.
 
     Args:
         matrix: the matrix without the row.
-        target: of the row.
-        lock: of the target.
+        lock: of the row.
     """
+    for place, key, name in lock.idle_rules():
+        yield (
+            f"{place}: {key}: {name} is not in the lock, and the build will refuse the entry: "
+            f"{_RESTRICT}"
+        )
     versions = {item.name: item.version for item in lock.distributions}
-    named = [("gpu_code", item.name, item.location) for item in target.gpu_code]
-    named += [("debug_sections", item.name, item.location) for item in target.debug_sections]
-    named += [("left_out", item.distribution, item.location) for item in target.left_out]
-    for key, name, location in named:
-        if name not in versions:
-            yield (
-                f"{location}: {key}: {name} is not in the lock, and the build will refuse the "
-                f"entry: {_RESTRICT}"
-            )
-    for entry in target.left_out:
+    for entry in lock.left_out:
         version = versions.get(entry.distribution)
         if version and version not in _tried(matrix, entry):
             yield (

@@ -167,7 +167,7 @@ class _Trial:
             if row.id in (target.id, target.engine)
         }
         files = {**locks, **self._runtime.files, self._matrix.path: self._with(row.text(budget))}
-        entries = default_entries.questions(self._matrix, trial.target(row.id), lock)
+        entries = default_entries.questions(self._matrix, lock)
         return Proposal(row, files, lock, (*questions, *entries, *self._contents(lock, near)))
 
     def _attempts(self, row: Row) -> Iterator[tuple[Target | None, Row]]:

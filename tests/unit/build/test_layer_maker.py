@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,17 +98,15 @@ def test_failed_layer_ends_what_another_one_waits_for(setup: BuildSetup) -> None
 
     def compiled() -> Iterator[Entry]:
         with os.fdopen(writing, "wb") as output:
-            programs.run(["sh", "-c", "echo begun; sleep 600"], stdout=output)
+            programs.run(["sh", "-c", "echo begun; sleep infinity"], stdout=output)
         yield of_bytes("file", b"")
 
     def broken() -> Iterator[Entry]:
         assert os.read(reading, 5) == b"begun"
         yield Entry("short", size=5)
 
-    begin = time.monotonic()
     recipes = [setup.recipe("compiled", extra=compiled), setup.recipe("bad", extra=broken)]
     assert "short" in failure(setup, recipes).message
-    assert time.monotonic() - begin < 300
     os.close(reading)
 
 

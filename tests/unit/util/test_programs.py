@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -16,6 +15,7 @@ import pytest
 from images.repository import ROOT
 from images.util import programs
 from images.util.programs import EndedError, Programs
+from tests.unit.waiting import wait_until
 
 WAIT = 30  # seconds that nothing here needs
 ALL_WITH_ONE_PIPE = "sleep 600 & echo $! > $0.new; mv $0.new $0; wait"
@@ -45,7 +45,7 @@ class Waiting:
         self._own, self._command = own, ["sh", "-c", script, str(started)]
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
-        until(started.exists)
+        wait_until(started.exists)
         self.process = psutil.Process(int(started.read_text()))
 
     def _run(self) -> None:
@@ -58,14 +58,6 @@ class Waiting:
     def has_ended(self) -> bool:
         self._thread.join(WAIT)
         return not self._thread.is_alive() and len(self.ended) == 1
-
-
-def until(condition: Callable[[], bool]) -> None:
-    for _ in range(WAIT * 50):
-        if condition():
-            return
-        threading.Event().wait(0.02)
-    raise AssertionError("it did not happen")
 
 
 def runs(process: psutil.Process) -> bool:
@@ -81,7 +73,7 @@ def test_programs_end_with_all_that_they_started(tmp_path: Path, script: str) ->
     waiting = Waiting(own, script, tmp_path / "started")
     own.end()
     assert waiting.has_ended()
-    until(lambda: not runs(waiting.process))
+    wait_until(lambda: not runs(waiting.process))
 
 
 def test_program_that_does_not_end_is_killed(
@@ -119,7 +111,7 @@ def test_programs_get_one_signal_at_an_interrupt(tmp_path: Path) -> None:
     with subprocess.Popen(
         command, cwd=ROOT, start_new_session=True, stderr=subprocess.DEVNULL
     ) as asked:
-        until(started.exists)
+        wait_until(started.exists)
         program = psutil.Process(int(started.read_text()))
         os.killpg(asked.pid, signal.SIGINT)
         try:

@@ -12,8 +12,9 @@ import pytest
 
 from images.export.kit import document
 from tests.unit import kits
-from tests.unit.kits import MadeKit, wait_until
+from tests.unit.kits import MadeKit
 from tests.unit.small_matrix import A, B, two_targets
+from tests.unit.waiting import wait_until
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from images.inputs.lock import sealed_text, target_lock
+from images.inputs.lock import target_lock
 from images.inputs.lock.distribution import parse_lines
 from images.inputs.lock.target_lock import Lock
 from images.inputs.matrix.change_rules import LeftOut, Licensed
@@ -22,23 +22,20 @@ def line(version: str) -> str:
 
 
 @pytest.fixture
-def new(target: Target) -> Target:
-    return replace(target, id="new", gpu_code=(), debug_sections=(), left_out=(LEFT_OUT,))
-
-
-def asked(matrix: Matrix, target: Target, *lines: str) -> list[str]:
-    return list(default_entries.questions(matrix, target, Lock(parse_lines(lines), ())))
+def new() -> Lock:
+    return Lock(parse_lines([line("1.0")]), (), left_out=(LEFT_OUT,))
 
 
 def with_old_row(matrix: Matrix, old: Target, version: str) -> Matrix:
     path = matrix.lock_path(old.id)
     path.parent.mkdir(exist_ok=True)
-    path.write_text(sealed_text.seal(target_lock.inputs_of(old), [line(version)]))
+    path.write_text(target_lock.text_of(old, None, parse_lines([line(version)]), ()))
     return replace(matrix, targets=(old,))
 
 
-def test_entry_for_a_distribution_that_is_not_locked(matrix: Matrix, new: Target) -> None:
-    found = asked(matrix, replace(new, gpu_code=(GPU_CODE,)))
+def test_entry_for_a_distribution_that_is_not_locked(matrix: Matrix, new: Lock) -> None:
+    bare = replace(new, distributions=(), gpu_code=(GPU_CODE,))
+    found = default_entries.questions(matrix, bare)
     assert [text.partition(" is not in the lock")[0] for text in found] == [
         "matrix.yaml:9: gpu_code: torch",
         "matrix.yaml:10: left_out: helper",
@@ -46,21 +43,21 @@ def test_entry_for_a_distribution_that_is_not_locked(matrix: Matrix, new: Target
 
 
 def test_file_of_a_wheel_that_a_row_with_the_entry_has(
-    matrix: Matrix, target: Target, new: Target
+    matrix: Matrix, target: Target, new: Lock
 ) -> None:
     old = replace(target, left_out=(LEFT_OUT,))
-    assert asked(with_old_row(matrix, old, "1.0"), new, line("1.0")) == []
+    assert not list(default_entries.questions(with_old_row(matrix, old, "1.0"), new))
 
 
 @pytest.mark.parametrize(("version", "entries"), [("0.9", (LEFT_OUT,)), ("1.0", ())])
 def test_file_of_a_wheel_that_no_row_with_the_entry_has(
-    matrix: Matrix, target: Target, new: Target, version: str, entries: tuple[LeftOut, ...]
+    matrix: Matrix, target: Target, new: Lock, version: str, entries: tuple[LeftOut, ...]
 ) -> None:
     known = with_old_row(matrix, replace(target, left_out=entries), version)
-    (found,) = asked(known, new, line("1.0"))
+    (found,) = default_entries.questions(known, new)
     assert found.startswith("matrix.yaml:10: left_out: no other target with the entry has helper 1")
 
 
-def test_row_that_is_not_locked_says_nothing(matrix: Matrix, target: Target, new: Target) -> None:
+def test_row_that_is_not_locked_says_nothing(matrix: Matrix, target: Target, new: Lock) -> None:
     old = replace(matrix, targets=(replace(target, left_out=(LEFT_OUT,)),))
-    assert len(asked(old, new, line("1.0"))) == 1
+    assert len(list(default_entries.questions(old, new))) == 1
